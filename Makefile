@@ -1,0 +1,40 @@
+# Everything runs in .venv, which each target makes when needed.
+#   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
+#   make test | lint | bench | demo
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+CONFIG ?= examples/configs/shapes.yaml
+ARGS ?=
+# one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
+LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+
+.PHONY: cotrain test lint bench demo install clean
+
+install: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,demo,test]"
+	touch $@
+
+cotrain: $(STAMP)
+	$(LAUNCH) examples/cotrain.py --config $(CONFIG) $(ARGS)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/forward.py $(ARGS)
+
+demo: $(STAMP)
+	$(BIN)/python spaces/dataseg-demo/app.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
