@@ -1,0 +1,140 @@
+"""Transformed samples of one dataset -> one batch of tensors, in the form that the model's `forward` takes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .sample import Instances, Segments, TaskName
+from .transforms import TransformedSample
+
+
+def collate(
+    samples: Sequence[TransformedSample],
+    *,
+    canvas: int,
+    task: TaskName,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    instance_mask_stride: int = 1,
+) -> dict[str, Any]:
+    """Normalise, pad at the bottom and right to a square canvas, and encode the targets of the task.
+
+    Args:
+        samples: B samples of one dataset, none larger than the canvas.
+        canvas: side S of the padded images, in pixels.
+        task: which targets `labels` holds.
+        image_mean: mean per RGB channel of pixel values in 0..1.
+        image_std: standard deviation per RGB channel of pixel values in 0..1.
+        instance_mask_stride: instance masks are sampled at the centre of every stride x stride cell of the canvas.
+
+    Returns:
+        A dictionary with
+        pixel_values: float32 [B, 3, S, S], `(x / 255 - mean) / std`, 0 in the padding;
+        pixel_mask: int64 [B, S, S], 1 on the image, 0 in the padding;
+        labels: per image a dictionary with `class_labels` int64 [M] and, by task,
+        panoptic and semantic: `segment_map` int16 [S, S], index into M, -1 where void, padding or crowd (crowd
+        segments are no targets; semantic has one segment per class);
+        instance: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
+        boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and `is_crowd` bool [M].
+
+    Raises:
+        ValueError: for a sample larger than the canvas, an annotation that does not fit the task, or a canvas that
+            is no multiple of the stride.
+    """
+    if canvas % instance_mask_stride:
+        raise ValueError(f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}")
+    encode: dict[TaskName, Callable[[TransformedSample], dict[str, Tensor]]] = {
+        "panoptic": lambda sample: _segment_labels(_segments(sample, task), canvas),
+        "semantic": lambda sample: _segment_labels(_merge_by_class(_segments(sample, task)), canvas),
+        "instance": lambda sample: _mask_labels(sample, canvas, instance_mask_stride),
+        "boxes": lambda sample: _box_labels(sample, canvas),
+    }
+    if task not in encode:
+        raise ValueError(f"unknown task '{task}'; known are {', '.join(encode)}")
+
+    pixel_values = torch.zeros(len(samples), 3, canvas, canvas)
+    pixel_mask = torch.zeros(len(samples), canvas, canvas, dtype=torch.int64)
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (image_mean, image_std))
+    for i, sample in enumerate(samples):
+        height, width = sample.image.shape[:2]
+        if max(height, width) > canvas:
+            raise ValueError(
+                f"image {sample.image_id}: {height} x {width} pixels (height x width) do not fit a canvas of {canvas}; "
+                "resize it first"
+            )
+        image = torch.from_numpy(sample.image).permute(2, 0, 1)
+        pixel_values[i, :, :height, :width] = (image / 255 - mean) / std
+        pixel_mask[i, :height, :width] = 1
+    return {
+        "pixel_values": pixel_values,
+        "pixel_mask": pixel_mask,
+        "labels": [encode[task](sample) for sample in samples],
+    }
+
+
+def _segments(sample: TransformedSample, task: TaskName) -> Segments:
+    if not isinstance(sample.annotation, Segments):
+        raise ValueError(f"image {sample.image_id}: task '{task}' needs a segment map, but the annotation is by object")
+    return sample.annotation
+
+
+def _instances(sample: TransformedSample, task: TaskName) -> Instances:
+    if not isinstance(sample.annotation, Instances):
+        raise ValueError(f"image {sample.image_id}: task '{task}' needs objects, but the annotation is a segment map")
+    return sample.annotation
+
+
+def _merge_by_class(segments: Segments) -> Segments:
+    """One segment per class; crowd segments stay apart from the others, as they are no targets."""
+    keys, merged_index = np.unique(segments.class_labels * 2 + segments.is_crowd, return_inverse=True)
+    return Segments(_relabel(segments.segment_map, merged_index), keys // 2, keys % 2 == 1)
+
+
+def _relabel(segment_map: NDArray[np.int32], new_index: NDArray[Any]) -> NDArray[np.int32]:
+    """`new_index[segment]` per pixel; void stays void."""
+    with_void = np.append(new_index, -1).astype(np.int32)  # the last entry is where void (-1) looks itself up
+    return with_void[segment_map]
+
+
+def _segment_labels(segments: Segments, canvas: int) -> dict[str, Tensor]:
+    is_target = ~segments.is_crowd
+    new_index = np.where(is_target, np.cumsum(is_target) - 1, -1)
+    height, width = segments.segment_map.shape
+    segment_map = torch.full((canvas, canvas), -1, dtype=torch.int16)
+    segment_map[:height, :width] = torch.from_numpy(_relabel(segments.segment_map, new_index).astype(np.int16))
+    return {"class_labels": _class_labels(segments.class_labels[is_target]), "segment_map": segment_map}
+
+
+def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[str, Tensor]:
+    instances = _instances(sample, "instance")
+    if instances.masks is None:
+        raise ValueError(f"image {sample.image_id}: task 'instance' needs masks, but only boxes are annotated")
+    at_centres = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
+    count, height, width = at_centres.shape
+    masks = torch.zeros(count, canvas // stride, canvas // stride, dtype=torch.uint8)
+    masks[:, :height, :width] = torch.from_numpy(at_centres)
+    return {
+        "class_labels": _class_labels(instances.class_labels),
+        "masks": masks,
+        "is_crowd": torch.from_numpy(instances.is_crowd.copy()),
+    }
+
+
+def _box_labels(sample: TransformedSample, canvas: int) -> dict[str, Tensor]:
+    instances = _instances(sample, "boxes")
+    if sample.box_axes is None:
+        raise ValueError(f"image {sample.image_id}: task 'boxes' needs `box_axes`, but the sample has none")
+    return {
+        "class_labels": _class_labels(instances.class_labels),
+        "boxes": torch.from_numpy(instances.boxes / np.float32(canvas)),
+        "box_axes": torch.from_numpy(sample.box_axes.copy()),
+        "is_crowd": torch.from_numpy(instances.is_crowd.copy()),
+    }
+
+
+def _class_labels(class_labels: NDArray[np.int64]) -> Tensor:
+    return torch.from_numpy(class_labels.astype(np.int64))
