@@ -1,0 +1,101 @@
+"""Mean IoU of semantic segmentation, over the pixels of all images together (the convention of ADE20K and mmseg)."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..data.sample import Segments
+from .validation import check_labels, check_same_size, check_segments, check_state, integer_map
+
+SemanticState: TypeAlias = dict[str, NDArray[np.int64]]
+
+
+class MeanIoU:
+    """Mean IoU, frequency-weighted IoU, pixel and mean accuracy.
+
+    `state`: `confusion` int64 [C, C + 1], rows truth, columns prediction; the last column counts predictions that are
+    no class.
+    """
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = check_labels(labels)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        num_classes = len(self.labels)
+        self.state: SemanticState = {"confusion": np.zeros((num_classes, num_classes + 1), dtype=np.int64)}
+
+    def update(self, pred: ArrayLike, truth: ArrayLike) -> None:
+        """Count one image; arguments and errors as for `confusion_matrix`."""
+        self.merge({"confusion": confusion_matrix(pred, truth, len(self.labels))})
+
+    def merge(self, other_state: SemanticState) -> None:
+        """Add the state of another MeanIoU over the same classes."""
+        check_state(self.state, other_state)
+        self.state = {"confusion": self.state["confusion"] + other_state["confusion"]}
+
+    def compute(self) -> dict[str, Any]:
+        """Results as described in `iou_scores`."""
+        return iou_scores(self.state["confusion"], self.labels)
+
+
+def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int) -> NDArray[np.int64]:
+    """Pixels per (true class, predicted class), int64 [C, C + 1]; void pixels are left out.
+
+    Args:
+        pred: int [H, W]; a value outside 0..C-1 counts as wrong, in the last column.
+        truth: int [H, W], -1 where void.
+        num_classes: C.
+
+    Raises:
+        ValueError: for maps of different size, or a true class outside -1..C-1.
+    """
+    predicted, true = integer_map(pred, "pred"), integer_map(truth, "truth")
+    check_same_size(predicted, true)
+    if true.size and (true.min() < -1 or true.max() >= num_classes):
+        raise ValueError(
+            f"truth: values {true.min()}..{true.max()} are outside -1..{num_classes - 1}; map raw ids to classes first"
+        )
+    labelled = true >= 0
+    predicted, true = predicted[labelled], true[labelled]
+    column = np.where((predicted >= 0) & (predicted < num_classes), predicted, num_classes)
+    counts = np.bincount(true * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
+    return counts.reshape(num_classes, num_classes + 1)
+
+
+def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
+    """Scores of a confusion matrix [C, C + 1].
+
+    Returns:
+        `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as mmseg's nan-mean;
+        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labelled pixels that are right;
+        `mean_acc`: mean recall over the classes that occur in the truth; `per_class`: label -> `iou`, `acc`.
+        `nan` where there is nothing to average.
+    """
+    right = np.diag(confusion)
+    true = confusion.sum(axis=1)
+    union = true + confusion[:, :-1].sum(axis=0) - right
+    total = true.sum()
+    iou = np.divide(right, union, out=np.full(len(labels), np.nan), where=union > 0)
+    accuracy = np.divide(right, true, out=np.full(len(labels), np.nan), where=true > 0)
+    return {
+        "miou": float(iou[union > 0].mean()) if (union > 0).any() else float("nan"),
+        "fwiou": float((iou * true)[true > 0].sum() / total) if total else float("nan"),
+        "pixel_acc": float(right.sum() / total) if total else float("nan"),
+        "mean_acc": float(accuracy[true > 0].mean()) if total else float("nan"),
+        "per_class": {label: {"iou": float(iou[i]), "acc": float(accuracy[i])} for i, label in enumerate(labels)},
+    }
+
+
+def semantic_map(truth: Segments) -> NDArray[np.int32]:
+    """Class per pixel, int32 [H, W], -1 where void: the segments of one class become one, crowds among them.
+
+    Raises:
+        ValueError: if `segment_map` holds an index that `class_labels` does not have.
+    """
+    check_segments(truth, num_classes=int(truth.class_labels.max(initial=0)) + 1)
+    class_of = np.append(truth.class_labels, -1).astype(np.int32)
+    return class_of[truth.segment_map]  # void is -1 and so finds the appended -1
