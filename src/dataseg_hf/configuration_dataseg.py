@@ -1,0 +1,151 @@
+"""DaTaSeg model configuration."""
+
+import re
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
+
+
+@strict
+class DaTaSegConfig(PreTrainedConfig):
+    r"""Configuration of `DaTaSegModel`. Every parameter is shared by all datasets; only the vocabulary changes.
+
+    Defaults follow Mask2Former where the method is the same; what is marked [ours] is our setting.
+
+    Args:
+        backbone_config (`PreTrainedConfig` or `dict` with `model_type`, defaults to a Swin-T):
+            Any transformers backbone with feature maps at two or more strides, or `mobilenet_v2`. The finest map
+            gives the mask features, the others feed the queries.
+        hidden_dim (`int`, defaults to 256): Channels of pixel decoder, queries and mask embeddings.
+        encoder_layers (`int`, defaults to 3): Attention layers on the coarsest feature map [ours].
+        encoder_feedforward_dim (`int`, defaults to 1024): Feed-forward width of those layers.
+        decoder_layers (`int`, defaults to 9): Layers of the masked-attention decoder.
+        dim_feedforward (`int`, defaults to 2048): Feed-forward width of the decoder.
+        num_attention_heads (`int`, defaults to 8): Heads of every attention; divides `hidden_dim`.
+        num_queries (`int`, defaults to 100): Number of mask proposals.
+        text_embedding_dim (`int`, defaults to 512): Dimension D of the text and class embeddings.
+        initial_logit_scale (`float`, defaults to 100.0): Starting value of exp(scale) in the classifier [ours].
+        class_head_sees_mask (`bool`, defaults to `True`):
+            Add an encoding of the query's own predicted mask to the query before the class head [ours].
+        mask_view_size (`int`, defaults to 16): Side of the square on which that view samples the mask [ours].
+        mask_view_extent (`float`, defaults to 2.2): Half side of the view in units of the mask's RMS radius [ours].
+        merge_in_training (`bool`, defaults to `True`):
+            Let unmatched proposals of a merged category join their target in training (`docs/method.md`) [ours].
+        class_weight, mask_weight, dice_weight (`float`): Weights of the losses and matching costs (2, 5, 5).
+        projection_weight (`float`, defaults to 5.0): Weight of the box projection loss, per axis [ours].
+        color_affinity_weight (`float`, defaults to 1.0): Weight of the colour-affinity loss of boxes [ours]; 0 turns it off.
+        color_affinity_threshold (`float`, defaults to 0.3): Colour similarity from which two neighbours must agree (BoxInst).
+        no_object_weight (`float`, defaults to 0.1): Weight of the background class in the classification loss.
+        train_num_points (`int`, defaults to 12544):
+            Points per image on which masks are compared in matching and loss; with at most that many cells in the
+            mask grid every cell is used instead.
+        oversample_ratio (`float`, defaults to 3.0), importance_sample_ratio (`float`, defaults to 0.75):
+            Uncertainty sampling of the loss points (PointRend).
+        init_std (`float`, defaults to 0.02): Standard deviation of initial embeddings.
+        vocabularies (`dict[str, dict]`, defaults to `{}`):
+            Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`. Their embeddings are buffers of the model.
+        default_vocabulary (`str`, *optional*): The stored vocabulary used when none is named; gives `id2label`.
+        text_encoder (`dict`, *optional*): What embedded the stored names, see `build_text_encoder`.
+    """
+
+    model_type = "dataseg"
+    sub_configs_defaults = {  # noqa: RUF012 - the base class declares it as a ClassVar
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="swin",
+            init_kwargs={"out_features": ["stage1", "stage2", "stage3", "stage4"]},
+        )
+    }
+    attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}  # noqa: RUF012
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    hidden_dim: int = 256
+    encoder_layers: int = 3
+    encoder_feedforward_dim: int = 1024
+    decoder_layers: int = 9
+    dim_feedforward: int = 2048
+    num_attention_heads: int = 8
+    num_queries: int = 100
+    text_embedding_dim: int = 512
+    initial_logit_scale: float | int = 100.0
+    class_head_sees_mask: bool = True
+    mask_view_size: int = 16
+    mask_view_extent: float | int = 2.2
+    merge_in_training: bool = True
+    class_weight: float | int = 2.0
+    mask_weight: float | int = 5.0
+    dice_weight: float | int = 5.0
+    projection_weight: float | int = 5.0
+    color_affinity_weight: float | int = 1.0
+    color_affinity_threshold: float | int = 0.3
+    no_object_weight: float | int = 0.1
+    train_num_points: int = 12544
+    oversample_ratio: float | int = 3.0
+    importance_sample_ratio: float | int = 0.75
+    init_std: float | int = 0.02
+    vocabularies: dict[str, Any] | None = None
+    default_vocabulary: str | None = None
+    text_encoder: dict[str, Any] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if isinstance(self.backbone_config, dict) and "model_type" not in self.backbone_config:
+            raise ValueError(
+                "`backbone_config` has no `model_type`; name the backbone's architecture there, "
+                'e.g. {"model_type": "convnext", "out_features": [...]}'
+            )
+        if self.vocabularies is None:
+            self.vocabularies = {}
+        if self.default_vocabulary is not None and self.default_vocabulary in self.vocabularies:
+            labels = self.vocabularies[self.default_vocabulary]["labels"]
+            self.id2label = dict(enumerate(labels))
+            self.label2id = {label: index for index, label in enumerate(labels)}
+        super().__post_init__(**kwargs)
+
+    def validate_sizes(self) -> None:
+        """Refuse sizes that no model can have."""
+        for name in ("hidden_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim",
+                     "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):  # fmt: skip
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+        if self.encoder_layers < 0:
+            raise ValueError(f"`encoder_layers` must not be negative, got {self.encoder_layers}")
+        if self.hidden_dim % self.num_attention_heads or self.hidden_dim % 4:
+            raise ValueError(
+                f"`hidden_dim` ({self.hidden_dim}) must be divisible by 4 (two sine and two cosine parts of the "
+                f"position embedding) and by `num_attention_heads` ({self.num_attention_heads})"
+            )
+        if self.initial_logit_scale <= 0:
+            raise ValueError(f"`initial_logit_scale` must be positive, got {self.initial_logit_scale}")
+        if self.oversample_ratio < 1:
+            raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}")
+        if not 0 <= self.importance_sample_ratio <= 1:
+            raise ValueError(f"`importance_sample_ratio` must lie in 0..1, got {self.importance_sample_ratio}")
+
+    def validate_vocabularies(self) -> None:
+        """Refuse vocabularies whose parts do not fit together."""
+        for name, vocabulary in (self.vocabularies or {}).items():
+            check_vocabulary(name, vocabulary["labels"], vocabulary["is_thing"])
+        if self.default_vocabulary is not None and self.default_vocabulary not in (self.vocabularies or {}):
+            raise ValueError(
+                f"`default_vocabulary` is '{self.default_vocabulary}', stored are {sorted(self.vocabularies or {})}"
+            )
+
+
+def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None:
+    """Raise ValueError unless the vocabulary has a usable name, distinct labels and one thing flag per label."""
+    if not VOCABULARY_NAME.fullmatch(name):
+        raise ValueError(f"vocabulary name '{name}' may hold letters, digits, '_' and '-' only")
+    if not labels:
+        raise ValueError(f"vocabulary '{name}' has no labels")
+    if len(labels) != len(is_thing):
+        raise ValueError(f"vocabulary '{name}' has {len(labels)} labels and {len(is_thing)} thing flags")
+    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    if repeated:
+        raise ValueError(f"vocabulary '{name}' names a category twice: {repeated}")
+
+
+__all__ = ["DaTaSegConfig"]

@@ -1,0 +1,354 @@
+"""Images -> model inputs, and model outputs -> segmentations in the formats of transformers."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from transformers.image_processing_backends import PilBackend
+from transformers.image_processing_utils import BatchFeature
+from transformers.image_utils import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    PILImageResampling,
+    SizeDict,
+    make_flat_list_of_images,
+)
+from transformers.utils import TensorType
+
+from .tasks_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+
+
+class DaTaSegImageProcessor(PilBackend):
+    """Resizes the longer side to `size["longest_edge"]` pixels, normalises, and pads to a square of that side.
+
+    The canvas is the one of training, so a model sees what it was trained on. `do_pad=False` skips the padding, for
+    images of one size. Colours are read as in training: grey is repeated, alpha and palettes are converted by Pillow,
+    16-bit grey loses its lower 8 bits.
+
+    Args:
+        size: `{"longest_edge": N}`, or N alone, in pixels (640).
+        image_mean, image_std: per RGB channel, of pixel values in 0..1 (ImageNet's, as Swin was trained with).
+        do_resize, do_rescale, rescale_factor, do_normalize, do_pad: as in transformers.
+        pad_size: `{"height": H, "width": W}`, another canvas than the square.
+
+    Raises:
+        ValueError: for an unsupported option, and for images that are neither 8-bit nor float, do not fit the canvas, or
+            are floats in 0..1 where `do_rescale` would divide them by 255 again.
+    """
+
+    model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 - the base class's type
+    size = {"longest_edge": 640}  # noqa: RUF012 - the base class's type
+    resample = PILImageResampling.BILINEAR
+    image_mean = IMAGENET_DEFAULT_MEAN
+    image_std = IMAGENET_DEFAULT_STD
+    do_resize = True
+    do_rescale = True
+    do_normalize = True
+    do_pad = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `preprocessor_config.json` holds."""
+        # Without a type of its own for videos, `pipeline()` of transformers 5.23 takes the code of the image processor
+        # for that of a video processor, and asks the user whether to run it.
+        return {**super().to_dict(), "video_processor_type": "none"}
+
+    # --- images to inputs
+
+    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:
+        if isinstance(size, int):
+            size = {"longest_edge": size}
+        if isinstance(size, SizeDict):
+            size = dict(size)
+        if not isinstance(size, dict) or set(size) != {"longest_edge"} or size["longest_edge"] < 1:
+            raise ValueError(f'`size` must be {{"longest_edge": pixels}}, got {size}')
+        return super()._standardize_kwargs(size=size, **kwargs)
+
+    def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
+        """A flat list of images; 2-D arrays, which transformers refuses, are grey images."""
+        images = self.fetch_images(images)
+        if isinstance(images, (list, tuple)):
+            images = [_with_channel(image) for image in images]
+        return list(make_flat_list_of_images(_with_channel(images), expected_ndims=expected_ndims))
+
+    def process_image(self, image: Any, input_data_format: Any = None, **kwargs: Any) -> NDArray[Any]:
+        """RGB array [3, H, W], uint8 or float32, of a PIL image, array or tensor."""
+        if isinstance(image, Image.Image):
+            return np.array(_rgb(image)).transpose(2, 0, 1)
+        if isinstance(image, Tensor):
+            image = image.detach().cpu().numpy()
+        channels_first = super().process_image(image, input_data_format=input_data_format)
+        return _readable(_three_channels(channels_first))
+
+    def _preprocess(
+        self,
+        images: list[NDArray[Any]],
+        do_resize: bool,
+        size: SizeDict,
+        resample: PILImageResampling | int | None,
+        do_center_crop: bool | None,
+        do_rescale: bool,
+        rescale_factor: float,
+        do_normalize: bool,
+        image_mean: float | Sequence[float],
+        image_std: float | Sequence[float],
+        do_pad: bool | None,
+        pad_size: SizeDict | None,
+        return_tensors: str | TensorType | None,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        if do_center_crop or resample != PILImageResampling.BILINEAR:
+            raise ValueError("images are resized bilinearly and never cropped: drop `do_center_crop` and `resample`")
+        mean = torch.tensor(image_mean if do_normalize else 0.0).view(-1, 1, 1)
+        std = torch.tensor(image_std if do_normalize else 1.0).view(-1, 1, 1)
+        factor = rescale_factor if do_rescale else 1.0
+        normalised = []
+        for array in images:
+            if do_rescale and array.dtype != np.uint8 and array.max() <= 1:
+                raise ValueError("float images are expected in 0..255, these are in 0..1: pass `do_rescale=False`")
+            pixels = torch.from_numpy(np.ascontiguousarray(array))
+            if do_resize:
+                pixels = _resize(pixels, scaled_size(array.shape[1], array.shape[2], size.longest_edge))
+            normalised.append(pixels.float().mul_(factor / std).sub_(mean / std))
+        if do_pad:
+            canvas = (size.longest_edge,) * 2 if pad_size is None else (pad_size.height, pad_size.width)
+        else:
+            canvas = _common_size(normalised)
+        return BatchFeature(_pad(normalised, canvas), tensor_type=return_tensors)
+
+    # --- outputs to segmentations
+
+    def post_process_semantic_segmentation(
+        self, outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None = None
+    ) -> list[Tensor]:
+        """The most likely category per pixel.
+
+        Args:
+            outputs: of `DaTaSegModel`, for a batch of B images.
+            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+
+        Returns:
+            B maps int64 [H, W], indices into the vocabulary.
+
+        Raises:
+            ValueError: unless there are B target sizes.
+        """
+        return [
+            semantic_prediction(
+                outputs.class_queries_logits[i], outputs.masks_queries_logits[i], outputs.valid_size[i], size
+            )
+            for i, size in enumerate(_sizes(outputs, target_sizes))
+        ]
+
+    def post_process_panoptic_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+        label_ids_to_fuse: Iterable[int] | None = None,
+        target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+    ) -> list[dict[str, Any]]:
+        """One id map per image: a segment per thing, one segment per stuff category.
+
+        Args:
+            outputs: of `DaTaSegModel`, for a batch of B images.
+            threshold: least class probability of a proposal.
+            mask_threshold: least mask probability of a pixel of a segment.
+            overlap_mask_area_threshold: least share of its own mask that a segment keeps, else it is dropped.
+            label_ids_to_fuse: categories with one segment per image; by default the vocabulary's stuff.
+            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+
+        Returns:
+            B dicts: `segmentation` int32 [H, W], 0 = no segment; `segments_info`, per segment `id` (from 1),
+            `label_id`, `was_fused` and `score`.
+
+        Raises:
+            ValueError: unless there are B target sizes, or for a label id outside the vocabulary.
+        """
+        results = []
+        for i, size in enumerate(_sizes(outputs, target_sizes)):
+            prediction = panoptic_prediction(
+                outputs.class_queries_logits[i],
+                outputs.masks_queries_logits[i],
+                _fused(outputs.is_thing[i], label_ids_to_fuse),
+                outputs.valid_size[i],
+                size,
+                threshold,
+                mask_threshold,
+                overlap_mask_area_threshold,
+            )
+            results.append({"segmentation": prediction.segmentation, "segments_info": prediction.segments})
+        return results
+
+    def post_process_instance_segmentation(
+        self,
+        outputs: Any,
+        threshold: float = 0.5,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.8,
+        target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+        return_coco_annotation: bool = False,
+        return_binary_maps: bool = False,
+    ) -> list[dict[str, Any]]:
+        """The things of each image, best first. They may overlap: only binary maps and run lengths show all of them.
+
+        Args:
+            outputs: of `DaTaSegModel`, for a batch of B images.
+            threshold: least score (class probability times mean mask probability).
+            mask_threshold: least mask probability of a pixel of an instance.
+            overlap_mask_area_threshold: in the single map, where the better one of two overlapping instances wins: least
+                share of its own mask that an instance keeps, else it is dropped.
+            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+            return_coco_annotation: run lengths instead of a map.
+            return_binary_maps: binary maps instead of a map.
+
+        Returns:
+            B dicts: `segmentation` int32 [H, W] with ids, -1 = no instance; or bool [K, H, W]; or K lists
+            `[start, length, start, length, ...]` over the row-by-row pixels, the first one counted 1.
+            `segments_info`, per instance `id` (from 0), `label_id`, `was_fused` (false) and `score`.
+
+        Raises:
+            ValueError: unless there are B target sizes, or if two formats are asked for.
+        """
+        if return_coco_annotation and return_binary_maps:
+            raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other")
+        results = []
+        for i, size in enumerate(_sizes(outputs, target_sizes)):
+            found = instance_prediction(
+                outputs.class_queries_logits[i],
+                outputs.masks_queries_logits[i],
+                outputs.is_thing[i],
+                outputs.valid_size[i],
+                size,
+                threshold,
+                mask_threshold,
+            )
+            segmentation: Tensor | list[list[int]] = found.masks
+            kept = list(range(len(found.masks)))
+            if return_coco_annotation:
+                segmentation = [run_lengths(mask) for mask in found.masks]
+            elif not return_binary_maps:
+                segmentation, kept = _single_map(found.masks, overlap_mask_area_threshold)
+            segments = [
+                {
+                    "id": number,
+                    "label_id": int(found.label_ids[index]),
+                    "was_fused": False,
+                    "score": round(float(found.scores[index]), 6),
+                }
+                for number, index in enumerate(kept)
+            ]
+            results.append({"segmentation": segmentation, "segments_info": segments})
+        return results
+
+
+def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
+    """Height and width after resizing the longer side, each at least one pixel."""
+    factor = longer_side / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def run_lengths(mask: Tensor) -> list[int]:
+    """Run-length encoding of a bool mask [H, W] as in transformers: `[start, length, ...]`, row by row, starts from 1."""
+    pixels = np.pad(mask.cpu().numpy().astype(np.int8).ravel(), 1)
+    edges = np.flatnonzero(np.diff(pixels))
+    starts, ends = edges[::2], edges[1::2]
+    return np.stack([starts + 1, ends - starts], axis=1).ravel().tolist()
+
+
+def _with_channel(image: Any) -> Any:
+    return image[None] if isinstance(image, (np.ndarray, Tensor)) and image.ndim == 2 else image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        # Pillow would clip at 255 instead
+        return Image.fromarray((np.array(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"image mode '{image.mode}' has no fixed range of values: convert the image to 8 bits first")
+    return image.convert("RGB")
+
+
+def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
+    """[1 or 3 or 4, H, W] -> [3, H, W]: grey repeated, alpha dropped."""
+    return image.repeat(3, axis=0) if len(image) == 1 else image[:3]
+
+
+def _readable(image: NDArray[Any]) -> NDArray[Any]:
+    if np.issubdtype(image.dtype, np.floating):
+        return image.astype(np.float32)
+    if np.issubdtype(image.dtype, np.integer) and image.min() >= 0 and image.max() <= 255:
+        return image.astype(np.uint8)
+    raise ValueError(
+        f"images must be integers in 0..255 or floats, got {image.dtype} in {image.min()}..{image.max()}: convert first"
+    )
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """[3, H, W] -> [3, *size], bilinear with antialiasing; uint8 stays uint8."""
+    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+def _common_size(images: Sequence[Tensor]) -> tuple[int, int]:
+    sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
+    if len(sizes) > 1:
+        raise ValueError(f"images of different sizes (height, width) {sizes} make no batch: pass `do_pad=True`")
+    return sizes[0]
+
+
+def _pad(images: Sequence[Tensor], canvas: tuple[int, int]) -> dict[str, Tensor]:
+    """Zeros at the bottom and right: `pixel_values` float32 [B, 3, *canvas], `pixel_mask` int64 [B, *canvas]."""
+    pixel_values = torch.zeros(len(images), 3, *canvas)
+    pixel_mask = torch.zeros(len(images), *canvas, dtype=torch.int64)
+    for i, image in enumerate(images):
+        height, width = image.shape[1:]
+        if height > canvas[0] or width > canvas[1]:
+            raise ValueError(
+                f"image {i}: {height} x {width} pixels (height x width) do not fit a canvas of "
+                f"{canvas[0]} x {canvas[1]}; pass `do_resize=True` or a larger `pad_size`"
+            )
+        pixel_values[i, :, :height, :width] = image
+        pixel_mask[i, :height, :width] = 1
+    return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
+
+
+def _sizes(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[tuple[int, int] | None]:
+    batch = len(outputs.class_queries_logits)
+    if target_sizes is None:
+        return [None] * batch
+    if len(target_sizes) != batch:
+        raise ValueError(f"{len(target_sizes)} target sizes for {batch} images: give the (height, width) of each image")
+    return [(int(height), int(width)) for height, width in target_sizes]
+
+
+def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
+    """Categories with one segment per image: bool [C]."""
+    if label_ids is None:
+        return ~is_thing
+    chosen = set(label_ids)
+    unknown = sorted(chosen - set(range(len(is_thing))))
+    if unknown:
+        raise ValueError(f"`label_ids_to_fuse` {unknown} are outside the vocabulary of {len(is_thing)} categories")
+    return torch.tensor([label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device)
+
+
+def _single_map(masks: Tensor, least_share: float) -> tuple[Tensor, list[int]]:
+    """Masks [K, H, W], best first, in one map int32 [H, W], -1 = none; and which of them got into it."""
+    segmentation = torch.full(masks.shape[1:], -1, dtype=torch.int32, device=masks.device)
+    kept: list[int] = []
+    for index, mask in enumerate(masks):
+        visible = mask & (segmentation < 0)
+        area = int(visible.sum())
+        if area == 0 or area < least_share * int(mask.sum()):
+            continue
+        segmentation[visible] = len(kept)
+        kept.append(index)
+    return segmentation, kept
+
+
+__all__ = ["DaTaSegImageProcessor"]

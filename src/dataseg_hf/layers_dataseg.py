@@ -1,0 +1,107 @@
+"""Building blocks shared by pixel decoder and query decoder."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .configuration_dataseg import DaTaSegConfig
+
+
+def group_norm(channels: int) -> nn.GroupNorm:
+    """GroupNorm with 32 groups, or as many as divide the channels."""
+    return nn.GroupNorm(math.gcd(32, channels), channels)
+
+
+def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Nearest resize of a bool mask [B, H, W] to another grid: bool [B, *size]."""
+    return F.interpolate(inside[:, None].float(), size=tuple(size), mode="nearest")[:, 0] > 0.5
+
+
+def sine_positions(inside: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
+    """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h * w, channels]."""
+    counted = inside.float()
+    positions = []
+    for axis in (1, 2):
+        position = counted.cumsum(axis) - 0.5
+        extent = counted.sum(axis, keepdim=True).amax(3 - axis, keepdim=True).clamp(min=1)
+        frequency = torch.arange(channels // 4, device=inside.device) * (4.0 / channels)
+        angle = (position / extent * 2 * math.pi)[..., None] / temperature**frequency
+        positions.append(torch.cat([angle.sin(), angle.cos()], dim=-1))
+    return torch.cat(positions, dim=-1).flatten(1, 2)
+
+
+def additive_mask(blocked: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bool mask, true = blocked, as the addend that attention takes."""
+    return torch.zeros_like(blocked, dtype=dtype).masked_fill(blocked, torch.finfo(dtype).min)
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[Tensor, Tensor]:
+    """Plain attention for `attn_implementation="eager"`: heads [B, A, Q, d] -> [B, Q, A, d] and the weights."""
+    scores = query @ key.transpose(2, 3) * scaling
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    weights = scores.float().softmax(-1).to(query.dtype)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+class Attention(nn.Module):
+    """Multi-head attention through the attention interface of transformers."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.head_dim = config.hidden_dim // config.num_attention_heads
+        self.is_causal = False
+        self.query = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.key = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """query [B, Q, d], key and value [B, K, d], additive attention_mask broadcastable to [B, A, Q, K] -> [B, Q, d]."""
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+        heads = [
+            projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for projection, x in ((self.query, query), (self.key, key), (self.value, value))
+        ]
+        mixed, _ = attend(self, *heads, attention_mask, scaling=self.head_dim**-0.5, dropout=0.0, is_causal=False)
+        return self.output(mixed.flatten(2))
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a ReLU, residual and LayerNorm."""
+
+    def __init__(self, hidden_dim: int, inner_dim: int) -> None:
+        super().__init__()
+        self.inner = nn.Linear(hidden_dim, inner_dim)
+        self.outer = nn.Linear(inner_dim, hidden_dim)
+        self.norm = nn.LayerNorm(hidden_dim)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[..., hidden_dim] -> same shape."""
+        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states))))
+
+
+class MLP(nn.Sequential):
+    """Three linear layers with ReLUs between them: the embedding heads."""
+
+    def __init__(self, hidden_dim: int, output_dim: int) -> None:
+        super().__init__(
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, hidden_dim),
+            nn.ReLU(),
+            nn.Linear(hidden_dim, output_dim),
+        )

@@ -1,0 +1,479 @@
+"""DaTaSeg: one segmentation model for many datasets, tasks and vocabularies (Gu et al., NeurIPS 2023)."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import MobileNetV2Config, PreTrainedModel
+from transformers import initialization as init
+from transformers.backbone_utils import load_backbone
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
+from .configuration_dataseg import DaTaSegConfig, check_vocabulary
+from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
+from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
+from .tasks_dataseg import Proposals, Truth, count_targets, get_task, loss_weights
+from .text_embeddings_dataseg import build_text_encoder
+
+
+@dataclass
+class DaTaSegOutput(ModelOutput):
+    """Proposals of a batch; names as in transformers' Mask2Former.
+
+    Args:
+        loss: Sum of `loss_dict`, when labels are given.
+        loss_dict: Weighted loss terms, summed over the decoder layers.
+        class_queries_logits: [B, N, C + 1], last = background.
+        masks_queries_logits: [B, N, h, w] at the stride of the finest feature map.
+        class_embeddings: [B, N, D], before the classifier.
+        is_thing: bool [B, C], thing flags of the vocabulary.
+        valid_size: [B, 2], height and width of each image as fractions of the padded canvas.
+        unmatched_targets: Number of targets that found no query, when labels are given.
+        auxiliary_class_queries_logits, auxiliary_masks_queries_logits:
+            One tensor per earlier decoder layer, in training or with `output_auxiliary_logits=True`.
+    """
+
+    loss: Tensor | None = None
+    loss_dict: dict[str, Tensor] | None = None
+    class_queries_logits: Tensor | None = None
+    masks_queries_logits: Tensor | None = None
+    class_embeddings: Tensor | None = None
+    is_thing: Tensor | None = None
+    valid_size: Tensor | None = None
+    unmatched_targets: Tensor | None = None
+    auxiliary_class_queries_logits: tuple[Tensor, ...] | None = None
+    auxiliary_masks_queries_logits: tuple[Tensor, ...] | None = None
+
+
+class TextClassifier(nn.Module):
+    """Frozen text embeddings of the names, and one learnable background embedding shared by all datasets."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.background = nn.Parameter(torch.empty(config.text_embedding_dim))
+        self.logit_scale = nn.Parameter(torch.empty(()))
+
+    def forward(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
+        """exp(scale) * cosine: [B, N, D], [C, D] -> float32 [B, N, C + 1], last = background."""
+        names = torch.cat([text_embeddings.float(), self.background.float()[None]])
+        cosine = F.normalize(class_embeddings.float(), dim=-1) @ F.normalize(names, dim=-1).T
+        return self.logit_scale.float().exp() * cosine
+
+
+class VocabularyStore(nn.Module):
+    """Text embeddings of the stored vocabularies: one buffer [C, D] each, saved with the weights."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        for name, vocabulary in (config.vocabularies or {}).items():
+            self.put(name, torch.empty(len(vocabulary["labels"]), config.text_embedding_dim))
+
+    def put(self, name: str, embeddings: Tensor) -> None:
+        """Store or replace the embeddings [C, D] of a vocabulary."""
+        self.register_buffer(f"text_{name}", embeddings)
+
+    def get(self, name: str) -> Tensor:
+        """Embeddings [C, D] of a stored vocabulary."""
+        return self.get_buffer(f"text_{name}")
+
+
+class MaskView(nn.Module):
+    """Encodes the shape of a query's own mask for the class head (our setting).
+
+    The mask (detached) is sampled on a square around its mean, `mask_view_extent` times its RMS radius to each side.
+    """
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.size, self.extent = config.mask_view_size, float(config.mask_view_extent)
+        side = math.ceil(math.ceil(self.size / 2) / 2)
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU()
+        )
+        self.projection = nn.Sequential(
+            nn.Linear(32 * side * side, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, config.hidden_dim)
+        )
+        self.norm = nn.LayerNorm(config.hidden_dim)
+
+    def forward(self, mask_logits: Tensor, inside: Tensor) -> Tensor:
+        """mask_logits [B, N, h, w], inside bool [B, h, w] -> [B, N, hidden_dim]."""
+        batch, queries = mask_logits.shape[:2]
+        masks = mask_logits.detach().sigmoid() * inside[:, None]
+        crops = F.grid_sample(
+            masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1).to(masks.dtype), align_corners=False
+        )
+        code = self.convolutions(crops).flatten(1)
+        return self.norm(self.projection(code)).view(batch, queries, -1)
+
+    def window(self, masks: Tensor) -> Tensor:
+        """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size, size, 2]."""
+        height, width = masks.shape[-2:]
+        masks = masks.float()
+        mass = masks.sum((-2, -1)).clamp(min=1e-6)
+        x = torch.arange(width, device=masks.device) + 0.5
+        y = torch.arange(height, device=masks.device) + 0.5
+        columns, rows = masks.sum(-2), masks.sum(-1)
+        mean_x, mean_y = columns @ x / mass, rows @ y / mass
+        variance = (columns @ x.square() + rows @ y.square()) / mass - mean_x.square() - mean_y.square()
+        half_side = self.extent * variance.clamp(min=0.25).sqrt()
+        step = torch.linspace(-1, 1, self.size, device=masks.device)
+        sample_x = (mean_x[..., None] + half_side[..., None] * step) * (2 / width) - 1
+        sample_y = (mean_y[..., None] + half_side[..., None] * step) * (2 / height) - 1
+        grid = (*sample_x.shape, self.size)
+        return torch.stack([sample_x[..., None, :].expand(grid[0], grid[1], self.size, self.size),
+                            sample_y[..., :, None].expand(grid[0], grid[1], self.size, self.size)], dim=-1)  # fmt: skip
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Masked cross-attention, self-attention, feed-forward (Mask2Former's order), post-norm."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.cross_attention = Attention(config)
+        self.cross_norm = nn.LayerNorm(config.hidden_dim)
+        self.self_attention = Attention(config)
+        self.self_norm = nn.LayerNorm(config.hidden_dim)
+        self.feed_forward = FeedForward(config.hidden_dim, config.dim_feedforward)
+
+    def forward(
+        self, queries: Tensor, query_positions: Tensor, memory: Tensor, memory_positions: Tensor, mask: Tensor
+    ) -> Tensor:
+        """queries, query_positions [B, N, d]; memory, memory_positions [B, K, d]; additive mask [B, 1, N, K]."""
+        seen = self.cross_attention(queries + query_positions, memory + memory_positions, memory, mask)
+        queries = self.cross_norm(queries + seen)
+        located = queries + query_positions
+        queries = self.self_norm(queries + self.self_attention(located, located, queries))
+        return self.feed_forward(queries)
+
+
+class QueryDecoder(nn.Module):
+    """Learnable queries, the masked-attention decoder and the two embedding heads."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.queries = nn.Embedding(config.num_queries, config.hidden_dim)
+        self.query_positions = nn.Embedding(config.num_queries, config.hidden_dim)
+        self.level_embedding = nn.Embedding(QUERY_LEVELS, config.hidden_dim)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
+        self.norm = nn.LayerNorm(config.hidden_dim)
+        self.mask_head = MLP(config.hidden_dim, config.hidden_dim)
+        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim)
+        self.mask_view = MaskView(config) if config.class_head_sees_mask else None
+
+    def forward(self, features: PixelFeatures, inside: Tensor, every_layer: bool) -> list[tuple[Tensor, Tensor]]:
+        """(class embeddings [B, N, D], mask logits [B, N, h, w]) of every layer, or of the last one only.
+
+        inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
+        the resolution of the attention that reads them.
+        """
+        batch = len(inside)
+        memory, positions, grids = self.memory(features, inside)
+        queries = self.queries.weight.expand(batch, -1, -1)
+        query_positions = self.query_positions.weight.expand(batch, -1, -1)
+        heads = []
+        for number, layer in enumerate(self.layers):
+            level = number % len(memory)
+            mask_embeddings = self.mask_head(self.norm(queries))
+            if every_layer:
+                heads.append(self.heads(queries, features.mask_features, inside))
+            mask = self.attention_mask(mask_embeddings, features.mask_features, grids[level])
+            queries = layer(queries, query_positions, memory[level], positions[level], mask)
+        heads.append(self.heads(queries, features.mask_features, inside))
+        return heads
+
+    def memory(self, features: PixelFeatures, inside: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Per level: cells [B, h * w, d], their positions [B, h * w, d], and which lie in the image, [B, h, w]."""
+        memory, positions, grids = [], [], []
+        for number, level in enumerate(features.levels):
+            grid = resize_inside(inside, level.shape[-2:])
+            memory.append(level.flatten(2).transpose(1, 2) + self.level_embedding.weight[number])
+            positions.append(sine_positions(grid, level.shape[1]).to(level.dtype))
+            grids.append(grid)
+        return memory, positions, grids
+
+    def heads(self, queries: Tensor, mask_features: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
+        """Class embeddings [B, N, D] and mask logits [B, N, h, w] of the queries [B, N, d]."""
+        queries = self.norm(queries)
+        mask_logits = torch.einsum("bnd,bdhw->bnhw", self.mask_head(queries), mask_features)
+        if self.mask_view is not None:
+            queries = queries + self.mask_view(mask_logits, resize_inside(inside, mask_logits.shape[-2:]))
+        return self.class_head(queries), mask_logits
+
+    @staticmethod
+    def attention_mask(mask_embeddings: Tensor, mask_features: Tensor, grid: Tensor) -> Tensor:
+        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask; with an empty mask all of the image.
+
+        Resizing commutes with the dot product, so the features are resized instead of N masks.
+        """
+        with torch.no_grad():
+            coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
+            outside = (torch.einsum("bnd,bdhw->bnhw", mask_embeddings, coarse) <= 0) | ~grid[:, None]
+            outside = outside.flatten(2)
+            blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
+            return additive_mask(blocked, mask_features.dtype)[:, None]
+
+
+class DaTaSegPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation."""
+
+    config: DaTaSegConfig
+    base_model_prefix = "dataseg"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = True
+    accepts_loss_kwargs = False
+    _supports_sdpa = True
+    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
+    _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv2d):
+            init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            # queries that start alike would all get the same gradient but for their positions
+            init.normal_(module.weight, std=1.0)
+        elif isinstance(module, TextClassifier):
+            init.normal_(module.background, std=self.config.init_std)
+            init.constant_(module.logit_scale, math.log(self.config.initial_logit_scale))
+        elif isinstance(module, VocabularyStore):
+            # not-a-number until loaded or set: a vocabulary without embeddings must not pass for one
+            for buffer in module.buffers():
+                init.constant_(buffer, float("nan"))
+
+
+class DaTaSegModel(DaTaSegPreTrainedModel):
+    """Backbone, pixel decoder, query decoder and text classifier; one set of weights for all datasets and tasks."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__(config)
+        self.backbone = build_backbone(config)
+        self.pixel_decoder = PixelDecoder(config, self.backbone.channels)
+        self.query_decoder = QueryDecoder(config)
+        self.classifier = TextClassifier(config)
+        self.vocabularies = VocabularyStore(config)
+        for norm in _batch_norms(self.backbone):
+            norm.requires_grad_(False)
+        self.post_init()
+
+    def train(self, mode: bool = True) -> "DaTaSegModel":
+        """Training mode, in which the backbone's batch norms stay frozen: their statistics would depend on the batch."""
+        super().train(mode)
+        for norm in _batch_norms(self.backbone):
+            norm.eval()
+        return self
+
+    # --- vocabularies
+
+    def add_vocabulary(
+        self,
+        name: str,
+        labels: Sequence[str],
+        is_thing: Sequence[bool] | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> None:
+        """Store a vocabulary with the model.
+
+        Args:
+            name: Letters, digits, `_` and `-`. An existing vocabulary of that name is replaced.
+            labels: Distinct category names.
+            is_thing: Whether each is countable; all of them by default.
+            text_embeddings: [C, D] in the space the model was trained with; by default the config's `text_encoder`
+                embeds the labels.
+
+        Raises:
+            ValueError: if names, flags and embeddings do not fit together.
+        """
+        labels = list(labels)
+        things = [True] * len(labels) if is_thing is None else [bool(flag) for flag in is_thing]
+        check_vocabulary(name, labels, things)
+        if text_embeddings is None:
+            text_embeddings = self.embed(labels)
+        expected = (len(labels), self.config.text_embedding_dim)
+        if tuple(text_embeddings.shape) != expected:
+            raise ValueError(
+                f"vocabulary '{name}': text embeddings have shape {tuple(text_embeddings.shape)}, but {len(labels)} "
+                f"labels in a {expected[1]}-dimensional text space need {expected}"
+            )
+        if not torch.isfinite(text_embeddings).all():
+            raise ValueError(f"vocabulary '{name}': text embeddings are not finite")
+        stored = {**(self.config.vocabularies or {}), name: {"labels": labels, "is_thing": things}}
+        self.config.vocabularies = stored
+        self.vocabularies.put(name, text_embeddings.detach().to(self.device, torch.float32).clone())
+        if self.config.default_vocabulary is None or self.config.default_vocabulary == name:
+            self.set_vocabulary(name)
+
+    def set_vocabulary(
+        self,
+        vocabulary: str | Sequence[str],
+        is_thing: Sequence[bool] | None = None,
+        text_embeddings: Tensor | None = None,
+    ) -> None:
+        """Choose what `forward` classifies by default, and `id2label` with it: a stored name, or a list of words.
+
+        A list of words is stored under the name "custom"; `is_thing` and `text_embeddings` are as for `add_vocabulary`.
+        """
+        if not isinstance(vocabulary, str):
+            self.add_vocabulary("custom", vocabulary, is_thing, text_embeddings)
+            vocabulary = "custom"
+        labels = self.stored_vocabulary(vocabulary)["labels"]
+        self.config.default_vocabulary = vocabulary
+        self.config.id2label = dict(enumerate(labels))
+        self.config.label2id = {label: index for index, label in enumerate(labels)}
+
+    def stored_vocabulary(self, name: str) -> Mapping[str, Any]:
+        """Labels and thing flags of a stored vocabulary; ValueError lists what is stored."""
+        stored = self.config.vocabularies or {}
+        if name not in stored:
+            raise ValueError(f"no vocabulary '{name}' in this model; stored are {sorted(stored)}")
+        return stored[name]
+
+    def embed(self, labels: Sequence[str]) -> Tensor:
+        """Text embeddings [C, D] of new names by the config's text encoder."""
+        if self.config.text_encoder is None:
+            raise ValueError("this model's config names no `text_encoder`; pass `text_embeddings`")
+        return build_text_encoder(self.config.text_encoder)(labels)
+
+    def _classes(
+        self, text_embeddings: Tensor | None, is_thing: Tensor | None, vocabulary: str | None
+    ) -> tuple[Tensor, Tensor]:
+        """Text embeddings [C, D] and thing flags [C] that a call asks for."""
+        if text_embeddings is not None:
+            if vocabulary is not None:
+                raise ValueError("give either `text_embeddings` or `vocabulary`, not both")
+            if text_embeddings.dim() != 2 or text_embeddings.shape[1] != self.config.text_embedding_dim:
+                raise ValueError(
+                    f"`text_embeddings` must be [C, {self.config.text_embedding_dim}], got {tuple(text_embeddings.shape)}"
+                )
+            if is_thing is None:
+                is_thing = torch.ones(len(text_embeddings), dtype=torch.bool, device=text_embeddings.device)
+            return text_embeddings, is_thing
+        name = vocabulary or self.config.default_vocabulary
+        if name is None:
+            raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
+        flags = self.stored_vocabulary(name)["is_thing"]
+        embeddings = self.vocabularies.get(name)
+        return embeddings, torch.tensor(flags, device=embeddings.device)
+
+    # --- forward
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        text_embeddings: Tensor | None = None,
+        is_thing: Tensor | None = None,
+        vocabulary: str | None = None,
+        task: str | None = None,
+        labels: Sequence[Mapping[str, Tensor]] | None = None,
+        num_targets: Tensor | None = None,
+        num_images: Tensor | None = None,
+        sampling_seeds: Tensor | None = None,
+        loss_weights: Mapping[str, float] | None = None,
+        output_auxiliary_logits: bool = False,
+        **kwargs: Any,
+    ) -> DaTaSegOutput:
+        """Propose masks and classify them; with `labels` and `task`, also the loss.
+
+        Args:
+            pixel_values: [B, 3, H, W], normalised.
+            pixel_mask: [B, H, W], 1 = image, 0 = padding (bottom and right).
+            text_embeddings: [C, D], the categories of this call; with `is_thing` bool [C] (default: all things).
+            vocabulary: Instead, the name of a stored vocabulary; default `config.default_vocabulary`.
+            task: "panoptic", "semantic", "instance" or "boxes": whose labels are given.
+            labels: Per image a dict with `class_labels` int64 [M] and, by task,
+                panoptic, semantic: `segment_map` int [H, W], index into M, -1 = void;
+                instance: `masks` uint8 [M, h, w] at any resolution of the canvas;
+                boxes: `boxes` float [M, 4], xyxy in 0..1 of the padded canvas, and optionally `box_axes` bool [M, 2],
+                false where a crop cut the box on that axis (x, y);
+                instance and boxes: optionally `is_crowd` bool [M], regions that are neither target nor background.
+            num_targets, num_images: Totals of the whole optimiser step, when it spans several calls or processes;
+                losses of the calls then add up to the loss of the whole.
+            sampling_seeds: int64 [B], seeds of the points on which masks are compared.
+            loss_weights: Overrides of the config's loss weights, keys as in `tasks_dataseg.LOSS_TERMS`.
+            output_auxiliary_logits: Also return the logits of the earlier decoder layers.
+        """
+        embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
+        inside = (
+            torch.ones_like(pixel_values[:, 0], dtype=torch.bool) if pixel_mask is None else pixel_mask.to(torch.bool)
+        )
+        feature_maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
+        features = self.pixel_decoder(feature_maps, inside)
+        heads = self.query_decoder(features, inside, every_layer=labels is not None or output_auxiliary_logits)
+        layers = [Proposals(self.classifier(code, embeddings), masks) for code, masks in heads]
+        valid_size = torch.stack([inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1)
+        output = DaTaSegOutput(
+            class_queries_logits=layers[-1].class_logits,
+            masks_queries_logits=layers[-1].mask_logits,
+            class_embeddings=heads[-1][0],
+            is_thing=things.expand(len(pixel_values), -1),
+            valid_size=valid_size,
+        )
+        if labels is not None or output_auxiliary_logits:
+            output.auxiliary_class_queries_logits = tuple(layer.class_logits for layer in layers[:-1])
+            output.auxiliary_masks_queries_logits = tuple(layer.mask_logits for layer in layers[:-1])
+        if labels is not None:
+            if task is None:
+                raise ValueError("`labels` are given without `task`; name what they annotate")
+            chosen = get_task(task)
+            chosen.check_labels(labels)
+            truth = Truth(
+                labels=labels,
+                image=pixel_values,
+                inside=inside,
+                valid_size=valid_size,
+                is_thing=things,
+                num_targets=_count(num_targets, count_targets(labels), pixel_values).clamp(min=1),
+                num_images=_count(num_images, len(labels), pixel_values),
+                seeds=sampling_seeds,
+            )
+            self._add_loss(output, layers, chosen, truth, loss_weights)
+        return output
+
+    def _add_loss(
+        self,
+        output: DaTaSegOutput,
+        layers: list[Proposals],
+        task: Any,
+        truth: Truth,
+        overrides: Mapping[str, float] | None,
+    ) -> None:
+        # in float32 whatever the autocast: matching costs of half precision overflow
+        with torch.autocast(device_type=truth.image.device.type, enabled=False):
+            full = [Proposals(layer.class_logits.float(), layer.mask_logits.float()) for layer in layers]
+            result = task.loss(full, truth, self.config, loss_weights(self.config, overrides))
+        output.loss_dict = result.terms
+        output.loss = torch.stack(list(result.terms.values())).sum()
+        output.unmatched_targets = result.unmatched
+
+
+def build_backbone(config: DaTaSegConfig) -> nn.Module:
+    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there."""
+    if isinstance(config.backbone_config, MobileNetV2Config):
+        return MobileNetV2Backbone(config.backbone_config)
+    return load_backbone(config)
+
+
+def _batch_norms(module: nn.Module) -> list[nn.Module]:
+    return [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
+
+
+def _count(given: Tensor | None, counted: int, like: Tensor) -> Tensor:
+    return torch.as_tensor(counted if given is None else given, dtype=torch.float32, device=like.device)
+
+
+__all__ = ["DaTaSegModel", "DaTaSegOutput", "DaTaSegPreTrainedModel"]

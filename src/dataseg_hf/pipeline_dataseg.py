@@ -1,0 +1,118 @@
+"""Image segmentation pipeline with a vocabulary per call."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import ImageSegmentationPipeline
+
+from .configuration_dataseg import check_vocabulary
+
+SUBTASKS = ("panoptic", "semantic", "instance")
+OPTIONS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold", "timeout", "local_files_only")
+
+
+class DaTaSegPipeline(ImageSegmentationPipeline):
+    """`ImageSegmentationPipeline` for DaTaSeg: any vocabulary, and instances that may overlap.
+
+    Beside its parent's arguments (`subtask`, `threshold`, `mask_threshold`, `overlap_mask_area_threshold`, `timeout`), at
+    construction or per call:
+
+        vocabulary: name of a stored vocabulary, or a list of words, which the model's text encoder embeds; default is
+            the model's default vocabulary. The model itself is not changed.
+        is_thing: for a list of words, whether each is countable; all of them by default. Words that are not make one
+            segment each in panoptic results and none in instance results.
+
+    Results are those of the parent, per image a list of `{"score", "label", "mask"}`; masks of instances are complete,
+    also where they overlap.
+
+    Raises:
+        ValueError: for an unknown vocabulary, subtask or argument, or words that cannot be embedded.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._embedded: dict[tuple[str, ...], Tensor] = {}
+        super().__init__(*args, **kwargs)
+
+    def check_model_type(self, supported_models: Any) -> None:
+        """Nothing: the parent's list holds the models of transformers only."""
+
+    def _sanitize_parameters(
+        self, vocabulary: str | Sequence[str] | None = None, is_thing: Sequence[bool] | None = None, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        unknown = sorted(set(kwargs) - set(OPTIONS))
+        if unknown:
+            raise ValueError(f"unknown arguments {unknown}; known are {['vocabulary', 'is_thing', *OPTIONS]}")
+        if kwargs.get("subtask") not in (None, *SUBTASKS):
+            raise ValueError(f"unknown subtask '{kwargs['subtask']}'; known are {list(SUBTASKS)}")
+        preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if isinstance(vocabulary, str):
+            if is_thing is not None:
+                raise ValueError(f"the stored vocabulary '{vocabulary}' has its own thing flags: drop `is_thing`")
+            postprocess["labels"] = list(self.model.stored_vocabulary(vocabulary)["labels"])
+            forward["classes"] = {"vocabulary": vocabulary}
+        elif vocabulary is not None:
+            postprocess["labels"] = list(vocabulary)
+            forward["classes"] = self._embed(list(vocabulary), is_thing)
+        elif is_thing is not None:
+            raise ValueError("`is_thing` goes with a `vocabulary` of words")
+        return preprocess, forward, postprocess
+
+    def _embed(self, words: list[str], is_thing: Sequence[bool] | None) -> dict[str, Tensor]:
+        """What the model's `forward` needs for these words; each list is embedded once."""
+        flags = [True] * len(words) if is_thing is None else [bool(flag) for flag in is_thing]
+        check_vocabulary("words", words, flags)
+        key = tuple(words)
+        if key not in self._embedded:
+            self._embedded[key] = self.model.embed(words).to(self.device)
+        return {"text_embeddings": self._embedded[key], "is_thing": torch.tensor(flags, device=self.device)}
+
+    def _forward(self, model_inputs: dict[str, Any], classes: Mapping[str, Any] | None = None) -> Any:
+        target_size = model_inputs.pop("target_size")
+        outputs = self.model(**model_inputs, **(classes or {}))
+        outputs["target_size"] = target_size
+        return outputs
+
+    def postprocess(
+        self,
+        model_outputs: Any,
+        subtask: str | None = None,
+        threshold: float = 0.9,
+        mask_threshold: float = 0.5,
+        overlap_mask_area_threshold: float = 0.5,
+        labels: Sequence[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """The segments of one image; `labels` are the names of the categories, the model's `id2label` by default."""
+        names: Any = self.model.config.id2label if labels is None else labels
+        sizes = model_outputs["target_size"]
+        if subtask == "semantic":
+            (classes,) = self.image_processor.post_process_semantic_segmentation(model_outputs, target_sizes=sizes)
+            return [
+                {"score": None, "label": names[label_id], "mask": _mask_image(classes == label_id)}
+                for label_id in classes.unique().tolist()
+            ]
+        options = {"threshold": threshold, "mask_threshold": mask_threshold, "target_sizes": sizes}
+        if subtask == "instance":
+            (result,) = self.image_processor.post_process_instance_segmentation(
+                model_outputs, return_binary_maps=True, **options
+            )
+            masks = list(result["segmentation"])
+        else:
+            (result,) = self.image_processor.post_process_panoptic_segmentation(
+                model_outputs, overlap_mask_area_threshold=overlap_mask_area_threshold, **options
+            )
+            masks = [result["segmentation"] == segment["id"] for segment in result["segments_info"]]
+        return [
+            {"score": segment["score"], "label": names[segment["label_id"]], "mask": _mask_image(mask)}
+            for segment, mask in zip(result["segments_info"], masks, strict=True)
+        ]
+
+
+def _mask_image(mask: Tensor) -> Image.Image:
+    """Grey image of a bool mask [H, W]: 255 inside, 0 outside."""
+    return Image.fromarray((mask.to(torch.uint8) * 255).numpy())
+
+
+__all__ = ["DaTaSegPipeline"]

@@ -1,0 +1,79 @@
+"""From backbone features to multi-scale features for the queries and one high-resolution map for the masks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_dataseg import DaTaSegConfig
+from .layers_dataseg import Attention, FeedForward, additive_mask, group_norm, resize_inside, sine_positions
+
+QUERY_LEVELS = 3
+
+
+@dataclass
+class PixelFeatures:
+    """mask_features: F, [B, hidden_dim, h, w] at the backbone's finest stride. levels: [B, hidden_dim, h_l, w_l],
+    coarsest first, for the queries' cross-attention."""
+
+    mask_features: Tensor
+    levels: list[Tensor]
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention over the cells of one feature map, post-norm."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.attention = Attention(config)
+        self.norm = nn.LayerNorm(config.hidden_dim)
+        self.feed_forward = FeedForward(config.hidden_dim, config.encoder_feedforward_dim)
+
+    def forward(self, hidden_states: Tensor, positions: Tensor, attention_mask: Tensor) -> Tensor:
+        """hidden_states, positions [B, h * w, d]; additive attention_mask [B, 1, 1, h * w]."""
+        located = hidden_states + positions
+        mixed = self.attention(located, located, hidden_states, attention_mask)
+        return self.feed_forward(self.norm(hidden_states + mixed))
+
+
+class PixelDecoder(nn.Module):
+    """Feature pyramid (FPN) with attention layers on its coarsest map."""
+
+    def __init__(self, config: DaTaSegConfig, channels: Sequence[int]) -> None:
+        super().__init__()
+        if len(channels) < 2:
+            raise ValueError(
+                f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more strides: "
+                "name several stages in `backbone_config.out_features`"
+            )
+        dim = config.hidden_dim
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim)) for c in channels
+        )
+        self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.outputs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), group_norm(dim), nn.ReLU())
+            for _ in channels[:-1]
+        )
+        self.mask_projection = nn.Conv2d(dim, dim, 1)
+
+    def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
+        laterals = [lateral(x) for lateral, x in zip(self.laterals, feature_maps, strict=True)]
+        pyramid = [self.encode(laterals[-1], inside)]
+        for lateral, output in zip(reversed(laterals[:-1]), reversed(self.outputs), strict=True):
+            coarser = F.interpolate(pyramid[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
+            pyramid.append(output(lateral + coarser))
+        return PixelFeatures(self.mask_projection(pyramid[-1]), pyramid[:-1][:QUERY_LEVELS])
+
+    def encode(self, coarsest: Tensor, inside: Tensor) -> Tensor:
+        """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same shape."""
+        grid = resize_inside(inside, coarsest.shape[-2:])
+        hidden_states = coarsest.flatten(2).transpose(1, 2)
+        positions = sine_positions(grid, hidden_states.shape[-1]).to(hidden_states.dtype)
+        mask = additive_mask(~grid.flatten(1), hidden_states.dtype)[:, None, None]
+        for layer in self.encoder:
+            hidden_states = layer(hidden_states, positions, mask)
+        return hidden_states.transpose(1, 2).view_as(coarsest)

@@ -1,0 +1,703 @@
+"""The four tasks: for each its targets, its MERGE, its losses and its output.
+
+One representation serves all of them: N pairs of mask proposal and class prediction. A task says which categories MERGE
+fuses (`merged_categories`), what its annotation supervises (masks or boxes), and how proposals become its output.
+
+Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), P points, h x w mask grid.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .configuration_dataseg import DaTaSegConfig
+from .losses_dataseg import (
+    axis_projections,
+    bce_loss,
+    cell_centres,
+    classification_loss,
+    color_affinity_loss,
+    dice_loss,
+    hungarian,
+    interval_cells,
+    nearest_index,
+    pairwise_bce_cost,
+    pairwise_dice_cost,
+    random_points,
+    sample_grid,
+    uncertain_points,
+)
+
+LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
+IGNORED = -100
+
+
+@dataclass
+class Proposals:
+    """Output of one decoder layer. class_logits [B, N, C + 1] (last = background), mask_logits [B, N, h, w]."""
+
+    class_logits: Tensor
+    mask_logits: Tensor
+
+
+@dataclass
+class Truth:
+    """A training batch as the losses see it.
+
+    labels: per image the dict described at `DaTaSegModel.forward`. image: normalised pixels [B, 3, H, W]. inside: bool
+    [B, H, W], false in the padding. valid_size: [B, 2], height and width of each image as fractions of the canvas.
+    is_thing: bool [C]. num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+    seeds: int64 [B] or None, for the sampled points.
+    """
+
+    labels: Sequence[Mapping[str, Tensor]]
+    image: Tensor
+    inside: Tensor
+    valid_size: Tensor
+    is_thing: Tensor
+    num_targets: Tensor
+    num_images: Tensor
+    seeds: Tensor | None = None
+
+
+@dataclass
+class LossResult:
+    """Weighted terms summed over the decoder layers; their sum is the loss. unmatched: targets that found no query."""
+
+    terms: dict[str, Tensor]
+    unmatched: Tensor
+
+
+@dataclass
+class PointValues:
+    """Targets at points, float in 0..1. values [B, M, P]; valid and void [B, P] or, per target, [B, M, P].
+
+    valid: weight of annotated pixels of the image. void: that of pixels which count nowhere (unlabelled, crowd).
+    """
+
+    values: Tensor
+    valid: Tensor
+    void: Tensor
+
+
+def count_targets(labels: Sequence[Mapping[str, Tensor]]) -> int:
+    """Number of targets of a batch, crowd regions left out: what normalises its mask losses."""
+    return sum(len(label["class_labels"]) - int(_crowd(label).sum()) for label in labels)
+
+
+def loss_weights(config: DaTaSegConfig, overrides: Mapping[str, float] | None) -> dict[str, float]:
+    """Weight of each loss term, the config's unless overridden; keys are LOSS_TERMS."""
+    weights = {term: float(getattr(config, f"{term}_weight")) for term in LOSS_TERMS}
+    unknown = sorted(set(overrides or {}) - set(weights))
+    if unknown:
+        raise ValueError(f"unknown loss weights {unknown}; known are {list(LOSS_TERMS)}")
+    return {**weights, **(overrides or {})}
+
+
+# --- targets ---------------------------------------------------------------------------------------------------------
+
+
+class _Targets:
+    """Padded class labels of a batch; crowd regions are left out."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.kept = [(~_crowd(label)).nonzero()[:, 0] for label in truth.labels]
+        most = max(len(kept) for kept in self.kept)
+        device = truth.image.device
+        self.classes = torch.full((len(self.kept), most), -1, dtype=torch.int64, device=device)
+        for row, kept, label in zip(self.classes, self.kept, truth.labels, strict=True):
+            row[: len(kept)] = label["class_labels"][kept]
+        self.present = self.classes >= 0
+        num_categories = len(truth.is_thing)
+        if most and int(self.classes.max()) >= num_categories:
+            raise ValueError(f"class label {int(self.classes.max())} in a vocabulary of {num_categories} categories")
+
+
+class SegmentMapTargets(_Targets):
+    """Targets of `segment_map` labels: an index per pixel, so that M masks cost one map."""
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        self.maps = torch.stack([label["segment_map"] for label in truth.labels]).long()
+        self.inside = _nearest_resize(truth.inside, self.maps.shape[-2:])
+
+    def at(self, points: Tensor) -> PointValues:
+        """Values at points [B, P, 2], or [B, M, P, 2] where every target has its own."""
+        index = nearest_index(points, *self.maps.shape[-2:])
+        segment = self.maps.flatten(1).gather(1, index.flatten(1)).view_as(index)
+        inside = self.inside.flatten(1).gather(1, index.flatten(1)).view_as(index)
+        number = torch.arange(self.classes.shape[1], device=segment.device)[:, None]
+        values = (segment if segment.dim() == 3 else segment[:, None]) == number
+        return PointValues(values.float(), (inside & (segment >= 0)).float(), (inside & (segment < 0)).float())
+
+
+class MaskTargets(_Targets):
+    """Targets of `masks` labels: instances that may overlap; crowd masks are void."""
+
+    def __init__(self, truth: Truth) -> None:
+        super().__init__(truth)
+        grid = truth.labels[0]["masks"].shape[-2:]
+        self.masks = torch.zeros(*self.classes.shape, *grid, dtype=torch.uint8, device=truth.image.device)
+        self.void = torch.zeros(len(self.masks), *grid, dtype=torch.bool, device=truth.image.device)
+        for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
+            self.masks[image, : len(kept)] = label["masks"][kept]
+            self.void[image] = (label["masks"][_crowd(label)] > 0).any(0)
+        self.inside = _nearest_resize(truth.inside, grid)
+
+    def at(self, points: Tensor) -> PointValues:
+        """Values at points [B, P, 2], or [B, M, P, 2] where every target has its own."""
+        index = nearest_index(points, *self.masks.shape[-2:])
+        per_target = index if index.dim() == 3 else index[:, None].expand(-1, self.masks.shape[1], -1)
+        values = self.masks.flatten(2).gather(2, per_target).float()
+        inside = self.inside.flatten(1).gather(1, index.flatten(1)).view_as(index)
+        void = self.void.flatten(1).gather(1, index.flatten(1)).view_as(index)
+        return PointValues(values, (inside & ~void).float(), (inside & void).float())
+
+
+class BoxTargets(_Targets):
+    """Targets of `boxes` labels as projections onto the axes of the mask grid; crowd boxes are void.
+
+    columns [B, M, w], rows [B, M, h]: cells that the box covers. tight: bool [B, M, 2], false on an axis on which the
+    box was cut. inside, void: bool [B, h, w].
+    """
+
+    def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
+        super().__init__(truth)
+        height, width = grid
+        boxes = truth.image.new_zeros(*self.classes.shape, 4)
+        self.tight = torch.zeros(*self.classes.shape, 2, dtype=torch.bool, device=boxes.device)
+        self.inside = _nearest_resize(truth.inside, grid)
+        self.void = torch.zeros_like(self.inside)
+        for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
+            boxes[image, : len(kept)] = label["boxes"][kept].to(boxes)
+            self.tight[image, : len(kept)] = _box_axes(label)[kept]
+            crowd = label["boxes"][_crowd(label)].to(boxes)
+            crowd_cells = _box_cells(
+                interval_cells(crowd[:, 0], crowd[:, 2], width), interval_cells(crowd[:, 1], crowd[:, 3], height)
+            )
+            self.void[image] = self.inside[image] & crowd_cells.bool().any(0)
+        self.columns = interval_cells(boxes[..., 0], boxes[..., 2], width)
+        self.rows = interval_cells(boxes[..., 1], boxes[..., 3], height)
+
+
+def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: int) -> PointValues:
+    """Targets on all cells of a grid, each the mean of four points: a cell's nearest pixel alone is half a pixel off."""
+    centres = cell_centres(height, width, targets.classes.device)
+    quarter = centres.new_tensor([0.25 / width, 0.25 / height])
+    corners = centres.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
+    points = (centres[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
+    at_points = targets.at(points)
+    weight = at_points.valid.unflatten(1, (-1, 4))
+    values = (at_points.values.unflatten(2, (-1, 4)) * weight[:, None]).sum(-1)
+    return PointValues(
+        values / weight.sum(-1).clamp(min=1)[:, None], weight.mean(-1), at_points.void.unflatten(1, (-1, 4)).mean(-1)
+    )
+
+
+def _box_cells(columns: Tensor, rows: Tensor) -> Tensor:
+    """Cells of boxes from their projections: columns [K, w], rows [K, h] -> [K, h, w]."""
+    return rows[:, :, None] * columns[:, None, :]
+
+
+def _crowd(label: Mapping[str, Tensor]) -> Tensor:
+    crowd = label.get("is_crowd")
+    return torch.zeros_like(label["class_labels"], dtype=torch.bool) if crowd is None else crowd.bool()
+
+
+def _box_axes(label: Mapping[str, Tensor]) -> Tensor:
+    axes = label.get("box_axes")
+    return label["boxes"].new_ones(len(label["boxes"]), 2).bool() if axes is None else axes.bool()
+
+
+def _nearest_resize(inside: Tensor, size: tuple[int, int]) -> Tensor:
+    """bool [B, H, W] at the cell centres of another grid: bool [B, *size]."""
+    index = nearest_index(cell_centres(*size, inside.device), *inside.shape[-2:])
+    return inside.flatten(1)[:, index].view(len(inside), *size)
+
+
+# --- from matching to groups -----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Groups:
+    """Which query works for which target. matched: int64 [B, M], -1 = none. recruits: (image, query, target), int64 [R]
+    each: unmatched proposals that MERGE adds to a target's group. ignored: bool [B, N], no class loss."""
+
+    matched: Tensor
+    recruits: tuple[Tensor, Tensor, Tensor]
+    ignored: Tensor
+
+    def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
+        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED."""
+        targets = torch.full((len(classes), num_queries), background, dtype=torch.int64, device=classes.device)
+        targets[self.ignored] = IGNORED
+        image, target = (self.matched >= 0).nonzero(as_tuple=True)
+        targets[image, self.matched[image, target]] = classes[image, target]
+        image, query, target = self.recruits
+        targets[image, query] = classes[image, target]
+        return targets
+
+
+def gather_matched(maps: Tensor, matched: Tensor) -> Tensor:
+    """Rows of maps [B, N, ...] that the matching chose: [B, M, ...]; any row where a target has no query."""
+    index = matched.clamp(min=0).view(*matched.shape, *[1] * (maps.dim() - 2)).expand(-1, -1, *maps.shape[2:])
+    return maps.gather(1, index)
+
+
+def merged_masks(mask_logits: Tensor, groups: Groups) -> Tensor:
+    """MERGE in training: elementwise maximum over each target's group: [B, N, h, w] -> [B, M, h, w]."""
+    matched = gather_matched(mask_logits, groups.matched)
+    image, query, target = groups.recruits
+    if len(image) == 0:
+        return matched
+    rows = matched.flatten(2).flatten(0, 1)
+    index = (image * matched.shape[1] + target)[:, None].expand(-1, rows.shape[1])
+    rows = rows.scatter_reduce(0, index, mask_logits[image, query].flatten(1), "amax", include_self=True)
+    return rows.view_as(matched)
+
+
+def recruit(
+    class_logits: Tensor, foreground: Tensor, values: PointValues, classes: Tensor, matched: Tensor, merged: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Unmatched proposals that join a target of a merged category (our reading of MERGE).
+
+    A proposal joins the target of its most likely category, background included among the candidates, when more than
+    half of its own non-empty mask, void left out, lies inside that target.
+
+    Args:
+        class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the points.
+        classes: [B, M], -1 = padding. matched: [B, M]. merged: bool [C].
+
+    Returns:
+        image, query, target: int64 [R] each.
+    """
+    free = torch.ones(class_logits.shape[:2], dtype=torch.bool, device=class_logits.device)
+    image, target = (matched >= 0).nonzero(as_tuple=True)
+    free[image, matched[image, target]] = False
+    overlap = foreground @ (values.values * values.valid[:, None]).transpose(1, 2)
+    area = (foreground * values.valid[:, None]).sum(-1, keepdim=True)
+    fits = class_logits.argmax(-1)[:, :, None] == classes[:, None, :]
+    open_target = (matched >= 0) & merged[classes.clamp(min=0)]
+    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0) & (overlap > 0.5 * area)
+    image, query, target = joins.nonzero(as_tuple=True)
+    return image, query, target
+
+
+def mostly_void(foreground: Tensor, void: Tensor, inside: Tensor) -> Tensor:
+    """Proposals of whose mask more than half lies in void or crowd: bool [B, N].
+
+    foreground: [B, N, P]; void, inside: [B, P]; all in 0..1.
+    """
+    in_void = (foreground * void[:, None]).sum(-1)
+    return in_void > 0.5 * (foreground * inside[:, None]).sum(-1)
+
+
+def _no_recruits(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    return none, none, none
+
+
+# --- supervision -----------------------------------------------------------------------------------------------------
+
+
+def mask_supervision(
+    targets: SegmentMapTargets | MaskTargets,
+    layers: Sequence[Proposals],
+    truth: Truth,
+    config: DaTaSegConfig,
+    weights: Mapping[str, float],
+    merged: Tensor,
+) -> LossResult:
+    """Class, mask (binary cross-entropy) and dice losses of every decoder layer against mask targets.
+
+    merged: bool [C], the categories whose proposals MERGE in training.
+    """
+    height, width = layers[0].mask_logits.shape[-2:]
+    all_cells = height * width <= config.train_num_points
+    if all_cells:
+        at_points = cell_values(targets, height, width)
+    else:
+        points = random_points(config.train_num_points, truth.valid_size, truth.seeds)
+        at_points = targets.at(points)
+    with torch.no_grad():
+        seen = [p.mask_logits.flatten(2) if all_cells else sample_grid(p.mask_logits, points) for p in layers]
+        cost = [
+            weights["class"] * class_cost(layer.class_logits, targets.classes)
+            + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
+            + weights["dice"] * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
+            for layer, logits in zip(layers, seen, strict=True)
+        ]
+        assigned = hungarian(torch.stack(cost), targets.present)
+
+    terms = {term: layers[0].mask_logits.new_zeros(()) for term in ("class", "mask", "dice")}
+    for layer, logits, matched in zip(layers, seen, assigned, strict=True):
+        foreground = (logits > 0).float()
+        recruits = (
+            recruit(layer.class_logits, foreground, at_points, targets.classes, matched, merged)
+            if config.merge_in_training
+            else _no_recruits(matched.device)
+        )
+        ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
+        groups = Groups(matched, recruits, ignored)
+        terms["class"] = terms["class"] + _class_loss(layer, targets, groups, truth, config)
+
+        masks = merged_masks(layer.mask_logits, groups)
+        if all_cells:
+            prediction, compared = masks.flatten(2), at_points
+        else:
+            own = _loss_points(masks, truth, config)
+            prediction, compared = _sample_own(masks, own), targets.at(own)
+        at_target = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
+        counted = (matched >= 0).float()
+        bce = bce_loss(prediction, compared.values, at_target)
+        dice = dice_loss(prediction.sigmoid(), compared.values, at_target)
+        terms["mask"] = terms["mask"] + (bce * counted).sum() / truth.num_targets
+        terms["dice"] = terms["dice"] + (dice * counted).sum() / truth.num_targets
+    return _weighted(terms, weights, targets, assigned)
+
+
+def box_supervision(
+    targets: BoxTargets,
+    layers: Sequence[Proposals],
+    truth: Truth,
+    config: DaTaSegConfig,
+    weights: Mapping[str, float],
+) -> LossResult:
+    """Class, projection and colour-affinity losses of every decoder layer against box targets."""
+    tight = targets.tight.float()
+    with torch.no_grad():
+        cost = []
+        for layer in layers:
+            columns, rows = axis_projections(layer.mask_logits, targets.inside)
+            projection = (
+                pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns)) * tight[:, None, :, 0]
+            )
+            projection += pairwise_dice_cost(rows, targets.rows, torch.ones_like(targets.rows)) * tight[:, None, :, 1]
+            cost.append(
+                weights["class"] * class_cost(layer.class_logits, targets.classes) + weights["projection"] * projection
+            )
+        assigned = hungarian(torch.stack(cost), targets.present)
+
+    image = _area_resize(truth.image, targets.inside.shape[-2:])
+    terms = {term: layers[0].mask_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
+    for layer, matched in zip(layers, assigned, strict=True):
+        foreground = (layer.mask_logits > 0).flatten(2).float()
+        ignored = mostly_void(foreground, targets.void.flatten(1).float(), targets.inside.flatten(1).float())
+        groups = Groups(matched, _no_recruits(matched.device), ignored)
+        terms["class"] = terms["class"] + _class_loss(layer, targets, groups, truth, config)
+
+        masks = gather_matched(layer.mask_logits, matched)
+        counted = (matched >= 0).float()
+        columns, rows = axis_projections(masks, targets.inside)
+        projection = dice_loss(columns, targets.columns, torch.ones_like(columns)) * tight[..., 0]
+        projection = projection + dice_loss(rows, targets.rows, torch.ones_like(rows)) * tight[..., 1]
+        terms["projection"] = terms["projection"] + (projection * counted).sum() / truth.num_targets
+        if weights["color_affinity"] > 0:
+            where, target = (matched >= 0).nonzero(as_tuple=True)
+            cells = _box_cells(targets.columns[where, target], targets.rows[where, target]) * targets.inside[where]
+            affinity = color_affinity_loss(masks[where, target], image[where], cells, config.color_affinity_threshold)
+            terms["color_affinity"] = terms["color_affinity"] + affinity.sum() / truth.num_targets
+    return _weighted(terms, weights, targets, assigned)
+
+
+def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
+    """Minus the probability of each target's class: [B, N, C + 1], [B, M] -> [B, N, M]; padding costs 0."""
+    probabilities = class_logits.softmax(-1)
+    index = classes.clamp(min=0)[:, None].expand(-1, probabilities.shape[1], -1)
+    return -probabilities.gather(2, index) * (classes >= 0)[:, None]
+
+
+def _class_loss(layer: Proposals, targets: _Targets, groups: Groups, truth: Truth, config: DaTaSegConfig) -> Tensor:
+    background = layer.class_logits.shape[-1] - 1
+    class_targets = groups.class_targets(targets.classes, layer.class_logits.shape[1], background)
+    return classification_loss(
+        layer.class_logits, class_targets, config.no_object_weight, truth.num_targets, truth.num_images
+    )
+
+
+def _loss_points(masks: Tensor, truth: Truth, config: DaTaSegConfig) -> Tensor:
+    """Points of the loss, per target: [B, M, P, 2]."""
+    # one off, so that they are not the points of the matching
+    seeds = None if truth.seeds is None else truth.seeds + 1
+    candidates = random_points(int(config.oversample_ratio * config.train_num_points), truth.valid_size, seeds)
+    return uncertain_points(masks.detach(), candidates, config.train_num_points, config.importance_sample_ratio)
+
+
+def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
+    """Values of masks [B, M, h, w] at each one's own points [B, M, P, 2]: [B, M, P]."""
+    flat = sample_grid(masks.flatten(0, 1)[:, None], points.flatten(0, 1))
+    return flat.view(points.shape[:3])
+
+
+def _area_resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    return torch.nn.functional.interpolate(image.float(), size=size, mode="area")
+
+
+def _weighted(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, assigned: Tensor
+) -> LossResult:
+    named = {f"loss_{term}": weights[term] * value for term, value in terms.items()}
+    return LossResult(named, (targets.present & (assigned[-1] < 0)).sum())
+
+
+# --- outputs ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class PanopticPrediction:
+    """segmentation: int32 [H, W], 0 = none; segments: dicts with id, label_id, was_fused, score."""
+
+    segmentation: Tensor
+    segments: list[dict]
+
+
+@dataclass
+class InstancePrediction:
+    """Scored objects that may overlap, best first. masks bool [K, H, W], scores [K], label_ids int64 [K]."""
+
+    masks: Tensor
+    scores: Tensor
+    label_ids: Tensor
+
+
+def interpolation_matrix(cells: int, valid: Tensor, size: int) -> Tensor:
+    """Bilinear resampling of the first `valid` share of an axis of `cells` to `size`: [size, cells].
+
+    The product with it crops the padding and resizes in one step, also where the image ends within a cell.
+    """
+    position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
+    position = position.clamp(0, cells - 1)
+    distance = (position[:, None] - torch.arange(cells, device=valid.device)).abs()
+    return (1 - distance).clamp(min=0)
+
+
+def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions of the canvas."""
+    rows = interpolation_matrix(masks.shape[-2], valid_size[0], size[0]).to(masks)
+    columns = interpolation_matrix(masks.shape[-1], valid_size[1], size[1]).to(masks)
+    return rows @ masks @ columns.T
+
+
+def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
+    """Cells of the mask grid that the image covers, at least one: the output size where none is asked for."""
+    height, width = (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
+    return height, width
+
+
+def semantic_prediction(
+    class_logits: Tensor, mask_logits: Tensor, valid_size: Tensor, size: tuple[int, int] | None
+) -> Tensor:
+    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i), int64 [H, W].
+
+    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is dropped after it.
+    Categories are resized in turn with a running maximum, so memory does not grow with their number.
+    """
+    probabilities = class_logits.float().softmax(-1)[:, :-1]
+    scores = torch.einsum("nc,nhw->chw", probabilities, mask_logits.float().sigmoid())
+    size = size or valid_grid(mask_logits, valid_size)
+    best = torch.full(size, -1.0, device=scores.device)
+    winner = torch.zeros(size, dtype=torch.int64, device=scores.device)
+    for first in range(0, len(scores), 16):
+        value, index = resize_masks(scores[first : first + 16], valid_size, size).max(0)
+        winner = torch.where(value > best, index + first, winner)
+        best = torch.maximum(best, value)
+    return winner
+
+
+def panoptic_prediction(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    fused: Tensor,
+    valid_size: Tensor,
+    size: tuple[int, int] | None,
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+    overlap_mask_area_threshold: float = 0.8,
+) -> PanopticPrediction:
+    """One id map: a segment per thing, and per fused category one segment (MERGE at inference).
+
+    A proposal takes part when its best category is not background and has more than `threshold`; a pixel goes to the
+    proposal with the largest class probability times mask probability; a segment stays when it keeps at least
+    `overlap_mask_area_threshold` of its own mask (MaskFormer's procedure).
+
+    Args:
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one segment per image.
+        valid_size: [2]. size: height and width of the output; None keeps the mask grid.
+    """
+    size = size or valid_grid(mask_logits, valid_size)
+    scores, label_ids = class_logits.float().softmax(-1).max(-1)
+    kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
+    best = torch.zeros(size, device=mask_logits.device)
+    owner = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    own_masks: list[Tensor] = []
+    members_of: list[Tensor] = []
+    for members in _merge_proposals(kept, label_ids, fused):
+        probabilities = resize_masks(mask_logits[members].float(), valid_size, size).sigmoid()
+        own_masks.append((probabilities >= mask_threshold).any(0))
+        members_of.append(members)
+        value = (scores[members, None, None] * probabilities).amax(0)
+        owner = torch.where(value > best, len(own_masks), owner)
+        best = torch.maximum(best, value)
+
+    segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    segments: list[dict] = []
+    for number, (own, members) in enumerate(zip(own_masks, members_of, strict=True), start=1):
+        visible = (owner == number) & own
+        area = int(visible.sum())
+        if area == 0 or area < overlap_mask_area_threshold * int(own.sum()):
+            continue
+        label_id = int(label_ids[members[0]])
+        segmentation[visible] = len(segments) + 1
+        segments.append(
+            {
+                "id": len(segments) + 1,
+                "label_id": label_id,
+                "was_fused": bool(fused[label_id]),
+                "score": round(float(scores[members].max()), 6),
+            }
+        )
+    return PanopticPrediction(segmentation, segments)
+
+
+def _merge_proposals(kept: Tensor, label_ids: Tensor, fused: Tensor) -> list[Tensor]:
+    """Groups of proposals that make one segment each: every thing alone, all of one fused category together."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for query in kept.tolist():
+        label_id = int(label_ids[query])
+        key = ("category", label_id) if bool(fused[label_id]) else ("query", query)
+        groups.setdefault(key, []).append(query)
+    return [torch.tensor(members, device=kept.device) for members in groups.values()]
+
+
+def instance_prediction(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    is_thing: Tensor,
+    valid_size: Tensor,
+    size: tuple[int, int] | None,
+    threshold: float = 0.0,
+    mask_threshold: float = 0.5,
+    max_instances: int = 100,
+) -> InstancePrediction:
+    """The best (query, thing category) pairs as scored masks; nothing is merged and masks may overlap.
+
+    score = class probability times the mean mask probability inside the mask (Mask2Former). Empty masks are left out.
+
+    Args:
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
+        size: height and width of the output; None keeps the mask grid. threshold: least score.
+    """
+    size = size or valid_grid(mask_logits, valid_size)
+    probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
+    best = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
+    queries, label_ids = best.indices // probabilities.shape[1], best.indices % probabilities.shape[1]
+    distinct, position = queries.unique(return_inverse=True)
+    masks = torch.zeros(len(distinct), *size, dtype=torch.bool, device=mask_logits.device)
+    quality = torch.zeros(len(distinct), device=mask_logits.device)
+    for row, query in enumerate(distinct):  # one at a time: full-size float masks of all queries do not fit
+        mask = resize_masks(mask_logits[query][None].float(), valid_size, size)[0].sigmoid()
+        masks[row] = mask >= mask_threshold
+        quality[row] = (mask * masks[row]).sum() / masks[row].sum().clamp(min=1)
+    scores = best.values * quality[position]
+    kept = ((scores > threshold) & masks.flatten(1).any(1)[position]).nonzero()[:, 0]
+    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    return InstancePrediction(masks[position[kept]], scores[kept], label_ids[kept])
+
+
+# --- the tasks -------------------------------------------------------------------------------------------------------
+
+
+class Task:
+    """What a task adds to the shared proposals. Stateless; TASKS holds one of each."""
+
+    name: str
+    annotation: str
+
+    def merged_categories(self, is_thing: Tensor) -> Tensor:
+        """Categories whose proposals MERGE into one mask: bool [C]."""
+        raise ValueError(f"task {self.name} defines no merge")
+
+    def loss(
+        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+    ) -> LossResult:
+        """Losses of all decoder layers against the truth of this task."""
+        raise ValueError(f"task {self.name} defines no loss")
+
+    def check_labels(self, labels: Sequence[Mapping[str, Tensor]]) -> None:
+        """Refuse labels that do not carry this task's annotation."""
+        for image, label in enumerate(labels):
+            missing = sorted({"class_labels", self.annotation} - set(label))
+            if missing:
+                raise ValueError(f"task '{self.name}' needs {missing} in labels[{image}], which has {sorted(label)}")
+
+
+class Panoptic(Task):
+    """A segment per thing and per stuff class: proposals of one stuff category merge, things stay apart."""
+
+    name = "panoptic"
+    annotation = "segment_map"
+
+    def merged_categories(self, is_thing: Tensor) -> Tensor:
+        """Stuff."""
+        return ~is_thing
+
+    def loss(
+        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+    ) -> LossResult:
+        """Class, mask and dice losses on the merged masks."""
+        merged = self.merged_categories(truth.is_thing)
+        return mask_supervision(SegmentMapTargets(truth), layers, truth, config, weights, merged)
+
+
+class Semantic(Panoptic):
+    """A class per pixel: the proposals of every category merge."""
+
+    name = "semantic"
+
+    def merged_categories(self, is_thing: Tensor) -> Tensor:
+        """Every category."""
+        return torch.ones_like(is_thing)
+
+
+class Instance(Task):
+    """A mask per object: nothing merges."""
+
+    name = "instance"
+    annotation = "masks"
+
+    def merged_categories(self, is_thing: Tensor) -> Tensor:
+        """None."""
+        return torch.zeros_like(is_thing)
+
+    def loss(
+        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+    ) -> LossResult:
+        """Class, mask and dice losses, one to one."""
+        merged = self.merged_categories(truth.is_thing)
+        return mask_supervision(MaskTargets(truth), layers, truth, config, weights, merged)
+
+
+class Boxes(Instance):
+    """A box per object: masks are learnt from their projections, and come out as instances."""
+
+    name = "boxes"
+    annotation = "boxes"
+
+    def loss(
+        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+    ) -> LossResult:
+        """Class, projection and colour-affinity losses, one to one."""
+        grid = layers[0].mask_logits.shape[-2:]
+        return box_supervision(BoxTargets(truth, (grid[0], grid[1])), layers, truth, config, weights)
+
+
+TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
+
+
+def get_task(name: str) -> Task:
+    """The task of that name; ValueError lists the known ones."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task '{name}'; known are {sorted(TASKS)}")
+    return TASKS[name]
