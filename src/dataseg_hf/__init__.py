@@ -1,0 +1,46 @@
+"""DaTaSeg for Hugging Face: one segmentation model, trained on any mix of datasets, tasks and vocabularies."""
+
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+
+from .configuration_dataseg import DaTaSegConfig
+from .image_processing_dataseg import DaTaSegImageProcessor
+from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from .pipeline_dataseg import DaTaSegPipeline
+from .tasks_dataseg import TASKS
+from .text_embeddings_dataseg import FileTextEncoder, HashedNgramEncoder, HubTextEncoder, build_text_encoder
+from .version import __version__
+
+
+def register() -> None:
+    """Make the Auto classes of transformers know DaTaSeg, and its checkpoints carry their code. Repeating it is safe."""
+    AutoConfig.register(DaTaSegConfig.model_type, DaTaSegConfig, exist_ok=True)
+    for auto_class in (AutoModel, AutoModelForUniversalSegmentation, AutoModelForImageSegmentation):
+        auto_class.register(DaTaSegConfig, DaTaSegModel, exist_ok=True)
+    AutoImageProcessor.register(DaTaSegConfig, image_processor_classes={"pil": DaTaSegImageProcessor}, exist_ok=True)
+    DaTaSegConfig.register_for_auto_class()
+    DaTaSegModel.register_for_auto_class("AutoModel")
+    DaTaSegImageProcessor.register_for_auto_class()
+
+
+register()
+
+__all__ = [
+    "TASKS",
+    "DaTaSegConfig",
+    "DaTaSegImageProcessor",
+    "DaTaSegModel",
+    "DaTaSegOutput",
+    "DaTaSegPipeline",
+    "FileTextEncoder",
+    "HashedNgramEncoder",
+    "HubTextEncoder",
+    "__version__",
+    "build_text_encoder",
+    "register",
+]
