@@ -18,7 +18,7 @@ from .version import __version__
 
 
 def register() -> None:
-    """Make the Auto classes of transformers know DaTaSeg, and its checkpoints carry their code. Repeating it is safe."""
+    """Make the Auto classes know DaTaSeg, and its checkpoints carry their code. Repeating it does no harm."""
     AutoConfig.register(DaTaSegConfig.model_type, DaTaSegConfig, exist_ok=True)
     for auto_class in (AutoModel, AutoModelForUniversalSegmentation, AutoModelForImageSegmentation):
         auto_class.register(DaTaSegConfig, DaTaSegModel, exist_ok=True)

@@ -20,7 +20,8 @@ class DaTaSegConfig(PreTrainedConfig):
         backbone_config (`PreTrainedConfig` or `dict` with `model_type`, defaults to a Swin-T):
             Any transformers backbone with feature maps at two or more strides, or `mobilenet_v2`. The finest map
             gives the mask features, the others feed the queries.
-        hidden_dim (`int`, defaults to 256): Channels of pixel decoder, queries and mask embeddings.
+        hidden_dim (`int`, defaults to 256): Channels of pixel decoder and queries.
+        mask_dim (`int`, defaults to 256): Channels of the high-resolution map and of the mask embeddings.
         encoder_layers (`int`, defaults to 3): Attention layers on the coarsest feature map [ours].
         encoder_feedforward_dim (`int`, defaults to 1024): Feed-forward width of those layers.
         decoder_layers (`int`, defaults to 9): Layers of the masked-attention decoder.
@@ -64,6 +65,7 @@ class DaTaSegConfig(PreTrainedConfig):
 
     backbone_config: dict | PreTrainedConfig | None = None
     hidden_dim: int = 256
+    mask_dim: int = 256
     encoder_layers: int = 3
     encoder_feedforward_dim: int = 1024
     decoder_layers: int = 9
@@ -107,7 +109,7 @@ class DaTaSegConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
-        for name in ("hidden_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim",
+        for name in ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim",
                      "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")

@@ -37,8 +37,8 @@ class DaTaSegImageProcessor(PilBackend):
         pad_size: `{"height": H, "width": W}`, another canvas than the square.
 
     Raises:
-        ValueError: for an unsupported option, and for images that are neither 8-bit nor float, do not fit the canvas, or
-            are floats in 0..1 where `do_rescale` would divide them by 255 again.
+        ValueError: for an unsupported option, and for images that are neither 8-bit nor float, do not fit the canvas,
+            or are floats in 0..1 where `do_rescale` would divide them by 255 again.
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 - the base class's type
@@ -201,8 +201,8 @@ class DaTaSegImageProcessor(PilBackend):
             outputs: of `DaTaSegModel`, for a batch of B images.
             threshold: least score (class probability times mean mask probability).
             mask_threshold: least mask probability of a pixel of an instance.
-            overlap_mask_area_threshold: in the single map, where the better one of two overlapping instances wins: least
-                share of its own mask that an instance keeps, else it is dropped.
+            overlap_mask_area_threshold: for the single map, in which the better of two overlapping instances wins:
+                least share of its own mask that an instance keeps, else it is dropped.
             target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
             return_coco_annotation: run lengths instead of a map.
             return_binary_maps: binary maps instead of a map.
@@ -254,7 +254,7 @@ def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
 
 
 def run_lengths(mask: Tensor) -> list[int]:
-    """Run-length encoding of a bool mask [H, W] as in transformers: `[start, length, ...]`, row by row, starts from 1."""
+    """Run lengths of a bool mask [H, W] as transformers writes them: `[start, length, ...]`, row by row, from 1."""
     pixels = np.pad(mask.cpu().numpy().astype(np.int8).ravel(), 1)
     edges = np.flatnonzero(np.diff(pixels))
     starts, ends = edges[::2], edges[1::2]

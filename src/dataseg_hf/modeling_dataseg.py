@@ -162,7 +162,7 @@ class QueryDecoder(nn.Module):
         self.level_embedding = nn.Embedding(QUERY_LEVELS, config.hidden_dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim)
-        self.mask_head = MLP(config.hidden_dim, config.hidden_dim)
+        self.mask_head = MLP(config.hidden_dim, config.mask_dim)
         self.class_head = MLP(config.hidden_dim, config.text_embedding_dim)
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 

@@ -17,8 +17,8 @@ OPTIONS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshol
 class DaTaSegPipeline(ImageSegmentationPipeline):
     """`ImageSegmentationPipeline` for DaTaSeg: any vocabulary, and instances that may overlap.
 
-    Beside its parent's arguments (`subtask`, `threshold`, `mask_threshold`, `overlap_mask_area_threshold`, `timeout`), at
-    construction or per call:
+    Beside its parent's arguments (`subtask`, `threshold`, `mask_threshold`, `overlap_mask_area_threshold`,
+    `timeout`), at construction or per call:
 
         vocabulary: name of a stored vocabulary, or a list of words, which the model's text encoder embeds; default is
             the model's default vocabulary. The model itself is not changed.

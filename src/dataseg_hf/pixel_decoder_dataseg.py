@@ -15,7 +15,7 @@ QUERY_LEVELS = 3
 
 @dataclass
 class PixelFeatures:
-    """mask_features: F, [B, hidden_dim, h, w] at the backbone's finest stride. levels: [B, hidden_dim, h_l, w_l],
+    """mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride. levels: [B, hidden_dim, h_l, w_l],
     coarsest first, for the queries' cross-attention."""
 
     mask_features: Tensor
@@ -48,25 +48,29 @@ class PixelDecoder(nn.Module):
                 f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more strides: "
                 "name several stages in `backbone_config.out_features`"
             )
-        dim = config.hidden_dim
+        # the finest map has the most cells by far, so its width is a setting of its own
+        dims = [config.mask_dim] + [config.hidden_dim] * (len(channels) - 1)
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim)) for c in channels
+            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim))
+            for c, dim in zip(channels, dims, strict=True)
         )
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.mask_reduction = nn.Conv2d(config.hidden_dim, config.mask_dim, 1)
         self.outputs = nn.ModuleList(
             nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), group_norm(dim), nn.ReLU())
-            for _ in channels[:-1]
+            for dim in dims[:-1]
         )
-        self.mask_projection = nn.Conv2d(dim, dim, 1)
+        self.mask_projection = nn.Conv2d(config.mask_dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
         """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
-        laterals = [lateral(x) for lateral, x in zip(self.laterals, feature_maps, strict=True)]
-        pyramid = [self.encode(laterals[-1], inside)]
-        for lateral, output in zip(reversed(laterals[:-1]), reversed(self.outputs), strict=True):
-            coarser = F.interpolate(pyramid[-1], size=lateral.shape[-2:], mode="bilinear", align_corners=False)
-            pyramid.append(output(lateral + coarser))
-        return PixelFeatures(self.mask_projection(pyramid[-1]), pyramid[:-1][:QUERY_LEVELS])
+        finest, *coarser = [lateral(x) for lateral, x in zip(self.laterals, feature_maps, strict=True)]
+        finest_output, *outputs = self.outputs
+        levels = [self.encode(coarser[-1], inside)]
+        for lateral, output in zip(reversed(coarser[:-1]), reversed(outputs), strict=True):
+            levels.append(output(lateral + enlarge(levels[-1], lateral)))
+        mask_features = finest_output(finest + enlarge(self.mask_reduction(levels[-1]), finest))
+        return PixelFeatures(self.mask_projection(mask_features), levels[:QUERY_LEVELS])
 
     def encode(self, coarsest: Tensor, inside: Tensor) -> Tensor:
         """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same shape."""
@@ -77,3 +81,8 @@ class PixelDecoder(nn.Module):
         for layer in self.encoder:
             hidden_states = layer(hidden_states, positions, mask)
         return hidden_states.transpose(1, 2).view_as(coarsest)
+
+
+def enlarge(coarse: Tensor, like: Tensor) -> Tensor:
+    """Bilinear resize of a map [B, C, h, w] to the grid of a finer one."""
+    return F.interpolate(coarse, size=like.shape[-2:], mode="bilinear", align_corners=False)

@@ -105,8 +105,8 @@ class RunFolder:
     # --- history and results
 
     def start_history(self, step: int) -> None:
-        """Write the header, or keep the rows before `step` of a run that continues."""
-        rows = [row for row in self.read_history() if int(row["step"]) < step]
+        """Write the header, and keep the rows of the first `step` steps where a run continues."""
+        rows = [row for row in self.read_history() if int(row["step"]) <= step]
         with self.history_file.open("w", newline="") as file:
             writer = csv.DictWriter(file, HISTORY_FIELDS)
             writer.writeheader()

@@ -10,6 +10,7 @@ import torch
 import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
+from huggingface_hub.errors import StrictDataclassError
 from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
@@ -138,9 +139,7 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
     try:
         settings = DaTaSegConfig(**{**config.model, "text_embedding_dim": encoder.dim, "text_encoder": remembered})
         model = DaTaSegModel(settings)
-    except ConfigError:
-        raise
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(f"model: {' '.join(str(error).split())}") from error
     for member in members:
         spec = member.data.spec

@@ -9,9 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 LEAST_SIDE = 384  # pixels; smaller images are enlarged, or no legend fits beside them
-OPACITY = 0.55
-FONT_SIZE = 14
-MARGIN = 6
+OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
+LEAST_TEXT = 14  # pixels, height of a line
 INK, PAPER, VOID = (20, 20, 20), (255, 255, 255), (128, 128, 128)
 
 
@@ -27,7 +26,7 @@ def category_colour(label_id: int) -> tuple[int, int, int]:
 def overlay(
     image: Image.Image, segmentation: ArrayLike, segments_info: Sequence[Mapping[str, Any]], names: Sequence[str]
 ) -> Image.Image:
-    """Segments over an image: filled with the colour of their category, outlined, the legend below.
+    """Segments over an image: filled with their category's colour, outlined, named where the name fits, legend below.
 
     Args:
         image: any mode, W x H.
@@ -52,33 +51,41 @@ def overlay(
     label_ids = [int(segment["label_id"]) for segment in segments_info]
     scale = _scale(image)
     pixels = _enlarged(image, scale)
+    grey = pixels.mean(axis=-1, keepdims=True)
     large = [_enlarge_map(mask, scale) for mask in masks]
-    for mask, label_id in zip(reversed(large), reversed(label_ids), strict=True):  # the best one is drawn last
+    for mask, label_id in zip(reversed(large), reversed(label_ids), strict=True):  # the best one on top
         _check_size(mask, pixels)
-        _fill(pixels, mask, category_colour(label_id))
+        _fill(pixels, mask, grey, category_colour(label_id))
+    for mask in large:
         pixels[_outline(mask)] = PAPER
     canvas = Image.fromarray(pixels)
+    for mask, label_id in zip(large, label_ids, strict=True):
+        _write_inside(canvas, mask, names[label_id])
     counts = [(label_id, label_ids.count(label_id)) for label_id in dict.fromkeys(label_ids)]
     entries = [
-        (names[i], category_colour(i)) if n == 1 else (f"{names[i]} ×{n}", category_colour(i)) for i, n in counts
+        (names[i], category_colour(i)) if n == 1 else (f"{names[i]} x{n}", category_colour(i)) for i, n in counts
     ]
     return _with_legend(canvas, entries or [("no segments", VOID)])
 
 
 def semantic_overlay(image: Image.Image, segmentation: ArrayLike, names: Sequence[str]) -> Image.Image:
-    """A class map int [H, W] (-1 = void, left as it is) over an image, the legend by area below; otherwise as `overlay`."""
+    """A class map int [H, W], -1 = void, over an image, the legend by area below; otherwise as `overlay`."""
     classes = np.asarray(segmentation)
     scale = _scale(image)
     pixels = _enlarged(image, scale)
+    grey = pixels.mean(axis=-1, keepdims=True)
     large = _enlarge_map(classes, scale)
     _check_size(large, pixels)
     label_ids, areas = np.unique(classes[classes >= 0], return_counts=True)
     for label_id in label_ids.tolist():
-        _fill(pixels, large == label_id, category_colour(label_id))
+        _fill(pixels, large == label_id, grey, category_colour(label_id))
     pixels[_outline(large)] = PAPER
+    canvas = Image.fromarray(pixels)
     by_area = label_ids[np.argsort(-areas, kind="stable")].tolist()
+    for label_id in by_area:
+        _write_inside(canvas, large == label_id, names[label_id])
     entries = [(names[label_id], category_colour(label_id)) for label_id in by_area]
-    return _with_legend(Image.fromarray(pixels), entries or [("no segments", VOID)])
+    return _with_legend(canvas, entries or [("no segments", VOID)])
 
 
 def prediction_grid(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], cell_width: int = 384) -> Image.Image:
@@ -97,17 +104,18 @@ def prediction_grid(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]
         for row in rows
     ]
     heights = [max(image.height for image in row) for row in scaled]
-    title_height = FONT_SIZE + 2 * MARGIN
-    width = len(titles) * (cell_width + MARGIN) + MARGIN
-    canvas = Image.new("RGB", (width, title_height + sum(heights) + MARGIN * len(rows)), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for column, title in enumerate(titles):
-        draw.text((MARGIN + column * (cell_width + MARGIN), MARGIN), title, fill=INK, font=_font())
+    margin, title_height = 6, 2 * LEAST_TEXT
+    width = len(titles) * (cell_width + margin) + margin
+    canvas = Image.new("RGB", (width, title_height + sum(heights) + margin * len(rows)), PAPER)
+    text = _Text(canvas, LEAST_TEXT)
+    lefts = [margin + column * (cell_width + margin) for column in range(len(titles))]
+    for left, title in zip(lefts, titles, strict=True):
+        text.write((left, margin), title, INK)
     top = title_height
     for row, height in zip(scaled, heights, strict=True):
-        for column, image in enumerate(row):
-            canvas.paste(image, (MARGIN + column * (cell_width + MARGIN), top))
-        top += height + MARGIN
+        for left, image in zip(lefts, row, strict=True):
+            canvas.paste(image, (left, top))
+        top += height + margin
     return canvas
 
 
@@ -132,46 +140,80 @@ def _check_size(mask: NDArray[Any], pixels: NDArray[np.uint8]) -> None:
         )
 
 
-def _fill(pixels: NDArray[np.uint8], mask: NDArray[np.bool_], colour: tuple[int, int, int]) -> None:
-    mixed = pixels[mask] * (1 - OPACITY) + np.array(colour) * OPACITY
+def _fill(
+    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], grey: NDArray[np.float64], colour: tuple[int, int, int]
+) -> None:
+    mixed = grey[mask] * (1 - OPACITY) + np.array(colour) * OPACITY
     pixels[mask] = mixed.round().astype(np.uint8)
 
 
 def _outline(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of a map that differ from the right or lower neighbour, and for masks both sides of the edge inside it."""
+    """Pixels of a map that differ from their right or lower neighbour."""
     edge = np.zeros(values.shape, dtype=bool)
-    vertical, horizontal = values[:-1] != values[1:], values[:, :-1] != values[:, 1:]
-    edge[:-1] |= vertical
-    edge[:, :-1] |= horizontal
-    if values.dtype == bool:
-        edge[1:] |= vertical
-        edge[:, 1:] |= horizontal
-        return edge & values
+    edge[:-1] |= values[:-1] != values[1:]
+    edge[:, :-1] |= values[:, :-1] != values[:, 1:]
     return edge
 
 
-def _font() -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
-    return ImageFont.load_default(FONT_SIZE)
+def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> None:
+    """Write a name where the mask is wide and high enough for it, or not at all."""
+    text = _Text(canvas)
+    width, height = text.width(name) + text.margin, text.size + text.margin
+    if mask.shape[0] < height:
+        return
+    below = np.cumsum(np.pad(mask, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
+    columns = np.arange(mask.shape[1])
+    room = below[height:] - below[:-height] == height  # every pixel from here down to the foot of the text
+    run = columns - np.maximum.accumulate(np.where(room, -1, columns), axis=1)
+    top, right = np.unravel_index(run.argmax(), run.shape)
+    if run[top, right] >= width:
+        left = int(right) + 1 - (int(run[top, right]) + width - text.margin) / 2
+        text.write((left, int(top) + text.margin / 2), name, PAPER, outline=INK)
 
 
 def _with_legend(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
     """The image with rows of colour swatches and names below it."""
-    font = _font()
-    line = FONT_SIZE + 2 * MARGIN
+    text = _Text(image)
+    margin, line = text.margin, text.size + 2 * text.margin
+    widths = [text.size + text.width(name) + 3 * margin for name, _ in entries]
     places: list[tuple[int, int]] = []
-    x, y = MARGIN, 0
-    for name, _ in entries:
-        width = FONT_SIZE + MARGIN + int(font.getlength(name)) + 2 * MARGIN
-        if x > MARGIN and x + width > image.width:
-            x, y = MARGIN, y + line
-        places.append((x, y))
+    x, y = margin, 0
+    for width in widths:
+        if x > margin and x + width > image.width:
+            x, y = margin, y + line
+        places.append((x, image.height + y + margin))
         x += width
-    widest = max(FONT_SIZE + 4 * MARGIN + int(font.getlength(name)) for name, _ in entries)
-    canvas = Image.new("RGB", (max(image.width, widest), image.height + y + line), PAPER)
+    canvas = Image.new("RGB", (max(image.width, max(widths) + margin), image.height + y + line), PAPER)
     canvas.paste(image, (0, 0))
-    draw = ImageDraw.Draw(canvas)
+    legend = _Text(canvas, text.size)
     for (name, colour), (left, top) in zip(entries, places, strict=True):
-        swatch = (left, image.height + top + MARGIN)
-        draw.rectangle((*swatch, swatch[0] + FONT_SIZE, swatch[1] + FONT_SIZE), fill=colour, outline=INK)
-        draw.text((left + FONT_SIZE + MARGIN, swatch[1] - 1), name, fill=INK, font=font)
+        legend.draw.rectangle((left, top, left + text.size, top + text.size), fill=colour, outline=INK)
+        legend.write((left + text.size + margin, top), name, INK)
     return canvas
+
+
+class _Text:
+    """Writes on an image, in a size that fits it."""
+
+    def __init__(self, canvas: Image.Image, size: int | None = None) -> None:
+        self.size = size or max(LEAST_TEXT, max(canvas.size) // 50)
+        self.margin = self.size * 2 // 5
+        self.draw = ImageDraw.Draw(canvas)
+        self.font = ImageFont.load_default(self.size)
+
+    def width(self, text: str) -> int:
+        """Pixels that a line of text takes."""
+        return int(self.font.getlength(text))
+
+    def write(
+        self,
+        corner: tuple[float, float],
+        text: str,
+        colour: tuple[int, int, int],
+        outline: tuple[int, int, int] | None = None,
+    ) -> None:
+        """Write one line, its upper left corner at (x, y)."""
+        stroke = 0 if outline is None else max(1, self.size // 14)
+        self.draw.text(
+            (corner[0], corner[1] - self.size // 8), text, colour, self.font, stroke_width=stroke, stroke_fill=outline
+        )

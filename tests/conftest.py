@@ -1,0 +1,101 @@
+"""One thread, one seed, and a model small enough to build in every test."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import pytest
+import torch
+from torch import Tensor
+
+from dataseg_hf.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.modeling_dataseg import DaTaSegModel
+
+ConfigFactory: TypeAlias = Callable[..., DaTaSegConfig]
+ModelFactory: TypeAlias = Callable[..., DaTaSegModel]
+LabelFactory: TypeAlias = Callable[..., dict[str, Tensor]]
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+TINY_BACKBONE: dict[str, Any] = {
+    "model_type": "convnext",
+    "depths": [1, 1, 1, 1],
+    "hidden_sizes": [8, 16, 16, 16],
+    "out_features": STAGES,
+}
+WORLD: dict[str, Any] = {"labels": ["circle", "square", "sky"], "is_thing": [True, True, False]}
+
+
+@pytest.fixture(autouse=True)
+def one_thread_one_seed() -> None:
+    """Sums in one order, and the same random numbers in every run and order of the tests."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def tiny_config() -> ConfigFactory:
+    """Config of a model with 0.1 M parameters: two things and one stuff category, mask grid at stride 4."""
+
+    def make(**options: Any) -> DaTaSegConfig:
+        defaults: dict[str, Any] = {
+            "backbone_config": dict(TINY_BACKBONE),
+            "hidden_dim": 32,
+            "mask_dim": 16,
+            "encoder_layers": 1,
+            "encoder_feedforward_dim": 32,
+            "decoder_layers": 3,
+            "dim_feedforward": 32,
+            "num_attention_heads": 4,
+            "num_queries": 8,
+            "text_embedding_dim": 16,
+            "vocabularies": {"world": dict(WORLD)},
+            "default_vocabulary": "world",
+        }
+        return DaTaSegConfig(**{**defaults, **options})
+
+    return make
+
+
+@pytest.fixture
+def tiny_model(tiny_config: ConfigFactory) -> ModelFactory:
+    """That model in evaluation mode, its weights and text embeddings drawn from seed 0."""
+
+    def make(**options: Any) -> DaTaSegModel:
+        torch.manual_seed(0)
+        model = DaTaSegModel(tiny_config(**options))
+        if "vocabularies" not in options:
+            embeddings = torch.randn(3, model.config.text_embedding_dim)
+            model.add_vocabulary("world", WORLD["labels"], WORLD["is_thing"], embeddings)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture
+def scene_labels() -> LabelFactory:
+    """Labels of one image by task: rectangles (class, x0, y0, x1, y1) in pixels, later ones above earlier ones.
+
+    What no rectangle covers is void. `is_crowd` marks rectangles by their place in the list.
+    """
+
+    def make(
+        task: str, size: tuple[int, int], *rectangles: tuple[int, int, int, int, int], crowd: tuple[int, ...] = ()
+    ) -> dict[str, Tensor]:
+        height, width = size
+        corners = torch.tensor([rectangle[1:] for rectangle in rectangles]).view(-1, 4)
+        masks = torch.zeros(len(rectangles), height, width, dtype=torch.uint8)
+        segment_map = torch.full(size, -1, dtype=torch.int16)
+        for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
+            masks[number, y0:y1, x0:x1] = 1
+            segment_map[y0:y1, x0:x1] = number
+        labels = {"class_labels": torch.tensor([rectangle[0] for rectangle in rectangles], dtype=torch.int64)}
+        if crowd:
+            labels["is_crowd"] = torch.tensor([number in crowd for number in range(len(rectangles))])
+        if task in ("panoptic", "semantic"):
+            labels["segment_map"] = segment_map
+        elif task == "instance":
+            labels["masks"] = masks
+        else:
+            labels["boxes"] = corners / torch.tensor([width, height, width, height])
+        return labels
+
+    return make

@@ -1,0 +1,76 @@
+"""Settings: read, overridden, refused with the path of the key and what is allowed."""
+
+from pathlib import Path
+
+import pytest
+
+from dataseg_hf.run_config import ConfigError, expand, parse_run_config
+
+ROOT = Path(__file__).parent.parent
+HEAD = "output_dir: out\ntext_encoder: {kind: hashed_ngrams}\n"
+GOOD = HEAD + "datasets:\n  a: {spec: shapes_panoptic, reader: shapes}\n"
+
+
+def parse(tmp_path: Path, text: str, *arguments: str):
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    return parse_run_config(["--config", str(file), *arguments], "unused.yaml")
+
+
+def test_command_line_overrides_the_file(tmp_path: Path) -> None:
+    config = parse(tmp_path, GOOD + "max_steps: 5\n", "--max_steps", "7", "--datasets.a.ratio", "3", "--resume=latest")
+    assert config.max_steps == 7
+    assert config.datasets["a"].ratio == 3.0
+    assert config.resume == "latest"
+
+
+def test_without_config_the_default_file_is_read() -> None:
+    config = parse_run_config(["--max_steps", "3"], ROOT / "examples/configs/shapes.yaml")
+    assert list(config.datasets) == ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
+    assert config.max_steps == 3
+
+
+@pytest.mark.parametrize("name", ["shapes", "photos"])
+def test_the_shipped_configs_are_valid(name: str) -> None:
+    config = parse_run_config(["--config", str(ROOT / f"examples/configs/{name}.yaml")], "unused.yaml")
+    assert config.output_dir == f"outputs/{name}"
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (GOOD + "max_stepss: 3\n", [], r"max_stepss: unknown option; allowed are \[.*'max_steps'"),
+        (HEAD + "datasets: {a: {spec: s, reader: shapes, ratios: 3}}\n", [], r"datasets\.a\.ratios: unknown option"),
+        (HEAD + "datasets: {a: {spec: s, reader: jpeg}}\n", [], r"datasets\.a\.reader: 'jpeg' is not allowed; choose"),
+        (HEAD + "datasets: {a: {reader: shapes}}\n", [], r"datasets\.a\.spec: is required"),
+        (HEAD + "datasets: {a: {spec: s, reader: shapes, ratio: -3}}\n", [], r"datasets\.a\.ratio: must be positive"),
+        (HEAD + "datasets: {}\n", [], r"datasets: the mix is empty"),
+        (GOOD + "model: {hiden_dim: 3}\n", [], r"model\.hiden_dim: unknown option; allowed are \[.*'hidden_dim'"),
+        (GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n", [], r"evaluation\.e\.vocabulary: 'b'"),
+        (GOOD + "default_vocabulary: b\n", [], r"default_vocabulary: 'b' is no entry of datasets \['a'\]"),
+        (GOOD, ["--max_steps", "0"], r"max_steps: must be positive"),
+        (GOOD, ["--max_steps", "many"], r"max_steps.*int.*many"),
+        (GOOD, ["--bogus", "1"], r"unrecognized arguments: --bogus"),
+        (GOOD + "datasets: [\n", [], r"run\.yaml' is no valid YAML"),
+        ("- a list\n", [], r"must hold a mapping"),
+    ],
+)
+def test_impossible_settings_are_refused_in_one_line(
+    tmp_path: Path, text: str, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message) as refusal:
+        parse(tmp_path, text, *arguments)
+    assert "\n" not in str(refusal.value)
+
+
+def test_a_missing_config_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"cannot read 'nowhere\.yaml'"):
+        parse_run_config(["--config", "nowhere.yaml"], "unused.yaml")
+
+
+def test_paths_expand_environment_variables_and_miss_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOMEWHERE", "/data")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    assert expand("${SOMEWHERE}/x", "key") == "/data/x"
+    with pytest.raises(ConfigError, match=r"datasets\.a\.images: .*NOWHERE.* is not set"):
+        expand("$NOWHERE/x", "datasets.a.images")
