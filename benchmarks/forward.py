@@ -52,9 +52,7 @@ def main() -> None:
 
         seconds[name] = fastest(call, options.repeats)
         parameters = sum(p.numel() for p in model.parameters()) / 1e6
-        print(
-            f"{name:<28} {parameters:6.1f} M parameters  {seconds[name]:.3f} s per {options.size} x {options.size} image"
-        )
+        print(f"{name:<28} {parameters:6.1f} M parameters  {seconds[name]:.3f} s per image of {options.size} px")
     ratio = seconds["DaTaSeg"] / seconds["Mask2Former (transformers)"]
     print(f"ratio DaTaSeg / Mask2Former: {ratio:.2f} ({device.type}, {torch.get_num_threads()} threads)")
 

@@ -56,7 +56,10 @@ def test_processes_and_micro_batches_share_out_the_same_step(world_size: int, mi
     ]
     for step in range(12):
         shared = [
-            item for part in parts for batch in part[step * micro_batches : (step + 1) * micro_batches] for item in batch
+            item
+            for part in parts
+            for batch in part[step * micro_batches : (step + 1) * micro_batches]
+            for item in batch
         ]
         assert sorted((item.index, item.seed) for item in shared) == whole[step]
         assert len({item.member for item in shared}) == 1

@@ -105,7 +105,7 @@ def test_area_is_that_of_the_radius_whatever_the_shape() -> None:
     for scene in (shapes_scene("shapes_semantic", "eval", i, size=96) for i in range(120)):
         for thing, mask in zip(scene.things, scene.full_masks, strict=True):
             if not (mask[0].any() or mask[-1].any() or mask[:, 0].any() or mask[:, -1].any()):
-                ratios[thing.shape].append(mask.sum() / (2 * (thing.radius * 96) ** 2))
+                ratios[thing.shape].append(mask.sum() / (np.pi * (thing.radius * 96) ** 2))
     assert {shape: np.mean(r) for shape, r in ratios.items()} == pytest.approx(dict.fromkeys(OUTLINES, 1.0), abs=0.01)
     assert max(abs(r - 1) for values in ratios.values() for r in values) < 0.15  # a single one suffers from the grid
 

@@ -38,8 +38,8 @@ class DaTaSegConfig(PreTrainedConfig):
             Let unmatched proposals of a merged category join their target in training (`docs/method.md`) [ours].
         class_weight, mask_weight, dice_weight (`float`): Weights of the losses and matching costs (2, 5, 5).
         projection_weight (`float`, defaults to 5.0): Weight of the box projection loss, per axis [ours].
-        color_affinity_weight (`float`, defaults to 1.0): Weight of the colour-affinity loss of boxes [ours]; 0 turns it off.
-        color_affinity_threshold (`float`, defaults to 0.3): Colour similarity from which two neighbours must agree (BoxInst).
+        color_affinity_weight (`float`, defaults to 1.0): Weight of the boxes' colour-affinity loss [ours]; 0: off.
+        color_affinity_threshold (`float`, defaults to 0.3): Colour similarity from which neighbours agree (BoxInst).
         no_object_weight (`float`, defaults to 0.1): Weight of the background class in the classification loss.
         train_num_points (`int`, defaults to 12544):
             Points per image on which masks are compared in matching and loss; with at most that many cells in the
@@ -48,7 +48,7 @@ class DaTaSegConfig(PreTrainedConfig):
             Uncertainty sampling of the loss points (PointRend).
         init_std (`float`, defaults to 0.02): Standard deviation of initial embeddings.
         vocabularies (`dict[str, dict]`, defaults to `{}`):
-            Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`. Their embeddings are buffers of the model.
+            Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`; embeddings are buffers of the model.
         default_vocabulary (`str`, *optional*): The stored vocabulary used when none is named; gives `id2label`.
         text_encoder (`dict`, *optional*): What embedded the stored names, see `build_text_encoder`.
     """
@@ -109,8 +109,8 @@ class DaTaSegConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
-        for name in ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim",
-                     "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):  # fmt: skip
+        for name in ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries",
+                     "text_embedding_dim", "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.encoder_layers < 0:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .data.collate import collate
-from .data.sample import Instances, Sample, SampleDataset, Segments
+from .data.sample import Instances, Sample, SampleDataset, Segments, TaskName
 from .data.transforms import resize_only
 from .metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
 from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
@@ -81,7 +81,7 @@ def predictions(
     )
     for samples in loader:
         resized = [resize_only(sample, chosen.image_size) for sample in samples]
-        task = "panoptic" if isinstance(samples[0].annotation, Segments) else "boxes"
+        task: TaskName = "panoptic" if isinstance(samples[0].annotation, Segments) else "boxes"
         inputs = collate(resized, canvas=chosen.image_size, task=task, image_mean=image_mean, image_std=image_std)
         output: DaTaSegOutput = model(
             pixel_values=inputs["pixel_values"].to(model.device),

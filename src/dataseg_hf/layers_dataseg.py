@@ -70,7 +70,7 @@ class Attention(nn.Module):
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
 
     def forward(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """query [B, Q, d], key and value [B, K, d], additive attention_mask broadcastable to [B, A, Q, K] -> [B, Q, d]."""
+        """query [B, Q, d], key and value [B, K, d], additive mask broadcastable to [B, A, Q, K] -> [B, Q, d]."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
         heads = [
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

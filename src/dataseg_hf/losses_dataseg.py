@@ -13,7 +13,7 @@ from torch import Tensor
 try:
     from scipy.optimize import linear_sum_assignment
 except ImportError:  # inference does not match anything
-    linear_sum_assignment = None
+    linear_sum_assignment = None  # type: ignore[assignment]
 
 
 # --- points ----------------------------------------------------------------------------------------------------------

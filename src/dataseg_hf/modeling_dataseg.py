@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -261,7 +261,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__(config)
         self.backbone = build_backbone(config)
-        self.pixel_decoder = PixelDecoder(config, self.backbone.channels)
+        channels = cast(Sequence[int], self.backbone.channels)
+        self.pixel_decoder = PixelDecoder(config, channels)
         self.query_decoder = QueryDecoder(config)
         self.classifier = TextClassifier(config)
         self.vocabularies = VocabularyStore(config)
@@ -270,7 +271,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         self.post_init()
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
-        """Training mode, in which the backbone's batch norms stay frozen: their statistics would depend on the batch."""
+        """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on the batch."""
         super().train(mode)
         for norm in _batch_norms(self.backbone):
             norm.eval()
@@ -356,7 +357,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 raise ValueError("give either `text_embeddings` or `vocabulary`, not both")
             if text_embeddings.dim() != 2 or text_embeddings.shape[1] != self.config.text_embedding_dim:
                 raise ValueError(
-                    f"`text_embeddings` must be [C, {self.config.text_embedding_dim}], got {tuple(text_embeddings.shape)}"
+                    f"`text_embeddings` must be [C, {self.config.text_embedding_dim}], "
+                    f"got {tuple(text_embeddings.shape)}"
                 )
             if is_thing is None:
                 is_thing = torch.ones(len(text_embeddings), dtype=torch.bool, device=text_embeddings.device)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -95,9 +96,9 @@ class EvalEntry(Source):
     """A held-out set: its source and what is measured on it.
 
     Args:
-        vocabulary: Entry of `datasets` whose vocabulary it is scored in; by default its own names are embedded, so that a
-            set with words no training saw (open vocabulary) can be scored.
-        metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (instances with masks or panoptic).
+        vocabulary: Entry of `datasets` whose vocabulary it is scored in; by default its own names are embedded, so
+            that a set with words no training saw (open vocabulary) can be scored.
+        metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (masks or panoptic).
         batch_size, image_size: Images at once and side of the canvas.
         threshold: Least class probability of a panoptic segment.
     """
@@ -125,8 +126,8 @@ class RunConfig:
         datasets: The mix, by name; the name is also that of the vocabulary stored in the model.
         evaluation: Held-out sets, by name; their metrics are reported as `{name}/{metric}`.
         model: Fields of `DaTaSegConfig`.
-        text_encoder: What embeds the category names, see `build_text_encoder`. A `file` may say `names_of: SPEC` when its
-            rows follow the classes of a catalogued dataset.
+        text_encoder: What embeds the category names, see `build_text_encoder`. A file may say `names_of: SPEC` when
+            its rows follow the classes of a catalogued dataset.
         default_vocabulary: Entry of `datasets` that the saved model classifies by; the first by default.
         backbone_weights: Folder or Hub id of pretrained backbone weights; none trains from scratch.
         image_mean, image_std: Normalisation of pixel values in 0..1.
@@ -142,7 +143,7 @@ class RunConfig:
         gradient_accumulation_steps: Micro-batches per optimiser step.
         mixed_precision: `no`, `bf16` or `fp16`; by default what `accelerate launch` says.
         num_workers: Loading processes per training process.
-        num_threads: Threads of torch on the CPU; by default torch's own choice. Pin it where a run must repeat bit by bit.
+        num_threads: Threads of torch on the CPU; by default torch's own choice. Pinned, a run repeats bit by bit.
         log_every, evaluate_every, checkpoint_every: In steps; the latter two may be 0 for never (only at the end).
         keep_checkpoints: How many of the newest are kept.
         num_pictures: Images per prediction grid.
@@ -209,7 +210,7 @@ class RunConfig:
 
 
 def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> RunConfig:
-    """Settings from `--config FILE` (YAML; `default_config` without it) and `--key value` or `--outer.key value` overrides.
+    """Settings from `--config FILE` (YAML; else `default_config`) and `--key value` or `--outer.key value` overrides.
 
     Raises:
         ConfigError: in one line, with the key, for an unknown or impossible setting, or a missing file.
@@ -232,11 +233,11 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
 def _config_files(arguments: Sequence[str]) -> list[str]:
     """Files that the command line names by `--config FILE` or `--config=FILE`."""
     files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
-    return files + [value for flag, value in zip(arguments, arguments[1:], strict=False) if flag == "--config"]
+    return files + [value for flag, value in pairwise(arguments) if flag == "--config"]
 
 
 def _check_keys(file: str) -> None:
-    """Refuse keys that no setting has, with their full path and what is allowed: the parser names only the last part."""
+    """Refuse keys that no setting has, by their full path: the parser names only its last part."""
     try:
         settings = yaml.safe_load(Path(file).read_text())
     except OSError as error:

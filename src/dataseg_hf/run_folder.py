@@ -61,8 +61,8 @@ class RunFolder:
         changed = sorted(key for key in now if key not in _FREE_SETTINGS and before.get(key) != now[key])
         if changed:
             raise ConfigError(
-                f"resume: {self.path} was started with other settings for {changed} (see {self.config_file.name} there); "
-                "keep them, or choose another output_dir"
+                f"resume: {self.path} was started with other settings for {changed} "
+                f"(see {self.config_file.name} there); keep them, or choose another output_dir"
             )
 
     # --- checkpoints

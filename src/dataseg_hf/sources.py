@@ -50,12 +50,17 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset:
         return shapes_dataset(source.spec, source.split, count=source.count, seed=source.seed)
     missing = source.missing_images
     if source.reader == "coco_panoptic":
-        files = path("images"), path("annotations"), path("annotation_file")
-        return read_coco_panoptic(spec, *files, missing_images=missing)
+        return read_coco_panoptic(
+            spec, path("images"), path("annotations"), path("annotation_file"), missing_images=missing
+        )
     if source.reader == "coco_instances":
-        boxes_only = spec.task == "boxes"
-        files = path("images"), path("annotation_file")
-        return read_coco_instances(spec, *files, boxes_only=boxes_only, missing_images=missing)
+        return read_coco_instances(
+            spec,
+            path("images"),
+            path("annotation_file"),
+            boxes_only=spec.task == "boxes",
+            missing_images=missing,
+        )
     return read_image_png(
         spec, path("images"), path("annotations"), image_suffix=source.image_suffix, missing_images=missing
     )

@@ -183,7 +183,7 @@ class BoxTargets(_Targets):
 
 
 def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: int) -> PointValues:
-    """Targets on all cells of a grid, each the mean of four points: a cell's nearest pixel alone is half a pixel off."""
+    """Targets on all cells of a grid, each the mean of four points: its nearest pixel alone is half a pixel off."""
     centres = cell_centres(height, width, targets.classes.device)
     quarter = centres.new_tensor([0.25 / width, 0.25 / height])
     corners = centres.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
@@ -211,9 +211,9 @@ def _box_axes(label: Mapping[str, Tensor]) -> Tensor:
     return label["boxes"].new_ones(len(label["boxes"]), 2).bool() if axes is None else axes.bool()
 
 
-def _nearest_resize(inside: Tensor, size: tuple[int, int]) -> Tensor:
+def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
     """bool [B, H, W] at the cell centres of another grid: bool [B, *size]."""
-    index = nearest_index(cell_centres(*size, inside.device), *inside.shape[-2:])
+    index = nearest_index(cell_centres(size[0], size[1], inside.device), *inside.shape[-2:])
     return inside.flatten(1)[:, index].view(len(inside), *size)
 
 
@@ -431,8 +431,8 @@ def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
     return flat.view(points.shape[:3])
 
 
-def _area_resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    return torch.nn.functional.interpolate(image.float(), size=size, mode="area")
+def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
+    return torch.nn.functional.interpolate(image.float(), size=tuple(size), mode="area")
 
 
 def _weighted(
@@ -591,8 +591,10 @@ def instance_prediction(
     """
     size = size or valid_grid(mask_logits, valid_size)
     probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
-    best = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
-    queries, label_ids = best.indices // probabilities.shape[1], best.indices % probabilities.shape[1]
+    best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
+    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its mask
+    best, index = best[best > threshold], index[best > threshold]
+    queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
     distinct, position = queries.unique(return_inverse=True)
     masks = torch.zeros(len(distinct), *size, dtype=torch.bool, device=mask_logits.device)
     quality = torch.zeros(len(distinct), device=mask_logits.device)
@@ -600,7 +602,7 @@ def instance_prediction(
         mask = resize_masks(mask_logits[query][None].float(), valid_size, size)[0].sigmoid()
         masks[row] = mask >= mask_threshold
         quality[row] = (mask * masks[row]).sum() / masks[row].sum().clamp(min=1)
-    scores = best.values * quality[position]
+    scores = best * quality[position]
     kept = ((scores > threshold) & masks.flatten(1).any(1)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
     return InstancePrediction(masks[position[kept]], scores[kept], label_ids[kept])

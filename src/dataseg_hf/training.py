@@ -29,8 +29,11 @@ Evaluate = Callable[[DaTaSegModel, int], dict[str, float]]
 
 @dataclass
 class Outcome:
-    """What training came to. model: the weights to use (averaged ones where averaging is on). seconds: of training alone,
-    over all parts of a resumed run."""
+    """What training came to.
+
+    model: the weights to use, averaged ones where averaging is on. seconds: of training alone, over all parts of a
+    resumed run.
+    """
 
     model: DaTaSegModel
     steps: int
@@ -213,7 +216,7 @@ def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
 
 
 class AveragedWeights:
-    """Exponential moving average of the parameters, with a short start (our setting: decay at most (1 + t) / (10 + t))."""
+    """Exponential moving average of the parameters; decay at most (1 + t) / (10 + t) at the start (our setting)."""
 
     def __init__(self, model: DaTaSegModel, decay: float) -> None:
         self.decay = decay
@@ -306,7 +309,8 @@ class StepLog:
         if self.main:
             speed = self.images / (now - self.since)
             self.bar.write(
-                f"step {step}: loss {', '.join(means)}; rate {rate:.2e}, gradient norm {norm:.1f}, {speed:.0f} images/s{note}"
+                f"step {step}: loss {', '.join(means)}; rate {rate:.2e}, gradient norm {norm:.1f}, "
+                f"{speed:.0f} images/s{note}"
             )
         self.images, self.since = 0, now
         for values in self.losses.values():

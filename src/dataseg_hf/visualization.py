@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-LEAST_SIDE = 384  # pixels; smaller images are enlarged, or no legend fits beside them
+LEAST_SIDE, MOST_SIDE = 384, 1600  # pixels of a picture
 OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
 LEAST_TEXT = 14  # pixels, height of a line
 INK, PAPER, VOID = (20, 20, 20), (255, 255, 255), (128, 128, 128)
@@ -36,54 +36,40 @@ def overlay(
         names: of the categories.
 
     Returns:
-        RGB; images below 384 pixels are enlarged by a whole factor.
+        RGB, for the eye: images below 384 pixels are enlarged by a whole factor, those above 1600 reduced.
 
     Raises:
         ValueError: if image, masks and segments do not fit together.
     """
     maps = np.asarray(segmentation)
-    if maps.ndim == 2:
-        masks = [maps == segment["id"] for segment in segments_info]
-    elif maps.ndim == 3 and len(maps) == len(segments_info):
-        masks = [mask.astype(bool) for mask in maps]
-    else:
+    if maps.ndim not in (2, 3) or (maps.ndim == 3 and len(maps) != len(segments_info)):
         raise ValueError(f"segmentation {maps.shape} must be [H, W], or [{len(segments_info)}, H, W] for the segments")
+    maps = _resampled(maps, image)
+    masks = [maps == segment["id"] for segment in segments_info] if maps.ndim == 2 else list(maps.astype(bool))
     label_ids = [int(segment["label_id"]) for segment in segments_info]
-    scale = _scale(image)
-    pixels = _enlarged(image, scale)
-    grey = pixels.mean(axis=-1, keepdims=True)
-    large = [_enlarge_map(mask, scale) for mask in masks]
-    for mask, label_id in zip(reversed(large), reversed(label_ids), strict=True):  # the best one on top
-        _check_size(mask, pixels)
-        _fill(pixels, mask, grey, category_colour(label_id))
-    for mask in large:
-        pixels[_outline(mask)] = PAPER
-    canvas = Image.fromarray(pixels)
-    for mask, label_id in zip(large, label_ids, strict=True):
+    on_top = np.full(maps.shape[-2:], -1)
+    edge = np.zeros(on_top.shape, dtype=bool)
+    for number in reversed(range(len(masks))):  # the first is the best
+        on_top[masks[number]] = number
+        edge |= _outline(masks[number])
+    canvas = _painted(image, on_top, [category_colour(label_id) for label_id in label_ids], edge)
+    for mask, label_id in zip(masks, label_ids, strict=True):
         _write_inside(canvas, mask, names[label_id])
-    counts = [(label_id, label_ids.count(label_id)) for label_id in dict.fromkeys(label_ids)]
-    entries = [
-        (names[i], category_colour(i)) if n == 1 else (f"{names[i]} x{n}", category_colour(i)) for i, n in counts
-    ]
+    entries = []
+    for label_id in dict.fromkeys(label_ids):
+        count = label_ids.count(label_id)
+        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), category_colour(label_id)))
     return _with_legend(canvas, entries or [("no segments", VOID)])
 
 
 def semantic_overlay(image: Image.Image, segmentation: ArrayLike, names: Sequence[str]) -> Image.Image:
     """A class map int [H, W], -1 = void, over an image, the legend by area below; otherwise as `overlay`."""
-    classes = np.asarray(segmentation)
-    scale = _scale(image)
-    pixels = _enlarged(image, scale)
-    grey = pixels.mean(axis=-1, keepdims=True)
-    large = _enlarge_map(classes, scale)
-    _check_size(large, pixels)
+    classes = _resampled(np.asarray(segmentation), image)
+    canvas = _painted(image, classes, [category_colour(label_id) for label_id in range(len(names))], _outline(classes))
     label_ids, areas = np.unique(classes[classes >= 0], return_counts=True)
-    for label_id in label_ids.tolist():
-        _fill(pixels, large == label_id, grey, category_colour(label_id))
-    pixels[_outline(large)] = PAPER
-    canvas = Image.fromarray(pixels)
     by_area = label_ids[np.argsort(-areas, kind="stable")].tolist()
     for label_id in by_area:
-        _write_inside(canvas, large == label_id, names[label_id])
+        _write_inside(canvas, classes == label_id, names[label_id])
     entries = [(names[label_id], category_colour(label_id)) for label_id in by_area]
     return _with_legend(canvas, entries or [("no segments", VOID)])
 
@@ -119,32 +105,38 @@ def prediction_grid(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]
     return canvas
 
 
-def _scale(image: Image.Image) -> int:
-    return max(1, -(-LEAST_SIDE // max(image.size)))
+def _drawn_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height of the picture of an image."""
+    longer = max(image.size)
+    factor = -(-LEAST_SIDE // longer) if longer < LEAST_SIDE else min(1, MOST_SIDE / longer)
+    return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
-def _enlarged(image: Image.Image, scale: int) -> NDArray[np.uint8]:
-    size = (image.width * scale, image.height * scale)
-    return np.array(image.convert("RGB").resize(size, Image.Resampling.NEAREST))
-
-
-def _enlarge_map(values: NDArray[Any], scale: int) -> NDArray[Any]:
-    return values.repeat(scale, axis=0).repeat(scale, axis=1)
-
-
-def _check_size(mask: NDArray[Any], pixels: NDArray[np.uint8]) -> None:
-    if mask.shape != pixels.shape[:2]:
+def _resampled(maps: NDArray[Any], image: Image.Image) -> NDArray[Any]:
+    """Maps [..., H, W] of an image at the size of its picture."""
+    if maps.shape[-2:] != (image.height, image.width):
         raise ValueError(
-            f"segmentation {mask.shape} and image {pixels.shape[:2]} (height, width) differ in size; "
+            f"segmentation {maps.shape[-2:]} and image {(image.height, image.width)} (height, width) differ in size; "
             "post-process with `target_sizes`"
         )
+    width, height = _drawn_size(image)
+    rows = ((np.arange(height) + 0.5) * image.height / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * image.width / width).astype(int)
+    return maps[..., rows[:, None], columns]
 
 
-def _fill(
-    pixels: NDArray[np.uint8], mask: NDArray[np.bool_], grey: NDArray[np.float64], colour: tuple[int, int, int]
-) -> None:
-    mixed = grey[mask] * (1 - OPACITY) + np.array(colour) * OPACITY
-    pixels[mask] = mixed.round().astype(np.uint8)
+def _painted(
+    image: Image.Image, index: NDArray[Any], colours: Sequence[tuple[int, int, int]], edge: NDArray[np.bool_]
+) -> Image.Image:
+    """The picture of an image with `colours[index]` over it where the index is not negative, and white edges."""
+    size = _drawn_size(image)
+    resampling = Image.Resampling.NEAREST if size[0] > image.width else Image.Resampling.BILINEAR
+    pixels = np.array(image.convert("RGB").resize(size, resampling))
+    palette = np.array([*colours, VOID], dtype=np.float32)
+    mixed = pixels.mean(axis=-1, keepdims=True, dtype=np.float32) * (1 - OPACITY) + palette[index] * OPACITY
+    pixels = np.where(index[..., None] >= 0, mixed.round().astype(np.uint8), pixels)
+    pixels[edge] = PAPER
+    return Image.fromarray(pixels)
 
 
 def _outline(values: NDArray[Any]) -> NDArray[np.bool_]:
@@ -159,16 +151,18 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
     """Write a name where the mask is wide and high enough for it, or not at all."""
     text = _Text(canvas)
     width, height = text.width(name) + text.margin, text.size + text.margin
-    if mask.shape[0] < height:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if len(rows) < height or len(columns) < width:
         return
-    below = np.cumsum(np.pad(mask, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
-    columns = np.arange(mask.shape[1])
+    cropped = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    below = np.cumsum(np.pad(cropped, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
     room = below[height:] - below[:-height] == height  # every pixel from here down to the foot of the text
-    run = columns - np.maximum.accumulate(np.where(room, -1, columns), axis=1)
+    place = np.arange(cropped.shape[1])
+    run = place - np.maximum.accumulate(np.where(room, -1, place), axis=1)
     top, right = np.unravel_index(run.argmax(), run.shape)
     if run[top, right] >= width:
-        left = int(right) + 1 - (int(run[top, right]) + width - text.margin) / 2
-        text.write((left, int(top) + text.margin / 2), name, PAPER, outline=INK)
+        left = int(columns[0]) + int(right) + 1 - (int(run[top, right]) + width - text.margin) / 2
+        text.write((left, int(rows[0]) + int(top) + text.margin / 2), name, PAPER, outline=INK)
 
 
 def _with_legend(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:

@@ -1,4 +1,4 @@
-"""Which images each step trains on: one dataset per step, drawn by its ratio, as a function of (seed, step) alone.
+"""Which images each step trains on: one dataset per step, drawn by its ratio; a function of seed and step.
 
 The order is made in the main process from indices; workers only load the samples named. So it is the same for any number
 of workers and processes, and a resumed run continues it exactly.
@@ -7,8 +7,10 @@ of workers and processes, and a resumed run continues it exactly.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
+import torch
 from datasets import IterableDataset, interleave_datasets
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -168,7 +170,7 @@ class _MixedSamples(Dataset):
         return self.memory[key]
 
 
-def _as_is(batch: MicroBatch) -> MicroBatch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 
@@ -180,7 +182,7 @@ def mixing_loader(
     return DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers)
 
 
-def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: object) -> dict:
+def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:
     """The inputs of a micro-batch on a device."""
     moved: dict = {}
     for key, value in inputs.items():

@@ -68,7 +68,7 @@ HUE_JITTER = 7.0  # degrees to either side
 
 @dataclass(frozen=True)
 class Outline:
-    """A polygon around the origin, seen whole from there; of area 2, like a square of circumradius 1.
+    """A polygon around the origin, seen whole from there; of area pi, like a circle of radius 1.
 
     vertices: float32 [V, 2]. bearings: float32 [V], the angle of each vertex, counted from the first one, ascending
     from 0; start: the angle of the first one (radians). normals: float32 [V, 2], unit outward normal of the edge from
@@ -83,11 +83,11 @@ class Outline:
 
 
 def _outline(angles: NDArray[np.floating], radii: NDArray[np.floating]) -> Outline:
-    """The outline through the vertices at these polar coordinates (angles ascending), scaled to area 2."""
+    """The outline through the vertices at these polar coordinates (angles ascending), scaled to area pi."""
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
     following = np.roll(points, -1, axis=0)
     area = 0.5 * np.sum(points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0])
-    points *= np.sqrt(2 / area)
+    points *= np.sqrt(np.pi / area)
     edges = np.roll(points, -1, axis=0) - points
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
     return Outline(
@@ -123,7 +123,7 @@ OUTLINES = {"circle": _regular(48), "square": _regular(4), "triangle": _regular(
 class Thing:
     """One shape of a scene. radius, centre (x, y): fractions of the image side; angle: radians; rgb: 0 to 255.
 
-    Its area is 2 * radius**2, whatever the shape.
+    Its area is that of a circle of this radius, whatever the shape.
     """
 
     colour: str

@@ -1,0 +1,141 @@
+"""What imports what, and what importing the package needs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageSegmentation,
+    AutoModelForUniversalSegmentation,
+)
+from transformers.dynamic_module_utils import get_relative_imports
+
+import dataseg_hf
+from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel, register
+
+PACKAGE = Path(dataseg_hf.__file__).parent
+SHIPPED = sorted(PACKAGE.glob("*_dataseg.py"))
+MAY_IMPORT = {
+    "configuration": set(),
+    "losses": set(),
+    "backbone_mobilenetv2": set(),
+    "text_embeddings": set(),
+    "layers": {"configuration"},
+    "pixel_decoder": {"configuration", "layers"},
+    "tasks": {"configuration", "losses"},
+    "modeling": {"configuration", "backbone_mobilenetv2", "layers", "pixel_decoder", "tasks", "text_embeddings"},
+    "image_processing": {"tasks"},
+    "pipeline": {"configuration"},
+}
+SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}
+RUNS_ON_TOP = {"evaluation", "training", "runs"}
+NOT_NEEDED = ["datasets", "accelerate", "evaluate", "gradio", "jsonargparse", "matplotlib", "pycocotools"]
+
+
+def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:
+    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+
+
+def own_imports(file: Path) -> set[str]:
+    """Modules of this package that a file imports, e.g. `data.sample`."""
+    folder = file.relative_to(PACKAGE).parts[:-1]
+    found: set[str] = set()
+    for node in imports(file):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join([*folder[: len(folder) - node.level + 1], *([node.module] if node.module else [])])
+            found |= {base} if node.module else {f"{base}.{alias.name}".strip(".") for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dataseg_hf."):
+            found.add((node.module or "").removeprefix("dataseg_hf."))
+    return found
+
+
+def third_parties(file: Path) -> set[str]:
+    roots = set()
+    for node in imports(file):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        if isinstance(node, ast.Import) or not node.level:
+            roots |= {name.split(".")[0] for name in names}
+    return roots - set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_import_their_siblings_in_one_direction(file):
+    allowed = {f"{name}_dataseg" for name in MAY_IMPORT[file.stem.removesuffix("_dataseg")]}
+    assert own_imports(file) <= allowed
+    relative = [node for node in imports(file) if isinstance(node, ast.ImportFrom) and node.level]
+    assert all(node.level == 1 and node.module and "." not in node.module for node in relative)
+    assert set(get_relative_imports(file)) == own_imports(file)  # transformers reads the text, docstrings included
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_shipped_files_need_few_packages(file):
+    assert third_parties(file) <= SHIPPED_NEEDS
+
+
+def test_data_and_metrics_know_no_model():
+    files = [*PACKAGE.glob("data/*.py"), *PACKAGE.glob("metrics/*.py")]
+    assert len(files) > 5
+    for file in files:
+        assert {name for name in own_imports(file) if name.endswith("_dataseg")} == set(), file
+
+
+def test_nothing_below_imports_evaluation_or_training():
+    below = [*SHIPPED, *PACKAGE.glob("data/*.py"), *PACKAGE.glob("metrics/*.py")]
+    for file in [*below, PACKAGE / "visualization.py", PACKAGE / "checkpoint.py", PACKAGE / "__init__.py"]:
+        assert own_imports(file) & RUNS_ON_TOP == set(), file
+
+
+def test_the_package_imports_and_runs_without_the_extras():
+    """In a process where the extras are not installed, as far as Python can tell."""
+    script = f"""
+import sys
+
+class Without:
+    def __init__(self, finder): self.finder = finder
+    def find_spec(self, name, *rest):
+        return None if name.split(".")[0] in {NOT_NEEDED!r} else self.finder.find_spec(name, *rest)
+    def __getattr__(self, name): return getattr(self.finder, name)
+
+sys.meta_path = [Without(finder) for finder in sys.meta_path]
+import dataseg_hf
+from transformers import ConvNextConfig
+backbone = ConvNextConfig(hidden_sizes=[8, 8], depths=[1, 1], num_stages=2, out_features=["stage1", "stage2"])
+config = dataseg_hf.DaTaSegConfig(
+    backbone_config=backbone, hidden_dim=8, num_attention_heads=2, encoder_layers=1, decoder_layers=1, num_queries=4,
+    text_embedding_dim=16, text_encoder={{"kind": "hashed_ngrams", "dim": 16}},
+)
+model = dataseg_hf.DaTaSegModel(config).eval()
+model.set_vocabulary(["cat", "grass"])
+processor = dataseg_hf.DaTaSegImageProcessor(size=32)
+segmenter = dataseg_hf.DaTaSegPipeline(model=model, image_processor=processor, device="cpu")
+from PIL import Image
+assert segmenter(Image.new("RGB", (20, 30)), subtask="semantic")
+print("ran")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "ran"
+
+
+def test_registering_again_changes_nothing():
+    register()
+    register()
+    config = DaTaSegConfig()
+    assert isinstance(AutoConfig.for_model("dataseg"), DaTaSegConfig)
+    for auto_class in (AutoModel, AutoModelForUniversalSegmentation, AutoModelForImageSegmentation):
+        assert auto_class._model_mapping[type(config)] is DaTaSegModel
+    assert (DaTaSegConfig._auto_class, DaTaSegModel._auto_class) == ("AutoConfig", "AutoModel")
+    assert DaTaSegImageProcessor._auto_class == "AutoImageProcessor"
+    with pytest.raises(OSError, match="designed to be instantiated"):
+        AutoImageProcessor()
+
+
+def test_everything_promised_is_there():
+    for name in dataseg_hf.__all__:
+        assert getattr(dataseg_hf, name) is not None
+    assert dataseg_hf.__version__.count(".") == 2

@@ -1,0 +1,217 @@
+"""examples/predict.py from the command line, and the drawing it does."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from checkpoint_models import checkpoint_model, checkpoint_processor
+from PIL import Image
+from transformers import ConvNextConfig
+
+from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.visualization import category_colour, overlay, prediction_grid, semantic_overlay
+
+SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "predict.py"
+
+
+def load_script():
+    spec = importlib.util.spec_from_file_location("predict", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def predict():
+    return load_script().main
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
+    return str(folder)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of two images and a file that is none."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (50, 90)), ("b.png", (80, 30))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def command(model, inputs, output, *more):
+    return ["--model", model, "--input", *map(str, inputs), "--output", str(output), *more]
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
+def test_one_picture_per_image(predict, model, photos, tmp_path, task, capsys):
+    out = tmp_path / "out"
+    assert predict(command(model, [photos], out, "--task", task, "--threshold", "0.1")) == 0
+    assert sorted(file.name for file in out.iterdir()) == ["a.png", "b.png"]
+    with Image.open(out / "a.png") as picture:
+        assert picture.width >= 384  # enlarged
+        assert picture.height > picture.width * 50 / 90  # the legend
+    assert f"2 of 2 images segmented into {out}" in capsys.readouterr().out
+
+
+def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
+    pictures = []
+    for vocabulary in ("pets", "scene", "tree, red car", "hamster"):
+        arguments = command(model, [photos / "a.jpg"], tmp_path, "--vocabulary", vocabulary, "--task", "semantic")
+        assert predict(arguments) == 0
+        pictures.append((tmp_path / "a.png").read_bytes())
+    assert len(set(pictures)) == len(pictures)
+
+
+def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_path, capsys):
+    (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
+    (photos / "text.png").write_text("no image")
+    assert predict(command(model, [photos], tmp_path / "out")) == 1
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    captured = capsys.readouterr()
+    assert "2 of 4 images" in captured.out
+    reported = [line for line in captured.err.splitlines() if line.startswith("not read: ")]
+    assert [Path(line.removeprefix("not read: ").split(":")[0]).name for line in reported] == ["broken.jpg", "text.png"]
+
+
+def test_photos_are_turned_upright(predict, model, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by 90 degrees
+    Image.new("RGB", (400, 200)).save(tmp_path / "turned.jpg", exif=exif)
+    assert predict(command(model, [tmp_path / "turned.jpg"], tmp_path / "out")) == 0
+    with Image.open(tmp_path / "out" / "turned.png") as picture:
+        assert picture.height > 400 > picture.width
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda model, photos, out: command(model, [photos / "no.jpg"], out), "no.jpg does not exist"),
+        (lambda model, photos, out: command(model, [out.parent / "empty"], out), "no image in folder"),
+        (lambda model, photos, out: command(model, [photos, out.parent / "a.png"], out), "would both become"),
+        (lambda model, photos, out: command(model, [photos / "b.png"], photos), "would be overwritten"),
+        (lambda model, photos, out: command(str(photos), [photos], out), "config.json"),
+        (lambda model, photos, out: command(str(out.parent / "other"), [photos], out), "is a 'convnext' model"),
+        (lambda model, photos, out: command(model, [photos], out, "--vocabulary", " , "), "has no labels"),
+        (lambda model, photos, out: command(model, [photos], out, "--vocabulary", "a, a"), "names a category twice"),
+    ],
+)
+def test_one_line_errors(predict, model, photos, tmp_path, capsys, change, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a.png").write_bytes((photos / "b.png").read_bytes())
+    ConvNextConfig().save_pretrained(tmp_path / "other")
+    assert predict(change(model, photos, tmp_path / "out")) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert message in error[0]
+
+
+def test_from_the_shell(model, photos, tmp_path):
+    arguments = [sys.executable, str(SCRIPT), *command(model, [photos], tmp_path / "out", "--threshold", "2")]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith("argument --threshold: must lie in 0..1, got 2.0")
+
+
+# --- drawing
+
+NAMES = ["cat", "dog", "grass"]
+
+
+def blend(colour, grey):
+    return tuple(round(0.4 * grey + 0.6 * part) for part in colour)
+
+
+def test_colours_differ():
+    colours = np.array([category_colour(label_id) for label_id in range(150)], dtype=float)
+    distances = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1000 * np.eye(150)
+    assert distances.min() > 20
+    assert distances[:20, :20].min() > 35
+
+
+def test_segments_have_the_colour_of_their_category():
+    image = Image.new("RGB", (400, 200), (100, 100, 100))
+    segmentation = np.zeros((200, 400), dtype=np.int32)
+    segmentation[:, 100:200], segmentation[:, 200:] = 1, 2
+    drawn = overlay(image, segmentation, [{"id": 1, "label_id": 2}, {"id": 2, "label_id": 0}], NAMES)
+    assert drawn.getpixel((10, 10)) == (100, 100, 100)
+    assert drawn.getpixel((110, 5)) == blend(category_colour(2), 100)
+    assert drawn.getpixel((390, 190)) == blend(category_colour(0), 100)
+    assert drawn.getpixel((199, 100)) == (255, 255, 255)  # the outline between the two
+    assert drawn.size[0] == 400
+    assert drawn.size[1] > 200
+    legend = np.array(drawn)[200:].reshape(-1, 3).tolist()
+    assert list(category_colour(0)) in legend
+    assert list(category_colour(2)) in legend
+    assert list(category_colour(1)) not in legend
+
+
+def test_of_overlapping_masks_the_best_is_on_top():
+    image = Image.new("L", (400, 400), 100)
+    masks = torch.zeros(2, 400, 400, dtype=torch.bool)
+    masks[0, :, :300], masks[1, :, 100:] = True, True
+    drawn = overlay(image, masks, [{"label_id": 0}, {"label_id": 1}], NAMES)
+    assert drawn.getpixel((200, 10)) == blend(category_colour(0), 100)
+    assert drawn.getpixel((390, 10)) == blend(category_colour(1), 100)
+
+
+def test_semantic_map_with_void():
+    classes = np.full((400, 400), 2)
+    classes[:100] = -1
+    drawn = semantic_overlay(Image.new("RGB", (400, 400), (100, 100, 100)), classes, NAMES)
+    assert drawn.getpixel((10, 10)) == (100, 100, 100)
+    assert drawn.getpixel((10, 390)) == blend(category_colour(2), 100)
+
+
+def test_names_are_written_where_there_is_room():
+    wide, narrow = (
+        semantic_overlay(Image.new("RGB", size), np.zeros(size[::-1], int), NAMES) for size in ((400, 9), (400, 90))
+    )
+    assert np.array(wide)[:9].max() < 255
+    assert np.array(narrow)[:90].max() == 255  # white letters
+
+
+def test_nothing_found():
+    drawn = overlay(Image.new("RGB", (400, 300)), np.zeros((300, 400), int), [], NAMES)
+    assert np.array(drawn)[:300].max() == 0
+    assert drawn.height > 300
+
+
+def test_small_images_are_enlarged():
+    drawn = semantic_overlay(Image.new("RGB", (64, 32)), np.zeros((32, 64), int), NAMES)
+    assert drawn.width == 384
+    assert drawn.height > 192
+
+
+def test_what_does_not_fit_is_refused():
+    image = Image.new("RGB", (400, 300))
+    with pytest.raises(ValueError, match="differ in size"):
+        overlay(image, np.ones((30, 40), int), [{"id": 1, "label_id": 0}], NAMES)
+    with pytest.raises(ValueError, match="differ in size"):
+        semantic_overlay(image, np.ones((400, 300), int), NAMES)
+    with pytest.raises(ValueError, match=r"\[1, H, W\]"):
+        overlay(image, np.ones((2, 300, 400), bool), [{"label_id": 0}], NAMES)
+    with pytest.raises(ValueError, match="2 titles"):
+        prediction_grid([[image]], ["image", "truth"])
+    with pytest.raises(ValueError, match="2 titles"):
+        prediction_grid([], ["image", "truth"])
+
+
+def test_grid():
+    rows = [[Image.new("RGB", (200, 100), "red"), Image.new("RGB", (50, 100), "blue")]] * 2
+    grid = prediction_grid(rows, ["image", "prediction"], cell_width=100)
+    assert grid.width == 2 * 100 + 3 * 6
+    assert grid.height == 28 + 2 * (200 + 6)
+    assert grid.getpixel((50, 30)) == (255, 0, 0)
+    assert grid.getpixel((50, 28 + 60)) == (255, 255, 255)
+    assert grid.getpixel((6 + 100 + 6 + 50, 28 + 206 + 100)) == (0, 0, 255)
