@@ -109,8 +109,8 @@ class DaTaSegConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
-        for name in ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries",
-                     "text_embedding_dim", "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):  # fmt: skip
+        sizes = ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim")
+        for name in (*sizes, "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.encoder_layers < 0:
