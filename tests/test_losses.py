@@ -366,9 +366,11 @@ def test_color_affinity_counts_the_pairs_that_touch_the_box() -> None:
     image = torch.zeros(1, 3, 3, 3)
     # two cells apart, a 3 x 3 map has 3 + 3 pairs along the axes and 2 diagonal ones; 3 hold the corner (0, 0)
     close(color_affinity_loss(logits, image, all_cells(), 0.3), [TORN * 3 / 8], tolerance=1e-4)
-    corner = torch.zeros(1, 3, 3)
-    corner[0, 0, 0] = 1
-    close(color_affinity_loss(logits, image, corner, 0.3), [TORN], tolerance=1e-4)
+    # of the 3 pairs that hold the opposite corner, 1 is torn
+    for y, x, torn in ((0, 0, 3), (2, 2, 1)):
+        corner = torch.zeros(1, 3, 3)
+        corner[0, y, x] = 1
+        close(color_affinity_loss(logits, image, corner, 0.3), [TORN * torn / 3], tolerance=1e-4)
     middle = torch.zeros(1, 3, 3)
     middle[0, 1, 1] = 1  # no partner two cells away
     close(color_affinity_loss(logits, image, middle, 0.3), [0.0])

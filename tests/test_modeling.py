@@ -14,7 +14,7 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerSine
 
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.layers_dataseg import Attention, sine_positions
-from dataseg_hf.modeling_dataseg import DaTaSegModel, DaTaSegOutput, MaskView
+from dataseg_hf.modeling_dataseg import DaTaSegModel, DaTaSegOutput, DecoderLayer, MaskView
 from dataseg_hf.pixel_decoder_dataseg import PixelFeatures
 from dataseg_hf.tasks_dataseg import (
     count_targets,
@@ -264,9 +264,8 @@ def assert_same_outputs(one: list[Tensor], other: list[Tensor]) -> None:
 def outputs_of_image(output: DaTaSegOutput, image: int) -> list[Tensor]:
     classes, masks = output["class_queries_logits"][image], output["masks_queries_logits"][image]
     things, valid, size = output["is_thing"][image], output["valid_size"][image], (40, 30)
-    panoptic = panoptic_prediction(classes, masks, ~things, valid, size, threshold=0.3)
+    panoptic = panoptic_prediction(classes, masks, ~things, valid, size, 0.0, 0.5, 0.0)
     instances = instance_prediction(classes, masks, things, valid, size)
-    assert len(panoptic.segments) > 0 < len(instances.scores)
     return [
         semantic_prediction(classes, masks, valid, size),
         panoptic.segmentation,
@@ -676,6 +675,30 @@ def test_attention_equals_torch(tiny_model: ModelFactory) -> None:
     additive = torch.zeros(2, 1, 5, 7).masked_fill(blocked[:, None], torch.finfo(torch.float32).min)
     expected, _ = theirs(query, key, value, attn_mask=blocked.repeat_interleave(4, 0))
     close(ours(query, key, value, additive), expected, tolerance=1e-5)
+
+
+def test_a_decoder_layer_is_mask2formers_post_norm_order(tiny_model: ModelFactory) -> None:
+    layer = tiny_model().query_decoder.layers[1]
+    assert isinstance(layer, DecoderLayer)
+    queries, query_positions = torch.randn(2, 5, 32), torch.randn(2, 5, 32)
+    memory, positions, mask = torch.randn(2, 7, 32), torch.randn(2, 7, 32), torch.zeros(2, 1, 5, 7)
+    seen = layer.cross_attention(queries + query_positions, memory + positions, memory, mask)
+    expected = F.layer_norm(queries + seen, (32,))
+    located = expected + query_positions
+    expected = F.layer_norm(expected + layer.self_attention(located, located, expected), (32,))
+    inner = F.relu(expected @ layer.feed_forward.inner.weight.T + layer.feed_forward.inner.bias)
+    expected = F.layer_norm(expected + inner @ layer.feed_forward.outer.weight.T + layer.feed_forward.outer.bias, (32,))
+    close(layer(queries, query_positions, memory, positions, mask), expected)
+
+
+def test_decoder_layers_read_the_levels_in_turn_from_the_coarsest(tiny_model: ModelFactory, images: Tensor) -> None:
+    model = tiny_model(decoder_layers=5)
+    cells: list[int] = []
+    for layer in model.query_decoder.layers:
+        layer.register_forward_pre_hook(lambda module, inputs: cells.append(inputs[2].shape[1]))
+    with torch.no_grad():
+        model(images)
+    assert cells == [2 * 2, 4 * 4, 8 * 8, 2 * 2, 4 * 4]
 
 
 def test_sine_positions_hold_the_waves_of_mask2former() -> None:

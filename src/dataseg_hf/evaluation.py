@@ -15,7 +15,7 @@ from .data.transforms import resize_only
 from .metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
 from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
 from .run_config import MetricName
-from .tasks_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from .tasks_dataseg import PanopticPrediction, instance_prediction, panoptic_prediction, semantic_prediction
 from .visualization import overlay, semantic_overlay
 
 Gather = Callable[[Any], list[Any]]
@@ -26,7 +26,7 @@ class EvaluationSet:
     """A held-out set and how it is scored.
 
     text_embeddings: [C, D] of the names of its spec, in their order. image_size: side of the square canvas.
-    threshold: least class probability of a panoptic segment.
+    threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
     """
 
     name: str
@@ -36,6 +36,7 @@ class EvaluationSet:
     batch_size: int
     image_size: int
     threshold: float = 0.5
+    overlap_threshold: float = 0.8
 
 
 @dataclass
@@ -109,17 +110,10 @@ class _Panoptic:
 
     def __init__(self, chosen: EvaluationSet) -> None:
         self.metric = PanopticQuality(chosen.data.spec.labels, chosen.data.spec.is_thing)
-        self.threshold = chosen.threshold
+        self.chosen = chosen
 
     def update(self, output: ImageOutput, sample: Sample) -> None:
-        predicted = panoptic_prediction(
-            output.class_logits,
-            output.mask_logits,
-            ~output.is_thing,
-            output.valid_size,
-            _size(sample),
-            threshold=self.threshold,
-        )
+        predicted = _panoptic(output, sample, self.chosen)
         self.metric.update(predicted.segmentation.cpu().numpy(), predicted.segments, _segments(sample))
 
     def values(self) -> dict[str, float]:
@@ -238,7 +232,7 @@ def pictures(
             semantic = semantic_prediction(*where, output.valid_size, size)
             drawn = semantic_overlay(image, semantic.cpu().numpy(), names)
         else:
-            panoptic = panoptic_prediction(*where, ~output.is_thing, output.valid_size, size, chosen.threshold)
+            panoptic = _panoptic(output, sample, chosen)
             drawn = overlay(image, panoptic.segmentation.cpu().numpy(), panoptic.segments, names)
         rows.append([image, draw_truth(sample, names, chosen.metrics[0] == "miou"), drawn])
     return rows
@@ -255,6 +249,18 @@ def draw_truth(sample: Sample, names: Sequence[str], semantic: bool) -> Image.Im
     if truth.masks is None:
         raise ValueError(f"image {sample.image_id}: held-out instances need masks as truth, this set has boxes only")
     return overlay(image, truth.masks, segments, names)
+
+
+def _panoptic(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> PanopticPrediction:
+    return panoptic_prediction(
+        output.class_logits,
+        output.mask_logits,
+        ~output.is_thing,
+        output.valid_size,
+        _size(sample),
+        threshold=chosen.threshold,
+        overlap_mask_area_threshold=chosen.overlap_threshold,
+    )
 
 
 def _segments(sample: Sample) -> Segments:

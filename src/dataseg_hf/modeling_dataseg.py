@@ -200,7 +200,7 @@ class QueryDecoder(nn.Module):
     def heads(self, queries: Tensor, mask_features: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
         """Class embeddings [B, N, D] and mask logits [B, N, h, w] of the queries [B, N, d]."""
         queries = self.norm(queries)
-        mask_logits = torch.einsum("bnd,bdhw->bnhw", self.mask_head(queries), mask_features)
+        mask_logits = dot_product(self.mask_head(queries), mask_features)
         if self.mask_view is not None:
             queries = queries + self.mask_view(mask_logits, resize_inside(inside, mask_logits.shape[-2:]))
         return self.class_head(queries), mask_logits
@@ -213,10 +213,15 @@ class QueryDecoder(nn.Module):
         """
         with torch.no_grad():
             coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
-            outside = (torch.einsum("bnd,bdhw->bnhw", mask_embeddings, coarse) <= 0) | ~grid[:, None]
+            outside = (dot_product(mask_embeddings, coarse) <= 0) | ~grid[:, None]
             outside = outside.flatten(2)
             blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
             return additive_mask(blocked, mask_features.dtype)[:, None]
+
+
+def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would copy the features."""
+    return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):

@@ -100,7 +100,8 @@ class EvalEntry(Source):
             that a set with words no training saw (open vocabulary) can be scored.
         metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (masks or panoptic).
         batch_size, image_size: Images at once and side of the canvas.
-        threshold: Least class probability of a panoptic segment.
+        threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
+            that it keeps.
     """
 
     vocabulary: str | None = None
@@ -108,6 +109,7 @@ class EvalEntry(Source):
     batch_size: int = 8
     image_size: int = 640
     threshold: float = 0.5
+    overlap_threshold: float = 0.8
 
     def check(self, key: str) -> None:
         """As `Source.check`."""
@@ -135,6 +137,7 @@ class RunConfig:
         max_steps: Length of the schedule in optimiser steps.
         max_minutes: Stop training after so many minutes, wherever the schedule stands; then evaluate and save.
         learning_rate: Peak. backbone_lr_factor: times the rate for the backbone.
+        adam_betas: Decay rates of AdamW's two moments.
         weight_decay: For weights; norms, biases, embeddings of queries and the classifier's own parameters have none.
         warmup_steps: Linear warm-up. schedule: `cosine` to 0, `poly` (power 0.9) or `constant`.
         max_grad_norm: Gradient clipping.
@@ -164,6 +167,7 @@ class RunConfig:
     max_minutes: float | None = None
     learning_rate: float = 1e-4
     backbone_lr_factor: float = 1.0
+    adam_betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
     warmup_steps: int = 50
     schedule: Literal["cosine", "poly", "constant"] = "cosine"

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -29,6 +30,7 @@ class RunFolder:
         self.path = Path(path)
         self.results_file = self.path / "all_results.json"
         self.history_file = self.path / "history.csv"
+        self.evaluations_file = self.path / "evaluations.jsonl"
         self.config_file = self.path / "run_config.yaml"
         self.pictures = self.path / "pictures"
         self.checkpoints = self.path / "checkpoints"
@@ -124,6 +126,11 @@ class RunFolder:
         with self.history_file.open(newline="") as file:
             return list(csv.DictReader(file))
 
+    def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a line of JSON with the metrics after `step` steps."""
+        with self.evaluations_file.open("a") as file:
+            file.write(json.dumps({"step": step, **_defined(metrics)}) + "\n")
+
     def finished_steps(self) -> int | None:
         """Steps of a run that ended and wrote its results, else None."""
         if not self.results_file.exists():
@@ -132,5 +139,8 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a value that is not defined (not a number) is null."""
-        clean = {key: None if isinstance(value, float) and value != value else value for key, value in results.items()}
-        self.results_file.write_text(json.dumps(clean, indent=2) + "\n")
+        self.results_file.write_text(json.dumps(_defined(results), indent=2) + "\n")
+
+
+def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

@@ -180,6 +180,7 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
         batch_size=entry.batch_size,
         image_size=entry.image_size,
         threshold=entry.threshold,
+        overlap_threshold=entry.overlap_threshold,
     )
 
 
@@ -208,6 +209,7 @@ def score_and_draw(
             progress=lambda count: bar.update(count * accelerator.num_processes),
         )
     if accelerator.is_main_process:
+        folder.append_evaluation(step, results)
         folder.pictures.mkdir(parents=True, exist_ok=True)
         for chosen in held_out:
             rows = pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std)

@@ -1,7 +1,7 @@
 """Which images each step trains on: one dataset per step, drawn by its ratio; a function of (seed, step).
 
-The order is made in the main process from indices; workers only load the samples named. So it is the same for any number
-of workers and processes, and a resumed run continues it exactly.
+The order is made in the main process from indices; workers only load the samples named. So it is the same for any
+number of workers and processes, and a resumed run continues it exactly.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -217,7 +217,7 @@ TEXTURES: tuple[Texture, ...] = (
     Texture(_sand, (176, 156, 118)),
     Texture(_brick, (148, 98, 82)),
 )
-TEXTURE_COLOUR_JITTER = 38.0  # to either side, per channel
+TEXTURE_COLOUR_JITTER = 24.0  # to either side, per channel
 
 
 def _texture_image(rng: np.random.Generator, size: int, texture: Texture) -> FloatArray:
