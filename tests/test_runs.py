@@ -60,18 +60,19 @@ SETTINGS = {
 
 
 def command(folder: Path, *arguments: str, processes: int = 1) -> list[str]:
-    """`accelerate launch` of the example on a tiny config, into `folder`."""
+    """The example on a tiny config, into `folder`: by `accelerate launch`, or on several processes (gloo) by torchrun."""
     config = folder.parent / "settings.yaml"
     config.write_text(yaml.safe_dump({"output_dir": str(folder), **SETTINGS}, sort_keys=False))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-              "--dynamo_backend", "no", "--cpu", "--num_processes", str(processes)]  # fmt: skip
-    if processes > 1:
-        launch += ["--multi_gpu"] if torch.cuda.is_available() else ["--main_process_port", "0"]
+    if processes == 1:
+        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
+                  "--dynamo_backend", "no", "--cpu", "--num_processes", "1"]  # fmt: skip
+    else:  # accelerate launch starts several CPU processes through MPI only
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     return [*launch, str(ROOT / "examples/cotrain.py"), "--config", str(config), *arguments]
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
 
 
 def start(folder: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:

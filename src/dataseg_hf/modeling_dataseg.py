@@ -71,16 +71,27 @@ class VocabularyStore(nn.Module):
 
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
+        self._seen: set[str] = set()
         for name, vocabulary in (config.vocabularies or {}).items():
             self.put(name, torch.empty(len(vocabulary["labels"]), config.text_embedding_dim))
 
     def put(self, name: str, embeddings: Tensor) -> None:
         """Store or replace the embeddings [C, D] of a vocabulary."""
         self.register_buffer(f"text_{name}", embeddings)
+        self._seen.discard(name)
 
     def get(self, name: str) -> Tensor:
-        """Embeddings [C, D] of a stored vocabulary."""
-        return self.get_buffer(f"text_{name}")
+        """Embeddings [C, D] of a stored vocabulary; ValueError where a config named it and nothing embedded it."""
+        embeddings = self.get_buffer(f"text_{name}")
+        # looked at once, because it waits for the device, and not in a compiled graph
+        if name not in self._seen and not torch.compiler.is_compiling():
+            if embeddings.isnan().any():
+                raise ValueError(
+                    f"vocabulary '{name}' has no text embeddings: a config alone does not hold them; "
+                    "load a checkpoint, or call `add_vocabulary`"
+                )
+            self._seen.add(name)
+        return embeddings
 
 
 class MaskView(nn.Module):
@@ -335,6 +346,11 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         if not isinstance(vocabulary, str):
             self.add_vocabulary("custom", vocabulary, is_thing, text_embeddings)
             vocabulary = "custom"
+        elif is_thing is not None or text_embeddings is not None:
+            raise ValueError(
+                f"vocabulary '{vocabulary}' is stored with its own embeddings and thing flags; "
+                "replace them with `add_vocabulary`, or leave out `is_thing` and `text_embeddings`"
+            )
         labels = self.stored_vocabulary(vocabulary)["labels"]
         self.config.default_vocabulary = vocabulary
         self.config.id2label = dict(enumerate(labels))
@@ -367,7 +383,11 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 )
             if is_thing is None:
                 is_thing = torch.ones(len(text_embeddings), dtype=torch.bool, device=text_embeddings.device)
+            if is_thing.shape != text_embeddings.shape[:1]:
+                raise ValueError(f"`is_thing` has shape {tuple(is_thing.shape)} for {len(text_embeddings)} embeddings")
             return text_embeddings, is_thing
+        if is_thing is not None:
+            raise ValueError("`is_thing` goes with `text_embeddings`; a stored vocabulary has flags of its own")
         name = vocabulary or self.config.default_vocabulary
         if name is None:
             raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
@@ -415,9 +435,13 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
         """
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
-        inside = (
-            torch.ones_like(pixel_values[:, 0], dtype=torch.bool) if pixel_mask is None else pixel_mask.to(torch.bool)
-        )
+        if pixel_mask is None:
+            pixel_mask = torch.ones_like(pixel_values[:, 0])
+        if pixel_mask.shape != pixel_values[:, 0].shape:
+            raise ValueError(
+                f"`pixel_mask` has shape {tuple(pixel_mask.shape)}, `pixel_values` {tuple(pixel_values.shape)}"
+            )
+        inside = pixel_mask.to(torch.bool)
         feature_maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(feature_maps, inside)
         heads = self.query_decoder(features, inside, every_layer=labels is not None or output_auxiliary_logits)
@@ -440,7 +464,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             chosen.check_labels(labels)
             truth = Truth(
                 labels=labels,
-                image=pixel_values,
+                image=pixel_values.float(),
                 inside=inside,
                 valid_size=valid_size,
                 is_thing=things,

@@ -1,0 +1,129 @@
+"""The pieces of the training loop, without processes."""
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from conftest import ModelFactory
+
+from dataseg_hf import HashedNgramEncoder
+from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.shapes import shapes_dataset
+from dataseg_hf.data.transforms import Augmentation
+from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.run_config import RunConfig, TrainEntry
+from dataseg_hf.training import (
+    AveragedWeights,
+    DivergedError,
+    accumulate_gradients,
+    learning_rate,
+    parameter_groups,
+    step_loss_weights,
+)
+
+MEAN, STD = [0.5] * 3, [0.25] * 3
+NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
+
+
+def settings(**options: object) -> RunConfig:
+    datasets = {name: TrainEntry(spec=name, reader="shapes") for name in NAMES}
+    config = RunConfig(output_dir="unused", datasets=datasets, text_encoder={"kind": "hashed_ngrams"})
+    return replace(config, **options)
+
+
+def members() -> list[TrainingSet]:
+    return [
+        TrainingSet(name, shapes_dataset(name, "train", count=4, size=32), 1.0, 4, Augmentation(32), {})
+        for name in NAMES
+    ]
+
+
+def model_of_the_mix(tiny_model: ModelFactory) -> DaTaSegModel:
+    model = tiny_model(vocabularies={}, default_vocabulary=None)
+    encoder = HashedNgramEncoder(model.config.text_embedding_dim)
+    for member in members():
+        spec = member.data.spec
+        model.add_vocabulary(member.name, spec.labels, spec.is_thing, encoder(spec.labels))
+    return model.train()
+
+
+def micro_batches(count: int, step: int) -> list[MicroBatch]:
+    sampler = MixingSampler(members(), 0, step, step + 1, micro_batches=count)
+    return list(mixing_loader(sampler, MEAN, STD))
+
+
+def gradients(model: DaTaSegModel, batches: list[MicroBatch], step: int) -> dict[str, torch.Tensor]:
+    model = copy.deepcopy(model)
+    accumulate_gradients(settings(max_steps=10), model, members(), batches, step, Accelerator(cpu=True))
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_learning_rate_warms_up_and_follows_the_schedule() -> None:
+    config = settings(learning_rate=1.0, warmup_steps=10, max_steps=100)
+    assert learning_rate(config, 0) == pytest.approx(0.1)
+    assert learning_rate(config, 50) == pytest.approx(0.5)
+    assert learning_rate(config, 75) == pytest.approx(0.5 * (1 + math.cos(0.75 * math.pi)))
+    assert learning_rate(replace(config, schedule="poly"), 50) == pytest.approx(0.5**0.9)
+    assert learning_rate(replace(config, schedule="constant"), 99) == 1.0
+
+
+def test_norms_biases_query_embeddings_and_classifier_do_not_decay(tiny_model: ModelFactory) -> None:
+    model = tiny_model()
+    groups = parameter_groups(model, settings(weight_decay=0.1, backbone_lr_factor=0.25))
+    found = {id(p): (group["lr_factor"], group["weight_decay"]) for group in groups for p in group["params"]}
+    named = {name: found[id(p)] for name, p in model.named_parameters()}
+    assert named["query_decoder.queries.weight"] == (1.0, 0.0)
+    assert named["classifier.logit_scale"] == named["classifier.background"] == (1.0, 0.0)
+    assert named["query_decoder.norm.weight"] == (1.0, 0.0)
+    assert named["query_decoder.layers.0.cross_attention.query.weight"] == (1.0, 0.1)
+    assert named["query_decoder.layers.0.cross_attention.query.bias"] == (1.0, 0.0)
+    assert all(factor == 0.25 for name, (factor, _) in named.items() if name.startswith("backbone."))
+    assert len(found) == len(named)
+
+
+def test_frozen_parameters_are_not_optimised(tiny_model: ModelFactory) -> None:
+    model = tiny_model()
+    model.backbone.requires_grad_(False)
+    optimised = {id(p) for group in parameter_groups(model, settings()) for p in group["params"]}
+    assert not optimised & {id(p) for p in model.backbone.parameters()}
+
+
+def test_colour_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
+    model, config = tiny_model(color_affinity_weight=2.0), settings(max_steps=100, color_affinity_ramp=0.5)
+    member = replace(members()[2], loss_weights={"projection": 7.0})
+    weights = [step_loss_weights(config, model, member, step) for step in (0, 25, 50, 90)]
+    assert [w["color_affinity"] for w in weights] == [0.0, 1.0, 2.0, 2.0]
+    assert all(w["projection"] == 7.0 for w in weights)
+
+
+@pytest.mark.parametrize("step", range(6))
+def test_micro_batches_add_up_to_the_gradient_of_the_whole(tiny_model: ModelFactory, step: int) -> None:
+    model = model_of_the_mix(tiny_model)
+    whole, parts = gradients(model, micro_batches(1, step), step), gradients(model, micro_batches(2, step), step)
+    assert set(whole) == set(parts)
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=2e-3, rtol=1e-3, msg=name)
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_context(tiny_model: ModelFactory) -> None:
+    model = model_of_the_mix(tiny_model)
+    with torch.no_grad():
+        model.query_decoder.queries.weight.fill_(float("nan"))
+    batches = micro_batches(1, 0)
+    with pytest.raises(DivergedError, match=r"step 1, dataset 'shapes_\w+', images \['shapes_\w+_train_0000"):
+        accumulate_gradients(settings(), model, members(), batches, 0, Accelerator(cpu=True))
+
+
+def test_averaged_weights_follow_the_formula(tiny_model: ModelFactory) -> None:
+    model = tiny_model()
+    averaged = AveragedWeights(model, decay=0.5)
+    before = model.classifier.background.detach().clone()
+    with torch.no_grad():
+        model.classifier.background.add_(1.0)
+    averaged.update(model, step=0)  # decay (1 + 0) / (10 + 0)
+    torch.testing.assert_close(averaged.model.classifier.background, before + 0.9)
+    averaged.update(model, step=1000)
+    torch.testing.assert_close(averaged.model.classifier.background, before + 0.95)
