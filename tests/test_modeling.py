@@ -504,7 +504,7 @@ def test_a_vocabulary_without_embeddings_is_refused(
 ) -> None:
     """A model built from a config alone knows the names, but not their embeddings."""
     model = DaTaSegModel(tiny_config()).eval()
-    assert model.vocabularies.get("world").isnan().all()
+    assert model.vocabularies.text_world.isnan().all()
     with pytest.raises(ValueError, match="vocabulary 'world' has no text embeddings"):
         model(images)
     with pytest.raises(ValueError, match="vocabulary 'world' has no text embeddings"):

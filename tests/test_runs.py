@@ -60,7 +60,7 @@ SETTINGS = {
 
 
 def command(folder: Path, *arguments: str, processes: int = 1) -> list[str]:
-    """The example on a tiny config, into `folder`: by `accelerate launch`, or on several processes (gloo) by torchrun."""
+    """The example on a tiny config, into `folder`: by `accelerate launch`, or on several processes by torchrun."""
     config = folder.parent / "settings.yaml"
     config.write_text(yaml.safe_dump({"output_dir": str(folder), **SETTINGS}, sort_keys=False))
     if processes == 1:

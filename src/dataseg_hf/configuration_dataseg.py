@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
@@ -99,8 +99,15 @@ class DaTaSegConfig(PreTrainedConfig):
                 "`backbone_config` has no `model_type`; name the backbone's architecture there, "
                 'e.g. {"model_type": "convnext", "out_features": [...]}'
             )
+        if isinstance(self.backbone_config, dict) and self.backbone_config["model_type"] not in CONFIG_MAPPING:
+            raise ValueError(f"`backbone_config` names an unknown architecture '{self.backbone_config['model_type']}'")
         if self.vocabularies is None:
             self.vocabularies = {}
+        for name, vocabulary in self.vocabularies.items():
+            if not isinstance(vocabulary, dict) or set(vocabulary) != {"labels", "is_thing"}:
+                raise ValueError(
+                    f"vocabulary '{name}' must be {{'labels': [...], 'is_thing': [...]}}, got {vocabulary!r:.80}"
+                )
         if self.default_vocabulary is not None and self.default_vocabulary in self.vocabularies:
             labels = self.vocabularies[self.default_vocabulary]["labels"]
             self.id2label = dict(enumerate(labels))
@@ -120,7 +127,15 @@ class DaTaSegConfig(PreTrainedConfig):
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by 4 (two sine and two cosine parts of the "
                 f"position embedding) and by `num_attention_heads` ({self.num_attention_heads})"
             )
-        if self.initial_logit_scale <= 0:
+        if self.mask_view_size < 2:
+            raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")
+        for name in ("class_weight", "mask_weight", "dice_weight", "projection_weight", "color_affinity_weight",
+                     "no_object_weight", "init_std"):  # fmt: skip
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        if not self.mask_view_extent > 0:
+            raise ValueError(f"`mask_view_extent` must be positive, got {self.mask_view_extent}")
+        if not self.initial_logit_scale > 0:
             raise ValueError(f"`initial_logit_scale` must be positive, got {self.initial_logit_scale}")
         if self.oversample_ratio < 1:
             raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}")
@@ -141,6 +156,10 @@ def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None
     """Raise ValueError unless the vocabulary has a usable name, distinct labels and one thing flag per label."""
     if not VOCABULARY_NAME.fullmatch(name):
         raise ValueError(f"vocabulary name '{name}' may hold letters, digits, '_' and '-' only")
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise ValueError(f"vocabulary '{name}': labels must be a list of names, got {labels!r:.80}")
+    if not all(isinstance(flag, bool) for flag in is_thing):
+        raise ValueError(f"vocabulary '{name}': thing flags must be true or false, got {is_thing!r:.80}")
     if not labels:
         raise ValueError(f"vocabulary '{name}' has no labels")
     if len(labels) != len(is_thing):

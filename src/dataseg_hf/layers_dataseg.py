@@ -11,8 +11,8 @@ from .configuration_dataseg import DaTaSegConfig
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with 32 groups, or as many as divide the channels."""
-    return nn.GroupNorm(math.gcd(32, channels), channels)
+    """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone has no spread."""
+    return nn.GroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
 
 
 def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

@@ -18,7 +18,7 @@ from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
-from .tasks_dataseg import Proposals, Truth, count_targets, get_task, loss_weights
+from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
 
 
@@ -61,9 +61,10 @@ class TextClassifier(nn.Module):
 
     def forward(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """exp(scale) * cosine: [B, N, D], [C, D] -> float32 [B, N, C + 1], last = background."""
-        names = torch.cat([text_embeddings.float(), self.background.float()[None]])
-        cosine = F.normalize(class_embeddings.float(), dim=-1) @ F.normalize(names, dim=-1).T
-        return self.logit_scale.float().exp() * cosine
+        with torch.autocast(class_embeddings.device.type, enabled=False):
+            names = torch.cat([text_embeddings.float(), self.background.float()[None]])
+            cosine = F.normalize(class_embeddings.float(), dim=-1) @ F.normalize(names, dim=-1).T
+            return self.logit_scale.float().exp() * cosine
 
 
 class VocabularyStore(nn.Module):
@@ -115,11 +116,9 @@ class MaskView(nn.Module):
     def forward(self, mask_logits: Tensor, inside: Tensor) -> Tensor:
         """mask_logits [B, N, h, w], inside bool [B, h, w] -> [B, N, hidden_dim]."""
         batch, queries = mask_logits.shape[:2]
-        masks = mask_logits.detach().sigmoid() * inside[:, None]
-        crops = F.grid_sample(
-            masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1).to(masks.dtype), align_corners=False
-        )
-        code = self.convolutions(crops).flatten(1)
+        masks = mask_logits.detach().float().sigmoid() * inside[:, None]
+        crops = F.grid_sample(masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1), align_corners=False)
+        code = self.convolutions(crops.to(mask_logits.dtype)).flatten(1)
         return self.norm(self.projection(code)).view(batch, queries, -1)
 
     def window(self, masks: Tensor) -> Tensor:
@@ -130,8 +129,11 @@ class MaskView(nn.Module):
         x = torch.arange(width, device=masks.device) + 0.5
         y = torch.arange(height, device=masks.device) + 0.5
         columns, rows = masks.sum(-2), masks.sum(-1)
-        mean_x, mean_y = columns @ x / mass, rows @ y / mass
-        variance = (columns @ x.square() + rows @ y.square()) / mass - mean_x.square() - mean_y.square()
+        # no matrix product: autocast would compute it in half precision, in which the squares overflow
+        mean_x, mean_y = (columns * x).sum(-1) / mass, (rows * y).sum(-1) / mass
+        variance = (
+            (columns * (x - mean_x[..., None]).square()).sum(-1) + (rows * (y - mean_y[..., None]).square()).sum(-1)
+        ) / mass
         half_side = self.extent * variance.clamp(min=0.25).sqrt()
         step = torch.linspace(-1, 1, self.size, device=masks.device)
         sample_x = (mean_x[..., None] + half_side[..., None] * step) * (2 / width) - 1
@@ -282,16 +284,21 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         self.query_decoder = QueryDecoder(config)
         self.classifier = TextClassifier(config)
         self.vocabularies = VocabularyStore(config)
-        for norm in _batch_norms(self.backbone):
-            norm.requires_grad_(False)
+        self._freeze()
         self.post_init()
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
         """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on the batch."""
         super().train(mode)
-        for norm in _batch_norms(self.backbone):
-            norm.eval()
+        self._freeze()  # here as well, as loading makes every parameter trainable again
         return self
+
+    def _freeze(self) -> None:
+        for norm in _batch_norms(self.backbone):
+            norm.eval().requires_grad_(False)
+        unused = UNUSED_IN_BACKBONE.get(self.config.backbone_config.model_type)
+        if unused is not None:
+            self.backbone.get_submodule(unused).requires_grad_(False)
 
     # --- vocabularies
 
@@ -393,7 +400,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
         flags = self.stored_vocabulary(name)["is_thing"]
         embeddings = self.vocabularies.get(name)
-        return embeddings, torch.tensor(flags, device=embeddings.device)
+        return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
 
     # --- forward
 
@@ -447,16 +454,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         heads = self.query_decoder(features, inside, every_layer=labels is not None or output_auxiliary_logits)
         layers = [Proposals(self.classifier(code, embeddings), masks) for code, masks in heads]
         valid_size = torch.stack([inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1)
-        output = DaTaSegOutput(
-            class_queries_logits=layers[-1].class_logits,
-            masks_queries_logits=layers[-1].mask_logits,
-            class_embeddings=heads[-1][0],
-            is_thing=things.expand(len(pixel_values), -1),
-            valid_size=valid_size,
-        )
-        if labels is not None or output_auxiliary_logits:
-            output.auxiliary_class_queries_logits = tuple(layer.class_logits for layer in layers[:-1])
-            output.auxiliary_masks_queries_logits = tuple(layer.mask_logits for layer in layers[:-1])
+        result = None
         if labels is not None:
             if task is None:
                 raise ValueError("`labels` are given without `task`; name what they annotate")
@@ -472,24 +470,36 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 num_images=_count(num_images, len(labels), pixel_values),
                 seeds=sampling_seeds,
             )
-            self._add_loss(output, layers, chosen, truth, loss_weights)
-        return output
+            result = self._loss(layers, chosen, truth, loss_weights)
+        every_layer = len(layers) > 1
+        return DaTaSegOutput(
+            loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
+            loss_dict=None if result is None else result.terms,
+            class_queries_logits=layers[-1].class_logits,
+            masks_queries_logits=layers[-1].mask_logits,
+            class_embeddings=heads[-1][0],
+            is_thing=things.expand(len(pixel_values), -1),
+            valid_size=valid_size,
+            unmatched_targets=None if result is None else result.unmatched,
+            auxiliary_class_queries_logits=tuple(layer.class_logits for layer in layers[:-1]) if every_layer else None,
+            auxiliary_masks_queries_logits=tuple(layer.mask_logits for layer in layers[:-1]) if every_layer else None,
+        )
 
-    def _add_loss(
+    def _loss(
         self,
-        output: DaTaSegOutput,
         layers: list[Proposals],
         task: Any,
         truth: Truth,
         overrides: Mapping[str, float] | None,
-    ) -> None:
+    ) -> LossResult:
         # in float32 whatever the autocast: matching costs of half precision overflow
         with torch.autocast(device_type=truth.image.device.type, enabled=False):
             full = [Proposals(layer.class_logits.float(), layer.mask_logits.float()) for layer in layers]
-            result = task.loss(full, truth, self.config, loss_weights(self.config, overrides))
-        output.loss_dict = result.terms
-        output.loss = torch.stack(list(result.terms.values())).sum()
-        output.unmatched_targets = result.unmatched
+            return task.loss(full, truth, self.config, loss_weights(self.config, overrides))
+
+
+# layers that only the classifier of these architectures reads: without a gradient they stop distributed training
+UNUSED_IN_BACKBONE = {"swin": "swin.layernorm", "bit": "bit.norm"}
 
 
 def build_backbone(config: DaTaSegConfig) -> nn.Module:

@@ -111,8 +111,10 @@ class _Targets:
             row[: len(kept)] = label["class_labels"][kept]
         self.present = self.classes >= 0
         num_categories = len(truth.is_thing)
-        if most and int(self.classes.max()) >= num_categories:
-            raise ValueError(f"class label {int(self.classes.max())} in a vocabulary of {num_categories} categories")
+        given = torch.cat([label["class_labels"] for label in truth.labels])
+        wrong = given[(given < 0) | (given >= num_categories)]
+        if len(wrong):
+            raise ValueError(f"class label {int(wrong[0])} in a vocabulary of {num_categories} categories")
 
 
 class SegmentMapTargets(_Targets):
@@ -120,7 +122,7 @@ class SegmentMapTargets(_Targets):
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
-        self.maps = torch.stack([label["segment_map"] for label in truth.labels]).long()
+        self.maps = torch.stack([_renumbered(label, kept) for label, kept in zip(truth.labels, self.kept, strict=True)])
         self.inside = _nearest_resize(truth.inside, self.maps.shape[-2:])
 
     def at(self, points: Tensor) -> PointValues:
@@ -142,7 +144,7 @@ class MaskTargets(_Targets):
         self.masks = torch.zeros(*self.classes.shape, *grid, dtype=torch.uint8, device=truth.image.device)
         self.void = torch.zeros(len(self.masks), *grid, dtype=torch.bool, device=truth.image.device)
         for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
-            self.masks[image, : len(kept)] = label["masks"][kept]
+            self.masks[image, : len(kept)] = label["masks"][kept] > 0
             self.void[image] = (label["masks"][_crowd(label)] > 0).any(0)
         self.inside = _nearest_resize(truth.inside, grid)
 
@@ -166,11 +168,15 @@ class BoxTargets(_Targets):
     def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
         super().__init__(truth)
         height, width = grid
-        boxes = truth.image.new_zeros(*self.classes.shape, 4)
+        boxes = torch.zeros(*self.classes.shape, 4, device=truth.image.device)  # float32 whatever the image is
         self.tight = torch.zeros(*self.classes.shape, 2, dtype=torch.bool, device=boxes.device)
         self.inside = _nearest_resize(truth.inside, grid)
         self.void = torch.zeros_like(self.inside)
         for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
+            if len(kept) and not bool(((label["boxes"] > -1e-3) & (label["boxes"] < 1 + 1e-3)).all()):
+                raise ValueError(
+                    f"boxes of image {image} of the batch lie outside 0..1; give them as fractions of the canvas"
+                )
             boxes[image, : len(kept)] = label["boxes"][kept].to(boxes)
             self.tight[image, : len(kept)] = _box_axes(label)[kept]
             crowd = label["boxes"][_crowd(label)].to(boxes)
@@ -185,7 +191,8 @@ class BoxTargets(_Targets):
 def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: int) -> PointValues:
     """Targets on all cells of a grid, each the mean of four points: its nearest pixel alone is half a pixel off."""
     centres = cell_centres(height, width, targets.classes.device)
-    quarter = centres.new_tensor([0.25 / width, 0.25 / height])
+    # a little less than a quarter: at even strides a quarter falls on the border of two pixels, and one side wins
+    quarter = centres.new_tensor([0.24 / width, 0.24 / height])
     corners = centres.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
     points = (centres[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
     at_points = targets.at(points)
@@ -194,6 +201,13 @@ def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: in
     return PointValues(
         values / weight.sum(-1).clamp(min=1)[:, None], weight.mean(-1), at_points.void.unflatten(1, (-1, 4)).mean(-1)
     )
+
+
+def _renumbered(label: Mapping[str, Tensor], kept: Tensor) -> Tensor:
+    """Segment map [H, W] whose indices count the kept segments only; crowd segments become void."""
+    number = kept.new_full((len(label["class_labels"]) + 1,), -1)  # the last entry is void, index -1
+    number[kept] = torch.arange(len(kept), device=kept.device)
+    return number[label["segment_map"].long()]
 
 
 def _box_cells(columns: Tensor, rows: Tensor) -> Tensor:
@@ -380,7 +394,8 @@ def box_supervision(
             )
         assigned = hungarian(torch.stack(cost), targets.present)
 
-    image = _area_resize(truth.image, targets.inside.shape[-2:])
+    # a colour that nothing is like, so that no pair reaches into the padding
+    image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(~targets.inside[:, None], torch.inf)
     terms = {term: layers[0].mask_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
     for layer, matched in zip(layers, assigned, strict=True):
         foreground = (layer.mask_logits > 0).flatten(2).float()
@@ -468,7 +483,8 @@ def interpolation_matrix(cells: int, valid: Tensor, size: int) -> Tensor:
     The product with it crops the padding and resizes in one step, also where the image ends within a cell.
     """
     position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
-    position = position.clamp(0, cells - 1)
+    last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1  # the last cell that holds some of the image
+    position = position.clamp(min=0).minimum(last)
     distance = (position[:, None] - torch.arange(cells, device=valid.device)).abs()
     return (1 - distance).clamp(min=0)
 
