@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from dataseg_hf.data.collate import collate
+from dataseg_hf.data.components import split_components
 from dataseg_hf.data.sample import Instances, Segments
 from dataseg_hf.data.transforms import TransformedSample
 
@@ -148,3 +149,13 @@ def test_what_does_not_fit_is_refused(sample, task, message):
 def test_stride_must_divide_the_canvas():
     with pytest.raises(ValueError, match=r"canvas 10.*stride 4"):
         batch([], "instance", canvas=10, instance_mask_stride=4)
+
+
+def test_connected_parts_of_split_classes_become_targets_of_their_own() -> None:
+    whole = np.array([[0, 0, -1, 0], [1, 1, -1, 0], [1, -1, 0, 1]], dtype=np.int32)
+    segments = Segments(whole, np.array([7, 3]), np.zeros(2, dtype=bool))
+    parts = split_components(segments, [label == 7 for label in range(8)])
+    assert parts.segment_map.tolist() == [[0, 0, -1, 1], [3, 3, -1, 1], [3, -1, 2, 3]]
+    assert parts.class_labels.tolist() == [7, 7, 7, 3]
+    assert parts.is_crowd.tolist() == [False] * 4
+    assert segments.segment_map is whole

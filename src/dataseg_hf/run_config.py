@@ -72,6 +72,7 @@ class TrainEntry(Source):
         image_size: Side of the square canvas, in pixels.
         scale_range, horizontal_flip, colour_jitter: See `data.transforms.Augmentation`.
         loss_weights: Overrides of the model's loss weights for this dataset.
+        split_things: Take the connected parts of a thing class as targets of their own (semantic annotation).
         keep_in_memory: Hold decoded images; for small sets.
     """
 
@@ -82,6 +83,7 @@ class TrainEntry(Source):
     horizontal_flip: float = 0.5
     colour_jitter: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
+    split_things: bool = False
     keep_in_memory: bool = False
 
     def check(self, key: str) -> None:

@@ -81,5 +81,6 @@ def training_set(name: str, entry: TrainEntry) -> TrainingSet:
             colour_jitter=entry.colour_jitter,
         ),
         loss_weights=entry.loss_weights,
+        split_things=entry.split_things,
         keep_in_memory=entry.keep_in_memory,
     )

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .components import split_components
 from .sample import Instances, Segments, TaskName
 from .transforms import TransformedSample
 
@@ -20,6 +21,7 @@ def collate(
     image_mean: Sequence[float],
     image_std: Sequence[float],
     instance_mask_stride: int = 1,
+    split_classes: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
     """Normalise, pad at the bottom and right to a square canvas, and encode the targets of the task.
 
@@ -29,6 +31,7 @@ def collate(
         task: which targets `labels` holds.
         image_mean: mean per RGB channel of pixel values in 0..1.
         image_std: standard deviation per RGB channel of pixel values in 0..1.
+        split_classes: per class, whether semantic targets are its connected parts instead of its whole mask.
         instance_mask_stride: instance masks are sampled at the centre of every stride x stride cell of the canvas.
 
     Returns:
@@ -37,7 +40,7 @@ def collate(
         pixel_mask: int64 [B, S, S], 1 on the image, 0 in the padding;
         labels: per image a dictionary with `class_labels` int64 [M] and, by task,
         panoptic and semantic: `segment_map` int16 [S, S], index into M, -1 where void, padding or crowd (crowd
-        segments are no targets; semantic has one segment per class);
+        segments are no targets; semantic has one segment per class, or per connected part of it);
         instance: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
         boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and `is_crowd` bool [M].
 
@@ -49,7 +52,7 @@ def collate(
         raise ValueError(f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}")
     encode: dict[TaskName, Callable[[TransformedSample], dict[str, Tensor]]] = {
         "panoptic": lambda sample: _segment_labels(_segments(sample, task), canvas),
-        "semantic": lambda sample: _segment_labels(_merge_by_class(_segments(sample, task)), canvas),
+        "semantic": lambda sample: _segment_labels(_semantic_targets(_segments(sample, task), split_classes), canvas),
         "instance": lambda sample: _mask_labels(sample, canvas, instance_mask_stride),
         "boxes": lambda sample: _box_labels(sample, canvas),
     }
@@ -86,6 +89,11 @@ def _instances(sample: TransformedSample, task: TaskName) -> Instances:
     if not isinstance(sample.annotation, Instances):
         raise ValueError(f"image {sample.image_id}: task '{task}' needs objects, but the annotation is a segment map")
     return sample.annotation
+
+
+def _semantic_targets(segments: Segments, split_classes: Sequence[bool] | None) -> Segments:
+    merged = _merge_by_class(segments)
+    return merged if split_classes is None else split_components(merged, split_classes)
 
 
 def _merge_by_class(segments: Segments) -> Segments:

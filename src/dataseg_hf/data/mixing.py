@@ -25,7 +25,8 @@ class TrainingSet:
     """One member of the mix: its data and how this run uses it.
 
     ratio: share of the steps, relative to the other members'. batch_size: images per optimiser step, over all processes
-    and micro-batches. keep_in_memory: hold decoded samples (each worker its own); for small sets only.
+    and micro-batches. split_things: semantic targets of thing classes are connected parts. keep_in_memory: hold decoded
+    samples (each worker its own); for small sets only.
     """
 
     name: str
@@ -34,6 +35,7 @@ class TrainingSet:
     batch_size: int
     augmentation: Augmentation
     loss_weights: Mapping[str, float]
+    split_things: bool = False
     keep_in_memory: bool = False
 
     @property
@@ -157,6 +159,7 @@ class _MixedSamples(Dataset):
             task=member.task,
             image_mean=self.image_mean,
             image_std=self.image_std,
+            split_classes=member.data.spec.is_thing if member.split_things else None,
         )
         return MicroBatch(items[0].member, inputs, [item.seed for item in items], [s.image_id for s in samples])
 
