@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import MobileNetV2Config, PreTrainedModel
+from transformers import MobileNetV2Config, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -296,7 +296,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     def _freeze(self) -> None:
         for norm in _batch_norms(self.backbone):
             norm.eval().requires_grad_(False)
-        unused = UNUSED_IN_BACKBONE.get(self.config.backbone_config.model_type)
+        backbone_config = cast(PreTrainedConfig, self.config.backbone_config)
+        unused = UNUSED_IN_BACKBONE.get(backbone_config.model_type)
         if unused is not None:
             self.backbone.get_submodule(unused).requires_grad_(False)
 
