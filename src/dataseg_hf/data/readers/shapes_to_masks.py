@@ -1,0 +1,68 @@
+"""Outlines in pixels -> masks. A pixel (row, column) covers [column, column + 1) x [row, row + 1)."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..sample import BadSampleError
+from .boxes import is_finite_number
+from .files import Size
+
+
+def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str) -> NDArray[np.bool_]:
+    """The union of polygons, rasterised as COCO's are (pycocotools).
+
+    Args:
+        polygons: each [x1, y1, x2, y2, ...] in pixels, of 3 or more points. Polygons may leave the image, by up to
+            its own width or height; a smaller one than a pixel may come out empty.
+        size: height and width of the image.
+        where: file, key or image id, with which messages begin.
+
+    Returns:
+        bool [H, W].
+
+    Raises:
+        BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates, NaN or infinity, and
+            points farther outside than the image is wide or high.
+    """
+    from pycocotools import mask as mask_utils  # an optional dependency that only polygons need
+
+    if not polygons:
+        raise BadSampleError(f"{where}: has no polygon; draw or remove it")
+    checked = [_checked_polygon(polygon, size, where) for polygon in polygons]
+    return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(checked, *size))).astype(bool)
+
+
+def _checked_polygon(polygon: Any, size: Size, where: str) -> list[float]:
+    if not isinstance(polygon, Sequence) or isinstance(polygon, str):
+        raise BadSampleError(f"{where}: a polygon is a list of coordinates x1, y1, x2, y2, ..., not {polygon!r}")
+    if len(polygon) % 2:
+        raise BadSampleError(f"{where}: a polygon of {len(polygon)} coordinates, an odd number; correct or remove it")
+    if len(polygon) < 6:
+        raise BadSampleError(f"{where}: a polygon of {len(polygon) // 2} points, but 3 are the least; remove it")
+    if not all(is_finite_number(value) for value in polygon):
+        raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
+    height, width = size
+    # Far points are those of another image; they would also cost pycocotools memory in proportion to their distance.
+    for values, side in ((polygon[0::2], width), (polygon[1::2], height)):
+        if min(values) < -side or max(values) > 2 * side:
+            raise BadSampleError(
+                f"{where}: a polygon from {min(values):g} to {max(values):g} along a side of {side} pixels lies far "
+                "outside the image; is it in pixels of this image?"
+            )
+    return [float(value) for value in polygon]
+
+
+def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:
+    """bool [H, W] of the pixels whose centre lies in a box (left, top, right, bottom), in pixels."""
+    columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
+    left, top, right, bottom = box
+    return ((top <= rows) & (rows < bottom))[:, None] & ((left <= columns) & (columns < right))[None, :]
+
+
+def circle_to_mask(centre: Sequence[float], radius: float, size: Size) -> NDArray[np.bool_]:
+    """bool [H, W] of the pixels whose centre lies within a circle; `centre` is (x, y), in pixels like the radius."""
+    columns, rows = np.arange(size[1]) + 0.5 - centre[0], np.arange(size[0]) + 0.5 - centre[1]
+    return columns[None, :] ** 2 + rows[:, None] ** 2 <= radius**2
