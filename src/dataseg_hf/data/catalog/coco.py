@@ -1,14 +1,13 @@
-"""The facts of known datasets: classes, raw ids, thing flags. Where their files lie belongs to the run's config."""
+"""COCO (Lin et al., ECCV 2014; Kirillov et al., CVPR 2019): panoptic, semantic, instances, boxes."""
 
-from collections.abc import Iterable, Mapping
-
-from .sample import ClassInfo, DatasetSpec
+from ..sample import DatasetSpec
+from .tables import classes, index_by_id
 
 # Raw category id -> name, from COCO's panoptic categories
 # (https://github.com/cocodataset/panopticapi/blob/master/panoptic_coco_categories.json). Stuff names there carry marks
 # of the label merging ("tree-merged", "wall-brick"); here they are words that a text encoder can read.
 # fmt: off
-_COCO_THINGS = {
+_THINGS = {
     1: "person", 2: "bicycle", 3: "car", 4: "motorcycle", 5: "airplane", 6: "bus", 7: "train", 8: "truck", 9: "boat",
     10: "traffic light", 11: "fire hydrant", 13: "stop sign", 14: "parking meter", 15: "bench", 16: "bird", 17: "cat",
     18: "dog", 19: "horse", 20: "sheep", 21: "cow", 22: "elephant", 23: "bear", 24: "zebra", 25: "giraffe",
@@ -21,7 +20,7 @@ _COCO_THINGS = {
     77: "cell phone", 78: "microwave", 79: "oven", 80: "toaster", 81: "sink", 82: "refrigerator", 84: "book",
     85: "clock", 86: "vase", 87: "scissors", 88: "teddy bear", 89: "hair drier", 90: "toothbrush",
 }
-_COCO_STUFF = {
+_STUFF = {
     92: "banner", 93: "blanket", 95: "bridge", 100: "cardboard", 107: "counter", 109: "curtain", 112: "door",
     118: "wood floor", 119: "flower", 122: "fruit", 125: "gravel", 128: "house", 130: "light", 133: "mirror",
     138: "net", 141: "pillow", 144: "platform", 145: "playing field", 147: "railroad", 148: "river", 149: "road",
@@ -31,33 +30,20 @@ _COCO_STUFF = {
     191: "pavement", 192: "mountain", 193: "grass", 194: "dirt", 195: "paper", 196: "food", 197: "building",
     198: "rock", 199: "wall", 200: "rug",
 }
-_CAMVID_CLASSES = {
-    0: "sky", 1: "building", 2: "pole", 3: "road", 4: "pavement", 5: "tree", 6: "sign symbol", 7: "fence", 8: "car",
-    9: "pedestrian", 10: "bicyclist",
-}
 # fmt: on
 
-
-def _classes(names: Iterable[str], things: Iterable[str]) -> tuple[ClassInfo, ...]:
-    things = frozenset(things)
-    return tuple(ClassInfo(name, name in things) for name in names)
-
-
-def _index_by_id(raw_ids: Iterable[int]) -> Mapping[int, int]:
-    return {raw_id: index for index, raw_id in enumerate(raw_ids)}
-
-
-_COCO_LICENCE = "annotations CC BY 4.0; images under their Flickr licences"
-_COCO_HOMEPAGE = "https://cocodataset.org"
-_COCO_PANOPTIC_CLASSES = _COCO_THINGS | _COCO_STUFF
+_LICENCE = "annotations CC BY 4.0; images under their Flickr licences"
+_HOMEPAGE = "https://cocodataset.org"
+_PANOPTIC_CLASSES = _THINGS | _STUFF
 
 COCO_PANOPTIC = DatasetSpec(
     name="coco_panoptic",
     task="panoptic",
-    classes=_classes(_COCO_PANOPTIC_CLASSES.values(), things=_COCO_THINGS.values()),
-    id_map=_index_by_id(_COCO_PANOPTIC_CLASSES),
-    licence=_COCO_LICENCE,
-    homepage=_COCO_HOMEPAGE,
+    classes=classes(_PANOPTIC_CLASSES.values(), things=_THINGS.values()),
+    id_map=index_by_id(_PANOPTIC_CLASSES),
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="coco_panoptic",
 )
 """COCO panoptic: 80 things and 53 stuff classes, in the order of their category ids."""
 
@@ -67,18 +53,20 @@ COCO_SEMANTIC = DatasetSpec(
     classes=COCO_PANOPTIC.classes,
     id_map=COCO_PANOPTIC.id_map,
     void_ids=frozenset({0}),
-    licence=_COCO_LICENCE,
-    homepage=_COCO_HOMEPAGE,
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="image_png",
 )
 """PNGs that hold COCO's panoptic category ids (1..200), 0 where unlabelled."""
 
 COCO_INSTANCES = DatasetSpec(
     name="coco_instances",
     task="instance",
-    classes=_classes(_COCO_THINGS.values(), things=_COCO_THINGS.values()),
-    id_map=_index_by_id(_COCO_THINGS),
-    licence=_COCO_LICENCE,
-    homepage=_COCO_HOMEPAGE,
+    classes=classes(_THINGS.values(), things=_THINGS.values()),
+    id_map=index_by_id(_THINGS),
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="coco_instances",
 )
 """COCO instances: the 80 things with a mask per object."""
 
@@ -87,22 +75,8 @@ COCO_BOXES = DatasetSpec(
     task="boxes",
     classes=COCO_INSTANCES.classes,
     id_map=COCO_INSTANCES.id_map,
-    licence=_COCO_LICENCE,
-    homepage=_COCO_HOMEPAGE,
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="coco_instances",
 )
 """COCO instances of which only the boxes are used."""
-
-CAMVID = DatasetSpec(
-    name="camvid",
-    task="semantic",
-    classes=_classes(_CAMVID_CLASSES.values(), things=["car", "pedestrian", "bicyclist"]),
-    id_map=_index_by_id(_CAMVID_CLASSES),
-    void_ids=frozenset({11}),
-    licence="research use",
-    homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
-)
-"""CamVid street scenes with the 11 classes of SegNet; as in Cityscapes, road users are things and poles are not."""
-
-CATALOG: dict[str, DatasetSpec] = {
-    spec.name: spec for spec in (COCO_PANOPTIC, COCO_SEMANTIC, COCO_INSTANCES, COCO_BOXES, CAMVID)
-}
