@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataseg_hf.data.readers.boxes import checked_box
+from dataseg_hf.data.readers.boxes import checked_box, without_repeats
 from dataseg_hf.data.readers.shapes_to_masks import circle_to_mask, polygons_to_mask, rectangle_to_mask
 from dataseg_hf.data.sample import BadSampleError
 
@@ -103,10 +103,13 @@ def test_polygons_by_hand():
         ([[1, 1, 3, 1, 3, 3], [1, 1, 3, 3]], "a polygon of 2 points"),
         ([[1, 1, 3, 1, 3, math.nan]], "no finite numbers"),
         ([[1, 1, 3, 1, 3, -math.inf]], "no finite numbers"),
-        ([[1, 1, 3, 1, 3, None]], "no finite numbers"),
-        ([[1, 1, 3, 1, 3, 10**400]], "no finite numbers"),
-        ([5], "list of coordinates"),
-        ([None], "list of coordinates"),
+        ([[1, 1, 3, 1, 3, None]], "list of numbers"),
+        ([[1, 1, 3, 1, 3, 10**400]], "list of numbers"),
+        ([[[1, 1], [3, 1], [3, 3]]], "list of numbers"),
+        ([[[1, 1], [3]]], "list of numbers"),
+        (["1 1 3 1 3 3"], "list of numbers"),
+        ([5], "list of numbers"),
+        ([None], "list of numbers"),
         ([[1, 1, 300, 1, 300, 3]], "from 1 to 300 along a side of 6 pixels lies far outside"),
         ([[1, -5, 3, 1, 3, 3]], "from -5 to 3 along a side of 4 pixels lies far outside"),
     ],
@@ -131,3 +134,10 @@ def test_whole_pixel_rectangles_are_what_their_polygons_are(left, top, width, he
     np.testing.assert_array_equal(
         rectangle_to_mask((left, top, right, bottom), SIZE), polygons_to_mask([polygon], SIZE, "a")
     )
+
+
+def test_repeats_are_left_out_in_order():
+    objects = [{"a": 1, "b": (2, 3), "c": 0}, {"a": 1, "b": (2, 4), "c": 1}, {"a": 1, "b": (2, 3), "c": 2}]
+    assert [found["c"] for found in without_repeats(objects, "a", "b")] == [0, 1]
+    assert [found["c"] for found in without_repeats(objects, "a")] == [0]
+    assert without_repeats([], "a") == []

@@ -1,8 +1,7 @@
 """Boxes as the readers hand them on: checked, and clipped to their image."""
 
 import sys
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..sample import BadSampleError
@@ -11,7 +10,7 @@ from .files import Size
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity."""
-    return isinstance(value, Real) and bool(abs(value) <= sys.float_info.max)
+    return isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
 
 
 def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[float, float, float, float]:
@@ -44,3 +43,11 @@ def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[fl
             f"{height} x {width} pixels (height x width); correct or remove it"
         )
     return clipped
+
+
+def without_repeats(objects: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
+    """Of objects that have equal values at `keys` the first, in their order."""
+    first_of: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for found in objects:
+        first_of.setdefault(tuple(found[key] for key in keys), found)
+    return list(first_of.values())

@@ -7,7 +7,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sample import BadSampleError
-from .boxes import is_finite_number
 from .files import Size
 
 
@@ -31,28 +30,33 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str
 
     if not polygons:
         raise BadSampleError(f"{where}: has no polygon; draw or remove it")
-    checked = [_checked_polygon(polygon, size, where) for polygon in polygons]
+    checked = [checked_polygon(polygon, size, where).tolist() for polygon in polygons]
     return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(checked, *size))).astype(bool)
 
 
-def _checked_polygon(polygon: Any, size: Size, where: str) -> list[float]:
-    if not isinstance(polygon, Sequence) or isinstance(polygon, str):
-        raise BadSampleError(f"{where}: a polygon is a list of coordinates x1, y1, x2, y2, ..., not {polygon!r}")
-    if len(polygon) % 2:
-        raise BadSampleError(f"{where}: a polygon of {len(polygon)} coordinates, an odd number; correct or remove it")
-    if len(polygon) < 6:
-        raise BadSampleError(f"{where}: a polygon of {len(polygon) // 2} points, but 3 are the least; remove it")
-    if not all(is_finite_number(value) for value in polygon):
+def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
+    """The coordinates [x1, y1, x2, y2, ...]; errors as `polygons_to_mask`."""
+    try:
+        values = np.asarray(polygon)
+    except ValueError:  # lists inside
+        values = np.array([], dtype=object)
+    if values.ndim != 1 or values.dtype.kind not in "iuf":
+        raise BadSampleError(f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it")
+    if len(values) % 2:
+        raise BadSampleError(f"{where}: a polygon of {len(values)} coordinates, an odd number; correct or remove it")
+    if len(values) < 6:
+        raise BadSampleError(f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it")
+    if not np.isfinite(values).all():
         raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
     height, width = size
     # Far points are those of another image; they would also cost pycocotools memory in proportion to their distance.
-    for values, side in ((polygon[0::2], width), (polygon[1::2], height)):
-        if min(values) < -side or max(values) > 2 * side:
+    for along, side in ((values[0::2], width), (values[1::2], height)):
+        if along.min() < -side or along.max() > 2 * side:
             raise BadSampleError(
-                f"{where}: a polygon from {min(values):g} to {max(values):g} along a side of {side} pixels lies far "
+                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of {side} pixels lies far "
                 "outside the image; is it in pixels of this image?"
             )
-    return [float(value) for value in polygon]
+    return values.astype(np.float64)
 
 
 def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:
