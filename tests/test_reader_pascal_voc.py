@@ -223,9 +223,11 @@ def test_whole_dataset_faults(voc, tmp_path):
         read_pascal_voc(SPEC, tmp_path / "images", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'tiny': Pascal VOC XML holds boxes, it cannot serve task 'semantic'"):
         voc(spec=replace(SPEC, task="semantic"))
+    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*xml that end in \.jpg"):
+        read_pascal_voc(SPEC, tmp_path / "xml", tmp_path / "xml")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*empty"):
-        read_pascal_voc(SPEC, tmp_path / "empty", tmp_path / "empty")
+    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*images; check the path"):
+        read_pascal_voc(SPEC, tmp_path / "images", tmp_path / "empty")
 
 
 def test_travels_to_worker_processes(voc):

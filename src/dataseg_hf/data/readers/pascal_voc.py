@@ -65,6 +65,8 @@ def read_pascal_voc(
         raise ValueError(f"dataset '{spec.name}': Pascal VOC XML holds boxes, it cannot serve task '{spec.task}'")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
     image_of, xml_of = files_by_name(image_dir, image_suffix), files_by_name(annotation_dir, ".xml")
+    if not image_of:
+        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}")
     names = sorted(xml_of) if split_file is None else split_names(split_file)
     rows = Rows({
         "image": pa.string(),

@@ -1,0 +1,189 @@
+"""Boxes or polygons in YOLO's txt, one file per image and one line per object (https://docs.ultralytics.com/datasets)."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
+from .boxes import checked_box, without_repeats
+from .files import (
+    IMAGE_SUFFIXES,
+    MissingImages,
+    Rows,
+    Size,
+    StrPath,
+    class_index_or_void,
+    files_by_name,
+    missing_image,
+    read_rgb,
+    require_folder,
+)
+from .shapes_to_masks import polygons_to_mask
+
+_OUTSIDE = 0.01  # part of the image by which a coordinate may leave it; beyond, it is taken for pixels (our setting)
+_CLASS_LIST = "classes"  # classes.txt, which LabelImg writes beside the annotations
+_OBJECTS_TYPE = pa.list_(
+    pa.struct([("class_index", pa.int64()), ("line", pa.int64()), ("coordinates", pa.list_(pa.float64()))])
+)
+
+
+def read_yolo(
+    spec: DatasetSpec,
+    images: StrPath,
+    annotations: StrPath,
+    *,
+    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    missing_images: MissingImages = "error",
+) -> SampleDataset:
+    """A folder of images and one of txt files with a box or a polygon per line, in parts of the image's sides.
+
+    A line is `class cx cy width height` or `class x1 y1 x2 y2 x3 y3 ...`; `a/b.jpg` belongs to `a/b.txt`, sub-folders
+    included, and `a/b` is the image id. As masks where the spec's task is `instance`, which needs polygons; as boxes
+    where it is `boxes`, a polygon's box being its extent. An image without a txt, or with an empty one, is a sample
+    with M = 0; how many there are is noted. Objects of a category that the spec calls void are left out, repeated lines
+    are with a note. Rows are sorted by image id, objects keep the order of the file.
+
+    Args:
+        spec: the dataset, of task `boxes` or `instance`; its raw ids are the numbers at the start of the lines.
+        images: folder of the images.
+        annotations: folder of the txt files; a `classes.txt` in it that belongs to no image is not read.
+        image_suffixes: how image names end; upper case counts as lower.
+        missing_images: what to do with a txt that has no image; "skip" leaves it out.
+
+    Raises:
+        FileNotFoundError: for a missing folder.
+        ValueError: for another task, no image at all, or a folder in which no txt belongs to an image. Faults of single
+            images are `problems` of the dataset (a line that cannot be read, by number, coordinates that are not in
+            0..1, an unknown class), or a BadSampleError on loading (an object outside the image, a damaged image).
+    """
+    if spec.task not in ("boxes", "instance"):
+        raise ValueError(f"dataset '{spec.name}': YOLO txt holds objects, it cannot serve task '{spec.task}'")
+    image_dir, annotation_dir = require_folder(images), require_folder(annotations)
+    image_of, txt_of = files_by_name(image_dir, *image_suffixes), files_by_name(annotation_dir, ".txt")
+    if _CLASS_LIST not in image_of:
+        txt_of.pop(_CLASS_LIST, None)
+    if not image_of:
+        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {', '.join(image_suffixes)}")
+    if not image_of.keys() & txt_of.keys():
+        raise ValueError(
+            f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in {image_dir}, such as "
+            f"'{next(iter(image_of))}.txt'; check both paths"
+        )
+    rows = Rows({
+        "image": pa.string(),
+        "annotation": pa.string(),
+        "image_id": pa.string(),
+        "file_name": pa.string(),
+        "objects": _OBJECTS_TYPE,
+    })  # fmt: skip
+    without_lines = repeated = 0
+    for name, image in image_of.items():
+        with rows.image():
+            objects = _parse(txt_of[name], spec) if name in txt_of else []
+            unique = without_repeats(objects, "class_index", "coordinates")
+            repeated += len(objects) - len(unique)
+            without_lines += not objects
+            rows.add(
+                image=str(image),
+                annotation=str(txt_of.get(name, annotation_dir / f"{name}.txt")),
+                image_id=name,
+                file_name=image.relative_to(image_dir).as_posix(),
+                objects=unique,
+            )
+    strays = sorted(txt_of.keys() - image_of.keys())
+    notes = []
+    if missing_images == "skip" and strays:
+        notes.append(f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out")
+    elif strays:
+        rows.problems += [
+            missing_image(image_dir / (name + image_suffixes[0]), f"the image of {txt_of[name]}") for name in strays
+        ]
+    if without_lines:
+        notes.append(f"{without_lines} of {len(image_of)} images have no txt or no line in it: images without objects")
+    if repeated:
+        notes.append(f"{repeated} lines in {annotation_dir} repeat another of their image: left out")
+    load = partial(_load, with_masks=spec.task == "instance")
+    return SampleDataset(spec, rows.dataset(), load, rows.problems, notes)
+
+
+# --- the txt of an image
+
+
+def _parse(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
+    """The objects whose category is not void."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise BadSampleError(f"{path}: not a text in UTF-8 ({error}); replace it") from error
+    objects = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        raw_id, coordinates = _parse_line(line, spec.task == "instance", where)
+        class_index = class_index_or_void(spec, raw_id, where)
+        if class_index >= 0:
+            objects.append({"class_index": class_index, "line": number, "coordinates": coordinates})
+    return objects
+
+
+def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[float, ...]]:
+    """Class number, and 4 numbers of a box (centre, width, height) or 6 and more of a polygon."""
+    try:
+        first, *coordinates = (float(word) for word in line.split())
+    except ValueError as error:
+        raise BadSampleError(f"{where}: expected numbers, parted by blanks ({error}); correct it") from error
+    if not first.is_integer():
+        raise BadSampleError(f"{where}: the class must be a whole number, not {first:g}; correct it")
+    if len(coordinates) < 4 or len(coordinates) % 2:
+        raise BadSampleError(
+            f"{where}: a class and 4 numbers of a box, or 3 and more pairs of a polygon, are expected, not "
+            f"{len(coordinates) + 1} numbers; correct it (a confidence at the end has to go)"
+        )
+    outside = [value for value in coordinates if not -_OUTSIDE <= value <= 1 + _OUTSIDE]  # NaN is outside, too
+    if outside:
+        raise BadSampleError(
+            f"{where}: {outside[0]:g} is not in 0..1; coordinates are pixels divided by the image's width or height"
+        )
+    if len(coordinates) == 4 and with_masks:
+        raise BadSampleError(
+            f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of 3 or more points, "
+            "or set the task to 'boxes'"
+        )
+    checked_box(_extent(np.array(coordinates)), None, where)
+    return int(first), tuple(coordinates)
+
+
+def _extent(coordinates: NDArray[np.float64]) -> list[float]:
+    """xyxy of a box (centre, width, height), or of the points of a polygon."""
+    if len(coordinates) == 4:
+        centre, half = coordinates[:2], coordinates[2:] / 2
+        return [*(centre - half).tolist(), *(centre + half).tolist()]
+    points = coordinates.reshape(-1, 2)
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+# --- loading
+
+
+def _load(row: dict[str, Any], with_masks: bool) -> Sample:
+    image = read_rgb(row["image"], row["image"])
+    size: Size = image.shape[0], image.shape[1]
+    objects = row["objects"]
+    scaled = [np.array(found["coordinates"]).reshape(-1, 2) * (size[1], size[0]) for found in objects]
+    where = [f"{row['annotation']}, line {found['line']}" for found in objects]
+    boxes = [checked_box(_extent(points.ravel()), size, place) for points, place in zip(scaled, where, strict=True)]
+    annotation = Instances(
+        class_labels=np.array([found["class_index"] for found in objects], dtype=np.int64),
+        boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+        is_crowd=np.zeros(len(objects), dtype=bool),
+    )
+    if with_masks:
+        annotation.masks = np.zeros((len(objects), *size), dtype=bool)
+        for mask, points, place in zip(annotation.masks, scaled, where, strict=True):
+            mask[:] = polygons_to_mask([points.ravel().tolist()], size, place)
+    return Sample(image, annotation, row["image_id"], row["file_name"])
