@@ -1,6 +1,6 @@
 """One thread, one seed, and a model small enough to build in every test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 import pytest
@@ -29,6 +29,16 @@ def one_thread_one_seed() -> None:
     """Sums in one order, and the same random numbers in every run and order of the tests."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What readers keep in the cache of `datasets` goes to a temporary folder, in child processes too."""
+    folder = str(tmp_path_factory.mktemp("datasets_cache"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_DATASETS_CACHE", folder)
+        patch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
+        yield
 
 
 @pytest.fixture
