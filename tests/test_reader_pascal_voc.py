@@ -197,7 +197,7 @@ def test_split_file(voc, tmp_path):
     split.write_text("two\nthree\n")
     assert "'three' of" in voc(split_file=split).problems[0]
     (tmp_path / "xml/two.xml").unlink()
-    assert "two.xml: missing, the annotation of 'two'" in voc(two=None, split_file=split).problems[1]
+    assert "two.xml: missing, 'two' of" in voc(two=None, split_file=split).problems[1]
     for name in ("../two", "/etc/passwd", "a/../../two"):
         split.write_text(name)
         with pytest.raises(ValueError, match=rf"train\.txt: file name '{name}' must be a relative path"):

@@ -86,10 +86,8 @@ def read_pascal_voc(
                 source = f"the image of {xml_of[name]}" if name in xml_of else f"'{name}' of {split_file}"
                 raise BadSampleError(missing_image(image_dir / (name + image_suffix), source))
             if name not in xml_of:
-                raise BadSampleError(
-                    f"{annotation_dir / (name + '.xml')}: missing, the annotation of '{name}' in {split_file}; "
-                    "add it, or remove the line"
-                )
+                path = annotation_dir / f"{name}.xml"
+                raise BadSampleError(f"{path}: missing, '{name}' of {split_file}; add it, or remove the line")
             size, objects = _parse(xml_of[name], spec)
             unique = without_repeats(objects, "class_index", "box")
             repeated += len(objects) - len(unique)
@@ -101,10 +99,11 @@ def read_pascal_voc(
                 size=size,
                 objects=unique,
             )
+    unlabelled = sorted(image_of.keys() - xml_of.keys()) if split_file is None else []
     notes = []
     if absent:
         notes.append(f"{absent} of {len(names)} annotations have no image in {image_dir}: left out")
-    if split_file is None and (unlabelled := sorted(image_of.keys() - xml_of.keys())):
+    if unlabelled:
         notes.append(f"{len(unlabelled)} images have no XML in {annotation_dir}, such as '{unlabelled[0]}': left out")
     if repeated:
         notes.append(f"{repeated} objects in {annotation_dir} repeat another of their image: left out")
