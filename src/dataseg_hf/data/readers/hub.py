@@ -1,0 +1,223 @@
+"""Rows of a dataset on the Hub, in a folder or in parquet files, map-style or as a stream (`datasets.load_dataset`)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import Any, TypeAlias, get_args
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, LargeList, List, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from ..sample import DatasetSpec, SampleDataset, SampleStream, TaskName
+from .hub_rows import ROW_NUMBER, BoxFormat, Columns, RowLoader
+from .stream_order import shuffled_rows
+
+DataFiles: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]]
+
+SHUFFLE_BUFFER = 1000  # rows, our setting: with images of 100 kB they take 100 MB
+
+_NEEDED: Mapping[TaskName, frozenset[str]] = {
+    "semantic": frozenset({"label_column"}),
+    "panoptic": frozenset({"label_column", "segments_column"}),
+    "instance": frozenset({"objects_column", "segmentation_key"}),
+    "boxes": frozenset({"objects_column"}),
+}
+_OF_ANY_TASK = frozenset({"image_column", "image_id_column"})
+_OF_OBJECTS = frozenset({"bbox_key", "category_key", "crowd_key", "box_format", "normalised"})
+
+
+def read_hub(
+    spec: DatasetSpec,
+    *,
+    path: str,
+    name: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    data_files: DataFiles | None = None,
+    data_dir: str | None = None,
+    streaming: bool = False,
+    shuffle_buffer: int = SHUFFLE_BUFFER,
+    image_column: str = "image",
+    image_id_column: str | None = None,
+    label_column: str | None = None,
+    segments_column: str | None = None,
+    objects_column: str | None = None,
+    bbox_key: str = "bbox",
+    category_key: str = "category",
+    segmentation_key: str | None = None,
+    crowd_key: str | None = None,
+    box_format: BoxFormat = "xywh",
+    normalised: bool = False,
+) -> SampleDataset | SampleStream:
+    """Rows with an encoded image and its annotation, in the column layouts of the Hub's datasets.
+
+    - semantic: `label_column` holds an image with one raw id per pixel (8-bit or 16-bit grey, or palette).
+    - panoptic: `label_column` holds an RGB image (segment id = R + 256 G + 65536 B, 0 is void) and `segments_column`
+      a list of structs `id`, `category_id` and, where there is one, `iscrowd`.
+    - boxes, instance: `objects_column` holds a list of structs, or a struct of lists, with an entry per object. An
+      instance has a segmentation too: polygons in pixels, or run lengths {"size", "counts"}. Objects of a category
+      that the spec calls void, and those whose box has no width or no height, are left out.
+
+    Raw ids are as stored: numbers, words, or the number of a `ClassLabel`. Images stay encoded in the rows, as bytes;
+    only image folders hold paths. The image id is that of `image_id_column`, else the number of the row from 0; of
+    streams "shard-row". Private datasets: log in with `hf auth login` (a token does not belong into a run's config).
+
+    Args:
+        spec: the dataset; its task says which of the options below are needed.
+        path: id of a dataset on the Hub, a folder, or the name of a format such as "parquet" with `data_files`.
+        name: configuration of the dataset, where it has several.
+        split: its split.
+        revision: branch, tag or commit on the Hub; only a commit makes a run repeatable.
+        data_files: files, or patterns of them, in place of all of the dataset.
+        data_dir: sub-folder of the dataset.
+        streaming: read rows in passing, without a copy on disk; the result is a `SampleStream`.
+        shuffle_buffer: rows held to shuffle a stream (see `stream_order`).
+        image_column: column of the images.
+        image_id_column: column of image ids, numbers or words.
+        label_column: column of the maps of ids (semantic, panoptic).
+        segments_column: column of the segments (panoptic).
+        objects_column: column of the objects (boxes, instance).
+        bbox_key: box of an object.
+        category_key: category of an object.
+        segmentation_key: segmentation of an object (instance).
+        crowd_key: whether an object is a region of many.
+        box_format: "xywh" (left, top, width, height), "xyxy" (left, top, right, bottom; right and bottom exclusive) or
+            "cxcywh" (centre, width, height).
+        normalised: boxes are fractions of the image's width and height, not pixels.
+
+    Returns:
+        A `SampleDataset`, or a `SampleStream` with `streaming`. `size` of a stream is the number of rows that its card
+        or an earlier copy on disk states.
+
+    Raises:
+        FileNotFoundError, ValueError: at once, for a dataset that cannot be found or read, that is empty, that lacks a
+            column or key, or holds something else in it, and for options that do not fit the task. Faults of single
+            rows are BadSampleErrors on loading.
+    """
+    columns = Columns(
+        image_column=image_column,
+        image_id_column=image_id_column,
+        label_column=label_column,
+        segments_column=segments_column,
+        objects_column=objects_column,
+        bbox_key=bbox_key,
+        category_key=category_key,
+        segmentation_key=segmentation_key,
+        crowd_key=crowd_key,
+        box_format=box_format,
+        normalised=normalised,
+    )
+    _check_options(spec, columns, shuffle_buffer if streaming else None)
+    if not streaming and shuffle_buffer != SHUFFLE_BUFFER:
+        raise ValueError(f"dataset '{spec.name}': `shuffle_buffer` is for `streaming` alone; remove it")
+    row_source = f"dataset '{spec.name}', split '{split}'"
+    rows = _loaded(
+        row_source, path=path, name=name, split=split, revision=revision, data_files=data_files, data_dir=data_dir,
+        streaming=streaming,
+    )  # fmt: skip
+    if rows.features is None:
+        raise ValueError(f"{row_source}: the columns of this stream are not known; read it without `streaming`")
+    _check_columns(spec, columns, rows.features, row_source)
+    rows = rows.select_columns(columns.read())
+    for column in columns.encoded_images():
+        rows = rows.cast_column(column, Image(decode=False))
+    load = RowLoader(spec, columns, row_source, by_path=rows.info.builder_name == "imagefolder")
+    if isinstance(rows, IterableDataset):
+        epoch = partial(shuffled_rows, stream=rows, buffer_size=shuffle_buffer, number_column=ROW_NUMBER)
+        declared = (rows.info.splits or {}).get(split)
+        return SampleStream(spec, epoch, load, size=declared.num_examples or None if declared else None)
+    return SampleDataset(spec, rows.add_column(ROW_NUMBER, np.arange(len(rows))), load)
+
+
+def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
+    try:
+        return load_dataset(**options)
+    except (DatasetGenerationError, ConnectionError, ValueError) as error:
+        raise ValueError(f"{row_source}: cannot be loaded: {error.__cause__ or error}") from error
+
+
+def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | None) -> None:
+    """ValueError for options that the spec's task lacks or does not use."""
+    needed = _NEEDED[spec.task]
+    used = needed | _OF_ANY_TASK | (_OF_OBJECTS if "objects_column" in needed else frozenset())
+    for field in fields(columns):
+        value = getattr(columns, field.name)
+        if value is None and field.name in needed:
+            raise ValueError(f"dataset '{spec.name}': its task '{spec.task}' needs the option `{field.name}`")
+        if value != field.default and field.name not in used:
+            raise ValueError(
+                f"dataset '{spec.name}': its task '{spec.task}' has no use for the option `{field.name}`; remove it"
+            )
+    if columns.box_format not in get_args(BoxFormat):
+        raise ValueError(
+            f"dataset '{spec.name}': `box_format` is one of {get_args(BoxFormat)}, not {columns.box_format!r}"
+        )
+    if shuffle_buffer is not None and shuffle_buffer < 1:
+        raise ValueError(f"dataset '{spec.name}': `shuffle_buffer` must be 1 or more rows, not {shuffle_buffer}")
+
+
+def _check_columns(spec: DatasetSpec, columns: Columns, features: Features, row_source: str) -> None:
+    """ValueError for a column or key that is missing, or holds something else than is read from it."""
+    for column in columns.read():
+        _require(features, column, row_source, "column")
+    for column in columns.encoded_images():
+        if not _holds_images(features[column]):
+            raise ValueError(f"{row_source}: column '{column}' holds {features[column]}, not encoded images")
+    if columns.image_id_column is not None:
+        _kind_of_ids(features[columns.image_id_column], f"{row_source}: column '{columns.image_id_column}'")
+    if columns.segments_column is not None:
+        where = f"{row_source}: column '{columns.segments_column}'"
+        entry = _entry(features[columns.segments_column], where)
+        if _kind_of_ids(_require(entry, "id", where, "key"), f"{where}, key 'id'") is not int:
+            raise ValueError(f"{where}, key 'id' holds words; segment ids are the numbers in the PNG")
+        _check_categories(spec, _require(entry, "category_id", where, "key"), f"{where}, key 'category_id'")
+    elif columns.objects_column is not None:
+        where = f"{row_source}: column '{columns.objects_column}'"
+        entry = _entry(features[columns.objects_column], where)
+        for key in (columns.bbox_key, columns.segmentation_key, columns.crowd_key):
+            if key is not None:
+                _require(entry, key, where, "key")
+        category = _require(entry, columns.category_key, where, "key")
+        _check_categories(spec, category, f"{where}, key '{columns.category_key}'")
+
+
+def _require(available: Mapping[str, Any], wanted: str, where: str, what: str) -> Any:
+    if wanted not in available:
+        raise ValueError(f"{where} has no {what} '{wanted}'; there are {sorted(available)}")
+    return available[wanted]
+
+
+def _holds_images(feature: Any) -> bool:
+    """Whether a column holds images, their bytes, or structs of bytes and path, as other tools write them."""
+    if isinstance(feature, Value):
+        return feature.dtype in ("binary", "large_binary")
+    return isinstance(feature, Image) or (isinstance(feature, Mapping) and "bytes" in feature)
+
+
+def _entry(feature: Any, where: str) -> Mapping[str, Any]:
+    """Features of one entry of a list of structs or a struct of lists."""
+    if isinstance(feature, (List, LargeList)) and isinstance(feature.feature, Mapping):
+        return feature.feature
+    if isinstance(feature, Mapping):
+        return {key: value.feature for key, value in feature.items() if isinstance(value, (List, LargeList))}
+    raise ValueError(f"{where} holds {feature}, but must be a list of structs or a struct of lists")
+
+
+def _kind_of_ids(feature: Any, where: str) -> type[int] | type[str]:
+    """`int` or `str`, as the ids of a column are numbers or words."""
+    if isinstance(feature, (Value, ClassLabel)):
+        if feature.dtype.lstrip("u").startswith("int"):
+            return int
+        if feature.dtype in ("string", "large_string"):
+            return str
+    raise ValueError(f"{where} holds {feature}, but ids are whole numbers or words")
+
+
+def _check_categories(spec: DatasetSpec, feature: Any, where: str) -> None:
+    kind = _kind_of_ids(feature, where)
+    if not any(isinstance(raw_id, kind) for raw_id in (*spec.id_map, *spec.void_ids)):
+        stored = (
+            f"the numbers of {feature}" if isinstance(feature, ClassLabel) else "numbers" if kind is int else "words"
+        )
+        raise ValueError(f"{where} holds {stored}, but the id map of dataset '{spec.name}' has none of them")

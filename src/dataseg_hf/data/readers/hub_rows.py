@@ -1,0 +1,220 @@
+"""One row of a Hub or parquet dataset -> Sample: which columns hold what, and how each layout is read."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PureWindowsPath
+from typing import Any, Literal, TypeAlias
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+
+from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
+from .boxes import checked_box, is_finite_number
+from .files import (
+    Size,
+    class_index_or_void,
+    panoptic_segments,
+    read_id_map,
+    read_rgb,
+    read_rgb_ids,
+    require_key,
+    require_same_size,
+    require_segment_ids,
+    semantic_segments,
+)
+from .rle import decode_rle
+from .shapes_to_masks import polygons_to_mask
+
+BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
+
+ROW_NUMBER = "row number"
+"""Column that the reader adds: an int, or "shard-row" where the rows are a stream."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where the rows hold what; the fields are the options of `read_hub`, and are described there."""
+
+    image_column: str = "image"
+    image_id_column: str | None = None
+    label_column: str | None = None
+    segments_column: str | None = None
+    objects_column: str | None = None
+    bbox_key: str = "bbox"
+    category_key: str = "category"
+    segmentation_key: str | None = None
+    crowd_key: str | None = None
+    box_format: BoxFormat = "xywh"
+    normalised: bool = False
+
+    def encoded_images(self) -> list[str]:
+        """Columns that hold encoded images."""
+        return [self.image_column] if self.label_column is None else [self.image_column, self.label_column]
+
+    def read(self) -> list[str]:
+        """All columns that are read, each once."""
+        others = [self.segments_column, self.objects_column, self.image_id_column]
+        return list(dict.fromkeys([*self.encoded_images(), *(column for column in others if column is not None)]))
+
+
+@dataclass(frozen=True)
+class RowLoader:
+    """Rows of a dataset -> Samples; pickles to workers.
+
+    name: dataset and split, with which messages begin. by_path: whether a row may name a file in place of an image's
+    bytes. Only the folders that `datasets` has listed itself may: in any other data a path is the author's, and could
+    be that of any file of this machine.
+    """
+
+    spec: DatasetSpec
+    columns: Columns
+    name: str
+    by_path: bool
+
+    def __call__(self, row: Mapping[str, Any]) -> Sample:
+        """The sample of a row.
+
+        Raises:
+            BadSampleError: for an image or annotation that cannot be used; the message begins with dataset, split, row
+                number, and image id where there is one.
+        """
+        columns, image_id = self.columns, row[ROW_NUMBER]
+        where = f"{self.name}, row {image_id}"
+        if columns.image_id_column is not None:
+            image_id = row[columns.image_id_column]
+            if image_id is None:
+                raise BadSampleError(f"{where}: column '{columns.image_id_column}' is empty; give the image an id")
+            where = f"{where} (image {image_id})"
+
+        source = self._encoded(row, columns.image_column, where)
+        image_name = f"{where}: column '{columns.image_column}'"
+        annotation: Segments | Instances
+        if columns.label_column is not None:
+            label_name = f"column '{columns.label_column}'"
+            label = self._encoded(row, columns.label_column, where)
+            annotation = self._segments(row, label, where, f"{where}: {label_name}")
+            size = annotation.segment_map.shape
+            image = read_rgb(source, image_name, (size[0], size[1]))
+            require_same_size(image, image_name, size, label_name)
+        else:
+            image = read_rgb(source, image_name)
+            annotation = self._instances(row, (image.shape[0], image.shape[1]), where)
+        path = row[columns.image_column]["path"]
+        return Sample(image, annotation, image_id, str(image_id) if path is None else _file_name(path))
+
+    def _encoded(self, row: Mapping[str, Any], column: str, where: str) -> str | bytes:
+        """The bytes of an encoded image, or the path of a file."""
+        value = row[column] or {}
+        content, path = value.get("bytes"), value.get("path")
+        if content is not None:
+            return content
+        if path is None:
+            raise BadSampleError(f"{where}: column '{column}' is empty; give the image, or remove the row")
+        if not self.by_path:
+            raise BadSampleError(
+                f"{where}: column '{column}' names the file {path!r} instead of holding its bytes; write the dataset "
+                "with its files embedded"
+            )
+        return _fetched(path, where) if "://" in path else path
+
+    def _segments(self, row: Mapping[str, Any], label: str | bytes, where: str, label_name: str) -> Segments:
+        column = self.columns.segments_column
+        if column is None:
+            return semantic_segments(read_id_map(label, label_name), self.spec, label_name)
+        listed = []
+        for info in _entries(row, column, ("id", "category_id"), where):
+            segment_id = info["id"]
+            if not isinstance(segment_id, int):
+                raise BadSampleError(f"{where}: column '{column}' has a segment without id; number it as in the PNG")
+            class_index = class_index_or_void(self.spec, info["category_id"], f"{where}: segment {segment_id}")
+            listed.append((segment_id, class_index, bool(info.get("iscrowd"))))
+        require_segment_ids([segment_id for segment_id, _, _ in listed], where)
+        return panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
+
+    def _instances(self, row: Mapping[str, Any], size: Size, where: str) -> Instances:
+        columns = self.columns
+        assert columns.objects_column is not None  # `read_hub` has checked it
+        class_labels: list[int] = []
+        boxes: list[tuple[float, float, float, float]] = []
+        is_crowd: list[bool] = []
+        masks: list[NDArray[np.bool_]] = []
+        keys = [columns.bbox_key, columns.category_key, columns.segmentation_key, columns.crowd_key]
+        for place, entry in enumerate(_entries(row, columns.objects_column, [k for k in keys if k], where)):
+            object_name = f"{where}: object {place} of column '{columns.objects_column}'"
+            class_index = self.spec.class_index(entry[columns.category_key], object_name)
+            left, top, right, bottom = _corners(entry[columns.bbox_key], columns, size, object_name)
+            if class_index is None or left == right or top == bottom:
+                continue
+            class_labels.append(class_index)
+            boxes.append(checked_box((left, top, right, bottom), size, object_name))
+            is_crowd.append(columns.crowd_key is not None and bool(entry[columns.crowd_key]))
+            if columns.segmentation_key is not None:
+                masks.append(_mask(entry[columns.segmentation_key], size, object_name))
+        instances = Instances(
+            class_labels=np.array(class_labels, dtype=np.int64),
+            boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
+            is_crowd=np.array(is_crowd, dtype=bool),
+        )
+        if columns.segmentation_key is not None:
+            instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+        return instances
+
+
+def _file_name(path: str) -> str:
+    """The last part of a path of any system, or of a file in an archive (`zip://a/b.png::c.zip`)."""
+    return PureWindowsPath(path.split("::")[0]).name
+
+
+def _fetched(url: str, where: str) -> bytes:
+    """The content of a file on the Hub or in an archive, such as `zip://a.png::hf://datasets/...`."""
+    try:
+        with fsspec.open(url, "rb") as file:
+            return file.read()
+    except FileNotFoundError as error:
+        raise BadSampleError(f"{where}: {url}: no such file; add it, or remove the row") from error
+
+
+def _entries(row: Mapping[str, Any], column: str, keys: Sequence[str], where: str) -> list[Mapping[str, Any]]:
+    """The structs of a column, which holds a list of structs or a struct of lists; each has the `keys`."""
+    value = row[column]
+    name = f"{where}: column '{column}'"
+    if isinstance(value, Mapping):
+        lists = {key: entries for key, entries in value.items() if isinstance(entries, list)}
+        for key in keys:
+            require_key(lists, key, name)
+        lengths = {key: len(entries) for key, entries in lists.items()}
+        if len(set(lengths.values())) > 1:
+            raise BadSampleError(f"{name} has lists of different lengths {lengths}; give every entry all of them")
+        return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+    if value is None or None in value:
+        raise BadSampleError(f"{name} is empty, or has an empty entry; an image without entries has an empty list")
+    return value
+
+
+def _corners(box: Any, columns: Columns, size: Size, where: str) -> tuple[float, float, float, float]:
+    """xyxy in pixels, not clipped yet."""
+    if not isinstance(box, Sequence) or len(box) != 4 or not all(is_finite_number(value) for value in box):
+        raise BadSampleError(
+            f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), not {box}; "
+            "correct or remove it"
+        )
+    a, b, c, d = box
+    if columns.box_format == "xywh":
+        a, b, c, d = a, b, a + c, b + d
+    elif columns.box_format == "cxcywh":
+        a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
+    if not columns.normalised:
+        return a, b, c, d
+    if min(a, b, c, d) < -1 or max(a, b, c, d) > 2:
+        raise BadSampleError(f"{where}: the box {list(box)} is no fraction of the image; is `normalised` right?")
+    height, width = size
+    return a * width, b * height, c * width, d * height
+
+
+def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
+    if isinstance(segmentation, Mapping):
+        return decode_rle(segmentation, size, where)
+    if isinstance(segmentation, list):
+        return polygons_to_mask(segmentation, size, where)
+    raise BadSampleError(f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}")
