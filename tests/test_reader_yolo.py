@@ -170,6 +170,8 @@ def test_whole_dataset_faults(yolo, tmp_path):
         read_yolo(BOXES, tmp_path / "images", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'tiny': YOLO txt holds objects, it cannot serve task 'panoptic'"):
         yolo(spec=replace(BOXES, task="panoptic"))
+    with pytest.raises(ValueError, match=r"image_suffixes is a list such as .*, not '\.png'"):
+        yolo(image_suffixes=".png")
     with pytest.raises(ValueError, match=r"'tiny': no images in .*txt"):
         read_yolo(BOXES, tmp_path / "txt", tmp_path / "txt")
     with pytest.raises(ValueError, match=r"no txt in .*a belongs to an image .*'a/one\.txt'; check both paths"):

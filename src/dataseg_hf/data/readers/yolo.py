@@ -1,5 +1,6 @@
 """Boxes or polygons in YOLO's txt, one file per image and one line per object (https://docs.ultralytics.com/datasets)."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def read_yolo(
     images: StrPath,
     annotations: StrPath,
     *,
-    image_suffixes: tuple[str, ...] = IMAGE_SUFFIXES,
+    image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
     """A folder of images and one of txt files with a box or a polygon per line, in parts of the image's sides.
@@ -62,6 +63,8 @@ def read_yolo(
     """
     if spec.task not in ("boxes", "instance"):
         raise ValueError(f"dataset '{spec.name}': YOLO txt holds objects, it cannot serve task '{spec.task}'")
+    if isinstance(image_suffixes, str):  # which is a sequence, of letters
+        raise ValueError(f"dataset '{spec.name}': image_suffixes is a list such as ['.png'], not {image_suffixes!r}")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
     image_of, txt_of = files_by_name(image_dir, *image_suffixes), files_by_name(annotation_dir, ".txt")
     if _CLASS_LIST not in image_of:
