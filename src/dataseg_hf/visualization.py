@@ -55,11 +55,31 @@ def overlay(
     canvas = _painted(image, on_top, [category_colour(label_id) for label_id in label_ids], edge)
     for mask, label_id in zip(masks, label_ids, strict=True):
         _write_inside(canvas, mask, names[label_id])
-    entries = []
-    for label_id in dict.fromkeys(label_ids):
-        count = label_ids.count(label_id)
-        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), category_colour(label_id)))
-    return _with_legend(canvas, entries or [("no segments", VOID)])
+    return _with_legend(canvas, _legend_by_category(label_ids, names))
+
+
+def boxes_overlay(image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int], names: Sequence[str]) -> Image.Image:
+    """Boxes over an image: outlined in their category's colour, named where the name fits; otherwise as `overlay`.
+
+    Args:
+        image: any mode, W x H.
+        boxes: [M, 4], xyxy in pixels of the image.
+        label_ids: category of each box.
+        names: of the categories.
+    """
+    size = _drawn_size(image)
+    scale = np.array([size[0] / image.width, size[1] / image.height] * 2)
+    drawn = np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * scale
+    canvas = _painted(image, np.full(size[::-1], -1), [], np.zeros(size[::-1], dtype=bool))
+    stroke = max(2, max(size) // 300)
+    for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
+        corners = (left, top, max(left, right - 1), max(top, bottom - 1))
+        ImageDraw.Draw(canvas).rectangle(corners, outline=category_colour(label_id), width=stroke)
+    for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
+        text = _Text(canvas)
+        if text.width(names[label_id]) + text.margin <= right - left and text.size + text.margin <= bottom - top:
+            text.write((left + text.margin, top + text.margin), names[label_id], PAPER, outline=INK)
+    return _with_legend(canvas, _legend_by_category(label_ids, names))
 
 
 def semantic_overlay(image: Image.Image, segmentation: ArrayLike, names: Sequence[str]) -> Image.Image:
@@ -163,6 +183,15 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
     if run[top, right] >= width:
         left = int(columns[0]) + int(right) + 1 - (int(run[top, right]) + width - text.margin) / 2
         text.write((left, int(rows[0]) + int(top) + text.margin / 2), name, PAPER, outline=INK)
+
+
+def _legend_by_category(label_ids: Sequence[int], names: Sequence[str]) -> list[tuple[str, tuple[int, int, int]]]:
+    """Name, with the number of its segments, and colour of each category that occurs."""
+    entries = []
+    for label_id in dict.fromkeys(label_ids):
+        count = label_ids.count(label_id)
+        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), category_colour(label_id)))
+    return entries or [("no segments", VOID)]
 
 
 def _with_legend(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:

@@ -1,0 +1,110 @@
+"""Check the datasets of a run before it starts, and draw them.
+
+python examples/inspect_data.py --config examples/configs/photos.yaml --output_dir outputs/photos
+python examples/inspect_data.py --config FILE --check all --json > report.json
+
+Prints the mix, what every dataset holds and what is wrong with it, and writes a contact sheet of each to
+OUTPUT_DIR/contact_sheets. All settings of examples/cotrain.py may be overridden; `--num_workers` loads in parallel.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from dataseg_hf.data.contact_sheet import contact_sheet, samples_at
+from dataseg_hf.data.inspection import Inspection, inspect_dataset
+from dataseg_hf.data.sample import SampleDataset, SampleStream
+from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
+from dataseg_hf.sources import MixRow, load_source, mix_table, resolve_mix, training_mix
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
+IMAGES_ON_SHEET = 6
+
+
+def main() -> int:
+    """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot work."""
+    try:
+        options, settings = parse_options(sys.argv[1:])
+        config = parse_run_config(settings, DEFAULT_CONFIG)
+        with redirect_stdout(sys.stderr):  # what readers print
+            mix, datasets = load(config)
+            inspections = [inspect_dataset(name, data, options.check, config.num_workers) for name, data in datasets]
+            sheets = [
+                draw(data, found, Path(config.output_dir))
+                for (_, data), found in zip(datasets, inspections, strict=True)
+            ]
+    except (ConfigError, argparse.ArgumentError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    problems = sum(len(found.problems) for found in inspections)
+    if options.json:
+        print(json.dumps(report(mix, inspections, sheets), indent=2))
+    else:
+        print(mix_table(mix), *(found.text() for found in inspections), sep="\n\n")
+        print(f"\n{problems} problems; contact sheets in {Path(config.output_dir) / 'contact_sheets'}")
+    return 1 if problems else 0
+
+
+def parse_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The options of this script, and the rest, which are settings of the run."""
+    parser = argparse.ArgumentParser(
+        description="Check the datasets of a run and draw them.",
+        epilog="All settings of examples/cotrain.py (see its --help) may be given too, such as --config FILE.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--check", type=number_or_all, default=100, metavar="N|all", help="images of each dataset to load; default 100"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    return parser.parse_known_args(list(arguments))
+
+
+def number_or_all(text: str) -> int | None:
+    """A positive number, None for `all`."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a positive number or 'all'")
+    return int(text)
+
+
+def load(config: RunConfig) -> tuple[list[MixRow], list[tuple[str, SampleDataset | SampleStream]]]:
+    """The resolved mix, and all datasets by the key of their entry."""
+    members = training_mix(replace(config, on_bad_sample="collect"))
+    datasets = [(f"datasets.{member.name}", member.data) for member in members]
+    for name, entry in config.evaluation.items():
+        datasets.append((f"evaluation.{name}", load_source(entry, f"evaluation.{name}", on_bad_sample="collect")))
+    return resolve_mix(members), datasets
+
+
+def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path) -> Path | None:
+    """Write the contact sheet of a dataset; None where no image of it can be used."""
+    samples = samples_at(data, found.usable, IMAGES_ON_SHEET)
+    if not samples:
+        return None
+    path = output_dir / "contact_sheets" / f"{found.name}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet(samples, data.spec).save(path)
+    return path
+
+
+def report(mix: Sequence[MixRow], inspections: Sequence[Inspection], sheets: Sequence[Path | None]) -> dict[str, Any]:
+    """Everything, for machines."""
+    return {
+        "mix": [asdict(row) for row in mix],
+        "datasets": [
+            {**found.as_dict(), "contact_sheet": None if sheet is None else str(sheet)}
+            for found, sheet in zip(inspections, sheets, strict=True)
+        ],
+        "problems": sum(len(found.problems) for found in inspections),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,357 @@
+"""Whether a dataset can be trained on: its rows loaded once, counted, and held against what a Sample promises."""
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from .sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+
+MOST_LINES = 20  # of classes, and of problems, in `Inspection.text`
+_MOST_NAMES = 8  # in a note
+_BOX_TOLERANCE = 1e-3  # pixels: boxes are float32
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What would stop training or silently train wrong.
+
+    message: the file, what is wrong, what to do. image_id, file: None where the reader left the image out of the rows;
+    the message names it then.
+    """
+
+    message: str
+    image_id: int | str | None = None
+    file: str | None = None
+
+    def __str__(self) -> str:
+        return self.message if self.image_id is None else f"image {self.image_id}: {self.message}"
+
+
+@dataclass
+class ClassCount:
+    """How often a class occurs. segments: segments or objects, crowds among them. pixels: of masks, else of boxes."""
+
+    name: str
+    images: int = 0
+    segments: int = 0
+    crowds: int = 0
+    pixels: int = 0
+
+
+@dataclass
+class Inspection:
+    """What was found in a dataset.
+
+    name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream does not tell.
+    checked: how many were loaded, or failed to load. void_share: share of unlabelled pixels, 0..1; None for objects,
+    whose surroundings are background. usable: positions of the checked rows without a problem.
+    """
+
+    name: str
+    dataset: str
+    task: str
+    images: int | None
+    checked: int
+    classes: list[ClassCount]
+    void_share: float | None
+    problems: list[Problem]
+    notes: list[str]
+    usable: list[int] = field(repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """All of it but `usable`, of types that JSON has."""
+        return {key: value for key, value in asdict(self).items() if key != "usable"}
+
+    def text(self) -> str:
+        """For the eye: the histogram, the notes, and the first 20 problems."""
+        images = "a stream" if self.images is None else f"{self.images} images"
+        lines = [f"{self.name}: {self.dataset}, {self.task}, {images}, {self.checked} checked"]
+        seen = sorted((c for c in self.classes if c.segments), key=lambda c: -c.pixels)
+        pixels = sum(c.pixels for c in seen)
+        if seen:
+            width = max(len("class"), *(len(c.name) for c in seen[:MOST_LINES]))
+            lines.append(
+                f"  {'class':<{width}} {'images':>8} {'segments':>9} {'crowds':>7} {'pixels':>12} {'share':>6}"
+            )
+        for c in seen[:MOST_LINES]:
+            share = c.pixels / max(1, pixels)
+            lines.append(
+                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>7} {c.pixels:>12} {share:>6.1%}"
+            )
+        if len(seen) > MOST_LINES:
+            lines.append(f"  and {len(seen) - MOST_LINES} more classes: --json lists them")
+        if self.void_share is not None:
+            lines.append(f"  void: {self.void_share:.1%} of all pixels")
+        lines += [f"  note: {note}" for note in self.notes]
+        lines += [f"  problem: {problem}" for problem in self.problems[:MOST_LINES]]
+        if len(self.problems) > MOST_LINES:
+            lines.append(f"  and {len(self.problems) - MOST_LINES} more problems: --json lists them")
+        return "\n".join(lines)
+
+
+def inspect_dataset(
+    name: str, data: SampleDataset | SampleStream, check: int | None, num_workers: int = 0
+) -> Inspection:
+    """Load rows of a dataset, with a progress bar on stderr, and say what is in them and what is wrong with them.
+
+    Args:
+        name: of the entry, for the report.
+        data: its `problems` and `notes` are taken over.
+        check: so many rows, evenly spaced (the first ones of a stream), or all for None.
+        num_workers: processes that load; a stream is read by this one.
+    """
+    size = data.size if isinstance(data, SampleStream) else len(data)
+    tally = _Tally(data.spec)
+    positions = range(0) if isinstance(data, SampleStream) else spaced(len(data), check)
+    total = len(positions) or (size if check is None else check)
+    examined = _examined(data, positions, check, num_workers)
+    with tqdm(examined, desc=f"check {name}", total=total, unit="image") as bar:
+        for position, found in bar:
+            tally.add(position, found)
+    listed: Sequence[str] = data.problems if isinstance(data, SampleDataset) else ()
+    problems = [*map(Problem, listed), *tally.problems]
+    if isinstance(data, SampleDataset):
+        problems += _repeated(data.rows, tally.image_ids)
+    if not tally.usable:
+        problems.append(Problem(f"dataset '{data.spec.name}': no image of it can be used; correct the others first"))
+    complete = check is None or (size is not None and tally.checked >= size)
+    notes = [*(data.notes if isinstance(data, SampleDataset) else ()), *tally.notes(complete)]
+    return Inspection(
+        name=name,
+        dataset=data.spec.name,
+        task=data.spec.task,
+        images=size,
+        checked=tally.checked,
+        classes=tally.classes,
+        void_share=tally.void / tally.area if tally.area else None,
+        problems=problems,
+        notes=notes,
+        usable=tally.usable,
+    )
+
+
+def spaced(size: int, count: int | None) -> range | list[int]:
+    """At most `count` indices below `size`, evenly spaced; all for None."""
+    if count is None or count >= size:
+        return range(size)
+    return [i * size // count for i in range(count)]
+
+
+# --- one image
+
+
+@dataclass
+class _Found:
+    """What one row holds; small, as it comes from another process.
+
+    labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of the image's pixels.
+    """
+
+    image_id: int | str | None
+    file: str | None
+    faults: list[str]
+    labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    is_crowd: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    void: int = 0
+    area: int = 0
+    digest: bytes = b""
+
+
+def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
+    try:
+        sample = data.load(row)
+    except BadSampleError as error:
+        named = row if isinstance(row, Mapping) else {}
+        file = named.get("image")
+        return _Found(named.get("image_id"), file if isinstance(file, str) else None, [str(error)])
+    faults = sample_faults(sample, data.spec)
+    found = _Found(sample.image_id, sample.file_name, faults)
+    if not faults:
+        annotation = sample.annotation
+        found.labels, found.is_crowd = annotation.class_labels, annotation.is_crowd
+        found.pixels = _pixels(annotation)
+        if isinstance(annotation, Segments):
+            found.area = annotation.segment_map.size
+            found.void = found.area - int(found.pixels.sum())
+        shape = str(sample.image.shape).encode()
+        found.digest = blake2b(sample.image.tobytes(), digest_size=16, key=shape).digest()
+    return found
+
+
+def _pixels(annotation: Segments | Instances) -> NDArray[np.int64]:
+    """Pixels per segment; area of the box where there are no masks."""
+    if isinstance(annotation, Segments):
+        inside = annotation.segment_map[annotation.segment_map >= 0]
+        return np.bincount(inside, minlength=len(annotation.class_labels)).astype(np.int64)
+    if annotation.masks is not None:
+        return annotation.masks.sum(axis=(1, 2), dtype=np.int64)
+    return (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).prod(axis=1).round().astype(np.int64)
+
+
+def sample_faults(sample: Sample, spec: DatasetSpec) -> list[str]:
+    """Where a sample breaks the promises of `data.sample`, as a reader of the user's own may; one message each."""
+    image, annotation = sample.image, sample.annotation
+    count = len(annotation.class_labels)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        return [
+            f"{sample.file_name}: image is {image.dtype} {image.shape}, but must be uint8 RGB [H, W, 3]; convert it"
+        ]
+    height, width = image.shape[:2]
+    faults = []
+    unknown = sorted({c for c in annotation.class_labels.tolist() if not 0 <= c < len(spec.classes)})
+    if unknown:
+        faults.append(f"class indices {unknown} are not in 0..{len(spec.classes) - 1}; map raw ids to class indices")
+    if len(annotation.is_crowd) != count:
+        faults.append(f"{len(annotation.is_crowd)} crowd flags for {count} class labels; give one for each")
+    if isinstance(annotation, Segments):
+        faults += _map_faults(annotation.segment_map, count, height, width)
+    else:
+        faults += _object_faults(annotation, count, height, width)
+    return [f"{sample.file_name}: {fault}" for fault in faults]
+
+
+def _map_faults(segment_map: NDArray[np.integer], count: int, height: int, width: int) -> Iterator[str]:
+    if segment_map.shape != (height, width):
+        yield (
+            f"image is {height} x {width} pixels (height x width), but its annotation is {segment_map.shape}; "
+            "export both in one size"
+        )
+    elif segment_map.size and not -1 <= segment_map.min() <= segment_map.max() < count:
+        yield (
+            f"segment map goes from {segment_map.min()} to {segment_map.max()}, but must lie in -1..{count - 1}; "
+            "list every segment, -1 is void"
+        )
+
+
+def _object_faults(objects: Instances, count: int, height: int, width: int) -> Iterator[str]:
+    if objects.boxes.shape != (count, 4):
+        yield f"boxes are {objects.boxes.shape}, but must be [{count}, 4], one for each class label"
+        return
+    if objects.masks is not None and objects.masks.shape != (count, height, width):
+        yield f"masks are {objects.masks.shape}, but must be [{count}, {height}, {width}] as the image"
+    for number, box in enumerate(objects.boxes):
+        left, top, right, bottom = box.tolist()
+        text = f"box {number} from ({left:g}, {top:g}) to ({right:g}, {bottom:g})"
+        if not np.isfinite(box).all() or right <= left or bottom <= top:
+            yield f"{text} has no area; correct or remove it"
+        elif min(left, top) < -_BOX_TOLERANCE or right > width + _BOX_TOLERANCE or bottom > height + _BOX_TOLERANCE:
+            yield f"{text} leaves the image of {height} x {width} pixels (height x width); clip or remove it"
+
+
+# --- many images
+
+
+class _Rows:
+    """The rows at some positions, examined: a dataset for torch's loader."""
+
+    def __init__(self, data: SampleDataset, positions: Sequence[int]) -> None:
+        self.data, self.positions = data, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> tuple[int, _Found]:
+        position = self.positions[index]
+        return position, _examine(self.data, self.data.rows[position])
+
+
+def _as_it_is(found: Any) -> Any:
+    return found
+
+
+def _examined(
+    data: SampleDataset | SampleStream, positions: Sequence[int], check: int | None, num_workers: int
+) -> Iterable[tuple[int, _Found]]:
+    if isinstance(data, SampleStream):
+        return ((number, _examine(data, row)) for number, row in enumerate(islice(data.epoch(0), check)))
+    if not positions:
+        return ()
+    rows: Any = _Rows(data, positions)
+    return DataLoader(rows, batch_size=None, collate_fn=_as_it_is, num_workers=num_workers)
+
+
+class _Tally:
+    """Sums over the examined images."""
+
+    def __init__(self, spec: DatasetSpec) -> None:
+        self.classes = [ClassCount(label) for label in spec.labels]
+        self.problems: list[Problem] = []
+        self.usable: list[int] = []
+        self.image_ids: list[int | str] = []
+        self.checked = self.void = self.area = 0
+        self._empty: list[str] = []
+        self._without_pixels = 0
+        self._files_of_digest: defaultdict[bytes, list[str]] = defaultdict(list)
+
+    def add(self, position: int, found: _Found) -> None:
+        """Count one image."""
+        self.checked += 1
+        self.problems += [Problem(fault, found.image_id, found.file) for fault in found.faults]
+        if found.image_id is not None:
+            self.image_ids.append(found.image_id)
+        if found.faults:
+            return
+        self.usable.append(position)
+        self.void += found.void
+        self.area += found.area
+        self._without_pixels += int((found.pixels == 0).sum())
+        self._files_of_digest[found.digest].append(str(found.file))
+        if len(found.labels) == 0:
+            self._empty.append(str(found.file))
+        for label, is_crowd, pixels in zip(found.labels, found.is_crowd, found.pixels, strict=True):
+            count = self.classes[label]
+            count.segments += 1
+            count.crowds += int(is_crowd)
+            count.pixels += int(pixels)
+        for label in np.unique(found.labels):
+            self.classes[label].images += 1
+
+    def notes(self, complete: bool) -> Iterator[str]:
+        """What may be meant. complete: whether every image was checked."""
+        if self._empty:
+            yield f"{len(self._empty)} images without annotation: {_some(self._empty)}"
+        if self._without_pixels:
+            yield f"{self._without_pixels} segments or objects have no pixel of their own"
+        for files in self._files_of_digest.values():
+            if len(files) > 1:
+                yield f"{len(files)} images have equal pixels: {_some(files)}"
+        absent = [count.name for count in self.classes if count.segments == 0]
+        if absent and self.usable:
+            how = "never occur" if complete else f"were not seen among the {self.checked} images checked"
+            yield f"{len(absent)} of {len(self.classes)} classes {how}: {_some(absent)}"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _MOST_NAMES
+    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _repeated(rows: Sequence[Any], checked_ids: Sequence[int | str]) -> Iterator[Problem]:
+    """Ids and files of more than one row; over all rows where they name them, else over the ids that were seen."""
+    ids: Sequence[Any] = checked_ids
+    files: Sequence[Any] = ()
+    if isinstance(rows, Dataset) and "image_id" in rows.column_names:
+        ids = rows["image_id"][:]
+    if isinstance(rows, Dataset) and getattr(rows.features.get("image"), "dtype", None) == "string":
+        files = rows["image"][:]
+    for image_id, count in _more_than_once(ids):
+        yield Problem(f"the id belongs to {count} images; give each its own", image_id)
+    for file, count in _more_than_once(files):
+        yield Problem(f"{file}: the image of {count} rows; keep one annotation of it", file=file)
+
+
+def _more_than_once(values: Iterable[Hashable]) -> list[tuple[Any, int]]:
+    counts: dict[Hashable, int] = {}
+    for value in values:
+        counts[value] = counts.get(value, 0) + 1
+    return [(value, count) for value, count in counts.items() if count > 1]
