@@ -7,6 +7,7 @@ accelerate launch examples/cotrain.py --config examples/configs/photos.yaml --ou
 import sys
 from pathlib import Path
 
+from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.run_config import ConfigError, parse_run_config
 from dataseg_hf.runs import run
 from dataseg_hf.training import DivergedError
@@ -15,11 +16,18 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 
 
 def main() -> int:
-    """Exit code 0 when the run ended, 2 for settings that cannot work, 1 when training diverged."""
+    """Exit code 0 when the run ended, 2 for settings or data that cannot work, 1 when training diverged."""
     try:
         run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG))
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BadSampleError as error:
+        print(f"error: {error}", file=sys.stderr)
+        print(
+            "Checkpoints are kept: correct the data or set on_bad_sample to 'skip', then --resume latest",
+            file=sys.stderr,
+        )
         return 2
     except DivergedError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -26,6 +26,7 @@ class EvaluationSet:
     """A held-out set and how it is scored.
 
     text_embeddings: [C, D] of the names of its spec, in their order. image_size: side of the square canvas.
+    shortest_edge: see `resize_only`.
     threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
     """
 
@@ -35,6 +36,7 @@ class EvaluationSet:
     metrics: Sequence[MetricName]
     batch_size: int
     image_size: int
+    shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
 
@@ -81,7 +83,7 @@ def predictions(
         _Samples(chosen.data, indices), batch_size=chosen.batch_size, collate_fn=_as_is, num_workers=num_workers
     )
     for samples in loader:
-        resized = [resize_only(sample, chosen.image_size) for sample in samples]
+        resized = [resize_only(sample, chosen.image_size, chosen.shortest_edge) for sample in samples]
         task: TaskName = "panoptic" if isinstance(samples[0].annotation, Segments) else "boxes"
         inputs = collate(resized, canvas=chosen.image_size, task=task, image_mean=image_mean, image_std=image_std)
         output: DaTaSegOutput = model(

@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from .configuration_dataseg import DaTaSegConfig
+from .data.sample import TaskName
 
 MetricName = Literal["pq", "miou", "mask_ap"]
 
@@ -25,29 +27,68 @@ def _require(holds: bool, message: str) -> None:
 
 
 @dataclass(frozen=True)
+class ClassSettings:
+    """One class of a dataset that the catalog does not know.
+
+    Args:
+        name: As the text encoder reads it.
+        ids: Raw ids in the annotation that mean this class; the name itself by default (formats that write words).
+        thing: Whether it is countable.
+    """
+
+    name: str
+    ids: list[int | str] = field(default_factory=list)
+    thing: bool = False
+
+
+@dataclass(frozen=True)
+class SpecSettings:
+    """The facts of a dataset that the catalog does not know, see `data.sample.DatasetSpec`.
+
+    Args:
+        task: What its annotation is.
+        classes: In the order of their indices.
+        void_ids: Raw ids that mean "unlabelled".
+        name, licence, homepage: For messages and the model card.
+    """
+
+    task: TaskName
+    classes: list[ClassSettings]
+    void_ids: list[int | str] = field(default_factory=list)
+    name: str = "custom"
+    licence: str = "unknown"
+    homepage: str = ""
+
+
+@dataclass(frozen=True)
 class Source:
     """Where a dataset comes from.
 
     Args:
-        spec: Name of a dataset in the catalog, or of a set of the shapes world.
-        reader: Format of its files, or `shapes`.
+        spec: Name of a dataset in the catalog or of a set of the shapes world, or the facts of one of your own.
+        reader: Format of its files (`data.readers.READERS`), `shapes`, or `package.module:function` of your own reader;
+            by default the one that the catalog names.
         images: Folder of the images. Environment variables in paths are expanded.
-        annotations: Folder of the annotation PNGs (`coco_panoptic`, `image_png`).
+        annotations: Folder of the annotations.
         annotation_file: JSON file (`coco_panoptic`, `coco_instances`).
-        image_suffix: File name ending of the images (`image_png`).
-        missing_images: Whether listed images that are absent are an error or left out.
+        missing_images: Whether listed images that are absent are an error or left out; by default an error, or what
+            the catalog says.
+        options: Further keyword arguments of the reader, e.g. `{image_suffix: .png}`.
+        category_map: From class names to new ones: renames a class, merges several into one, or, with null, makes it
+            unlabelled (the way of MSeg).
         part: `[k, n]`: every n-th image, starting at the k-th: disjoint parts by a fixed rule.
         split, count, seed: Split, number of scenes and seed of the shapes world.
         max_samples: Use the first so many images.
     """
 
-    spec: str
-    reader: Literal["shapes", "coco_panoptic", "coco_instances", "image_png"]
+    spec: str | SpecSettings
+    reader: str | None = None
     images: str | None = None
     annotations: str | None = None
     annotation_file: str | None = None
-    image_suffix: str = ".jpg"
-    missing_images: Literal["error", "skip"] = "error"
+    missing_images: Literal["error", "skip"] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    category_map: dict[str, str | None] = field(default_factory=dict)
     part: tuple[int, int] | None = None
     split: Literal["train", "eval"] = "train"
     count: int | None = None
@@ -67,7 +108,8 @@ class TrainEntry(Source):
     """A member of the mix: its source and how this run trains on it.
 
     Args:
-        ratio: Share of the steps, relative to the other entries'.
+        ratio: Share of the steps, relative to the other entries'; 1 by default.
+        probability: Instead of ratios: share of the steps, adding up to 1 over all entries.
         batch_size: Images per optimiser step, over all processes and accumulation steps.
         image_size: Side of the square canvas, in pixels.
         scale_range, horizontal_flip, colour_jitter: See `data.transforms.Augmentation`.
@@ -76,7 +118,8 @@ class TrainEntry(Source):
         keep_in_memory: Hold decoded images; for small sets.
     """
 
-    ratio: float = 1.0
+    ratio: float | None = None
+    probability: float | None = None
     batch_size: int = 8
     image_size: int = 640
     scale_range: tuple[float, float] = (1.0, 1.0)
@@ -89,8 +132,9 @@ class TrainEntry(Source):
     def check(self, key: str) -> None:
         """As `Source.check`."""
         super().check(key)
-        for name in ("ratio", "batch_size", "image_size"):
-            _require(getattr(self, name) > 0, f"{key}.{name}: must be positive, not {getattr(self, name)}")
+        for name in ("ratio", "probability", "batch_size", "image_size"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{key}.{name}: must be positive, not {value}; leave the entry out")
 
 
 @dataclass(frozen=True)
@@ -101,7 +145,8 @@ class EvalEntry(Source):
         vocabulary: Entry of `datasets` whose vocabulary it is scored in; by default its own names are embedded, so
             that a set with words no training saw (open vocabulary) can be scored.
         metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (masks or panoptic).
-        batch_size, image_size: Images at once and side of the canvas.
+        batch_size, image_size: Images at once and side of the canvas, to which the longer side is resized.
+        shortest_edge: Resize the shorter side to so many pixels instead, unless the longer one then leaves the canvas.
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
             that it keeps.
     """
@@ -110,6 +155,7 @@ class EvalEntry(Source):
     metrics: tuple[MetricName, ...] = ("pq",)
     batch_size: int = 8
     image_size: int = 640
+    shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
 
@@ -135,6 +181,11 @@ class RunConfig:
         default_vocabulary: Entry of `datasets` that the saved model classifies by; the first by default.
         backbone_weights: Folder or Hub id of pretrained backbone weights; none trains from scratch.
         image_mean, image_std: Normalisation of pixel values in 0..1.
+        size_temperature: Instead of ratios: draw each dataset in proportion to (number of images) ** (1 / temperature);
+            1 is by size, and the higher, the more alike the shares.
+        on_bad_sample: What to do with an image that cannot be used: `raise` ends the run, `skip` takes another image
+            of the dataset instead, counts and reports it.
+        check_samples: Images of each dataset, evenly spaced, that are read before training starts.
         seed: Of initialisation, order, augmentation and sampled points.
         max_steps: Length of the schedule in optimiser steps.
         max_minutes: Stop training after so many minutes, wherever the schedule stands; then evaluate and save.
@@ -164,6 +215,9 @@ class RunConfig:
     backbone_weights: str | None = None
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    size_temperature: float | None = None
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    check_samples: int = 32
     seed: int = 0
     max_steps: int = 1000
     max_minutes: float | None = None
@@ -192,7 +246,8 @@ class RunConfig:
         for name in ("max_steps", "learning_rate", "max_grad_norm", "log_every", "keep_checkpoints",
                      "gradient_accumulation_steps"):  # fmt: skip
             _require(getattr(self, name) > 0, f"{name}: must be positive, not {getattr(self, name)}")
-        for name in ("warmup_steps", "weight_decay", "evaluate_every", "checkpoint_every", "num_workers", "seed"):
+        for name in ("warmup_steps", "weight_decay", "evaluate_every", "checkpoint_every", "num_workers",
+                     "check_samples", "seed"):  # fmt: skip
             _require(getattr(self, name) >= 0, f"{name}: must not be negative, not {getattr(self, name)}")
         _require(0 <= self.ema_decay < 1, f"ema_decay: must be in [0, 1), not {self.ema_decay}")
         _require(
@@ -203,6 +258,7 @@ class RunConfig:
             raise ConfigError(f"model.{name}: unknown option; allowed are {known}")
         for name, member in self.datasets.items():
             member.check(f"datasets.{name}")
+        _check_shares(self.datasets, self.size_temperature)
         for name, entry in self.evaluation.items():
             entry.check(f"evaluation.{name}")
             _require(
@@ -212,6 +268,26 @@ class RunConfig:
         _require(
             self.default_vocabulary is None or self.default_vocabulary in self.datasets,
             f"default_vocabulary: '{self.default_vocabulary}' is no entry of datasets {sorted(self.datasets)}",
+        )
+
+
+def _check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | None) -> None:
+    """Refuse a mix whose shares are said in two ways, or whose probabilities do not add up."""
+    with_ratio = [name for name, entry in datasets.items() if entry.ratio is not None]
+    with_probability = [name for name, entry in datasets.items() if entry.probability is not None]
+    if size_temperature is not None:
+        _require(size_temperature > 0, f"size_temperature: must be positive, not {size_temperature}")
+        for name in with_ratio + with_probability:
+            raise ConfigError(f"datasets.{name}: has a share, but size_temperature sets the shares; drop one")
+    if with_probability:
+        for name in with_ratio:
+            raise ConfigError(f"datasets.{name}.ratio: other entries give a probability; give all entries one kind")
+        for name in sorted(set(datasets) - set(with_probability)):
+            raise ConfigError(f"datasets.{name}: has no probability, but other entries have; give all of them one")
+        total = sum(entry.probability or 0.0 for entry in datasets.values())
+        _require(
+            abs(total - 1) < 1e-6,
+            f"datasets: the probabilities add up to {total:g}, not 1; correct them, or use `ratio`",
         )
 
 
@@ -257,25 +333,42 @@ def _check_keys(file: str) -> None:
 
 
 def _problems(settings: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
-    """What is wrong with the keys of a mapping that stands for a settings class, and of the entries inside it."""
+    """What is wrong with the keys of a mapping that stands for a settings class, and of those inside it."""
     hints = {f.name: get_type_hints(kind)[f.name] for f in fields(kind)}
+    for missing in sorted(f.name for f in fields(kind) if path and f.default is f.default_factory is MISSING):
+        if missing not in settings:
+            yield f"{path}{missing}: is required"
     for key, value in settings.items():
         hint = hints.get(key)
         if hint is None:
             yield f"{path}{key}: unknown option; allowed are {sorted(hints)}"
-        elif get_origin(hint) is Literal and value not in get_args(hint):
-            yield f"{path}{key}: '{value}' is not allowed; choose from {list(get_args(hint))}"
-        elif get_origin(hint) is dict and is_dataclass(get_args(hint)[1]) and isinstance(value, Mapping):
-            entry_kind = get_args(hint)[1]
-            for name, entry in value.items():
-                here = f"{path}{key}.{name}"
-                if not isinstance(entry, Mapping):
-                    yield f"{here}: must be a mapping of settings"
-                    continue
-                required = {f.name for f in fields(entry_kind) if f.default is f.default_factory is MISSING}
-                for missing in sorted(required - set(entry)):
-                    yield f"{here}.{missing}: is required"
-                yield from _problems(entry, entry_kind, f"{here}.")
+        else:
+            yield from _value_problems(value, hint, f"{path}{key}")
+
+
+def _value_problems(value: Any, hint: Any, path: str) -> Iterator[str]:
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else [hint]
+    allowed = [get_args(kind) for kind in choices if get_origin(kind) is Literal]
+    if allowed and value is not None and value not in allowed[0]:
+        yield f"{path}: '{value}' is not allowed; choose from {list(allowed[0])}"
+    nested = [kind for kind in get_args(hint) if is_dataclass(kind)]
+    if not nested:
+        return
+    kind = nested[0]
+    assert isinstance(kind, type)
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        members = {f"{path}.{name}": entry for name, entry in value.items()}
+    elif get_origin(hint) is list and isinstance(value, Sequence):
+        members = {f"{path}.{number}": entry for number, entry in enumerate(value)}
+    elif isinstance(value, Mapping):
+        members = {path: value}
+    else:
+        return
+    for here, entry in members.items():
+        if isinstance(entry, Mapping):
+            yield from _problems(entry, kind, f"{here}.")
+        else:
+            yield f"{here}: must be a mapping of settings"
 
 
 def expand(path: str, key: str) -> str:

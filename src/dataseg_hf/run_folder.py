@@ -4,7 +4,7 @@ import csv
 import json
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import yaml
 
 from .run_config import ConfigError, RunConfig
+from .sources import MixRow
 
 HISTORY_FIELDS = (
     "step", "dataset", "loss", "loss_class", "loss_mask", "loss_dice", "loss_projection", "loss_color_affinity",
-    "learning_rate", "gradient_norm", "unmatched_targets", "seconds",
+    "learning_rate", "gradient_norm", "unmatched_targets", "skipped_images", "seconds",
 )  # fmt: skip
 
 # settings that may differ between a run and its continuation
 _FREE_SETTINGS = {"output_dir", "resume", "num_workers", "log_every", "checkpoint_every", "keep_checkpoints",
-                  "evaluate_every", "num_pictures", "max_minutes"}  # fmt: skip
+                  "evaluate_every", "num_pictures", "max_minutes", "check_samples"}  # fmt: skip
 
 
 class RunFolder:
@@ -53,6 +54,11 @@ class RunFolder:
         settings = json.loads(json.dumps(asdict(config)))
         settings["resume"] = None
         self.config_file.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+    def write_mix(self, rows: Sequence[MixRow]) -> None:
+        """Save the resolved mix: what is drawn how often."""
+        text = json.dumps([asdict(row) for row in rows], indent=2) + "\n"
+        (self.path / "mix.json").write_text(text)
 
     def check_same_run(self, config: RunConfig) -> None:
         """Refuse to continue a run with other settings: the result would be neither run's."""

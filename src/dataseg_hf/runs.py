@@ -1,11 +1,13 @@
 """A co-training run from settings to results: builds the parts, trains, scores, draws, saves."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import accelerate
+import numpy as np
 import torch
 import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -17,13 +19,14 @@ from .checkpoint import save_checkpoint
 from .configuration_dataseg import DaTaSegConfig
 from .curves import draw_curves
 from .data.mixing import TrainingSet
+from .data.sample import BadSampleError, SampleStream
 from .evaluation import EvaluationSet, evaluate, pictures
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
 from .pretrained_backbone import load_pretrained_backbone
 from .run_config import ConfigError, EvalEntry, RunConfig, expand
 from .run_folder import RunFolder
-from .sources import get_spec, load_source, training_set
+from .sources import get_spec, load_source, mix_table, resolve_mix, source_spec, training_mix
 from .text_embeddings_dataseg import TextEncoder, build_text_encoder
 from .training import train
 from .version import __version__
@@ -50,10 +53,11 @@ def run(config: RunConfig) -> dict[str, Any]:
             return {}
     set_seed(config.seed)
     encoder = run_text_encoder(config)
-    members = [training_set(name, entry) for name, entry in config.datasets.items()]
+    members = training_mix(config)
     held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
+    check_first_samples(members, held_out, config)
     model = build_model(config, members, encoder)
-    checkpoint = prepare_folder(folder, config, accelerator)
+    checkpoint = prepare_folder(folder, config, members, accelerator)
     if accelerator.is_main_process:
         describe(config, model, members, held_out, accelerator)
 
@@ -77,7 +81,9 @@ def run(config: RunConfig) -> dict[str, Any]:
     return results
 
 
-def prepare_folder(folder: RunFolder, config: RunConfig, accelerator: Accelerator) -> Path | None:
+def prepare_folder(
+    folder: RunFolder, config: RunConfig, members: Sequence[TrainingSet], accelerator: Accelerator
+) -> Path | None:
     """The checkpoint to continue from, or None after making room for a fresh start."""
     checkpoint = folder.find_checkpoint(config.resume) if config.resume is not None else None
     if checkpoint is not None:
@@ -89,6 +95,7 @@ def prepare_folder(folder: RunFolder, config: RunConfig, accelerator: Accelerato
         if earlier is not None:
             print(f"{folder.path} held an earlier run, now in {earlier}.")
         folder.write_config(config)
+        folder.write_mix(resolve_mix(members))
     accelerator.wait_for_everyone()
     return checkpoint
 
@@ -151,6 +158,29 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
     return model
 
 
+def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> None:
+    """Read some images of each dataset, evenly spaced, so that a fault in them is found before training.
+
+    Raises:
+        ConfigError: for an image that cannot be used, unless `on_bad_sample` is `skip`.
+    """
+    named = [(f"datasets.{member.name}", member.data) for member in members]
+    for key, data in [*named, *((f"evaluation.{chosen.name}", chosen.data) for chosen in held_out)]:
+        if isinstance(data, SampleStream):
+            rows: Iterator[Any] = islice(data.epoch(config.seed), config.check_samples)
+        else:
+            places = np.unique(np.linspace(0, len(data) - 1, config.check_samples).round().astype(int))
+            rows = (data.rows[place] for place in places.tolist())
+        for row in rows:
+            try:
+                data.load(row)
+            except BadSampleError as error:
+                if config.on_bad_sample == "raise":
+                    raise ConfigError(
+                        f"{key}: {error} (examples/inspect_data.py finds all; on_bad_sample 'skip' goes on without)"
+                    ) from error
+
+
 def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
     """The processor saved with the model: the evaluation size of the default vocabulary."""
     default = config.default_vocabulary or next(iter(config.datasets))
@@ -164,9 +194,11 @@ def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
 def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder) -> EvaluationSet:
     """A held-out set with the embeddings of its names."""
     key = f"evaluation.{name}"
-    data = load_source(entry, key)
+    data = load_source(entry, key, config.on_bad_sample)
+    if isinstance(data, SampleStream):
+        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
     if entry.vocabulary is not None:
-        trained = get_spec(config.datasets[entry.vocabulary].spec, f"datasets.{entry.vocabulary}.spec")
+        trained = source_spec(config.datasets[entry.vocabulary], f"datasets.{entry.vocabulary}")
         if trained.labels != data.spec.labels:
             raise ConfigError(
                 f"{key}.vocabulary: '{entry.vocabulary}' has other names than '{data.spec.name}'; "
@@ -179,6 +211,7 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
         metrics=entry.metrics,
         batch_size=entry.batch_size,
         image_size=entry.image_size,
+        shortest_edge=entry.shortest_edge,
         threshold=entry.threshold,
         overlap_threshold=entry.overlap_threshold,
     )
@@ -235,7 +268,6 @@ def describe(
 ) -> None:
     """Print what is about to happen: model, mix, machine, versions."""
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    total_ratio = sum(member.ratio for member in members)
     print(
         f"dataseg_hf {__version__}, torch {torch.__version__}, transformers {transformers.__version__}, "
         f"accelerate {accelerate.__version__}, Python {sys.version.split()[0]}"
@@ -244,14 +276,16 @@ def describe(
         f"{trainable / 1e6:.2f} M trainable parameters; {accelerator.num_processes} process(es) on "
         f"{accelerator.device.type}, precision {accelerator.mixed_precision}, {torch.get_num_threads()} threads"
     )
-    print(f"{'dataset':<20} {'task':<10} {'images':>7} {'classes':>7} {'share':>6} {'batch':>5} {'passes':>7}")
+    print(mix_table(resolve_mix(members)))
     for member in members:
-        share = member.ratio / total_ratio
-        passes = share * config.max_steps * member.batch_size / len(member.data)
-        print(
-            f"{member.name:<20} {member.task:<10} {len(member.data):>7} {len(member.data.spec.classes):>7} "
-            f"{share:>6.1%} {member.batch_size:>5} {passes:>7.1f}"
-        )
+        if isinstance(member.data, SampleStream):
+            print(
+                f"{member.name} is streamed: every process reads the whole stream, and a resumed run reads the started "
+                "epoch again up to its place"
+            )
+        else:
+            for note in member.data.notes:
+                print(f"{member.name}: {note}")
     scored = "; ".join(f"{chosen.name} ({len(chosen.data)} images: {', '.join(chosen.metrics)})" for chosen in held_out)
     print(f"held out: {scored or 'nothing'}")
 

@@ -98,6 +98,8 @@ def train(
         seconds = time.perf_counter() - started
 
         stop = out_of_time(config, seconds, accelerator)
+        for batch in micro_batches:
+            log.report_skipped(batch.skipped)
         log.record(step, members[micro_batches[0].member], terms, rate, float(norm), seconds)
         if config.checkpoint_every and step % config.checkpoint_every == 0 and step < config.max_steps:
             log.flush()
@@ -160,6 +162,7 @@ def accumulate_gradients(
         for name, value in output.loss_dict.items():
             totals[name] = totals[name] + value.detach()
         totals["unmatched_targets"] = totals["unmatched_targets"] + output.unmatched_targets
+        totals["skipped_images"] = totals["skipped_images"] + len(batch.skipped)
     names = sorted(totals)
     summed = accelerator.reduce(torch.stack([totals[name].float() for name in names]), "sum")
     return dict(zip(names, summed.tolist(), strict=True))
@@ -283,6 +286,7 @@ class StepLog:
         self.main = accelerator.is_main_process
         self.bar = tqdm(total=config.max_steps, initial=first_step, disable=not self.main, unit="step", mininterval=1.0)
         self.rows: list[dict[str, Any]] = []
+        self.reported: set[str] = set()
         self.losses: dict[str, list[float]] = {member.name: [] for member in members}
         self.images, self.since = 0, time.perf_counter()
 
@@ -300,6 +304,13 @@ class StepLog:
         if step % self.config.log_every == 0:
             self.write_line(step, rate, norm)
             self.flush()
+
+    def report_skipped(self, messages: Sequence[str]) -> None:
+        """Say which images of this process could not be used, each once."""
+        for message in messages:
+            if message not in self.reported:
+                self.reported.add(message)
+                self.bar.write(f"skipped: {message}")
 
     def write_line(self, step: int, rate: float, norm: float) -> None:
         """Mean loss per dataset since the last line."""
@@ -337,7 +348,7 @@ def out_of_time(config: RunConfig, seconds: float, accelerator: Accelerator) -> 
     return float(elapsed) >= 60 * config.max_minutes
 
 
-def _grouped(loader: Any, size: int) -> Iterator[list[MicroBatch]]:
+def _grouped(loader: Iterator[MicroBatch], size: int) -> Iterator[list[MicroBatch]]:
     """The micro-batches of each optimiser step together."""
     group: list[MicroBatch] = []
     for batch in loader:

@@ -1,12 +1,14 @@
 """Which images each step trains on: one dataset per step, drawn by its ratio; a function of (seed, step).
 
 The order is made in the main process from indices; workers only load the samples named. So it is the same for any
-number of workers and processes, and a resumed run continues it exactly.
+number of workers and processes, and a resumed run continues it exactly. A streamed dataset has no indices: its rows are
+read one after the other in the main process, undecoded, and workers decode them. Its order is a function of (seed,
+epoch) too, but every process reads the whole stream, and a resumed run reads again what the epoch had passed.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .collate import collate
-from .sample import Sample, SampleDataset, TaskName
-from .transforms import Augmentation, augment
+from .sample import BadSampleError, Sample, SampleDataset, SampleStream, TaskName
+from .transforms import Augmentation, TransformedSample, augment
 
 
 @dataclass(frozen=True)
@@ -26,57 +28,76 @@ class TrainingSet:
 
     ratio: share of the steps, relative to the other members'. batch_size: images per optimiser step, over all processes
     and micro-batches. split_things: semantic targets of thing classes are connected parts. keep_in_memory: hold decoded
-    samples (each worker its own); for small sets only.
+    samples (each worker its own); for small sets only. skip_bad_samples: replace an image that cannot be used by
+    another one instead of raising.
     """
 
     name: str
-    data: SampleDataset
+    data: SampleDataset | SampleStream
     ratio: float
     batch_size: int
     augmentation: Augmentation
     loss_weights: Mapping[str, float]
     split_things: bool = False
     keep_in_memory: bool = False
+    skip_bad_samples: bool = False
 
     @property
     def task(self) -> TaskName:
         """The task whose annotation the data carries."""
         return self.data.spec.task
 
+    @property
+    def size(self) -> int | None:
+        """Number of images; None where a stream does not tell."""
+        return self.data.size if isinstance(self.data, SampleStream) else len(self.data)
+
 
 @dataclass(frozen=True)
 class Item:
-    """One image of one step: member of the mix, index in its data, and the seed of everything random about it."""
+    """One image of one step: member of the mix, index in its data, and the seed of everything random about it.
+
+    index: of a streamed member, the place in its endless stream; row: what the stream gave there.
+    """
 
     member: int
     index: int
     seed: int
+    row: Any = field(default=None, compare=False)
 
 
 @dataclass
 class MicroBatch:
-    """What one process computes at once. inputs: tensors of the model's forward (`labels` a list of dicts)."""
+    """What one process computes at once. inputs: tensors of the model's forward (`labels` a list of dicts).
+
+    skipped: a message per image that could not be used and was replaced by another.
+    """
 
     member: int
     inputs: dict
     seeds: list[int]
     image_ids: list[int | str]
+    skipped: list[str] = field(default_factory=list)
 
 
-def _index_batches(member: int, size: int, batch_size: int, seed: int) -> Iterator[dict]:
-    """Endless batches of indices; each epoch is a new permutation, and batches run on across epochs."""
+def _index_batches(member: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
+    """Endless batches of indices; each epoch is a new permutation, and batches run on across epochs.
+
+    Without a size (streams) the indices count up: the place of each image in the endless stream.
+    """
     pending: list[int] = []
-    epoch = 0
-    while True:
-        while len(pending) < batch_size:
+    for epoch in count():
+        if size is None:
+            pending.extend(range(epoch * batch_size, (epoch + 1) * batch_size))
+        else:
             pending.extend(np.random.default_rng([seed, member, epoch]).permutation(size).tolist())
-            epoch += 1
-        yield {"member": member, "indices": pending[:batch_size]}
-        pending = pending[batch_size:]
+        while len(pending) >= batch_size:
+            yield {"member": member, "indices": pending[:batch_size]}
+            pending = pending[batch_size:]
 
 
 def mixing_order(
-    sizes: Sequence[int], batch_sizes: Sequence[int], ratios: Sequence[float], seed: int
+    sizes: Sequence[int | None], batch_sizes: Sequence[int], ratios: Sequence[float], seed: int
 ) -> Iterator[tuple[int, list[int]]]:
     """Endless (member, indices of its batch), one per optimiser step; a function of the arguments alone."""
     streams = [
@@ -90,6 +111,21 @@ def mixing_order(
     mixed = interleave_datasets(streams, probabilities=shares, seed=seed, stopping_strategy="all_exhausted")
     for batch in mixed:
         yield batch["member"], batch["indices"]
+
+
+def _stream_rows(stream: SampleStream, name: str, member: int, seed: int, first: int) -> Iterator[Any]:
+    """The endless rows of a stream from place `first` on, epoch after epoch, each in an order of its own."""
+    first_epoch, skipped = (0, first) if stream.size is None else divmod(first, stream.size)
+    for epoch in count(first_epoch):
+        rows = 0
+        for row in stream.epoch(item_seed(seed, member, epoch)):
+            rows += 1
+            if skipped:
+                skipped -= 1
+            else:
+                yield row
+        if rows == 0:
+            raise BadSampleError(f"dataset '{name}' has no images: its stream ended before the first row")
 
 
 class MixingSampler:
@@ -106,7 +142,7 @@ class MixingSampler:
         world_size: int = 1,
     ) -> None:
         for member in members:
-            if len(member.data) == 0:
+            if member.size == 0:
                 raise ValueError(f"dataset '{member.name}' has no images")
             if member.batch_size % (micro_batches * world_size):
                 raise ValueError(
@@ -123,18 +159,31 @@ class MixingSampler:
 
     def __iter__(self) -> Iterator[list[Item]]:
         order = mixing_order(
-            [len(member.data) for member in self.members],
+            [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members],
             [member.batch_size for member in self.members],
             [member.ratio for member in self.members],
             self.seed,
         )
-        steps = enumerate(order)
-        for step, (member, indices) in islice(steps, self.first_step, self.last_step):
-            items = [Item(member, index, item_seed(self.seed, step, place)) for place, index in enumerate(indices)]
+        streams: dict[int, Iterator[Any]] = {}
+        for step, (member, indices) in islice(enumerate(order), self.first_step, self.last_step):
+            rows = self._rows(streams, member, indices)
+            items = [
+                Item(member, index, item_seed(self.seed, step, place), row)
+                for place, (index, row) in enumerate(zip(indices, rows, strict=True))
+            ]
             own = items[self.rank :: self.world_size]
             share = len(own) // self.micro_batches
             for first in range(0, len(own), share):
                 yield own[first : first + share]
+
+    def _rows(self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]) -> list[Any]:
+        """The rows of a streamed member's batch; its stream is opened at its first batch of this sampler."""
+        data, name = self.members[member].data, self.members[member].name
+        if not isinstance(data, SampleStream):
+            return [None] * len(indices)
+        if member not in streams:
+            streams[member] = _stream_rows(data, name, member, self.seed, first=indices[0])
+        return list(islice(streams[member], len(indices)))
 
 
 def item_seed(seed: int, step: int, place: int) -> int:
@@ -150,9 +199,14 @@ class _MixedSamples(Dataset):
         self.image_mean, self.image_std = image_mean, image_std
         self.memory: dict[tuple[int, int], Sample] = {}
 
-    def __getitems__(self, items: list[Item]) -> MicroBatch:
+    def __getitems__(self, items: list[Item]) -> MicroBatch | BadSampleError:
+        """The micro-batch; or the error, since raised in a worker it would lose its one-line message."""
         member = self.members[items[0].member]
-        samples = [augment(self._sample(item), member.augmentation, np.random.default_rng(item.seed)) for item in items]
+        skipped: list[str] = []
+        try:
+            samples = [self._augmented(item, items, skipped) for item in items]
+        except BadSampleError as error:
+            return BadSampleError(f"dataset '{member.name}': {error}")
         inputs = collate(
             samples,
             canvas=member.augmentation.image_size,
@@ -161,10 +215,35 @@ class _MixedSamples(Dataset):
             image_std=self.image_std,
             split_classes=member.data.spec.is_thing if member.split_things else None,
         )
-        return MicroBatch(items[0].member, inputs, [item.seed for item in items], [s.image_id for s in samples])
+        seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
+        return MicroBatch(items[0].member, inputs, seeds, image_ids, skipped)
+
+    def _augmented(self, item: Item, batch: Sequence[Item], skipped: list[str]) -> TransformedSample:
+        """The item's image; where it cannot be used and that is allowed, the next one that can, with a message."""
+        member = self.members[item.member]
+        for candidate in [item, *self._substitutes(item, batch)]:
+            try:
+                return augment(self._sample(candidate), member.augmentation, np.random.default_rng(item.seed))
+            except BadSampleError as error:
+                if not member.skip_bad_samples:
+                    raise
+                skipped.append(f"dataset '{member.name}': {error}")
+        raise BadSampleError(f"none of its images can be used, the last: {skipped[-1]}")
+
+    def _substitutes(self, item: Item, batch: Sequence[Item]) -> Iterator[Item]:
+        """Where else to look, in a fixed order: the images after it, or of a stream, those of the same micro-batch."""
+        if item.row is not None:
+            yield from (other for other in batch if other is not item)
+            return
+        size = self.members[item.member].size
+        assert size is not None
+        for distance in range(1, size):
+            yield Item(item.member, (item.index + distance) % size, item.seed)
 
     def _sample(self, item: Item) -> Sample:
         member = self.members[item.member]
+        if isinstance(member.data, SampleStream):
+            return member.data.load(item.row)
         if not member.keep_in_memory:
             return member.data[item.index]
         key = (item.member, item.index)
@@ -179,10 +258,18 @@ def _as_is(batch: Any) -> Any:
 
 def mixing_loader(
     sampler: MixingSampler, image_mean: Sequence[float], image_std: Sequence[float], num_workers: int = 0
-) -> "DataLoader[MicroBatch]":
-    """Loader over a sampler's micro-batches, in its order for any number of workers."""
+) -> Iterator[MicroBatch]:
+    """The sampler's micro-batches, in its order for any number of workers.
+
+    Raises:
+        BadSampleError: for an image that cannot be used, naming its dataset, unless the member allows to skip it.
+    """
     samples = _MixedSamples(sampler.members, image_mean, image_std)
-    return DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers)
+    loader = DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers)
+    for batch in loader:
+        if isinstance(batch, BadSampleError):
+            raise batch
+        yield batch
 
 
 def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:

@@ -1,13 +1,20 @@
 """What a reader hands on: one image with its annotation in original resolution, and the dataset it belongs to."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from datasets import Dataset
 from numpy.typing import NDArray
 
 TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
+RawId: TypeAlias = int | str
+"""How a file names a category: a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
+
+
+class BadSampleError(ValueError):
+    """An image or its annotation cannot be used; the message names the file or image id, what is wrong, what to do."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +30,19 @@ class DatasetSpec:
     """The facts of one dataset, independent of where its files lie and of any run.
 
     `id_map` maps every raw category id to an index into `classes`; `void_ids` lists the raw ids that mean "unlabelled".
-    A raw id in neither is an error of the reader, never a guess.
+    A raw id in neither is an error of the reader, never a guess. `reader` names the format of the published files (see
+    `data.readers.READERS`), `reader_options` what that reader must know of them, such as file name endings.
     """
 
     name: str
     task: TaskName
     classes: tuple[ClassInfo, ...]
-    id_map: Mapping[int, int]
-    void_ids: frozenset[int] = frozenset()
+    id_map: Mapping[RawId, int]
+    void_ids: frozenset[RawId] = frozenset()
     licence: str = "unknown"
     homepage: str = ""
+    reader: str = ""
+    reader_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[str]:
@@ -44,18 +54,19 @@ class DatasetSpec:
         """Thing flags in class order."""
         return [c.is_thing for c in self.classes]
 
-    def class_index(self, raw_id: int, where: str) -> int | None:
+    def class_index(self, raw_id: RawId, where: str) -> int | None:
         """Class index of a raw id, None for void.
 
         Raises:
-            ValueError: for an id that the spec neither maps nor calls void; `where` (file, image id) is in the message.
+            BadSampleError: for an id that the spec neither maps nor calls void; the message begins with `where` (file,
+                image id).
         """
         if raw_id in self.id_map:
             return self.id_map[raw_id]
         if raw_id in self.void_ids:
             return None
-        raise ValueError(
-            f"{where}: category id {raw_id} is not in the id map of dataset '{self.name}'; "
+        raise BadSampleError(
+            f"{where}: category id {raw_id!r} is not in the id map of dataset '{self.name}'; "
             "add it to `id_map`, or to `void_ids` if its pixels are to count as unlabelled"
         )
 
@@ -106,12 +117,17 @@ class Sample:
 class SampleDataset:
     """A map-style dataset: rows that are cheap to hold (paths, ids), and the function that loads one of them.
 
-    `load(row)` reads the files and returns the Sample; rows hold no pixels. Indexable from any worker process.
+    rows: a `datasets.Dataset` of paths and ids (or any sequence); rows hold no pixels. `load(row)` reads the files and
+    returns the Sample, or raises BadSampleError. Indexable from any worker process.
+    problems: one message per image that had to be left out of the rows, as its annotation cannot be used.
+    notes: what a user should know of and may be meant, such as listed images that are absent from a subset.
     """
 
     spec: DatasetSpec
     rows: Sequence[Any] = field(repr=False)
     load: Callable[[Any], Sample] = field(repr=False)
+    problems: Sequence[str] = field(default=(), repr=False)
+    notes: Sequence[str] = field(default=(), repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -119,7 +135,26 @@ class SampleDataset:
     def __getitem__(self, index: int) -> Sample:
         return self.load(self.rows[index])
 
+    def select(self, indices: range) -> "SampleDataset":
+        """The rows of those indices, in their order."""
+        if isinstance(self.rows, Dataset):
+            return replace(self, rows=self.rows.select(indices))
+        return replace(self, rows=[self.rows[i] for i in indices])
+
     def part(self, index: int, of: int) -> "SampleDataset":
         """Every `of`-th row, starting at `index`: disjoint parts by a fixed rule."""
-        rows = [self.rows[i] for i in range(index, len(self.rows), of)]
-        return SampleDataset(self.spec, rows, self.load)
+        return self.select(range(index, len(self.rows), of))
+
+
+@dataclass(frozen=True)
+class SampleStream:
+    """A dataset that can only be read in order (a Hub dataset with `streaming=True`).
+
+    `epoch(seed)` starts a pass: an iterator over rows in an order that is a function of the seed; rows may hold encoded
+    images. `load` as in `SampleDataset`. `size`: number of rows where it is known.
+    """
+
+    spec: DatasetSpec
+    epoch: Callable[[int], Iterator[Any]] = field(repr=False)
+    load: Callable[[Any], Sample] = field(repr=False)
+    size: int | None = None

@@ -350,7 +350,9 @@ SEMANTIC_STUFF = ("meadow grass", "lake water", "sand", "wall of bricks")
 
 def _spec(name: str, task: TaskName, things: Sequence[str], stuff: Sequence[str]) -> DatasetSpec:
     classes = [ClassInfo(n, True) for n in things] + [ClassInfo(n, False) for n in stuff]
-    return DatasetSpec(name, task, tuple(classes), {i: i for i in range(len(classes))}, licence="Apache-2.0")
+    return DatasetSpec(
+        name, task, tuple(classes), {i: i for i in range(len(classes))}, licence="Apache-2.0", reader="shapes"
+    )
 
 
 def _full_names(combinations: Sequence[Combination]) -> list[str]:

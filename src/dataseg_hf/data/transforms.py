@@ -101,8 +101,16 @@ def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) ->
     return result
 
 
-def resize_only(sample: Sample, image_size: int) -> TransformedSample:
-    """Resize so that the longer side is `image_size` pixels, with nothing random; the input is not changed."""
+def resize_only(sample: Sample, image_size: int, shortest_edge: int | None = None) -> TransformedSample:
+    """Resize with nothing random; the input is not changed.
+
+    Args:
+        image_size: pixels of the longer side.
+        shortest_edge: pixels of the shorter side instead, as long as the longer one stays within `image_size`.
+    """
+    if shortest_edge is not None:
+        height, width = sample.image.shape[:2]
+        image_size = min(image_size, round(shortest_edge * max(height, width) / min(height, width)))
     height, width = _scaled_size(sample.image, image_size)
     return _apply(sample, _View(height, width, top=0, left=0, height=height, width=width, flip=False))
 

@@ -1,0 +1,37 @@
+"""Readers: files of one format -> a dataset of samples, one function per format. Pixels are read on loading."""
+
+from collections.abc import Callable, Mapping
+
+from ..sample import SampleDataset, SampleStream
+from .coco_instances import read_coco_instances
+from .coco_panoptic import read_coco_panoptic
+from .hub import read_hub
+from .image_png import read_image_png
+from .labelme import read_labelme
+from .pascal_voc import read_pascal_voc
+from .yolo import read_yolo
+
+Reader = Callable[..., SampleDataset | SampleStream]
+
+READERS: Mapping[str, Reader] = {
+    "coco_panoptic": read_coco_panoptic,
+    "coco_instances": read_coco_instances,
+    "image_png": read_image_png,
+    "pascal_voc": read_pascal_voc,
+    "yolo": read_yolo,
+    "labelme": read_labelme,
+    "hub": read_hub,
+}
+"""By the name that a run's settings use. Each takes the spec first, then the keyword arguments of its format."""
+
+__all__ = [
+    "READERS",
+    "Reader",
+    "read_coco_instances",
+    "read_coco_panoptic",
+    "read_hub",
+    "read_image_png",
+    "read_labelme",
+    "read_pascal_voc",
+    "read_yolo",
+]

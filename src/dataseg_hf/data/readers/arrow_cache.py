@@ -1,0 +1,41 @@
+"""Annotations copied once into an Arrow file and mapped from there, so that they are not held in memory."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset
+from filelock import FileLock
+
+_FORMAT = 1  # part of every key; to be raised when a writer's columns change
+
+
+def cached_rows(
+    source: Path, kind: str, schema: pa.Schema, write: Callable[[pa.RecordBatchStreamWriter], None]
+) -> Dataset:
+    """The rows that `write` makes of a file, mapped from the cache folder of `datasets`; written when it changed.
+
+    Args:
+        source: the file; its path, size and time of change are the key.
+        kind: what is read out of it, part of the key.
+        schema: the columns.
+        write: writes record batches of that schema; what it raises leaves no cache behind.
+    """
+    stat = source.stat()
+    identity = f"{_FORMAT} {kind} {source.resolve()} {stat.st_size} {stat.st_mtime_ns}"
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "dataseg_hf"
+    path = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.arrow"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):  # the processes of one run ask for it at the same time
+        if not path.is_file():
+            unfinished = path.with_suffix(".unfinished")
+            try:
+                with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                    write(writer)
+                os.replace(unfinished, path)
+            finally:
+                unfinished.unlink(missing_ok=True)
+    return Dataset.from_file(str(path))
