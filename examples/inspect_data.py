@@ -45,7 +45,7 @@ def main() -> int:
     if options.json:
         print(json.dumps(report(mix, inspections, sheets), indent=2))
     else:
-        print(mix_table(mix), *(found.text() for found in inspections), sep="\n\n")
+        print(*([mix_table(mix)] if mix else []), *(found.text() for found in inspections), sep="\n\n")
         print(f"\n{problems} problems; contact sheets in {Path(config.output_dir) / 'contact_sheets'}")
     return 1 if problems else 0
 
@@ -75,12 +75,12 @@ def number_or_all(text: str) -> int | None:
 
 
 def load(config: RunConfig) -> tuple[list[MixRow], list[tuple[str, SampleDataset | SampleStream]]]:
-    """The resolved mix, and all datasets by the key of their entry."""
-    members = training_mix(replace(config, on_bad_sample="collect"))
+    """The resolved mix, empty where a dataset is, and all datasets by the key of their entry."""
+    members = training_mix(replace(config, on_bad_sample="collect"))  # type: ignore[arg-type]  # no choice of a run
     datasets = [(f"datasets.{member.name}", member.data) for member in members]
     for name, entry in config.evaluation.items():
         datasets.append((f"evaluation.{name}", load_source(entry, f"evaluation.{name}", on_bad_sample="collect")))
-    return resolve_mix(members), datasets
+    return resolve_mix(members) if all(member.size != 0 for member in members) else [], datasets
 
 
 def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path) -> Path | None:

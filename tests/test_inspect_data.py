@@ -16,6 +16,7 @@ from PIL import Image
 from dataseg_hf.data.contact_sheet import contact_sheet
 from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from dataseg_hf.visualization import category_colour
 
 ROOT = Path(__file__).parent.parent
 SPEC = DatasetSpec("three", "instance", tuple(ClassInfo(n, True) for n in ("cat", "dog", "cow")), {1: 0, 2: 1, 3: 2})
@@ -285,6 +286,16 @@ def test_sound_files_end_with_0_and_part_of_them_is_not_taken_for_all(tmp_path: 
     assert found["notes"] == ["1 of 3 classes were not seen among the 2 images checked: sea"]
 
 
+def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> None:
+    entry = write_pngs(tmp_path)
+    for name in "abcd":
+        (tmp_path / f"images/{name}.jpg").unlink()
+    done = start("--config", settings_file(tmp_path, small=entry))
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.startswith("datasets.small: custom, semantic, 0 images, 0 checked")
+    assert done.stdout.count("missing, the image of") == 4
+
+
 # --- settings
 
 
@@ -347,6 +358,19 @@ def test_a_box_is_drawn_where_it_is() -> None:
     rows, columns = np.flatnonzero(drawn[:475].any(axis=1)), np.flatnonzero(drawn[:475].any(axis=0))
     assert (rows[0], rows[-1]) == (pytest.approx(240, abs=2), pytest.approx(468, abs=2))
     assert (columns[0], columns[-1]) == (pytest.approx(120, abs=2), pytest.approx(360, abs=2))
+
+
+def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
+    masks = np.zeros((2, 400, 400), bool)
+    masks[0], masks[1, 100:200, 100:200] = True, True
+    boxes = np.array([[0, 0, 400, 400], [100, 100, 200, 200]], np.float32)
+    sample = Sample(
+        np.zeros((400, 400, 3), np.uint8), Instances(np.array([0, 1]), boxes, np.zeros(2, bool), masks), 1, ""
+    )
+    sheet = np.asarray(contact_sheet([sample], SPEC))
+    small, large = sheet[28 + 140, 6 + 486 + 140], sheet[28 + 300, 6 + 486 + 300]
+    assert np.abs(small - 0.6 * np.array(category_colour(1))).max() < 3
+    assert np.abs(large - 0.6 * np.array(category_colour(0))).max() < 3
 
 
 def test_no_sample_makes_no_sheet() -> None:

@@ -54,7 +54,8 @@ def _sample_row(sample: Sample, spec: DatasetSpec) -> Image.Image:
         titles.append("segments")
     else:
         if annotation.masks is not None:
-            cells.append(overlay(image, annotation.masks, segments, names))
+            order = annotation.masks.sum(axis=(1, 2)).argsort()  # the small ones on top
+            cells.append(overlay(image, annotation.masks[order], [segments[i] for i in order], names))
             titles.append("masks")
         cells.append(boxes_overlay(image, annotation.boxes, labels.tolist(), names))
         titles.append("boxes")
