@@ -140,7 +140,7 @@ def open_image(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE
 
 
 def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None) -> NDArray[np.uint8]:
-    """Image as uint8 RGB [H, W, 3], upright as its EXIF orientation says.
+    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says.
 
     Grey, palette and CMYK images become RGB, alpha is dropped, 16-bit grey keeps its upper 8 bits. An annotation that
     was made on the stored pixels of a photograph taken upright, told by its size, keeps those pixels.
@@ -152,7 +152,7 @@ def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | No
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
         return np.repeat((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath) -> None:
@@ -196,14 +196,16 @@ def _png_bit_depth(source: StrPath | bytes) -> int:
     # signature 8 bytes, IHDR length and name 8, width and height 8, then the bit depth
     if isinstance(source, bytes):
         return source[24]
-    with Path(source).open("rb") as file:
+    with open(source, "rb", buffering=0) as file:
         return file.read(25)[24]
 
 
 def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Runs of equal ids in reading order: their ids and lengths. Maps have few, so that work per run is cheap."""
     flat = ids.ravel()
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1])
+    is_start = np.ones(flat.size, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=is_start[1:])
+    starts = np.flatnonzero(is_start)
     return flat[starts], np.diff(starts, append=flat.size)
 
 
