@@ -125,11 +125,9 @@ class RowLoader:
         listed = []
         for info in _entries(row, column, ("id", "category_id"), where):
             segment_id = info["id"]
-            if not isinstance(segment_id, int):
-                raise BadSampleError(f"{where}: column '{column}' has a segment without id; number it as in the PNG")
             class_index = class_index_or_void(self.spec, info["category_id"], f"{where}: segment {segment_id}")
             listed.append((segment_id, class_index, bool(info.get("iscrowd"))))
-        require_segment_ids([segment_id for segment_id, _, _ in listed], where)
+        require_segment_ids([segment_id for segment_id, _, _ in listed], f"{where}: column '{column}'")
         return panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
 
     def _instances(self, row: Mapping[str, Any], size: Size, where: str) -> Instances:
