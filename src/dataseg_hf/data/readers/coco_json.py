@@ -77,11 +77,11 @@ def listed_images(
     for entry in json_items(annotation_file, "images"):
         image_id = require_image_id(entry, "id", f"{annotation_file}: images")
         where = f"{annotation_file}: image {image_id}"
-        file_name, path, problem = "", image_dir, None
-        size = (entry["height"], entry["width"]) if {"height", "width"} <= entry.keys() else None
+        file_name, path, size, problem = "", image_dir, None, None
         try:
             if image_id in size_of:
                 raise BadSampleError(f"{where}: listed twice in `images`; remove one of the entries")
+            size = _listed_size(entry, where)
             file_name = str(require_key(entry, "file_name", where))
             path = inside(image_dir, locate(file_name), where)
             if not path.is_file():
@@ -92,13 +92,22 @@ def listed_images(
                 raise BadSampleError(missing_image(path, f"image {image_id} of {annotation_file}"))
         except BadSampleError as error:
             problem = str(error)
-        size_of[image_id] = size
+        size_of.setdefault(image_id, size)
         images.append(ListedImage(image_id, file_name, str(path), size, problem))
     if absent:
         notes.append(
             f"{absent} of {absent + len(images)} images listed in {annotation_file} are not in {image_dir}: left out"
         )
     return sorted(images, key=lambda image: (isinstance(image.image_id, str), image.image_id)), size_of
+
+
+def _listed_size(entry: Any, where: str) -> Size | None:
+    if not {"height", "width"} <= entry.keys():
+        return None
+    size = entry["height"], entry["width"]
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        raise BadSampleError(f"{where}: `height` and `width` must be whole numbers above 0, not {size}; correct them")
+    return size
 
 
 def require_image_id(entry: Any, key: str, where: str) -> int | str:
