@@ -89,7 +89,7 @@ def draw_segments(rng: np.random.Generator, count: int) -> NDArray[np.intp]:
 
 
 def draw_photograph(rng: np.random.Generator, segment_map: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """RGB [H, W, 3]: a colour per segment, shading and texture over several scales, and noise; as JPEG the size of COCO's, 175 kB."""
+    """RGB [H, W, 3]: a colour per segment, shading and noise over several scales; about COCO's 175 kB as JPEG."""
     colours = rng.uniform(40, 215, (segment_map.max() + 1, 3))
     texture = sum(strength * smooth_noise(rng, 3, cell) for cell, strength in ((160, 40), (40, 20), (10, 15), (3, 12)))
     pixels = colours[segment_map] + texture + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
@@ -246,9 +246,9 @@ def measure_mixing(folder: Path, size: int, steps: int) -> Result:
 
     def bare(step: int) -> dict[str, Any]:
         member = members[wanted[step][0].member]
-        samples = [
-            augment(member.data[item.index], settings, np.random.default_rng(item.seed)) for item in wanted[step]
-        ]
+        data = member.data
+        assert isinstance(data, SampleDataset)
+        samples = [augment(data[item.index], settings, np.random.default_rng(item.seed)) for item in wanted[step]]
         return collate(samples, canvas=size, task=member.task, image_mean=MEAN, image_std=STD)
 
     taken = np.empty((2, steps))
