@@ -12,7 +12,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def number_or_all(text: str) -> int | None:
 
 def load(config: RunConfig) -> tuple[list[MixRow], list[tuple[str, SampleDataset | SampleStream]]]:
     """The resolved mix, empty where a dataset is, and all datasets by the key of their entry."""
-    members = training_mix(replace(config, on_bad_sample="collect"))  # type: ignore[arg-type]  # no choice of a run
+    members = training_mix(config, on_bad_sample="collect")
     datasets = [(f"datasets.{member.name}", member.data) for member in members]
     for name, entry in config.evaluation.items():
         datasets.append((f"evaluation.{name}", load_source(entry, f"evaluation.{name}", on_bad_sample="collect")))

@@ -192,18 +192,22 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
     )
 
 
-def training_mix(config: RunConfig) -> list[TrainingSet]:
+def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) -> list[TrainingSet]:
     """The members of a run's mix, their ratios adding up to 1.
+
+    Args:
+        on_bad_sample: see `load_source`; by default what the run says.
 
     Raises:
         ConfigError: as `load_source`, and where shares by size meet a stream of unknown size.
     """
-    members = [training_set(name, entry, config.on_bad_sample) for name, entry in config.datasets.items()]
+    policy = on_bad_sample or config.on_bad_sample
+    members = [training_set(name, entry, policy) for name, entry in config.datasets.items()]
     weights = [member.ratio for member in members]
     if config.size_temperature is not None:
         weights = []
         for member in members:
-            if not member.size:
+            if member.size is None:
                 raise ConfigError(
                     f"datasets.{member.name}: the number of streamed images is unknown, so size_temperature cannot "
                     "set its share; give probabilities instead"
@@ -232,7 +236,7 @@ def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
     rows = []
     for member in members:
         share, size = member.ratio / total, member.size
-        passes = None if size is None else 1000 * share * member.batch_size / size
+        passes = None if not size else 1000 * share * member.batch_size / size
         spec = member.data.spec
         rows.append(
             MixRow(member.name, member.task, size, len(spec.classes), share, member.batch_size, passes, spec.licence)

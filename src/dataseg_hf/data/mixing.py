@@ -6,6 +6,7 @@ read one after the other in the main process, undecoded, and workers decode them
 epoch) too, but every process reads the whole stream, and a resumed run reads again what the epoch had passed.
 """
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -124,6 +125,12 @@ def _stream_rows(stream: SampleStream, name: str, member: int, seed: int, first:
                 skipped -= 1
             else:
                 yield row
+        if stream.size is not None and rows != stream.size:
+            warnings.warn(
+                f"dataset '{name}': an epoch has {rows} rows, but its card says {stream.size}; a run resumed in a "
+                "later epoch would not continue in the same place",
+                stacklevel=2,
+            )
         if rows == 0:
             raise BadSampleError(f"dataset '{name}' has no images: its stream ended before the first row")
 

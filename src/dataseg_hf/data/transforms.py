@@ -144,7 +144,7 @@ def _view_image(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:
     )
     resized = Image.fromarray(image).resize((view.width, view.height), Image.Resampling.BILINEAR, box=window)
     pixels = np.array(resized)
-    return np.ascontiguousarray(pixels[:, ::-1]) if view.flip else pixels
+    return pixels[:, ::-1].copy() if view.flip else pixels
 
 
 def _view_map(values: NDArray, view: _View) -> NDArray:

@@ -23,6 +23,7 @@ Size: TypeAlias = tuple[int, int]
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
+MAX_CLASS_ID = 65_535  # of a PNG with 16 bits per pixel
 MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
 _ROWS_PER_BATCH = 10_000
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
@@ -146,7 +147,9 @@ def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | No
     was made on the stored pixels of a photograph taken upright, told by its size, keeps those pixels.
     """
     image = open_image(source, where)
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    # most JPEGs have no EXIF, and `getexif` looks for more than that
+    has_exif = image.format != "JPEG" or "exif" in image.info
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
     made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
     if orientation != 1 and not (made_on_stored and image.width != image.height):
         image = ImageOps.exif_transpose(image)
@@ -160,7 +163,7 @@ def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Seque
     if image.shape[:2] != tuple(size):
         raise BadSampleError(
             f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
-            f"but its annotation in {other} is {size[0]} x {size[1]}"
+            f"but its annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs together"
         )
 
 
@@ -174,11 +177,15 @@ def read_id_map(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
         raise BadSampleError(
             f"{where}: expected one id per pixel (8-bit or 16-bit grey, or palette), not {png.mode}; convert it"
         )
-    if png.mode == "L" and png.format == "PNG" and _png_bit_depth(source) < 8:
+    if png.format == "JPEG":
+        raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
+    ids = np.asarray(png)
+    # Pillow scales grey of 4 and 2 bits to multiples of 17; other values spare a look into the header
+    if png.mode == "L" and png.format == "PNG" and not (ids[::32, ::32] % 17).any() and _png_bit_depth(source) < 8:
         raise BadSampleError(
             f"{where}: grey of less than 8 bits, in which Pillow scales the ids; store 8 bits or a palette"
         )
-    return np.asarray(png)
+    return ids
 
 
 def read_rgb_ids(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
@@ -213,15 +220,21 @@ def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -
     """One segment per class that occurs in a map of raw ids [H, W].
 
     Raises:
-        BadSampleError: for an id that the spec does not know.
+        BadSampleError: for an id that the spec does not know, or above `MAX_CLASS_ID`.
     """
     run_ids, lengths = id_runs(ids)
-    raw_ids = np.unique(run_ids)
-    run_position = np.searchsorted(raw_ids, run_ids)
+    if run_ids.min() < 0 or run_ids.max() > MAX_CLASS_ID:
+        raise BadSampleError(
+            f"{where}: ids of classes lie in 0..{MAX_CLASS_ID}, not {run_ids.min()}..{run_ids.max()}; "
+            "does it hold something else?"
+        )
+    raw_ids = np.flatnonzero(np.bincount(run_ids))  # a table of all ids is cheaper than a search per run
     class_of = [spec.class_index(raw_id, where) for raw_id in raw_ids.tolist()]
     present = sorted({class_index for class_index in class_of if class_index is not None})
-    segment_of = np.array([-1 if c is None else present.index(c) for c in class_of], dtype=np.int32)
-    segment_map = np.repeat(segment_of[run_position], lengths).reshape(ids.shape)
+    place_of = {class_index: place for place, class_index in enumerate(present)}
+    segment_of_id = np.full(raw_ids[-1] + 1, -1, dtype=np.int32)
+    segment_of_id[raw_ids] = [-1 if c is None else place_of[c] for c in class_of]
+    segment_map = np.repeat(segment_of_id[run_ids], lengths).reshape(ids.shape)
     return Segments(segment_map, np.array(present, dtype=np.int64), np.zeros(len(present), dtype=bool))
 
 
