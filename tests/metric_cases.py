@@ -109,3 +109,9 @@ def measure(images):
         metrics["miou"].update(predicted, semantic_map(truth))
         metrics["ap"].update(predictions, instances_from_segments(truth, [True] * 4), pred_map.shape, image_id)
     return metrics
+
+
+def rle_of(mask):
+    from pycocotools import mask as coco_mask
+
+    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))

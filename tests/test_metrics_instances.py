@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from metric_cases import IS_THING, LABELS, box_masks, boxes_truth, data_folder, published, segments, two_objects
+from metric_cases import IS_THING, LABELS, box_masks, boxes_truth, data_folder, published, rle_of, segments, two_objects
 
 from dataseg_hf.metrics import MaskAP, instances_from_segments
 from dataseg_hf.metrics.rle import mask_annotations
@@ -346,12 +346,6 @@ def random_case(seed):
             )
         )
     return num_classes, images
-
-
-def rle_of(mask):
-    from pycocotools import mask as coco_mask
-
-    return coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
 
 
 def pycocotools_stats(num_classes, images, iou_type):
