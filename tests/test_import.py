@@ -34,7 +34,8 @@ MAY_IMPORT = {
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}
 RUNS_ON_TOP = {"evaluation", "training", "runs"}
-NOT_NEEDED = ["datasets", "accelerate", "evaluate", "gradio", "jsonargparse", "matplotlib", "pycocotools"]
+NOT_NEEDED = ["datasets", "accelerate", "evaluate", "faster_coco_eval", "gradio", "jsonargparse", "matplotlib"]
+NOT_NEEDED += ["pycocotools"]
 
 
 def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:

@@ -160,6 +160,7 @@ class _Instance:
             },
             truth,
             image_size=_size(sample),
+            image_id=sample.image_id,
         )
 
     def values(self) -> dict[str, float]:

@@ -1,34 +1,45 @@
-"""Average precision of scored instances, masks or boxes, by pycocotools' COCOeval."""
+"""Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by faster-coco-eval."""
 
-import contextlib
-import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.sample import Instances, Segments
+from .rle import Masks, mask_annotations
 from .validation import check_class_ids, check_labels, check_segments
 
-MAX_DETECTIONS = 100
-"""Predictions per image that count, of all classes together (COCO's rule)."""
+MAX_DETECTIONS = (1, 10, 100)
+"""Best predictions per image and class that count: 100 for AP, each of them for AR (pycocotools' rule)."""
 
-ApState: TypeAlias = dict[str, list["ImageRecord"]]
+ImageId: TypeAlias = int | str
 IouType: TypeAlias = Literal["segm", "bbox"]
+ApState: TypeAlias = dict[str, dict[ImageId, "ImageRecord"]]
 
 
 class Predictions(TypedDict, total=False):
     """Scored instances of one image.
 
-    `scores` float [K] and `label_ids` int [K] always; `masks`, bool [K, H, W] or K RLE dicts of pycocotools, for
-    `segm`; `boxes`, [K, 4] xyxy in pixels, for `bbox`. Instances may overlap.
+    `scores` float [K] and `label_ids` int [K] always; `masks`, bool [K, H, W] or K RLE dicts, for `segm`; `boxes`,
+    [K, 4] xyxy in pixels, for `bbox`. Instances may overlap.
     """
 
-    masks: NDArray[np.bool_] | Sequence[dict[str, Any]]
+    masks: Masks
     boxes: ArrayLike
     scores: ArrayLike
     label_ids: ArrayLike
+
+
+class InstanceTruth(TypedDict, total=False):
+    """True instances of one image: `label_ids` int [M], `masks` or `boxes` as in `Predictions`, and where there are
+    crowds `iscrowd` [M]. Boxes with masks beside them are small, medium or large by the area of their mask.
+    """
+
+    masks: Masks
+    boxes: ArrayLike
+    label_ids: ArrayLike
+    iscrowd: ArrayLike
 
 
 class ImageRecord(TypedDict):
@@ -40,10 +51,10 @@ class ImageRecord(TypedDict):
 
 
 class MaskAP:
-    """COCO's AP family over masks (`segm`) or boxes (`bbox`).
+    """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
-    `state`: `images`, one ImageRecord per image. Equal scores in different images are ranked in the order of the
-    images, as in pycocotools: shards that are merged in another order can differ where scores tie.
+    `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the order of the image
+    ids, as in pycocotools, so that the result does not depend on who saw which image.
     """
 
     def __init__(self, labels: Sequence[str], iou_type: IouType = "segm") -> None:
@@ -55,62 +66,75 @@ class MaskAP:
 
     def reset(self) -> None:
         """Forget all images."""
-        self.state: ApState = {"images": []}
+        self.state: ApState = {"images": {}}
 
-    def update(self, predictions: Predictions, truth: Instances, image_size: tuple[int, int]) -> None:
-        """Add one image of `image_size` (height, width); the 100 best predictions of all classes count.
+    def update(
+        self,
+        predictions: Predictions,
+        truth: Instances | InstanceTruth,
+        image_size: tuple[int, int],
+        image_id: ImageId,
+    ) -> None:
+        """Add the image `image_id` of `image_size` (height, width).
 
         Raises:
-            ValueError: for parts of unequal length, masks of another size, truth without masks for `segm`, classes out
-                of range, scores or boxes that are not finite, boxes that are not xyxy.
+            ValueError: for an image that was added before, parts of unequal length, masks of another size, truth
+                without masks for `segm`, classes out of range, scores or boxes that are not finite, boxes that are not
+                xyxy.
         """
         size = (int(image_size[0]), int(image_size[1]))
         num_classes = len(self.labels)
         record: ImageRecord = {
             "size": size,
-            "truth": _truth_annotations(truth, size, num_classes, self.iou_type),
+            "truth": _truth_annotations(_as_truth(truth), size, num_classes, self.iou_type),
             "predictions": _predicted_annotations(predictions, size, num_classes, self.iou_type),
         }
-        self.state["images"].append(record)
+        self.merge({"images": {image_id: record}})
 
     def merge(self, other_state: ApState) -> None:
-        """Append the images of another MaskAP with the same classes and IoU type."""
+        """Add the images of another MaskAP with the same classes and IoU type."""
         if set(other_state) != {"images"}:
             raise ValueError(f"merge: expected a state with the key 'images', got {sorted(other_state)}")
         shape_key = {"segm": "segmentation", "bbox": "bbox"}[self.iou_type]
-        for record in other_state["images"]:
+        for image_id, record in other_state["images"].items():
+            if image_id in self.state["images"]:
+                raise ValueError(f"image {image_id} was added before; each image must be scored once")
             for annotation in record["truth"] + record["predictions"]:
                 if shape_key not in annotation or annotation["category_id"] >= len(self.labels):
                     raise ValueError(
                         f"merge: the state is not of a {self.iou_type} metric with {len(self.labels)} classes"
                     )
-        self.state["images"] = self.state["images"] + other_state["images"]
+        self.state["images"].update(other_state["images"])
 
     def compute(self) -> dict[str, Any]:
         """Results as described in `average_precision`."""
         return average_precision(self.state["images"], self.labels, self.iou_type)
 
 
-def average_precision(images: Sequence[ImageRecord], labels: Sequence[str], iou_type: IouType) -> dict[str, Any]:
-    """COCO's average precision.
+def average_precision(
+    images: Mapping[ImageId, ImageRecord], labels: Sequence[str], iou_type: IouType
+) -> dict[str, Any]:
+    """COCO's average precision and average recall.
 
     Returns:
         `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that occur in the truth;
         `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to
-        96 * 96, from 96 * 96 pixels on; `per_class`: label -> the same six. `nan` without truth of that kind.
+        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100`: recall of the best 1, 10, 100 predictions per image
+        and class, mean over thresholds and classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the
+        same. `nan` without truth of that kind.
     """
-    from pycocotools.cocoeval import COCOeval
+    from faster_coco_eval import COCOeval_faster
 
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
-        truth = _coco(images, [image["truth"] for image in images], len(labels))
-        predictions = _coco(images, [image["predictions"] for image in images], len(labels))
-        evaluation = COCOeval(truth, predictions, iou_type)
-        evaluation.params.maxDets = [MAX_DETECTIONS]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    precision = evaluation.eval["precision"][..., 0]
-    result = _summary(precision)
-    result["per_class"] = {label: _summary(precision[:, :, [k]]) for k, label in enumerate(labels)}
+    in_order = [images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))]
+    truth = _coco(in_order, [image["truth"] for image in in_order], len(labels))
+    predictions = _coco(in_order, [image["predictions"] for image in in_order], len(labels))
+    evaluation = COCOeval_faster(truth, predictions, iou_type, rle_iou_max_workers=1)
+    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    result = _summary(precision, recall)
+    result["per_class"] = {label: _summary(precision[:, :, [k]], recall[:, [k]]) for k, label in enumerate(labels)}
     return result
 
 
@@ -133,26 +157,36 @@ def instances_from_segments(truth: Segments, is_thing: Sequence[bool]) -> Instan
     )
 
 
+def _as_truth(truth: Instances | InstanceTruth) -> InstanceTruth:
+    if not isinstance(truth, Instances):
+        return truth
+    parts: InstanceTruth = {"label_ids": truth.class_labels, "boxes": truth.boxes, "iscrowd": truth.is_crowd}
+    return parts if truth.masks is None else parts | {"masks": truth.masks}
+
+
 def _truth_annotations(
-    truth: Instances, size: tuple[int, int], num_classes: int, iou_type: IouType
+    truth: InstanceTruth, size: tuple[int, int], num_classes: int, iou_type: IouType
 ) -> list[dict[str, Any]]:
-    count = len(truth.class_labels)
-    check_class_ids(truth.class_labels, num_classes, "truth.class_labels")
-    if truth.is_crowd.shape != (count,):
-        raise ValueError(f"truth.is_crowd: expected shape ({count},) as class_labels, got {truth.is_crowd.shape}")
-    if truth.masks is not None:
-        _check_masks(truth.masks, count, size, "truth.masks")
-    if iou_type == "segm":
-        if truth.masks is None:
-            raise ValueError("truth.masks: AP of masks needs masks in the truth; use iou_type='bbox' for boxes")
-        shapes = _mask_shapes(_encode(truth.masks))
-    else:
-        shapes = _box_shapes(truth.boxes, count, "truth.boxes")
-        if truth.masks is not None:  # COCO sorts an object into small, medium, large by its mask, for boxes too
-            shapes = [s | {"area": float(m.sum())} for s, m in zip(shapes, truth.masks, strict=True)]
+    if "label_ids" not in truth:
+        raise ValueError("truth: ['label_ids'] missing")
+    label_ids = np.asarray(truth["label_ids"])
+    check_class_ids(label_ids, num_classes, "truth.label_ids")
+    count = len(label_ids)
+    is_crowd = np.asarray(truth.get("iscrowd", np.zeros(count)))
+    if is_crowd.shape != (count,):
+        raise ValueError(f"truth.iscrowd: expected shape ({count},) as label_ids, got {is_crowd.shape}")
+    shapes = mask_annotations(truth["masks"], count, size, "truth.masks") if "masks" in truth else None
+    if iou_type == "bbox":
+        if "boxes" not in truth:
+            raise ValueError("truth: ['boxes'] missing, needed for iou_type='bbox'")
+        boxes = _box_annotations(np.asarray(truth["boxes"]), count, "truth.boxes")
+        # COCO sorts an object into small, medium, large by its mask, for boxes too
+        shapes = boxes if shapes is None else [b | {"area": s["area"]} for b, s in zip(boxes, shapes, strict=True)]
+    elif shapes is None:
+        raise ValueError("truth.masks: AP of masks needs masks in the truth; use iou_type='bbox' for boxes")
     return [
         shape | {"category_id": int(label), "iscrowd": int(crowd)}
-        for shape, label, crowd in zip(shapes, truth.class_labels, truth.is_crowd, strict=True)
+        for shape, label, crowd in zip(shapes, label_ids, is_crowd, strict=True)
     ]
 
 
@@ -168,56 +202,17 @@ def _predicted_annotations(
     count = len(label_ids)
     if scores.shape != (count,) or not np.isfinite(scores).all():
         raise ValueError(f"predictions.scores: expected {count} finite numbers as label_ids, got shape {scores.shape}")
-    best = np.argsort(-scores, kind="stable")[:MAX_DETECTIONS]
     if iou_type == "segm":
-        shapes = _mask_shapes(_best_masks(predictions["masks"], best, count, size))
+        shapes = mask_annotations(predictions["masks"], count, size, "predictions.masks")
     else:
-        shapes = _box_shapes(np.asarray(predictions["boxes"]), count, "predictions.boxes")
-        shapes = [shapes[i] for i in best]
+        shapes = _box_annotations(np.asarray(predictions["boxes"]), count, "predictions.boxes")
     return [
-        shape | {"category_id": int(label_ids[i]), "score": float(scores[i])}
-        for shape, i in zip(shapes, best, strict=True)
+        shape | {"category_id": label, "score": score}
+        for shape, label, score in zip(shapes, label_ids.tolist(), scores.tolist(), strict=True)
     ]
 
 
-def _best_masks(
-    masks: NDArray[np.bool_] | Sequence[dict[str, Any]], best: NDArray[np.int64], count: int, size: tuple[int, int]
-) -> list[dict[str, Any]]:
-    """The masks at `best` as RLE."""
-    if not isinstance(masks, (list, tuple)):
-        array = np.asarray(masks)
-        _check_masks(array, count, size, "predictions.masks")
-        return _encode(array[best])
-    if len(masks) != count:
-        raise ValueError(f"predictions.masks: {len(masks)} masks for {count} label_ids")
-    chosen = [masks[i] for i in best]
-    for rle in chosen:
-        if not isinstance(rle, dict) or not isinstance(rle.get("counts"), (bytes, str)):
-            raise ValueError("predictions.masks: a list must hold RLE dicts as pycocotools.mask.encode returns them")
-        if tuple(rle["size"]) != size:
-            raise ValueError(f"predictions.masks: RLE of size {tuple(rle['size'])}, the image is {size}")
-    return [{"size": list(size), "counts": rle["counts"]} for rle in chosen]
-
-
-def _check_masks(masks: NDArray[Any], count: int, size: tuple[int, int], name: str) -> None:
-    if masks.dtype != np.bool_ or masks.shape != (count, *size):
-        raise ValueError(f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}")
-
-
-def _encode(masks: NDArray[np.bool_]) -> list[dict[str, Any]]:
-    """RLE of masks [M, H, W]."""
-    from pycocotools import mask as coco_mask
-
-    return [coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
-
-
-def _mask_shapes(rles: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    from pycocotools import mask as coco_mask
-
-    return [{"segmentation": rle, "area": float(coco_mask.area(rle))} for rle in rles]
-
-
-def _box_shapes(boxes: NDArray[Any], count: int, name: str) -> list[dict[str, Any]]:
+def _box_annotations(boxes: NDArray[Any], count: int, name: str) -> list[dict[str, Any]]:
     """COCO's xywh boxes of xyxy [count, 4], with their areas."""
     if count == 0 and boxes.size == 0:
         return []
@@ -244,8 +239,8 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
 
 
 def _coco(images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]], num_classes: int) -> Any:
-    """A pycocotools COCO object. Annotation ids start at 1: COCOeval reads the id 0 as "not matched"."""
-    from pycocotools.coco import COCO
+    """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not matched"."""
+    from faster_coco_eval import COCO
 
     coco = COCO()
     flat = [annotation | {"image_id": i} for i, group in enumerate(annotations) for annotation in group]
@@ -258,18 +253,26 @@ def _coco(images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]]
     return coco
 
 
-def _summary(precision: NDArray[np.float64]) -> dict[str, Any]:
-    """The six numbers out of precision [10 thresholds, 101 recalls, classes, 4 area ranges], -1 where undefined."""
+def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
+    """The twelve numbers out of precision [10 thresholds, 101 recalls, classes, 4 area ranges, 3 limits] and recall
+    [10 thresholds, classes, 4 area ranges, 3 limits], -1 where undefined.
+    """
 
     def mean(values: NDArray[np.float64]) -> float:
         defined = values[values > -1]
         return float(defined.mean()) if defined.size else float("nan")
 
     return {
-        "ap": mean(precision[..., 0]),
-        "ap50": mean(precision[0, ..., 0]),
-        "ap75": mean(precision[5, ..., 0]),
-        "ap_small": mean(precision[..., 1]),
-        "ap_medium": mean(precision[..., 2]),
-        "ap_large": mean(precision[..., 3]),
+        "ap": mean(precision[..., 0, -1]),
+        "ap50": mean(precision[0, ..., 0, -1]),
+        "ap75": mean(precision[5, ..., 0, -1]),
+        "ap_small": mean(precision[..., 1, -1]),
+        "ap_medium": mean(precision[..., 2, -1]),
+        "ap_large": mean(precision[..., 3, -1]),
+        "ar1": mean(recall[..., 0, 0]),
+        "ar10": mean(recall[..., 0, 1]),
+        "ar100": mean(recall[..., 0, 2]),
+        "ar_small": mean(recall[..., 1, -1]),
+        "ar_medium": mean(recall[..., 2, -1]),
+        "ar_large": mean(recall[..., 3, -1]),
     }

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.sample import Segments
+from .runs import clamp_outside, pixel_runs
 from .validation import check_labels, check_same_size, check_segments, check_state, integer_map
 
 SemanticState: TypeAlias = dict[str, NDArray[np.int64]]
@@ -19,8 +20,9 @@ class MeanIoU:
     no class.
     """
 
-    def __init__(self, labels: Sequence[str]) -> None:
+    def __init__(self, labels: Sequence[str], ignore_index: int = -1) -> None:
         self.labels = check_labels(labels)
+        self.ignore_index = ignore_index
         self.reset()
 
     def reset(self) -> None:
@@ -30,7 +32,7 @@ class MeanIoU:
 
     def update(self, pred: ArrayLike, truth: ArrayLike) -> None:
         """Count one image; arguments and errors as for `confusion_matrix`."""
-        self.merge({"confusion": confusion_matrix(pred, truth, len(self.labels))})
+        self.merge({"confusion": confusion_matrix(pred, truth, len(self.labels), self.ignore_index)})
 
     def merge(self, other_state: SemanticState) -> None:
         """Add the state of another MeanIoU over the same classes."""
@@ -42,28 +44,31 @@ class MeanIoU:
         return iou_scores(self.state["confusion"], self.labels)
 
 
-def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int) -> NDArray[np.int64]:
-    """Pixels per (true class, predicted class), int64 [C, C + 1]; void pixels are left out.
+def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int, ignore_index: int = -1) -> NDArray[np.int64]:
+    """Pixels per (true class, predicted class), int64 [C, C + 1]; pixels without a true class are left out.
 
     Args:
         pred: int [H, W]; a value outside 0..C-1 counts as wrong, in the last column.
-        truth: int [H, W], -1 where void.
+        truth: int [H, W].
         num_classes: C.
+        ignore_index: value of `truth` that is left out; it may be a class, which then has no pixels of its own.
 
     Raises:
-        ValueError: for maps of different size, or a true class outside -1..C-1.
+        ValueError: for maps of different size, or a true class that is neither in 0..C-1 nor `ignore_index`.
     """
     predicted, true = integer_map(pred, "pred"), integer_map(truth, "truth")
     check_same_size(predicted, true)
-    if true.size and (true.min() < -1 or true.max() >= num_classes):
-        raise ValueError(
-            f"truth: values {true.min()}..{true.max()} are outside -1..{num_classes - 1}; map raw ids to classes first"
-        )
-    labelled = true >= 0
-    predicted, true = predicted[labelled], true[labelled]
-    column = np.where((predicted >= 0) & (predicted < num_classes), predicted, num_classes)
-    counts = np.bincount(true * (num_classes + 1) + column, minlength=num_classes * (num_classes + 1))
-    return counts.reshape(num_classes, num_classes + 1)
+    side = num_classes + 1  # the last row holds void, the last column what is no class
+    pixels = np.zeros(side * side, dtype=np.float64)
+    for row, column, length in pixel_runs(true, predicted):
+        pair = clamp_outside(row, num_classes) * side + clamp_outside(column, num_classes)
+        pixels += np.bincount(pair, weights=length, minlength=side * side)
+    confusion = pixels.astype(np.int64).reshape(side, side)
+    if 0 <= ignore_index < num_classes:
+        confusion[ignore_index] = 0
+    if confusion[num_classes].any():
+        _check_void(true, num_classes, ignore_index)
+    return confusion[:num_classes]
 
 
 def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str, Any]:
@@ -99,3 +104,12 @@ def semantic_map(truth: Segments) -> NDArray[np.int32]:
     check_segments(truth, num_classes=int(truth.class_labels.max(initial=0)) + 1)
     class_of = np.append(truth.class_labels, -1).astype(np.int32)
     return class_of[truth.segment_map]  # void is -1 and so finds the appended -1
+
+
+def _check_void(values: NDArray[np.integer], num_classes: int, ignore_index: int) -> None:
+    unknown = values[((values < 0) | (values >= num_classes)) & (values != ignore_index)]
+    if unknown.size:
+        raise ValueError(
+            f"truth: value {unknown[0]} is neither a class (0..{num_classes - 1}) nor the ignored {ignore_index}; "
+            "map raw ids to classes first"
+        )

@@ -24,8 +24,8 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     return names
 
 
-def integer_map(values: ArrayLike, name: str) -> NDArray[np.int64]:
-    """`values` as int64 [H, W].
+def integer_map(values: ArrayLike, name: str) -> NDArray[np.integer]:
+    """`values` as an integer array [H, W], not copied where it is one.
 
     Raises:
         ValueError: if it is not an integer array of two dimensions.
@@ -33,7 +33,7 @@ def integer_map(values: ArrayLike, name: str) -> NDArray[np.int64]:
     array = np.asarray(values)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected an integer map [H, W], got {array.dtype} of shape {array.shape}")
-    return array.astype(np.int64)
+    return array
 
 
 def check_same_size(pred: NDArray[Any], truth: NDArray[Any]) -> None:

@@ -1,0 +1,92 @@
+"""Run-length encoded masks in COCO's form: {"size": [height, width], "counts": compressed bytes}, column by column."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rle: TypeAlias = dict[str, Any]
+Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]
+"""Bool [M, H, W], or M RLE dicts whose `counts` are compressed (bytes or str) or a list of run lengths."""
+
+
+def mask_annotations(masks: Masks, count: int, size: tuple[int, int], name: str) -> list[dict[str, Any]]:
+    """`segmentation` (compressed RLE) and `area` (pixels) of each of `count` masks of `size` (height, width).
+
+    Raises:
+        ValueError: for another number of masks, another size, or run lengths that do not fill the image; `name` is in
+            the message.
+    """
+    if isinstance(masks, np.ndarray):
+        if masks.dtype != np.bool_ or masks.shape != (count, *size):
+            raise ValueError(f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}")
+        runs = [_runs_of_mask(mask) for mask in masks]
+        rles = [_compressed(run_lengths, size) for run_lengths in runs]
+    else:
+        if len(masks) != count:
+            raise ValueError(f"{name}: {len(masks)} masks for {count} label_ids")
+        rles = [_compressed_rle(rle, size, f"{name}[{index}]") for index, rle in enumerate(masks)]
+        runs = [_checked_runs(rle, f"{name}[{index}]") for index, rle in enumerate(rles)]
+    return [
+        {"segmentation": rle, "area": float(sum(run_lengths[1::2]))}
+        for rle, run_lengths in zip(rles, runs, strict=True)
+    ]
+
+
+def polygons_to_rle(polygons: list[list[float]], size: tuple[int, int]) -> Rle:
+    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterisation."""
+    from faster_coco_eval import mask_api_new_cpp as coco_mask
+
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size), 0)
+
+
+def _runs_of_mask(mask: NDArray[np.bool_]) -> list[int]:
+    """Run lengths of a mask [H, W], column by column, of zeros and ones in turn.
+
+    The places where the value changes are found along the rows as they lie in memory and then sorted by column, which
+    is several times as fast as copying the mask to column order.
+    """
+    height, width = mask.shape
+    y, x = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), max(width, 1))
+    changes_at_top = mask[:1].flatten()
+    changes_at_top[1:] ^= mask[-1:].ravel()[:-1]  # a column follows the end of the one before
+    changes = np.concatenate([x * height + y + 1, np.flatnonzero(changes_at_top) * height])
+    changes.sort()
+    return np.diff(changes, prepend=0, append=height * width).tolist()
+
+
+def _compressed(runs: list[int], size: tuple[int, int]) -> Rle:
+    from faster_coco_eval import mask_api_new_cpp as coco_mask
+
+    return coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
+
+
+def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
+    """`rle` with `counts` as bytes."""
+    if not isinstance(rle, dict) or not isinstance(rle.get("counts"), (bytes, str, list)) or "size" not in rle:
+        raise ValueError(f"{name}: expected an RLE, a dict with `size` [height, width] and `counts`")
+    if tuple(rle["size"]) != size:
+        raise ValueError(f"{name}: RLE of size {tuple(rle['size'])}, the image is {size} (height, width)")
+    counts = rle["counts"]
+    if isinstance(counts, bytes):
+        return {"size": list(size), "counts": counts}
+    if isinstance(counts, str):
+        return {"size": list(size), "counts": counts.encode()}
+    if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != size[0] * size[1]:
+        raise ValueError(f"{name}: run lengths must be whole numbers >= 0 that add up to {size[0] * size[1]}")
+    return _compressed(counts, size)
+
+
+def _checked_runs(rle: Rle, name: str) -> list[int]:
+    """Run lengths of a compressed RLE, which must fill its image."""
+    from faster_coco_eval import mask_api_new_cpp as coco_mask
+
+    try:
+        runs = coco_mask.toUncompressedRLE([rle])[0]["counts"]
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{name}: `counts` is not COCO's compressed form: {error}") from error
+    height, width = rle["size"]
+    if sum(runs) != height * width:
+        raise ValueError(f"{name}: run lengths add up to {sum(runs)} pixels, the image has {height * width}")
+    return runs
