@@ -16,13 +16,13 @@ from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.layers_dataseg import Attention, sine_positions
 from dataseg_hf.modeling_dataseg import DaTaSegModel, DaTaSegOutput, DecoderLayer, MaskView
 from dataseg_hf.pixel_decoder_dataseg import PixelFeatures
-from dataseg_hf.tasks_dataseg import (
-    count_targets,
+from dataseg_hf.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
     resize_masks,
     semantic_prediction,
 )
+from dataseg_hf.tasks_dataseg import count_targets
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]
