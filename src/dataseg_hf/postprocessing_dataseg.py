@@ -85,8 +85,9 @@ class Resize:
 
     def windows(self, cells: Tensor) -> list[tuple[slice, slice]]:
         """For bool maps [K, h, w] the rows and columns of pixels that hold all those that touch a true cell."""
-        rows, columns = self.rows.pixels(cells.any(-1)), self.columns.pixels(cells.any(-2))
-        return [(slice(*row), slice(*column)) for row, column in torch.stack([rows, columns], dim=1).tolist()]
+        ranges = torch.stack([self.rows.pixels(cells.any(-1)), self.columns.pixels(cells.any(-2))], dim=1)
+        filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
+        return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
 
 
 def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
