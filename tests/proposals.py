@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dataseg_hf.tasks_dataseg import Proposals
+
 CIRCLE, SQUARE, SKY, BACKGROUND = 0, 1, 2, 3
 IS_THING = torch.tensor([True, True, False])
 STUFF = ~IS_THING
@@ -26,3 +28,10 @@ def rectangle_logits(size: tuple[int, int], *rectangles: tuple[int, int, int, in
     for mask, (x0, y0, x1, y1) in zip(masks, rectangles, strict=True):
         mask[y0:y1, x0:x1] = strength
     return masks[None]
+
+
+def proposals(classes: Tensor, masks: Tensor) -> Proposals:
+    """With exactly those masks [B, N, h, w]: a feature per cell."""
+    cells = masks[0, 0].numel()
+    features = torch.eye(cells, dtype=masks.dtype).view(1, cells, *masks.shape[-2:]).expand(len(masks), -1, -1, -1)
+    return Proposals(classes, masks.flatten(2), features)

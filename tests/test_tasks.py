@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, class_logits, close, rectangle_logits
+from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, class_logits, close, proposals, rectangle_logits
 from torch import Tensor
 
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
@@ -115,7 +115,7 @@ def test_a_class_outside_the_vocabulary_is_refused(
     task: str, scene_labels: LabelFactory, tiny_config: ConfigFactory
 ) -> None:
     labels = scene_labels(task, (8, 8), (3, 0, 0, 4, 4))
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="class label 3 in a vocabulary of 3 categories"):
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config())
 
@@ -123,14 +123,14 @@ def test_a_class_outside_the_vocabulary_is_refused(
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_a_negative_class_is_refused(task: str, scene_labels: LabelFactory, tiny_config: ConfigFactory) -> None:
     labels = scene_labels(task, (8, 8), (0, 0, 0, 4, 4), (-1, 4, 4, 8, 8))
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="class label -1 in a vocabulary of 3 categories"):
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config())
 
 
 def test_boxes_in_pixels_are_refused(tiny_config: ConfigFactory) -> None:
     labels = {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[1.0, 2.0, 5.0, 7.0]])}
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r"boxes"):
         task_loss("boxes", [layer], make_truth([labels], (8, 8)), tiny_config())
 
@@ -325,7 +325,7 @@ def groups(matched: list[list[int]], recruits: list[tuple[int, int, int]], ignor
 def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
     masks = torch.randn(2, 4, 3, 3)
     group = groups([[1, 2], [3, -1]], [(0, 0, 1), (0, 3, 1), (1, 0, 0)], [])
-    merged = merged_masks(masks, group)
+    merged = merged_masks([proposals(masks, masks)], [group])
     close(merged[0, 0], masks[0, 1])
     close(merged[0, 1], torch.stack([masks[0, 2], masks[0, 0], masks[0, 3]]).amax(0))
     close(merged[1, 0], torch.maximum(masks[1, 3], masks[1, 0]))
@@ -335,14 +335,16 @@ def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
 def test_without_recruits_merged_masks_are_the_matched_ones() -> None:
     masks = torch.randn(2, 4, 3, 3)
     group = groups([[1, 2], [3, 0]], [], [])
-    assert torch.equal(merged_masks(masks, group), gather_matched(masks, group.matched))
-    assert torch.equal(merged_masks(masks, group)[1], masks[1, [3, 0]])
+    assert torch.equal(merged_masks([proposals(masks, masks)], [group]), gather_matched(masks, group.matched))
+    assert torch.equal(merged_masks([proposals(masks, masks)], [group])[1], masks[1, [3, 0]])
 
 
 def test_gradient_of_merged_masks() -> None:
     group = groups([[1, 2], [3, -1]], [(0, 0, 1), (0, 3, 1), (1, 0, 0)], [])
     masks = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: merged_masks(x, group)[group.matched >= 0].square(), [masks])
+    assert torch.autograd.gradcheck(
+        lambda x: merged_masks([proposals(x, x)], [group])[group.matched >= 0].square(), [masks]
+    )
 
 
 def test_class_targets_of_matched_recruited_ignored_and_other_queries() -> None:
@@ -374,7 +376,7 @@ def test_mask_losses_by_hand(task: str, tiny_config: ConfigFactory, scene_labels
     labels = scene_labels(task, (2, 2), (CIRCLE, 0, 0, 2, 2), (SKY, 0, 0, 2, 1))
     if task == "instance":
         labels = {key: value[1:] for key, value in labels.items()}
-    layer = Proposals(torch.zeros(1, 2, 4), torch.zeros(1, 2, 2, 2))
+    layer = proposals(torch.zeros(1, 2, 4), torch.zeros(1, 2, 2, 2))
     result = task_loss(task, [layer, layer], make_truth([labels], (2, 2)), tiny_config(class_weight=1.0))
     # undecided masks: cross-entropy ln 2; dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4; per layer, weight 5
     ln2 = torch.tensor(2.0).log()
@@ -388,7 +390,7 @@ def test_mask_losses_by_hand(task: str, tiny_config: ConfigFactory, scene_labels
 def test_recruits_share_the_mask_loss_of_their_target(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     """Two proposals that each cover half of the sky: merged they are right, alone half of it is missing."""
     halves = rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4))
-    layer = Proposals(class_logits(SKY, SKY), halves)
+    layer = proposals(class_logits(SKY, SKY), halves)
     truth = make_truth([scene_labels("panoptic", (4, 4), (SKY, 0, 0, 4, 4))], (4, 4))
     merged = task_loss("panoptic", [layer], truth, tiny_config(merge_in_training=True))
     alone = task_loss("panoptic", [layer], truth, tiny_config(merge_in_training=False))
@@ -399,7 +401,7 @@ def test_recruits_share_the_mask_loss_of_their_target(tiny_config: ConfigFactory
 def test_halves_of_a_thing_merge_in_semantic_but_not_in_panoptic(
     tiny_config: ConfigFactory, scene_labels: LabelFactory
 ) -> None:
-    layer = Proposals(class_logits(CIRCLE, CIRCLE), rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4)))
+    layer = proposals(class_logits(CIRCLE, CIRCLE), rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4)))
     truth = make_truth([scene_labels("panoptic", (4, 4), (CIRCLE, 0, 0, 4, 4))], (4, 4))
     assert task_loss("semantic", [layer], truth, tiny_config()).terms["loss_dice"] < 1e-3
     assert task_loss("panoptic", [layer], truth, tiny_config()).terms["loss_dice"] > 1
@@ -408,7 +410,7 @@ def test_halves_of_a_thing_merge_in_semantic_but_not_in_panoptic(
 def test_box_losses_by_hand(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     config = tiny_config(color_affinity_weight=3.0)
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 1, 0, 3, 2))
-    layer = Proposals(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4, 4))
+    layer = proposals(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4, 4))
     # projections of an undecided mask are 0.5: dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4 on each axis, weight 5
     result = task_loss("boxes", [layer], make_truth([labels], (4, 4)), config)
     close(result.terms["loss_projection"], 5 * 0.8)
@@ -423,7 +425,7 @@ def test_a_cut_axis_is_left_out_of_the_loss_and_of_the_matching(
 ) -> None:
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 0, 0, 2, 4))
     masks = rectangle_logits((4, 4), (0, 0, 4, 4), (0, 0, 2, 1))
-    layer = Proposals(class_logits(CIRCLE, CIRCLE), masks.requires_grad_())
+    layer = proposals(class_logits(CIRCLE, CIRCLE), masks.requires_grad_())
     config = tiny_config(color_affinity_weight=0.0)
     # the first fits the rows only, the second the columns only
     for axes, fitting in (([False, True], 0), ([True, False], 1)):
@@ -436,7 +438,7 @@ def test_a_cut_axis_is_left_out_of_the_loss_and_of_the_matching(
 
 def test_color_affinity_is_skipped_at_weight_zero(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 0, 0, 2, 4))
-    layer = Proposals(class_logits(CIRCLE), torch.zeros(1, 1, 4, 4))
+    layer = proposals(class_logits(CIRCLE), torch.zeros(1, 1, 4, 4))
     result = task_loss("boxes", [layer], make_truth([labels], (4, 4)), tiny_config(color_affinity_weight=0))
     assert float(result.terms["loss_color_affinity"]) == 0
 
@@ -456,7 +458,7 @@ def random_scene(
         for leaf in (torch.randn(2, queries, 4), torch.randn(2, queries, 8, 8))
     ]
     pairs = zip(leaves[0::2], leaves[1::2], strict=True)
-    return truth, [Proposals(classes, masks) for classes, masks in pairs], leaves
+    return truth, [proposals(classes, masks) for classes, masks in pairs], leaves
 
 
 @pytest.mark.parametrize("points", [12544, 40])
@@ -477,7 +479,7 @@ def test_gradient_of_the_whole_loss_against_finite_differences(
         for sign in (1, -1):
             moved = [leaf.detach() + sign * step * d for leaf, d in zip(leaves, directions, strict=True)]
             pairs = zip(moved[0::2], moved[1::2], strict=True)
-            ends.append(float(total(task_loss(task, [Proposals(c, m) for c, m in pairs], truth, config))))
+            ends.append(float(total(task_loss(task, [proposals(c, m) for c, m in pairs], truth, config))))
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=0.02, abs=0.05)
 
 
@@ -503,7 +505,7 @@ def test_losses_of_parts_of_a_batch_add_up(task: str, tiny_config: ConfigFactory
             [truth.labels[image]], truth.image[part], truth.inside[part], truth.valid_size[part],
             truth.is_thing, truth.num_targets, truth.num_images,
         )  # fmt: skip
-        pairs = [Proposals(layer.class_logits[part], layer.mask_logits[part]) for layer in layers]
+        pairs = [proposals(layer.class_logits[part], layer.mask_logits[part]) for layer in layers]
         parts.append(task_loss(task, pairs, alone, config))
     for term, value in whole.terms.items():
         close(parts[0].terms[term] + parts[1].terms[term], value)
@@ -517,7 +519,7 @@ def test_sampled_points_approximate_all_cells(
     truth = make_truth([labels], (128, 128), valid=[(128, 100)], seeds=torch.tensor([1]))
     coarse = torch.randn(1, 4, 5, 5) * 4
     smooth = F.interpolate(coarse, size=(32, 32), mode="bicubic", align_corners=False)
-    layer = Proposals(torch.randn(1, 4, 4), smooth)
+    layer = proposals(torch.randn(1, 4, 4), smooth)
     dense = task_loss(task, [layer], truth, tiny_config(train_num_points=32 * 32))
     sampled = task_loss(task, [layer], truth, tiny_config(train_num_points=1000, importance_sample_ratio=0.0))
     for term, value in dense.terms.items():
@@ -542,7 +544,7 @@ def test_sampled_losses_depend_on_the_seed_alone(tiny_config: ConfigFactory, sce
 def test_void_pixels_count_nowhere(task: str, tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels(task, (8, 8), (CIRCLE, 0, 0, 4, 8))
     masks = torch.randn(1, 3, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(class_logits(0, 1, 3), masks)], make_truth([labels], (8, 8)), tiny_config())
+    result = task_loss(task, [proposals(class_logits(0, 1, 3), masks)], make_truth([labels], (8, 8)), tiny_config())
     (gradient,) = torch.autograd.grad(total(result), masks)
     assert gradient[..., 4:].abs().max() == 0 < gradient[..., :4].abs().max()
 
@@ -559,7 +561,7 @@ def test_a_query_mostly_in_void_or_crowd_gets_no_background_loss(
     masks = rectangle_logits((8, 8), (0, 0, 4, 8), (3, 0, 8, 8), (2, 0, 5, 8))
     classes = class_logits(CIRCLE, SQUARE, SQUARE).requires_grad_()
     truth = make_truth([labels], (8, 8))
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config())
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config())
     (gradient,) = torch.autograd.grad(result.terms["loss_class"], classes)
     assert gradient[0, 0].abs().max() > 0, "matched"
     assert gradient[0, 1].abs().max() == 0, "mostly in void or crowd"
@@ -570,7 +572,7 @@ def test_a_query_mostly_in_void_or_crowd_gets_no_background_loss(
 def test_a_crowd_is_no_target(task: str, tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels(task, (8, 8), (SQUARE, 4, 0, 8, 8), (CIRCLE, 0, 0, 4, 8), crowd=(0,))
     masks = rectangle_logits((8, 8), (0, 0, 4, 8))
-    layer = Proposals(class_logits(CIRCLE), masks)
+    layer = proposals(class_logits(CIRCLE), masks)
     result = task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config(color_affinity_weight=0))
     assert int(result.unmatched) == 0
     assert total(result) < 1e-2
@@ -581,7 +583,7 @@ def test_crowd_pixels_are_void_for_masks(tiny_config: ConfigFactory, scene_label
     masks = torch.randn(1, 3, 8, 8, requires_grad=True)
     truth = make_truth([labels], (8, 8))
     (gradient,) = torch.autograd.grad(
-        total(task_loss("instance", [Proposals(class_logits(0, 1, 3), masks)], truth, tiny_config())), masks
+        total(task_loss("instance", [proposals(class_logits(0, 1, 3), masks)], truth, tiny_config())), masks
     )
     assert gradient[..., 4:].abs().max() == 0 < gradient[..., :4].abs().max()
 
@@ -591,7 +593,7 @@ def test_a_crowd_segment_equals_void(task: str, tiny_config: ConfigFactory, scen
     """`is_crowd` beside a segment map must not shift the indices of the segments after it."""
     marked = scene_labels(task, (8, 8), (SQUARE, 4, 0, 8, 8), (CIRCLE, 0, 0, 4, 4), (SKY, 0, 4, 4, 8), crowd=(0,))
     plain = scene_labels(task, (8, 8), (CIRCLE, 0, 0, 4, 4), (SKY, 0, 4, 4, 8))
-    layer = Proposals(torch.randn(1, 4, 4), torch.randn(1, 4, 8, 8))
+    layer = proposals(torch.randn(1, 4, 4), torch.randn(1, 4, 8, 8))
     with_crowd, with_void = (
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config()) for labels in (marked, plain)
     )
@@ -609,7 +611,7 @@ def test_no_objects_at_all_leaves_a_finite_background_loss(
 ) -> None:
     truth = make_truth([scene_labels(task, (16, 16))] * 2, (16, 16))
     classes, masks = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config(train_num_points=points))
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config(train_num_points=points))
     for gradient in torch.autograd.grad(total(result), [classes, masks]):
         assert torch.isfinite(gradient).all()
     values = {term: value.item() for term, value in result.terms.items()}
@@ -625,7 +627,7 @@ def test_five_hundred_instances_train_and_the_surplus_is_counted(
     rectangles = [(i % 2, i % 25, i // 25, i % 25 + 3, i // 25 + 3) for i in range(500)]
     truth = make_truth([scene_labels(task, (32, 32), *rectangles)], (32, 32))
     classes, masks = torch.randn(1, 8, 4, requires_grad=True), torch.randn(1, 8, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config())
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config())
     assert int(result.unmatched) == 500 - 8
     for gradient in torch.autograd.grad(total(result), [classes, masks]):
         assert torch.isfinite(gradient).all()
