@@ -28,8 +28,9 @@ MAY_IMPORT = {
     "layers": {"configuration"},
     "pixel_decoder": {"configuration", "layers"},
     "tasks": {"configuration", "losses"},
+    "postprocessing": set(),
     "modeling": {"configuration", "backbone_mobilenetv2", "layers", "pixel_decoder", "tasks", "text_embeddings"},
-    "image_processing": {"tasks"},
+    "image_processing": {"postprocessing"},
     "pipeline": {"configuration"},
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}

@@ -16,13 +16,13 @@ from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.layers_dataseg import Attention, sine_positions
 from dataseg_hf.modeling_dataseg import DaTaSegModel, DaTaSegOutput, DecoderLayer, MaskView
 from dataseg_hf.pixel_decoder_dataseg import PixelFeatures
-from dataseg_hf.tasks_dataseg import (
-    count_targets,
+from dataseg_hf.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
     resize_masks,
     semantic_prediction,
 )
+from dataseg_hf.tasks_dataseg import count_targets
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]
@@ -297,9 +297,8 @@ def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) ->
     for level in (changed.mask_features, *changed.levels):
         level[..., level.shape[-1] // 2 :] += 5 * torch.randn_like(level[..., level.shape[-1] // 2 :])
     with torch.no_grad():
-        (classes, masks), (other_classes, other_masks) = (
-            decoder(maps, inside, every_layer=False)[0] for maps in (features, changed)
-        )
+        [(classes, _)], masks = decoder(features, inside, every_layer=False)
+        [(other_classes, _)], other_masks = decoder(changed, inside, every_layer=False)
     close(other_classes, classes)
     close(other_masks[..., :8], masks[..., :8])
 
@@ -688,7 +687,7 @@ def test_a_decoder_layer_is_mask2formers_post_norm_order(tiny_model: ModelFactor
     expected = F.layer_norm(expected + layer.self_attention(located, located, expected), (32,))
     inner = F.relu(expected @ layer.feed_forward.inner.weight.T + layer.feed_forward.inner.bias)
     expected = F.layer_norm(expected + inner @ layer.feed_forward.outer.weight.T + layer.feed_forward.outer.bias, (32,))
-    close(layer(queries, query_positions, memory, positions, mask), expected)
+    close(layer(queries, query_positions, memory, memory + positions, mask), expected)
 
 
 def test_decoder_layers_read_the_levels_in_turn_from_the_coarsest(tiny_model: ModelFactory, images: Tensor) -> None:

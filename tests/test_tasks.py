@@ -1,4 +1,4 @@
-"""The four tasks: hand-worked targets, merges, losses and outputs, and the rules for void, crowd and padding."""
+"""The four tasks: hand-worked targets, merges and losses, and the rules for void, crowd and padding."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, class_logits, close, proposals, rectangle_logits
 from torch import Tensor
 
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
@@ -29,30 +28,16 @@ from dataseg_hf.tasks_dataseg import (
     count_targets,
     gather_matched,
     get_task,
-    instance_prediction,
     loss_weights,
     merged_masks,
     mostly_void,
-    panoptic_prediction,
     recruit,
-    resize_masks,
-    semantic_prediction,
-    valid_grid,
 )
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 LabelFactory = Callable[..., dict[str, Tensor]]
 
-CIRCLE, SQUARE, SKY, BACKGROUND = 0, 1, 2, 3
-IS_THING = torch.tensor([True, True, False])
-STUFF = ~IS_THING
-WHOLE = torch.ones(2)
 ALL_TASKS = ["panoptic", "semantic", "instance", "boxes"]
-
-
-def close(actual: Tensor, expected: object, tolerance: float = 1e-5) -> None:
-    wanted = torch.as_tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual, wanted, rtol=tolerance, atol=tolerance)
 
 
 def make_truth(
@@ -75,19 +60,6 @@ def make_truth(
         "num_images": torch.tensor(float(len(labels))),
     }
     return Truth(labels=labels, **{**defaults, **options})
-
-
-def class_logits(*most_likely: int, categories: int = 3) -> Tensor:
-    """One image's queries with the given most likely classes: [1, N, C + 1]."""
-    return 10 * F.one_hot(torch.tensor(most_likely), categories + 1).float()[None]
-
-
-def rectangle_logits(size: tuple[int, int], *rectangles: tuple[int, int, int, int], strength: float = 10.0) -> Tensor:
-    """Masks of x0, y0, x1, y1 in cells as logits: [1, N, h, w]."""
-    masks = torch.full((len(rectangles), *size), -strength)
-    for mask, (x0, y0, x1, y1) in zip(masks, rectangles, strict=True):
-        mask[y0:y1, x0:x1] = strength
-    return masks[None]
 
 
 def task_loss(task: str, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig) -> LossResult:
@@ -143,7 +115,7 @@ def test_a_class_outside_the_vocabulary_is_refused(
     task: str, scene_labels: LabelFactory, tiny_config: ConfigFactory
 ) -> None:
     labels = scene_labels(task, (8, 8), (3, 0, 0, 4, 4))
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="class label 3 in a vocabulary of 3 categories"):
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config())
 
@@ -151,14 +123,14 @@ def test_a_class_outside_the_vocabulary_is_refused(
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_a_negative_class_is_refused(task: str, scene_labels: LabelFactory, tiny_config: ConfigFactory) -> None:
     labels = scene_labels(task, (8, 8), (0, 0, 0, 4, 4), (-1, 4, 4, 8, 8))
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match="class label -1 in a vocabulary of 3 categories"):
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config())
 
 
 def test_boxes_in_pixels_are_refused(tiny_config: ConfigFactory) -> None:
     labels = {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[1.0, 2.0, 5.0, 7.0]])}
-    layer = Proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
+    layer = proposals(class_logits(0, 1), torch.zeros(1, 2, 8, 8))
     with pytest.raises(ValueError, match=r"boxes"):
         task_loss("boxes", [layer], make_truth([labels], (8, 8)), tiny_config())
 
@@ -353,7 +325,7 @@ def groups(matched: list[list[int]], recruits: list[tuple[int, int, int]], ignor
 def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
     masks = torch.randn(2, 4, 3, 3)
     group = groups([[1, 2], [3, -1]], [(0, 0, 1), (0, 3, 1), (1, 0, 0)], [])
-    merged = merged_masks(masks, group)
+    merged = merged_masks([proposals(masks, masks)], [group])
     close(merged[0, 0], masks[0, 1])
     close(merged[0, 1], torch.stack([masks[0, 2], masks[0, 0], masks[0, 3]]).amax(0))
     close(merged[1, 0], torch.maximum(masks[1, 3], masks[1, 0]))
@@ -363,14 +335,16 @@ def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
 def test_without_recruits_merged_masks_are_the_matched_ones() -> None:
     masks = torch.randn(2, 4, 3, 3)
     group = groups([[1, 2], [3, 0]], [], [])
-    assert torch.equal(merged_masks(masks, group), gather_matched(masks, group.matched))
-    assert torch.equal(merged_masks(masks, group)[1], masks[1, [3, 0]])
+    assert torch.equal(merged_masks([proposals(masks, masks)], [group]), gather_matched(masks, group.matched))
+    assert torch.equal(merged_masks([proposals(masks, masks)], [group])[1], masks[1, [3, 0]])
 
 
 def test_gradient_of_merged_masks() -> None:
     group = groups([[1, 2], [3, -1]], [(0, 0, 1), (0, 3, 1), (1, 0, 0)], [])
     masks = torch.randn(2, 4, 3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda x: merged_masks(x, group)[group.matched >= 0].square(), [masks])
+    assert torch.autograd.gradcheck(
+        lambda x: merged_masks([proposals(x, x)], [group])[group.matched >= 0].square(), [masks]
+    )
 
 
 def test_class_targets_of_matched_recruited_ignored_and_other_queries() -> None:
@@ -402,7 +376,7 @@ def test_mask_losses_by_hand(task: str, tiny_config: ConfigFactory, scene_labels
     labels = scene_labels(task, (2, 2), (CIRCLE, 0, 0, 2, 2), (SKY, 0, 0, 2, 1))
     if task == "instance":
         labels = {key: value[1:] for key, value in labels.items()}
-    layer = Proposals(torch.zeros(1, 2, 4), torch.zeros(1, 2, 2, 2))
+    layer = proposals(torch.zeros(1, 2, 4), torch.zeros(1, 2, 2, 2))
     result = task_loss(task, [layer, layer], make_truth([labels], (2, 2)), tiny_config(class_weight=1.0))
     # undecided masks: cross-entropy ln 2; dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4; per layer, weight 5
     ln2 = torch.tensor(2.0).log()
@@ -416,7 +390,7 @@ def test_mask_losses_by_hand(task: str, tiny_config: ConfigFactory, scene_labels
 def test_recruits_share_the_mask_loss_of_their_target(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     """Two proposals that each cover half of the sky: merged they are right, alone half of it is missing."""
     halves = rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4))
-    layer = Proposals(class_logits(SKY, SKY), halves)
+    layer = proposals(class_logits(SKY, SKY), halves)
     truth = make_truth([scene_labels("panoptic", (4, 4), (SKY, 0, 0, 4, 4))], (4, 4))
     merged = task_loss("panoptic", [layer], truth, tiny_config(merge_in_training=True))
     alone = task_loss("panoptic", [layer], truth, tiny_config(merge_in_training=False))
@@ -427,7 +401,7 @@ def test_recruits_share_the_mask_loss_of_their_target(tiny_config: ConfigFactory
 def test_halves_of_a_thing_merge_in_semantic_but_not_in_panoptic(
     tiny_config: ConfigFactory, scene_labels: LabelFactory
 ) -> None:
-    layer = Proposals(class_logits(CIRCLE, CIRCLE), rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4)))
+    layer = proposals(class_logits(CIRCLE, CIRCLE), rectangle_logits((4, 4), (0, 0, 2, 4), (2, 0, 4, 4)))
     truth = make_truth([scene_labels("panoptic", (4, 4), (CIRCLE, 0, 0, 4, 4))], (4, 4))
     assert task_loss("semantic", [layer], truth, tiny_config()).terms["loss_dice"] < 1e-3
     assert task_loss("panoptic", [layer], truth, tiny_config()).terms["loss_dice"] > 1
@@ -436,7 +410,7 @@ def test_halves_of_a_thing_merge_in_semantic_but_not_in_panoptic(
 def test_box_losses_by_hand(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     config = tiny_config(color_affinity_weight=3.0)
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 1, 0, 3, 2))
-    layer = Proposals(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4, 4))
+    layer = proposals(torch.zeros(1, 1, 4), torch.zeros(1, 1, 4, 4))
     # projections of an undecided mask are 0.5: dice 1 - (2 * 1 + 1) / (2 + 2 + 1) = 0.4 on each axis, weight 5
     result = task_loss("boxes", [layer], make_truth([labels], (4, 4)), config)
     close(result.terms["loss_projection"], 5 * 0.8)
@@ -451,7 +425,7 @@ def test_a_cut_axis_is_left_out_of_the_loss_and_of_the_matching(
 ) -> None:
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 0, 0, 2, 4))
     masks = rectangle_logits((4, 4), (0, 0, 4, 4), (0, 0, 2, 1))
-    layer = Proposals(class_logits(CIRCLE, CIRCLE), masks.requires_grad_())
+    layer = proposals(class_logits(CIRCLE, CIRCLE), masks.requires_grad_())
     config = tiny_config(color_affinity_weight=0.0)
     # the first fits the rows only, the second the columns only
     for axes, fitting in (([False, True], 0), ([True, False], 1)):
@@ -464,7 +438,7 @@ def test_a_cut_axis_is_left_out_of_the_loss_and_of_the_matching(
 
 def test_color_affinity_is_skipped_at_weight_zero(tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels("boxes", (4, 4), (CIRCLE, 0, 0, 2, 4))
-    layer = Proposals(class_logits(CIRCLE), torch.zeros(1, 1, 4, 4))
+    layer = proposals(class_logits(CIRCLE), torch.zeros(1, 1, 4, 4))
     result = task_loss("boxes", [layer], make_truth([labels], (4, 4)), tiny_config(color_affinity_weight=0))
     assert float(result.terms["loss_color_affinity"]) == 0
 
@@ -484,7 +458,7 @@ def random_scene(
         for leaf in (torch.randn(2, queries, 4), torch.randn(2, queries, 8, 8))
     ]
     pairs = zip(leaves[0::2], leaves[1::2], strict=True)
-    return truth, [Proposals(classes, masks) for classes, masks in pairs], leaves
+    return truth, [proposals(classes, masks) for classes, masks in pairs], leaves
 
 
 @pytest.mark.parametrize("points", [12544, 40])
@@ -505,7 +479,7 @@ def test_gradient_of_the_whole_loss_against_finite_differences(
         for sign in (1, -1):
             moved = [leaf.detach() + sign * step * d for leaf, d in zip(leaves, directions, strict=True)]
             pairs = zip(moved[0::2], moved[1::2], strict=True)
-            ends.append(float(total(task_loss(task, [Proposals(c, m) for c, m in pairs], truth, config))))
+            ends.append(float(total(task_loss(task, [proposals(c, m) for c, m in pairs], truth, config))))
         assert (ends[0] - ends[1]) / (2 * step) == pytest.approx(expected, rel=0.02, abs=0.05)
 
 
@@ -531,7 +505,7 @@ def test_losses_of_parts_of_a_batch_add_up(task: str, tiny_config: ConfigFactory
             [truth.labels[image]], truth.image[part], truth.inside[part], truth.valid_size[part],
             truth.is_thing, truth.num_targets, truth.num_images,
         )  # fmt: skip
-        pairs = [Proposals(layer.class_logits[part], layer.mask_logits[part]) for layer in layers]
+        pairs = [proposals(layer.class_logits[part], layer.mask_logits[part]) for layer in layers]
         parts.append(task_loss(task, pairs, alone, config))
     for term, value in whole.terms.items():
         close(parts[0].terms[term] + parts[1].terms[term], value)
@@ -545,7 +519,7 @@ def test_sampled_points_approximate_all_cells(
     truth = make_truth([labels], (128, 128), valid=[(128, 100)], seeds=torch.tensor([1]))
     coarse = torch.randn(1, 4, 5, 5) * 4
     smooth = F.interpolate(coarse, size=(32, 32), mode="bicubic", align_corners=False)
-    layer = Proposals(torch.randn(1, 4, 4), smooth)
+    layer = proposals(torch.randn(1, 4, 4), smooth)
     dense = task_loss(task, [layer], truth, tiny_config(train_num_points=32 * 32))
     sampled = task_loss(task, [layer], truth, tiny_config(train_num_points=1000, importance_sample_ratio=0.0))
     for term, value in dense.terms.items():
@@ -570,7 +544,7 @@ def test_sampled_losses_depend_on_the_seed_alone(tiny_config: ConfigFactory, sce
 def test_void_pixels_count_nowhere(task: str, tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels(task, (8, 8), (CIRCLE, 0, 0, 4, 8))
     masks = torch.randn(1, 3, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(class_logits(0, 1, 3), masks)], make_truth([labels], (8, 8)), tiny_config())
+    result = task_loss(task, [proposals(class_logits(0, 1, 3), masks)], make_truth([labels], (8, 8)), tiny_config())
     (gradient,) = torch.autograd.grad(total(result), masks)
     assert gradient[..., 4:].abs().max() == 0 < gradient[..., :4].abs().max()
 
@@ -587,7 +561,7 @@ def test_a_query_mostly_in_void_or_crowd_gets_no_background_loss(
     masks = rectangle_logits((8, 8), (0, 0, 4, 8), (3, 0, 8, 8), (2, 0, 5, 8))
     classes = class_logits(CIRCLE, SQUARE, SQUARE).requires_grad_()
     truth = make_truth([labels], (8, 8))
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config())
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config())
     (gradient,) = torch.autograd.grad(result.terms["loss_class"], classes)
     assert gradient[0, 0].abs().max() > 0, "matched"
     assert gradient[0, 1].abs().max() == 0, "mostly in void or crowd"
@@ -598,7 +572,7 @@ def test_a_query_mostly_in_void_or_crowd_gets_no_background_loss(
 def test_a_crowd_is_no_target(task: str, tiny_config: ConfigFactory, scene_labels: LabelFactory) -> None:
     labels = scene_labels(task, (8, 8), (SQUARE, 4, 0, 8, 8), (CIRCLE, 0, 0, 4, 8), crowd=(0,))
     masks = rectangle_logits((8, 8), (0, 0, 4, 8))
-    layer = Proposals(class_logits(CIRCLE), masks)
+    layer = proposals(class_logits(CIRCLE), masks)
     result = task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config(color_affinity_weight=0))
     assert int(result.unmatched) == 0
     assert total(result) < 1e-2
@@ -609,7 +583,7 @@ def test_crowd_pixels_are_void_for_masks(tiny_config: ConfigFactory, scene_label
     masks = torch.randn(1, 3, 8, 8, requires_grad=True)
     truth = make_truth([labels], (8, 8))
     (gradient,) = torch.autograd.grad(
-        total(task_loss("instance", [Proposals(class_logits(0, 1, 3), masks)], truth, tiny_config())), masks
+        total(task_loss("instance", [proposals(class_logits(0, 1, 3), masks)], truth, tiny_config())), masks
     )
     assert gradient[..., 4:].abs().max() == 0 < gradient[..., :4].abs().max()
 
@@ -619,7 +593,7 @@ def test_a_crowd_segment_equals_void(task: str, tiny_config: ConfigFactory, scen
     """`is_crowd` beside a segment map must not shift the indices of the segments after it."""
     marked = scene_labels(task, (8, 8), (SQUARE, 4, 0, 8, 8), (CIRCLE, 0, 0, 4, 4), (SKY, 0, 4, 4, 8), crowd=(0,))
     plain = scene_labels(task, (8, 8), (CIRCLE, 0, 0, 4, 4), (SKY, 0, 4, 4, 8))
-    layer = Proposals(torch.randn(1, 4, 4), torch.randn(1, 4, 8, 8))
+    layer = proposals(torch.randn(1, 4, 4), torch.randn(1, 4, 8, 8))
     with_crowd, with_void = (
         task_loss(task, [layer], make_truth([labels], (8, 8)), tiny_config()) for labels in (marked, plain)
     )
@@ -637,7 +611,7 @@ def test_no_objects_at_all_leaves_a_finite_background_loss(
 ) -> None:
     truth = make_truth([scene_labels(task, (16, 16))] * 2, (16, 16))
     classes, masks = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 3, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config(train_num_points=points))
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config(train_num_points=points))
     for gradient in torch.autograd.grad(total(result), [classes, masks]):
         assert torch.isfinite(gradient).all()
     values = {term: value.item() for term, value in result.terms.items()}
@@ -653,208 +627,8 @@ def test_five_hundred_instances_train_and_the_surplus_is_counted(
     rectangles = [(i % 2, i % 25, i // 25, i % 25 + 3, i // 25 + 3) for i in range(500)]
     truth = make_truth([scene_labels(task, (32, 32), *rectangles)], (32, 32))
     classes, masks = torch.randn(1, 8, 4, requires_grad=True), torch.randn(1, 8, 8, 8, requires_grad=True)
-    result = task_loss(task, [Proposals(classes, masks)], truth, tiny_config())
+    result = task_loss(task, [proposals(classes, masks)], truth, tiny_config())
     assert int(result.unmatched) == 500 - 8
     for gradient in torch.autograd.grad(total(result), [classes, masks]):
         assert torch.isfinite(gradient).all()
         assert gradient.abs().max() > 0
-
-
-# --- resizing --------------------------------------------------------------------------------------------------------
-
-
-def bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
-
-
-@settings(deadline=None, max_examples=40)
-@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
-def test_resize_of_unpadded_masks_is_bilinear(cells: tuple[int, int], size: tuple[int, int]) -> None:
-    masks = torch.randn(3, *cells)
-    close(resize_masks(masks, WHOLE, size), bilinear(masks, size), tolerance=1e-4)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(0, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
-def test_resize_of_padded_masks_is_crop_then_resize(
-    cells: tuple[int, int], padding: tuple[int, int], size: tuple[int, int]
-) -> None:
-    whole = (cells[0] + padding[0], cells[1] + padding[1])
-    masks = torch.randn(3, *whole)
-    valid_size = torch.tensor(cells) / torch.tensor(whole)
-    expected = bilinear(masks[:, : cells[0], : cells[1]], size)
-    close(resize_masks(masks, valid_size, size), expected, tolerance=1e-4)
-
-
-def test_resize_maps_an_image_that_ends_within_a_cell() -> None:
-    # 4 cells of 4 pixels, the image is 10 pixels wide: pixel x lies at (x + 0.5) / 4 cells
-    ramp = (torch.arange(4) + 0.5).expand(1, 4, 4)
-    columns = resize_masks(ramp, torch.tensor([1.0, 10 / 16]), (1, 10))[0, 0]
-    close(columns, ((torch.arange(10) + 0.5) / 4).clamp(0.5, 2.5))
-
-
-def test_valid_grid_is_what_the_image_covers() -> None:
-    masks = torch.zeros(1, 8, 16)
-    assert valid_grid(masks, torch.tensor([0.5, 0.75])) == (4, 12)
-    assert valid_grid(masks, torch.tensor([1 / 64, 1 / 64])) == (1, 1)
-
-
-# --- semantic output -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("categories", [1, 3, 16, 17, 40])
-def test_semantic_prediction_equals_the_formula(categories: int) -> None:
-    logits, masks = torch.randn(6, categories + 1) * 2, torch.randn(6, 8, 8) * 3
-    probabilities = logits.double().softmax(-1)[:, :-1]
-    scores = torch.zeros(categories, 6, 8, dtype=torch.float64)
-    for query in range(6):
-        scores += probabilities[query, :, None, None] * masks[query, :6].double().sigmoid()
-    wanted = bilinear(scores, (9, 20)).argmax(0)
-    found = semantic_prediction(logits, masks, torch.tensor([0.75, 1.0]), (9, 20))
-    assert found.dtype == torch.int64
-    assert found.shape == (9, 20)
-    assert torch.equal(found, wanted)
-
-
-def test_semantic_prediction_sums_over_proposals_and_drops_the_background() -> None:
-    masks = torch.full((3, 1, 1), 10.0)
-    # one proposal of 0.4 for category 0, two of 0.3 for category 1
-    probabilities = torch.tensor([[0.4, 0.0, 0.6], [0.0, 0.3, 0.7], [0.0, 0.3, 0.7]])
-    assert semantic_prediction(probabilities.clamp(min=1e-6).log(), masks, WHOLE, (1, 1)).tolist() == [[1]]
-
-
-def test_semantic_prediction_keeps_the_valid_grid_without_a_size() -> None:
-    assert semantic_prediction(torch.randn(2, 4), torch.randn(2, 8, 8), torch.tensor([0.5, 1.0]), None).shape == (4, 8)
-
-
-# --- panoptic output -------------------------------------------------------------------------------------------------
-
-
-def panoptic(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
-    return panoptic_prediction(classes[0], masks[0], STUFF, WHOLE, size, **options)
-
-
-def test_panoptic_merges_stuff_and_keeps_things_apart() -> None:
-    masks = rectangle_logits((4, 4), (0, 0, 4, 1), (0, 3, 4, 4), (0, 1, 2, 3), (2, 1, 4, 3))
-    result = panoptic(class_logits(SKY, SKY, CIRCLE, CIRCLE), masks)
-    assert result.segmentation.tolist() == [[1] * 4, [2, 2, 3, 3], [2, 2, 3, 3], [1] * 4]
-    assert result.segmentation.dtype == torch.int32
-    assert [(s["id"], s["label_id"], s["was_fused"]) for s in result.segments] == [
-        (1, SKY, True), (2, CIRCLE, False), (3, CIRCLE, False),
-    ]  # fmt: skip
-    assert result.segments[0]["score"] == pytest.approx(float(class_logits(SKY)[0, 0].softmax(-1).max()), abs=1e-5)
-
-
-def test_interleaved_stuff_classes_keep_their_own_ids() -> None:
-    masks = rectangle_logits((1, 5), (0, 0, 1, 1), (1, 0, 2, 1), (2, 0, 3, 1), (3, 0, 4, 1), (4, 0, 5, 1))
-    all_stuff = torch.ones(3, dtype=torch.bool)
-    classes = class_logits(SKY, CIRCLE, SKY, CIRCLE, SQUARE)
-    result = panoptic_prediction(classes[0], masks[0], all_stuff, WHOLE, None)
-    assert result.segmentation.tolist() == [[1, 2, 1, 2, 3]]
-    assert [s["label_id"] for s in result.segments] == [SKY, CIRCLE, SQUARE]
-
-
-def test_a_pixel_goes_to_the_surest_proposal_and_a_hidden_segment_is_dropped() -> None:
-    masks = rectangle_logits((1, 4), (0, 0, 4, 1), (1, 0, 4, 1))
-    classes = class_logits(CIRCLE, SQUARE)
-    classes[0, 0] *= 0.3  # 0.87 against 1.00
-    result = panoptic(classes, masks, overlap_mask_area_threshold=0.2)
-    assert result.segmentation.tolist() == [[1, 2, 2, 2]]
-    result = panoptic(classes, masks, overlap_mask_area_threshold=0.8)
-    assert result.segmentation.tolist() == [[0, 1, 1, 1]]
-    assert [s["label_id"] for s in result.segments] == [SQUARE]
-
-
-def test_background_and_unsure_proposals_take_no_part() -> None:
-    masks = rectangle_logits((2, 2), (0, 0, 2, 2), (0, 0, 1, 2), (1, 0, 2, 2))
-    classes = class_logits(BACKGROUND, CIRCLE, SQUARE)
-    classes[0, 2] = torch.tensor([0.4, 0.6, 0.0, 0.0])
-    result = panoptic(classes, masks)
-    assert result.segmentation.tolist() == [[1, 0], [1, 0]]
-    assert len(panoptic(classes, masks, threshold=0.3).segments) == 2
-
-
-def test_below_the_mask_threshold_nothing_is_claimed() -> None:
-    masks = torch.tensor([[[[10.0, 0.2]]]])  # mask probabilities 1.00 and 0.55
-    classes = class_logits(CIRCLE)
-    assert panoptic(classes, masks).segmentation.tolist() == [[1, 1]]
-    assert panoptic(classes, masks, mask_threshold=0.6).segmentation.tolist() == [[1, 0]]
-
-
-# --- instance output -------------------------------------------------------------------------------------------------
-
-
-def instances(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
-    return instance_prediction(classes[0], masks[0], IS_THING, WHOLE, size, **options)
-
-
-def test_instances_may_overlap_and_come_best_first() -> None:
-    masks = rectangle_logits((1, 4), (0, 0, 3, 1), (1, 0, 4, 1))
-    classes = class_logits(CIRCLE, SQUARE)
-    classes[0, 0] *= 0.3
-    result = instances(classes, masks, threshold=0.5)
-    assert result.label_ids.tolist() == [SQUARE, CIRCLE]
-    assert result.masks.int().tolist() == [[[0, 1, 1, 1]], [[1, 1, 1, 0]]]
-    assert result.masks.dtype == torch.bool
-    sure = torch.tensor(10.0).sigmoid()
-    close(result.scores, classes[0].softmax(-1).amax(-1).flip(0) * sure)
-
-
-def test_one_mask_can_carry_several_categories_but_no_stuff() -> None:
-    classes = torch.tensor([[[2.0, 1.0, 3.0, 0.0]]])
-    result = instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)))
-    assert result.label_ids.tolist() == [CIRCLE, SQUARE]
-    assert len(instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)), max_instances=1).scores) == 1
-
-
-def test_the_best_pairs_are_kept() -> None:
-    classes, masks = torch.randn(1, 50, 4), torch.randn(1, 50, 4, 4) + 3
-    kept = instances(classes, masks, max_instances=10)
-    pairs = classes[0].softmax(-1)[:, :2].flatten()
-    assert len(kept.scores) == 10
-    assert (kept.scores[:-1] >= kept.scores[1:]).all()
-    quality = torch.stack([m[m >= 0.5].mean() for m in masks[0].sigmoid()])
-    best = pairs.topk(10).indices
-    close(kept.scores, (pairs[best] * quality[best // 2]).sort(descending=True).values)
-
-
-def test_empty_masks_are_left_out() -> None:
-    masks = rectangle_logits((2, 2), (0, 0, 0, 0), (0, 0, 1, 1))
-    result = instances(class_logits(CIRCLE, SQUARE), masks, threshold=0.5)
-    assert result.label_ids.tolist() == [SQUARE]
-
-
-def test_a_vocabulary_of_stuff_has_no_instances() -> None:
-    nothing = torch.zeros(3, dtype=torch.bool)
-    result = instance_prediction(class_logits(SKY)[0], torch.ones(1, 2, 2), nothing, WHOLE, (4, 4))
-    assert result.masks.shape == (0, 4, 4)
-
-
-# --- edge cases of all outputs ---------------------------------------------------------------------------------------
-
-
-def test_no_proposals_give_empty_outputs() -> None:
-    classes, masks = class_logits(BACKGROUND, BACKGROUND), torch.randn(1, 2, 4, 4)
-    result = panoptic(classes, masks, size=(5, 7))
-    assert result.segmentation.shape == (5, 7)
-    assert int(result.segmentation.abs().sum()) == 0 == len(result.segments)
-    found = instances(classes, masks, size=(5, 7), threshold=0.5)
-    assert found.masks.shape == (0, 5, 7)
-    assert found.scores.shape == found.label_ids.shape == (0,)
-    assert semantic_prediction(classes[0], masks[0], WHOLE, (5, 7)).shape == (5, 7)
-
-
-@pytest.mark.parametrize("size", [(1, 1), None])
-def test_an_image_of_one_pixel(size: tuple[int, int] | None) -> None:
-    classes, masks = class_logits(CIRCLE), rectangle_logits((8, 8), (0, 0, 1, 1))
-    valid = torch.tensor([1 / 32, 1 / 32])
-    assert semantic_prediction(classes[0], masks[0], valid, size).tolist() == [[CIRCLE]]
-    assert panoptic_prediction(classes[0], masks[0], STUFF, valid, size).segmentation.tolist() == [[1]]
-    assert instance_prediction(classes[0], masks[0], IS_THING, valid, size, 0.5).masks.tolist() == [[[True]]]
-
-
-def test_a_target_of_one_pixel() -> None:
-    classes, masks = class_logits(SKY), rectangle_logits((8, 8), (0, 0, 8, 8))
-    assert semantic_prediction(classes[0], masks[0], WHOLE, (1, 1)).tolist() == [[SKY]]
-    assert panoptic(classes, masks, size=(1, 1)).segmentation.tolist() == [[1]]
-    assert instance_prediction(classes[0], masks[0], ~IS_THING, WHOLE, (1, 1), 0.5).masks.tolist() == [[[True]]]

@@ -14,8 +14,8 @@ from .data.sample import Instances, Sample, SampleDataset, Segments, TaskName
 from .data.transforms import resize_only
 from .metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
 from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from .postprocessing_dataseg import PanopticPrediction, instance_prediction, panoptic_prediction, semantic_prediction
 from .run_config import MetricName
-from .tasks_dataseg import PanopticPrediction, instance_prediction, panoptic_prediction, semantic_prediction
 from .visualization import overlay, semantic_overlay
 
 Gather = Callable[[Any], list[Any]]

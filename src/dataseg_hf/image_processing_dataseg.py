@@ -20,7 +20,7 @@ from transformers.image_utils import (
 )
 from transformers.utils import TensorType
 
-from .tasks_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 
 
 class DaTaSegImageProcessor(PilBackend):

@@ -18,7 +18,7 @@ from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
-from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
+from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, dot_product, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
 
 
@@ -36,7 +36,7 @@ class DaTaSegOutput(ModelOutput):
         valid_size: [B, 2], height and width of each image as fractions of the padded canvas.
         unmatched_targets: Number of targets that found no query, when labels are given.
         auxiliary_class_queries_logits, auxiliary_masks_queries_logits:
-            One tensor per earlier decoder layer, in training or with `output_auxiliary_logits=True`.
+            One tensor per earlier decoder layer, with `output_auxiliary_logits=True`.
     """
 
     loss: Tensor | None = None
@@ -60,7 +60,7 @@ class TextClassifier(nn.Module):
         self.logit_scale = nn.Parameter(torch.empty(()))
 
     def forward(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
-        """exp(scale) * cosine: [B, N, D], [C, D] -> float32 [B, N, C + 1], last = background."""
+        """exp(scale) * cosine: [..., D], [C, D] -> float32 [..., C + 1], last = background."""
         with torch.autocast(class_embeddings.device.type, enabled=False):
             names = torch.cat([text_embeddings.float(), self.background.float()[None]])
             cosine = F.normalize(class_embeddings.float(), dim=-1) @ F.normalize(names, dim=-1).T
@@ -155,10 +155,11 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config.hidden_dim, config.dim_feedforward)
 
     def forward(
-        self, queries: Tensor, query_positions: Tensor, memory: Tensor, memory_positions: Tensor, mask: Tensor
+        self, queries: Tensor, query_positions: Tensor, memory: Tensor, located_memory: Tensor, mask: Tensor
     ) -> Tensor:
-        """queries, query_positions [B, N, d]; memory, memory_positions [B, K, d]; additive mask [B, 1, N, K]."""
-        seen = self.cross_attention(queries + query_positions, memory + memory_positions, memory, mask)
+        """queries, query_positions [B, N, d]; memory, and with its positions located_memory, [B, K, d]; additive mask
+        [B, 1, N, K]."""
+        seen = self.cross_attention(queries + query_positions, located_memory, memory, mask)
         queries = self.cross_norm(queries + seen)
         located = queries + query_positions
         queries = self.self_norm(queries + self.self_attention(located, located, queries))
@@ -179,14 +180,17 @@ class QueryDecoder(nn.Module):
         self.class_head = MLP(config.hidden_dim, config.text_embedding_dim)
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 
-    def forward(self, features: PixelFeatures, inside: Tensor, every_layer: bool) -> list[tuple[Tensor, Tensor]]:
-        """(class embeddings [B, N, D], mask logits [B, N, h, w]) of every layer, or of the last one only.
+    def forward(
+        self, features: PixelFeatures, inside: Tensor, every_layer: bool
+    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
+        """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the last one only; and
+        the mask logits of the last one, [B, N, h, w].
 
         inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
         the resolution of the attention that reads them.
         """
         batch = len(inside)
-        memory, positions, grids = self.memory(features, inside)
+        memory, located, grids = self.memory(features, inside)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
         heads = []
@@ -194,29 +198,34 @@ class QueryDecoder(nn.Module):
             level = number % len(memory)
             mask_embeddings = self.mask_head(self.norm(queries))
             if every_layer:
-                heads.append(self.heads(queries, features.mask_features, inside))
+                with torch.no_grad():  # only the class head sees these masks, and it takes no gradient from them
+                    mask_logits = dot_product(mask_embeddings, features.mask_features)
+                heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
             mask = self.attention_mask(mask_embeddings, features.mask_features, grids[level])
-            queries = layer(queries, query_positions, memory[level], positions[level], mask)
-        heads.append(self.heads(queries, features.mask_features, inside))
-        return heads
+            queries = layer(queries, query_positions, memory[level], located[level], mask)
+        mask_embeddings = self.mask_head(self.norm(queries))
+        mask_logits = dot_product(mask_embeddings, features.mask_features)
+        heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
+        return heads, mask_logits
 
     def memory(self, features: PixelFeatures, inside: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level: cells [B, h * w, d], their positions [B, h * w, d], and which lie in the image, [B, h, w]."""
-        memory, positions, grids = [], [], []
+        """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the image, [B, h, w]."""
+        memory, located, grids = [], [], []
         for number, level in enumerate(features.levels):
             grid = resize_inside(inside, level.shape[-2:])
-            memory.append(level.flatten(2).transpose(1, 2) + self.level_embedding.weight[number])
-            positions.append(sine_positions(grid, level.shape[1]).to(level.dtype))
+            # contiguous, lest each of the layers that read it keeps a copy of its own
+            cells = level.flatten(2).transpose(1, 2).contiguous()
+            memory.append(cells + self.level_embedding.weight[number])
+            located.append(memory[-1] + sine_positions(grid, level.shape[1]).to(level.dtype))
             grids.append(grid)
-        return memory, positions, grids
+        return memory, located, grids
 
-    def heads(self, queries: Tensor, mask_features: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Class embeddings [B, N, D] and mask logits [B, N, h, w] of the queries [B, N, d]."""
+    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, inside: Tensor) -> Tensor:
+        """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
         queries = self.norm(queries)
-        mask_logits = dot_product(self.mask_head(queries), mask_features)
         if self.mask_view is not None:
             queries = queries + self.mask_view(mask_logits, resize_inside(inside, mask_logits.shape[-2:]))
-        return self.class_head(queries), mask_logits
+        return self.class_head(queries)
 
     @staticmethod
     def attention_mask(mask_embeddings: Tensor, mask_features: Tensor, grid: Tensor) -> Tensor:
@@ -230,11 +239,6 @@ class QueryDecoder(nn.Module):
             outside = outside.flatten(2)
             blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
             return additive_mask(blocked, mask_features.dtype)[:, None]
-
-
-def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
-    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would copy the features."""
-    return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
@@ -452,8 +456,13 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         inside = pixel_mask.to(torch.bool)
         feature_maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(feature_maps, inside)
-        heads = self.query_decoder(features, inside, every_layer=labels is not None or output_auxiliary_logits)
-        layers = [Proposals(self.classifier(code, embeddings), masks) for code, masks in heads]
+        every_layer = labels is not None or output_auxiliary_logits
+        heads, mask_logits = self.query_decoder(features, inside, every_layer)
+        class_logits = self.classifier(torch.stack([code for code, _ in heads]), embeddings)
+        layers = [
+            Proposals(logits, mask_embeddings, features.mask_features)
+            for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
+        ]
         valid_size = torch.stack([inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1)
         result = None
         if labels is not None:
@@ -472,19 +481,20 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 seeds=sampling_seeds,
             )
             result = self._loss(layers, chosen, truth, loss_weights)
-        every_layer = len(layers) > 1
-        return DaTaSegOutput(
+        output = DaTaSegOutput(
             loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
             loss_dict=None if result is None else result.terms,
             class_queries_logits=layers[-1].class_logits,
-            masks_queries_logits=layers[-1].mask_logits,
+            masks_queries_logits=mask_logits,
             class_embeddings=heads[-1][0],
             is_thing=things.expand(len(pixel_values), -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
-            auxiliary_class_queries_logits=tuple(layer.class_logits for layer in layers[:-1]) if every_layer else None,
-            auxiliary_masks_queries_logits=tuple(layer.mask_logits for layer in layers[:-1]) if every_layer else None,
         )
+        if output_auxiliary_logits:
+            output.auxiliary_class_queries_logits = tuple(layer.class_logits for layer in layers[:-1])
+            output.auxiliary_masks_queries_logits = tuple(layer.mask_logits for layer in layers[:-1])
+        return output
 
     def _loss(
         self,
@@ -495,8 +505,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     ) -> LossResult:
         # in float32 whatever the autocast: matching costs of half precision overflow
         with torch.autocast(device_type=truth.image.device.type, enabled=False):
-            full = [Proposals(layer.class_logits.float(), layer.mask_logits.float()) for layer in layers]
-            return task.loss(full, truth, self.config, loss_weights(self.config, overrides))
+            return task.loss(layers, truth, self.config, loss_weights(self.config, overrides))
 
 
 # layers that only the classifier of these architectures reads: without a gradient they stop distributed training

@@ -1,7 +1,8 @@
-"""The four tasks: for each its targets, its MERGE, its losses and its output.
+"""The four tasks: for each its targets, its MERGE and its losses. What each makes of the proposals at inference is in
+`postprocessing_dataseg.py`.
 
 One representation serves all of them: N pairs of mask proposal and class prediction. A task says which categories MERGE
-fuses (`merged_categories`), what its annotation supervises (masks or boxes), and how proposals become its output.
+fuses (`merged_categories`) and what its annotation supervises (masks or boxes).
 
 Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), P points, h x w mask grid.
 """
@@ -34,12 +35,24 @@ LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
 IGNORED = -100
 
 
+def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would copy the features."""
+    return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
+
+
 @dataclass
 class Proposals:
-    """Output of one decoder layer. class_logits [B, N, C + 1] (last = background), mask_logits [B, N, h, w]."""
+    """Output of one decoder layer: class_logits float32 [B, N, C + 1] (last = background), and the masks as
+    mask_embeddings [B, N, d] and mask_features [B, d, h, w], so that the losses compute only the masks they compare."""
 
     class_logits: Tensor
-    mask_logits: Tensor
+    mask_embeddings: Tensor
+    mask_features: Tensor
+
+    @property
+    def mask_logits(self) -> Tensor:
+        """All masks, computed anew at each call: [B, N, h, w]."""
+        return dot_product(self.mask_embeddings, self.mask_features)
 
 
 @dataclass
@@ -260,16 +273,32 @@ def gather_matched(maps: Tensor, matched: Tensor) -> Tensor:
     return maps.gather(1, index)
 
 
-def merged_masks(mask_logits: Tensor, groups: Groups) -> Tensor:
-    """MERGE in training: elementwise maximum over each target's group: [B, N, h, w] -> [B, M, h, w]."""
-    matched = gather_matched(mask_logits, groups.matched)
-    image, query, target = groups.recruits
+def matched_masks(layers: Sequence[Proposals], matched: Sequence[Tensor]) -> Tensor:
+    """Mask logits of the matched queries only, all layers in one product: L times [B, M] -> [B, L * M, h, w].
+
+    Each product with the features would leave a gradient as large as they are.
+    """
+    chosen = [gather_matched(layer.mask_embeddings, rows) for layer, rows in zip(layers, matched, strict=True)]
+    return dot_product(torch.cat(chosen, dim=1), layers[0].mask_features)
+
+
+def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups]) -> Tensor:
+    """MERGE in training: mask logits, elementwise maximum over each target's group: [B, L * M, h, w] of L layers."""
+    masks = matched_masks(layers, [group.matched for group in groups])
+    num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
+    image = torch.cat([group.recruits[0] for group in groups])
+    query = torch.cat([group.recruits[1] + number * num_queries for number, group in enumerate(groups)])
+    target = torch.cat([group.recruits[2] + number * num_targets for number, group in enumerate(groups)])
     if len(image) == 0:
-        return matched
-    rows = matched.flatten(2).flatten(0, 1)
-    index = (image * matched.shape[1] + target)[:, None].expand(-1, rows.shape[1])
-    rows = rows.scatter_reduce(0, index, mask_logits[image, query].flatten(1), "amax", include_self=True)
-    return rows.view_as(matched)
+        return masks
+    order = image.argsort(stable=True)
+    image, query, target = image[order], query[order], target[order]
+    embeddings = torch.cat([layer.mask_embeddings for layer in layers], dim=1)
+    per_image = embeddings[image, query].split(image.bincount(minlength=len(masks)).tolist())
+    recruits = [code @ cells for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)]
+    rows = masks.flatten(2).flatten(0, 1)
+    index = (image * masks.shape[1] + target)[:, None].expand(-1, rows.shape[1])
+    return rows.scatter_reduce(0, index, torch.cat(recruits), "amax", include_self=True).view_as(masks)
 
 
 def recruit(
@@ -328,48 +357,69 @@ def mask_supervision(
 
     merged: bool [C], the categories whose proposals MERGE in training.
     """
-    height, width = layers[0].mask_logits.shape[-2:]
+    height, width = layers[0].mask_features.shape[-2:]
     all_cells = height * width <= config.train_num_points
-    if all_cells:
-        at_points = cell_values(targets, height, width)
-    else:
-        points = random_points(config.train_num_points, truth.valid_size, truth.seeds)
-        at_points = targets.at(points)
-    with torch.no_grad():
-        seen = [p.mask_logits.flatten(2) if all_cells else sample_grid(p.mask_logits, points) for p in layers]
-        cost = [
-            weights["class"] * class_cost(layer.class_logits, targets.classes)
-            + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
-            + weights["dice"] * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
-            for layer, logits in zip(layers, seen, strict=True)
-        ]
-        assigned = hungarian(torch.stack(cost), targets.present)
-
-    terms = {term: layers[0].mask_logits.new_zeros(()) for term in ("class", "mask", "dice")}
-    for layer, logits, matched in zip(layers, seen, assigned, strict=True):
-        foreground = (logits > 0).float()
-        recruits = (
-            recruit(layer.class_logits, foreground, at_points, targets.classes, matched, merged)
-            if config.merge_in_training
-            else _no_recruits(matched.device)
-        )
-        ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
-        groups = Groups(matched, recruits, ignored)
-        terms["class"] = terms["class"] + _class_loss(layer, targets, groups, truth, config)
-
-        masks = merged_masks(layer.mask_logits, groups)
+    at_points, groups = _mask_groups(targets, layers, truth, config, weights, merged, all_cells)
+    terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "mask", "dice")}
+    for layer, group in zip(layers, groups, strict=True):
+        terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
+    # copies, so that the whole is freed: the sampling below would make and keep them in any case
+    masks_of_layers = [part.contiguous() for part in merged_masks(layers, groups).float().chunk(len(layers), dim=1)]
+    for masks, group in zip(masks_of_layers, groups, strict=True):
         if all_cells:
             prediction, compared = masks.flatten(2), at_points
         else:
             own = _loss_points(masks, truth, config)
             prediction, compared = _sample_own(masks, own), targets.at(own)
         at_target = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
-        counted = (matched >= 0).float()
+        counted = (group.matched >= 0).float()
         bce = bce_loss(prediction, compared.values, at_target)
         dice = dice_loss(prediction.sigmoid(), compared.values, at_target)
         terms["mask"] = terms["mask"] + (bce * counted).sum() / truth.num_targets
         terms["dice"] = terms["dice"] + (dice * counted).sum() / truth.num_targets
-    return _weighted(terms, weights, targets, assigned)
+    return _weighted(terms, weights, targets, groups[-1].matched)
+
+
+@torch.no_grad()
+def _mask_groups(
+    targets: SegmentMapTargets | MaskTargets,
+    layers: Sequence[Proposals],
+    truth: Truth,
+    config: DaTaSegConfig,
+    weights: Mapping[str, float],
+    merged: Tensor,
+    all_cells: bool,
+) -> tuple[PointValues, list[Groups]]:
+    """Targets at the points on which masks are matched, all cells of the mask grid or random ones; groups per layer."""
+    mask_features = layers[0].mask_features.float()
+    if all_cells:
+        at_points = cell_values(targets, mask_features.shape[-2], mask_features.shape[-1])
+        features = mask_features.flatten(2)
+    else:
+        points = random_points(config.train_num_points, truth.valid_size, truth.seeds)
+        at_points = targets.at(points)
+        # sampling commutes with the dot product, so the features are sampled once instead of all masks
+        features = sample_grid(mask_features, points)
+    cost, seen = [], []
+    for layer in layers:
+        logits = layer.mask_embeddings.float() @ features
+        seen.append(logits > 0)
+        cost.append(
+            weights["class"] * class_cost(layer.class_logits, targets.classes)
+            + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
+            + weights["dice"] * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
+        )
+    groups = []
+    for layer, in_mask, matched in zip(layers, seen, hungarian(torch.stack(cost), targets.present), strict=True):
+        foreground = in_mask.float()
+        recruits = (
+            recruit(layer.class_logits, foreground, at_points, targets.classes, matched, merged)
+            if config.merge_in_training
+            else _no_recruits(matched.device)
+        )
+        ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
+        groups.append(Groups(matched, recruits, ignored))
+    return at_points, groups
 
 
 def box_supervision(
@@ -381,10 +431,13 @@ def box_supervision(
 ) -> LossResult:
     """Class, projection and colour-affinity losses of every decoder layer against box targets."""
     tight = targets.tight.float()
+    void, inside = targets.void.flatten(1).float(), targets.inside.flatten(1).float()
     with torch.no_grad():
-        cost = []
+        cost, ignored_of = [], []
         for layer in layers:
-            columns, rows = axis_projections(layer.mask_logits, targets.inside)
+            all_masks = layer.mask_logits.float()
+            ignored_of.append(mostly_void((all_masks > 0).flatten(2).float(), void, inside))
+            columns, rows = axis_projections(all_masks, targets.inside)
             projection = (
                 pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns)) * tight[:, None, :, 0]
             )
@@ -396,14 +449,12 @@ def box_supervision(
 
     # a colour that nothing is like, so that no pair reaches into the padding
     image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(~targets.inside[:, None], torch.inf)
-    terms = {term: layers[0].mask_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
-    for layer, matched in zip(layers, assigned, strict=True):
-        foreground = (layer.mask_logits > 0).flatten(2).float()
-        ignored = mostly_void(foreground, targets.void.flatten(1).float(), targets.inside.flatten(1).float())
+    terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
+    masks_of_layers = matched_masks(layers, list(assigned)).float().chunk(len(layers), dim=1)
+    for layer, masks, ignored, matched in zip(layers, masks_of_layers, ignored_of, assigned, strict=True):
         groups = Groups(matched, _no_recruits(matched.device), ignored)
         terms["class"] = terms["class"] + _class_loss(layer, targets, groups, truth, config)
 
-        masks = gather_matched(layer.mask_logits, matched)
         counted = (matched >= 0).float()
         columns, rows = axis_projections(masks, targets.inside)
         projection = dice_loss(columns, targets.columns, torch.ones_like(columns)) * tight[..., 0]
@@ -414,7 +465,7 @@ def box_supervision(
             cells = _box_cells(targets.columns[where, target], targets.rows[where, target]) * targets.inside[where]
             affinity = color_affinity_loss(masks[where, target], image[where], cells, config.color_affinity_threshold)
             terms["color_affinity"] = terms["color_affinity"] + affinity.sum() / truth.num_targets
-    return _weighted(terms, weights, targets, assigned)
+    return _weighted(terms, weights, targets, assigned[-1])
 
 
 def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
@@ -451,177 +502,10 @@ def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _weighted(
-    terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, assigned: Tensor
+    terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, matched: Tensor
 ) -> LossResult:
     named = {f"loss_{term}": weights[term] * value for term, value in terms.items()}
-    return LossResult(named, (targets.present & (assigned[-1] < 0)).sum())
-
-
-# --- outputs ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass
-class PanopticPrediction:
-    """segmentation: int32 [H, W], 0 = none; segments: dicts with id, label_id, was_fused, score."""
-
-    segmentation: Tensor
-    segments: list[dict]
-
-
-@dataclass
-class InstancePrediction:
-    """Scored objects that may overlap, best first. masks bool [K, H, W], scores [K], label_ids int64 [K]."""
-
-    masks: Tensor
-    scores: Tensor
-    label_ids: Tensor
-
-
-def interpolation_matrix(cells: int, valid: Tensor, size: int) -> Tensor:
-    """Bilinear resampling of the first `valid` share of an axis of `cells` to `size`: [size, cells].
-
-    The product with it crops the padding and resizes in one step, also where the image ends within a cell.
-    """
-    position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
-    last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1  # the last cell that holds some of the image
-    position = position.clamp(min=0).minimum(last)
-    distance = (position[:, None] - torch.arange(cells, device=valid.device)).abs()
-    return (1 - distance).clamp(min=0)
-
-
-def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions of the canvas."""
-    rows = interpolation_matrix(masks.shape[-2], valid_size[0], size[0]).to(masks)
-    columns = interpolation_matrix(masks.shape[-1], valid_size[1], size[1]).to(masks)
-    return rows @ masks @ columns.T
-
-
-def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
-    """Cells of the mask grid that the image covers, at least one: the output size where none is asked for."""
-    height, width = (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
-    return height, width
-
-
-def semantic_prediction(
-    class_logits: Tensor, mask_logits: Tensor, valid_size: Tensor, size: tuple[int, int] | None
-) -> Tensor:
-    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i), int64 [H, W].
-
-    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is dropped after it.
-    Categories are resized in turn with a running maximum, so memory does not grow with their number.
-    """
-    probabilities = class_logits.float().softmax(-1)[:, :-1]
-    scores = torch.einsum("nc,nhw->chw", probabilities, mask_logits.float().sigmoid())
-    size = size or valid_grid(mask_logits, valid_size)
-    best = torch.full(size, -1.0, device=scores.device)
-    winner = torch.zeros(size, dtype=torch.int64, device=scores.device)
-    for first in range(0, len(scores), 16):
-        value, index = resize_masks(scores[first : first + 16], valid_size, size).max(0)
-        winner = torch.where(value > best, index + first, winner)
-        best = torch.maximum(best, value)
-    return winner
-
-
-def panoptic_prediction(
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    fused: Tensor,
-    valid_size: Tensor,
-    size: tuple[int, int] | None,
-    threshold: float = 0.5,
-    mask_threshold: float = 0.5,
-    overlap_mask_area_threshold: float = 0.8,
-) -> PanopticPrediction:
-    """One id map: a segment per thing, and per fused category one segment (MERGE at inference).
-
-    A proposal takes part when its best category is not background and has more than `threshold`; a pixel goes to the
-    proposal with the largest class probability times mask probability; a segment stays when it keeps at least
-    `overlap_mask_area_threshold` of its own mask (MaskFormer's procedure).
-
-    Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one segment per image.
-        valid_size: [2]. size: height and width of the output; None keeps the mask grid.
-    """
-    size = size or valid_grid(mask_logits, valid_size)
-    scores, label_ids = class_logits.float().softmax(-1).max(-1)
-    kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
-    best = torch.zeros(size, device=mask_logits.device)
-    owner = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
-    own_masks: list[Tensor] = []
-    members_of: list[Tensor] = []
-    for members in _merge_proposals(kept, label_ids, fused):
-        probabilities = resize_masks(mask_logits[members].float(), valid_size, size).sigmoid()
-        own_masks.append((probabilities >= mask_threshold).any(0))
-        members_of.append(members)
-        value = (scores[members, None, None] * probabilities).amax(0)
-        owner = torch.where(value > best, len(own_masks), owner)
-        best = torch.maximum(best, value)
-
-    segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
-    segments: list[dict] = []
-    for number, (own, members) in enumerate(zip(own_masks, members_of, strict=True), start=1):
-        visible = (owner == number) & own
-        area = int(visible.sum())
-        if area == 0 or area < overlap_mask_area_threshold * int(own.sum()):
-            continue
-        label_id = int(label_ids[members[0]])
-        segmentation[visible] = len(segments) + 1
-        segments.append(
-            {
-                "id": len(segments) + 1,
-                "label_id": label_id,
-                "was_fused": bool(fused[label_id]),
-                "score": round(float(scores[members].max()), 6),
-            }
-        )
-    return PanopticPrediction(segmentation, segments)
-
-
-def _merge_proposals(kept: Tensor, label_ids: Tensor, fused: Tensor) -> list[Tensor]:
-    """Groups of proposals that make one segment each: every thing alone, all of one fused category together."""
-    groups: dict[tuple[str, int], list[int]] = {}
-    for query in kept.tolist():
-        label_id = int(label_ids[query])
-        key = ("category", label_id) if bool(fused[label_id]) else ("query", query)
-        groups.setdefault(key, []).append(query)
-    return [torch.tensor(members, device=kept.device) for members in groups.values()]
-
-
-def instance_prediction(
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    is_thing: Tensor,
-    valid_size: Tensor,
-    size: tuple[int, int] | None,
-    threshold: float = 0.0,
-    mask_threshold: float = 0.5,
-    max_instances: int = 100,
-) -> InstancePrediction:
-    """The best (query, thing category) pairs as scored masks; nothing is merged and masks may overlap.
-
-    score = class probability times the mean mask probability inside the mask (Mask2Former). Empty masks are left out.
-
-    Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
-        size: height and width of the output; None keeps the mask grid. threshold: least score.
-    """
-    size = size or valid_grid(mask_logits, valid_size)
-    probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
-    best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
-    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its mask
-    best, index = best[best > threshold], index[best > threshold]
-    queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
-    distinct, position = queries.unique(return_inverse=True)
-    masks = torch.zeros(len(distinct), *size, dtype=torch.bool, device=mask_logits.device)
-    quality = torch.zeros(len(distinct), device=mask_logits.device)
-    for row, query in enumerate(distinct):  # one at a time: full-size float masks of all queries do not fit
-        mask = resize_masks(mask_logits[query][None].float(), valid_size, size)[0].sigmoid()
-        masks[row] = mask >= mask_threshold
-        quality[row] = (mask * masks[row]).sum() / masks[row].sum().clamp(min=1)
-    scores = best * quality[position]
-    kept = ((scores > threshold) & masks.flatten(1).any(1)[position]).nonzero()[:, 0]
-    kept = kept[scores[kept].argsort(descending=True, stable=True)]
-    return InstancePrediction(masks[position[kept]], scores[kept], label_ids[kept])
+    return LossResult(named, (targets.present & (matched < 0)).sum())
 
 
 # --- the tasks -------------------------------------------------------------------------------------------------------
@@ -707,7 +591,7 @@ class Boxes(Instance):
         self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
     ) -> LossResult:
         """Class, projection and colour-affinity losses, one to one."""
-        grid = layers[0].mask_logits.shape[-2:]
+        grid = layers[0].mask_features.shape[-2:]
         return box_supervision(BoxTargets(truth, (grid[0], grid[1])), layers, truth, config, weights)
 
 

@@ -1,0 +1,337 @@
+"""From proposals to results: MERGE at inference, and the output of each task at the size of the image.
+
+Only the proposals that can appear are enlarged, one at a time and only where they can appear, with a running maximum:
+time and memory grow with what is seen, not with the number of queries or categories.
+
+Shapes: N queries, C categories, h x w mask grid, H x W result.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
+
+
+@dataclass
+class PanopticPrediction:
+    """segmentation: int32 [H, W], 0 = none; segments: dicts with id, label_id, was_fused, score."""
+
+    segmentation: Tensor
+    segments: list[dict]
+
+
+@dataclass
+class InstancePrediction:
+    """Scored objects that may overlap, best first. masks bool [K, H, W], scores [K], label_ids int64 [K]."""
+
+    masks: Tensor
+    scores: Tensor
+    label_ids: Tensor
+
+
+# --- resizing --------------------------------------------------------------------------------------------------------
+
+
+class AxisResize:
+    """Bilinear resize of the first `valid` share of an axis of `cells` to `size` pixels, padding cropped.
+
+    Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i], also where the image
+    ends within a cell. `valid`: scalar tensor.
+    """
+
+    def __init__(self, cells: int, valid: Tensor, size: int) -> None:
+        last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1  # the last cell that holds some of the image
+        position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
+        position = position.clamp(min=0).minimum(last)
+        self.low = position.long()
+        self.high = (self.low + 1).minimum(last.long())
+        self.weight = position - self.low
+        self._first, self._last = self.low.tolist(), self.high.tolist()  # one wait for the device
+
+    def pixels(self, cells: Tensor) -> Tensor:
+        """For bool [K, cells] the smallest ranges of pixels that hold all those that touch a true cell: [K, 2]."""
+        true = cells.int()
+        first, end = true.argmax(-1), cells.shape[-1] - true.flip(-1).argmax(-1)
+        ranges = torch.stack([torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1)
+        return ranges.where(cells.any(-1, keepdim=True), 0)
+
+    def enlarge(self, values: Tensor, dim: int, pixels: slice) -> Tensor:
+        """Resize that axis of values to some of its pixels; values begin at the cell that the first of them touches."""
+        low, high = self.low[pixels], self.high[pixels]
+        weight = self.weight[pixels].to(values).view(-1, *[1] * (values.dim() - 1 - dim % values.dim()))
+        start = low[:1]
+        return torch.lerp(values.index_select(dim, low - start), values.index_select(dim, high - start), weight)
+
+    def cells(self, pixels: slice) -> slice:
+        """The cells that those pixels touch."""
+        return slice(self._first[pixels.start], self._last[pixels.stop - 1] + 1)
+
+
+class Resize:
+    """Crops the padding of maps [K, h, w] and resizes them bilinearly to `size`. valid_size: [2], as shares of h, w."""
+
+    def __init__(self, grid: tuple[int, int], valid_size: Tensor, size: tuple[int, int]) -> None:
+        self.size = size
+        self.rows = AxisResize(grid[0], valid_size[0], size[0])
+        self.columns = AxisResize(grid[1], valid_size[1], size[1])
+
+    def window(self, maps: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Those pixels of the result, for maps [K, h, w]."""
+        cells = maps[:, self.rows.cells(rows), self.columns.cells(columns)]
+        return self.rows.enlarge(self.columns.enlarge(cells, -1, columns), -2, rows)
+
+    def windows(self, cells: Tensor) -> list[tuple[slice, slice]]:
+        """For bool maps [K, h, w] the rows and columns of pixels that hold all those that touch a true cell."""
+        ranges = torch.stack([self.rows.pixels(cells.any(-1)), self.columns.pixels(cells.any(-2))], dim=1)
+        filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
+        return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
+
+
+def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
+    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions of the canvas."""
+    resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size)
+    return resize.window(masks, slice(0, size[0]), slice(0, size[1]))
+
+
+def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
+    """Cells of the mask grid that the image covers, at least one: the output size where none is asked for."""
+    height, width = (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
+    return height, width
+
+
+# --- semantic --------------------------------------------------------------------------------------------------------
+
+
+def semantic_prediction(
+    class_logits: Tensor, mask_logits: Tensor, valid_size: Tensor, size: tuple[int, int] | None
+) -> Tensor:
+    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i), int64 [H, W].
+
+    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is dropped after it.
+    Works in bands of rows, in which only the categories that can win are enlarged.
+    """
+    size = size or valid_grid(mask_logits, valid_size)
+    resize = Resize((mask_logits.shape[-2], mask_logits.shape[-1]), valid_size, size)
+    probabilities = class_logits.float().softmax(-1)[:, :-1].T
+    whole = slice(0, size[1])
+    columns = resize.columns.cells(whole)
+    winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
+    for rows in _bands(resize, len(probabilities) * (columns.stop - columns.start)):
+        masks = mask_logits[:, resize.rows.cells(rows), columns].float().sigmoid()
+        scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
+        best = torch.full((rows.stop - rows.start, size[1]), -1.0, device=scores.device)
+        for chosen in _can_win(scores).split(max(1, BAND_ELEMENTS // best.numel())):
+            by_columns = resize.columns.enlarge(scores[chosen], -1, whole)
+            value, index = resize.rows.enlarge(by_columns, -2, rows).max(0)
+            winner[rows] = torch.where(value > best, chosen[index], winner[rows])
+            best = torch.maximum(best, value)
+    return winner
+
+
+def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
+    """Rows of the result in bands, for which about BAND_ELEMENTS scores are computed; one row of cells has that many
+    `row_elements`."""
+    height = resize.size[0]
+    cells = resize.rows.cells(slice(0, height)).stop
+    count = max(1, int((BAND_ELEMENTS / row_elements - 1) * height / cells))
+    for first in range(0, height, count):
+        yield slice(first, min(first + count, height))
+
+
+def _can_win(scores: Tensor) -> Tensor:
+    """Indices of the categories of scores [C, h, w] that can be the largest at some place between the cells.
+
+    A bilinear value lies between the least and the largest of its four cells, so a category is out where its largest is
+    below the least of another one.
+    """
+    largest, least = scores, scores
+    for axis in (1, 2):
+        if scores.shape[axis] > 1:
+            count = scores.shape[axis] - 1
+            largest = torch.maximum(largest.narrow(axis, 0, count), largest.narrow(axis, 1, count))
+            least = torch.minimum(least.narrow(axis, 0, count), least.narrow(axis, 1, count))
+    return (~(largest < least.amax(0))).flatten(1).any(1).nonzero()[:, 0]
+
+
+# --- panoptic --------------------------------------------------------------------------------------------------------
+
+
+def panoptic_prediction(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    fused: Tensor,
+    valid_size: Tensor,
+    size: tuple[int, int] | None,
+    threshold: float = 0.5,
+    mask_threshold: float = 0.5,
+    overlap_mask_area_threshold: float = 0.8,
+) -> PanopticPrediction:
+    """One id map: a segment per thing, and per fused category one segment (MERGE at inference).
+
+    A proposal takes part when its best category is not background and has more than `threshold`; a pixel goes to the
+    proposal with the largest class probability times mask probability; a segment stays when it keeps at least
+    `overlap_mask_area_threshold` of its own mask (MaskFormer's procedure).
+
+    Args:
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one segment per image.
+        valid_size: [2]. size: height and width of the output; None keeps the mask grid.
+    """
+    size = size or valid_grid(mask_logits, valid_size)
+    scores, label_ids = class_logits.float().softmax(-1).max(-1)
+    kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
+    groups = _merge_proposals(kept, label_ids, fused)
+    owner, own_masks = _owners(groups, scores, mask_logits, valid_size, size, mask_threshold)
+
+    segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    segments: list[dict] = []
+    for number, members in enumerate(groups, start=1):
+        window, own = own_masks[number - 1]
+        visible = (owner[window] == number) & own
+        area = int(visible.sum())
+        if area == 0 or area < overlap_mask_area_threshold * int(own.sum()):
+            continue
+        label_id = int(label_ids[members[0]])
+        segmentation[window].masked_fill_(visible, len(segments) + 1)
+        segments.append(
+            {
+                "id": len(segments) + 1,
+                "label_id": label_id,
+                "was_fused": bool(fused[label_id]),
+                "score": round(float(scores[members].max()), 6),
+            }
+        )
+    return PanopticPrediction(segmentation, segments)
+
+
+Window = tuple[slice, slice]
+
+
+def _owners(
+    groups: list[list[int]],
+    scores: Tensor,
+    mask_logits: Tensor,
+    valid_size: Tensor,
+    size: tuple[int, int],
+    mask_threshold: float,
+) -> tuple[Tensor, list[tuple[Window, Tensor]]]:
+    """The group that each pixel goes to, int32 [H, W] from 1, and of each group the window and the binary mask in it.
+
+    A pixel that goes to a value below the least score times `mask_threshold` is above that threshold in no mask and
+    stays empty, whoever has it: such values are left out.
+    """
+    owner = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    best = torch.zeros(size, device=mask_logits.device)
+    if not groups:
+        return owner, []
+    members = torch.tensor([query for group in groups for query in group], device=mask_logits.device)
+    logits = mask_logits[members].float()
+    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
+    least = _logit(mask_threshold * scores[members].min() / scores[members])
+    windows = resize.windows(logits >= least[:, None, None])
+    own_masks: list[tuple[Window, Tensor]] = []
+    place = 0
+    for number, group in enumerate(groups, start=1):
+        places = range(place, place + len(group))
+        place += len(group)
+        around = _hull([windows[i] for i in places])
+        own = torch.zeros_like(owner[around], dtype=torch.bool)
+        for i in places:
+            rows, columns = window = windows[i]
+            if rows.stop == rows.start:
+                continue
+            probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
+            own[_within(window, around)] |= probabilities >= mask_threshold
+            value = probabilities.mul_(scores[group[i - places.start]])
+            owner[window].masked_fill_(value > best[window], number)
+            torch.maximum(best[window], value, out=best[window])
+        own_masks.append((around, own))
+    return owner, own_masks
+
+
+def _merge_proposals(kept: Tensor, label_ids: Tensor, fused: Tensor) -> list[list[int]]:
+    """Groups of proposals that make one segment each: every thing alone, all of one fused category together."""
+    groups: dict[tuple[str, int], list[int]] = {}
+    for query, label_id, merges in zip(
+        kept.tolist(), label_ids[kept].tolist(), fused[label_ids[kept]].tolist(), strict=True
+    ):
+        groups.setdefault(("category", label_id) if merges else ("query", query), []).append(query)
+    return list(groups.values())
+
+
+def _logit(probability: Tensor) -> Tensor:
+    """Mask logits of the probabilities, a little less, so that rounding drops no pixel that reaches them."""
+    return probability.clamp(max=1 - 1e-6).logit() - 1e-3
+
+
+def _hull(windows: list[Window]) -> Window:
+    """The smallest window that holds all of them that are not empty."""
+    filled = [window for window in windows if window[0].stop > window[0].start]
+    if not filled:
+        return slice(0, 0), slice(0, 0)
+    rows, columns = (
+        slice(min(window[axis].start for window in filled), max(window[axis].stop for window in filled))
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+def _within(window: Window, around: Window) -> Window:
+    """A window in the coordinates of another that holds it."""
+    rows, columns = (
+        slice(inner.start - outer.start, inner.stop - outer.start) for inner, outer in zip(window, around, strict=True)
+    )
+    return rows, columns
+
+
+# --- instances -------------------------------------------------------------------------------------------------------
+
+
+def instance_prediction(
+    class_logits: Tensor,
+    mask_logits: Tensor,
+    is_thing: Tensor,
+    valid_size: Tensor,
+    size: tuple[int, int] | None,
+    threshold: float = 0.0,
+    mask_threshold: float = 0.5,
+    max_instances: int = 100,
+) -> InstancePrediction:
+    """The best (query, thing category) pairs as scored masks; nothing is merged and masks may overlap.
+
+    score = class probability times the mean mask probability inside the mask (Mask2Former). Empty masks are left out.
+
+    Args:
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
+        size: height and width of the output; None keeps the mask grid. threshold: least score.
+    """
+    size = size or valid_grid(mask_logits, valid_size)
+    probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
+    best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
+    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its mask
+    best, index = best[best > threshold], index[best > threshold]
+    queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
+    distinct, position = queries.unique(return_inverse=True)
+    masks, quality = _binary_masks(mask_logits[distinct].float(), valid_size, size, mask_threshold)
+    scores = best * quality[position]
+    kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
+    kept = kept[scores[kept].argsort(descending=True, stable=True)]
+    return InstancePrediction(masks[position[kept]], scores[kept], label_ids[kept])
+
+
+def _binary_masks(
+    logits: Tensor, valid_size: Tensor, size: tuple[int, int], mask_threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Masks of logits [K, h, w], bool [K, H, W], and the mean probability inside each, 0 where it is empty: [K]."""
+    masks = torch.zeros(len(logits), *size, dtype=torch.bool, device=logits.device)
+    quality = torch.zeros(len(logits), device=logits.device)
+    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
+    least = _logit(torch.tensor(mask_threshold, device=logits.device))
+    for i, (rows, columns) in enumerate(resize.windows(logits >= least)):
+        if rows.stop > rows.start:
+            probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
+            inside = torch.ge(probabilities, mask_threshold, out=masks[i, rows, columns])
+            quality[i] = (probabilities * inside).sum() / inside.sum().clamp(min=1)
+    return masks, quality

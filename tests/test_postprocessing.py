@@ -1,0 +1,218 @@
+"""Results from proposals: worked by hand, equal to the formulas, and to transformers where it is right."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, WHOLE, class_logits, close, rectangle_logits
+from torch import Tensor
+
+from dataseg_hf.postprocessing_dataseg import (
+    instance_prediction,
+    panoptic_prediction,
+    resize_masks,
+    semantic_prediction,
+    valid_grid,
+)
+
+# --- resizing --------------------------------------------------------------------------------------------------------
+
+
+def bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(masks[None], size=size, mode="bilinear", align_corners=False)[0]
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
+def test_resize_of_unpadded_masks_is_bilinear(cells: tuple[int, int], size: tuple[int, int]) -> None:
+    masks = torch.randn(3, *cells)
+    close(resize_masks(masks, WHOLE, size), bilinear(masks, size), tolerance=1e-4)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(0, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
+def test_resize_of_padded_masks_is_crop_then_resize(
+    cells: tuple[int, int], padding: tuple[int, int], size: tuple[int, int]
+) -> None:
+    whole = (cells[0] + padding[0], cells[1] + padding[1])
+    masks = torch.randn(3, *whole)
+    valid_size = torch.tensor(cells) / torch.tensor(whole)
+    expected = bilinear(masks[:, : cells[0], : cells[1]], size)
+    close(resize_masks(masks, valid_size, size), expected, tolerance=1e-4)
+
+
+def test_resize_maps_an_image_that_ends_within_a_cell() -> None:
+    # 4 cells of 4 pixels, the image is 10 pixels wide: pixel x lies at (x + 0.5) / 4 cells
+    ramp = (torch.arange(4) + 0.5).expand(1, 4, 4)
+    columns = resize_masks(ramp, torch.tensor([1.0, 10 / 16]), (1, 10))[0, 0]
+    close(columns, ((torch.arange(10) + 0.5) / 4).clamp(0.5, 2.5))
+
+
+def test_valid_grid_is_what_the_image_covers() -> None:
+    masks = torch.zeros(1, 8, 16)
+    assert valid_grid(masks, torch.tensor([0.5, 0.75])) == (4, 12)
+    assert valid_grid(masks, torch.tensor([1 / 64, 1 / 64])) == (1, 1)
+
+
+# --- semantic output -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("categories", [1, 3, 16, 17, 40])
+def test_semantic_prediction_equals_the_formula(categories: int) -> None:
+    logits, masks = torch.randn(6, categories + 1) * 2, torch.randn(6, 8, 8) * 3
+    probabilities = logits.double().softmax(-1)[:, :-1]
+    scores = torch.zeros(categories, 6, 8, dtype=torch.float64)
+    for query in range(6):
+        scores += probabilities[query, :, None, None] * masks[query, :6].double().sigmoid()
+    wanted = bilinear(scores, (9, 20)).argmax(0)
+    found = semantic_prediction(logits, masks, torch.tensor([0.75, 1.0]), (9, 20))
+    assert found.dtype == torch.int64
+    assert found.shape == (9, 20)
+    assert torch.equal(found, wanted)
+
+
+def test_semantic_prediction_sums_over_proposals_and_drops_the_background() -> None:
+    masks = torch.full((3, 1, 1), 10.0)
+    # one proposal of 0.4 for category 0, two of 0.3 for category 1
+    probabilities = torch.tensor([[0.4, 0.0, 0.6], [0.0, 0.3, 0.7], [0.0, 0.3, 0.7]])
+    assert semantic_prediction(probabilities.clamp(min=1e-6).log(), masks, WHOLE, (1, 1)).tolist() == [[1]]
+
+
+def test_semantic_prediction_keeps_the_valid_grid_without_a_size() -> None:
+    assert semantic_prediction(torch.randn(2, 4), torch.randn(2, 8, 8), torch.tensor([0.5, 1.0]), None).shape == (4, 8)
+
+
+# --- panoptic output -------------------------------------------------------------------------------------------------
+
+
+def panoptic(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
+    return panoptic_prediction(classes[0], masks[0], STUFF, WHOLE, size, **options)
+
+
+def test_panoptic_merges_stuff_and_keeps_things_apart() -> None:
+    masks = rectangle_logits((4, 4), (0, 0, 4, 1), (0, 3, 4, 4), (0, 1, 2, 3), (2, 1, 4, 3))
+    result = panoptic(class_logits(SKY, SKY, CIRCLE, CIRCLE), masks)
+    assert result.segmentation.tolist() == [[1] * 4, [2, 2, 3, 3], [2, 2, 3, 3], [1] * 4]
+    assert result.segmentation.dtype == torch.int32
+    assert [(s["id"], s["label_id"], s["was_fused"]) for s in result.segments] == [
+        (1, SKY, True), (2, CIRCLE, False), (3, CIRCLE, False),
+    ]  # fmt: skip
+    assert result.segments[0]["score"] == pytest.approx(float(class_logits(SKY)[0, 0].softmax(-1).max()), abs=1e-5)
+
+
+def test_interleaved_stuff_classes_keep_their_own_ids() -> None:
+    masks = rectangle_logits((1, 5), (0, 0, 1, 1), (1, 0, 2, 1), (2, 0, 3, 1), (3, 0, 4, 1), (4, 0, 5, 1))
+    all_stuff = torch.ones(3, dtype=torch.bool)
+    classes = class_logits(SKY, CIRCLE, SKY, CIRCLE, SQUARE)
+    result = panoptic_prediction(classes[0], masks[0], all_stuff, WHOLE, None)
+    assert result.segmentation.tolist() == [[1, 2, 1, 2, 3]]
+    assert [s["label_id"] for s in result.segments] == [SKY, CIRCLE, SQUARE]
+
+
+def test_a_pixel_goes_to_the_surest_proposal_and_a_hidden_segment_is_dropped() -> None:
+    masks = rectangle_logits((1, 4), (0, 0, 4, 1), (1, 0, 4, 1))
+    classes = class_logits(CIRCLE, SQUARE)
+    classes[0, 0] *= 0.3  # 0.87 against 1.00
+    result = panoptic(classes, masks, overlap_mask_area_threshold=0.2)
+    assert result.segmentation.tolist() == [[1, 2, 2, 2]]
+    result = panoptic(classes, masks, overlap_mask_area_threshold=0.8)
+    assert result.segmentation.tolist() == [[0, 1, 1, 1]]
+    assert [s["label_id"] for s in result.segments] == [SQUARE]
+
+
+def test_background_and_unsure_proposals_take_no_part() -> None:
+    masks = rectangle_logits((2, 2), (0, 0, 2, 2), (0, 0, 1, 2), (1, 0, 2, 2))
+    classes = class_logits(BACKGROUND, CIRCLE, SQUARE)
+    classes[0, 2] = torch.tensor([0.4, 0.6, 0.0, 0.0])
+    result = panoptic(classes, masks)
+    assert result.segmentation.tolist() == [[1, 0], [1, 0]]
+    assert len(panoptic(classes, masks, threshold=0.3).segments) == 2
+
+
+def test_below_the_mask_threshold_nothing_is_claimed() -> None:
+    masks = torch.tensor([[[[10.0, 0.2]]]])  # mask probabilities 1.00 and 0.55
+    classes = class_logits(CIRCLE)
+    assert panoptic(classes, masks).segmentation.tolist() == [[1, 1]]
+    assert panoptic(classes, masks, mask_threshold=0.6).segmentation.tolist() == [[1, 0]]
+
+
+# --- instance output -------------------------------------------------------------------------------------------------
+
+
+def instances(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
+    return instance_prediction(classes[0], masks[0], IS_THING, WHOLE, size, **options)
+
+
+def test_instances_may_overlap_and_come_best_first() -> None:
+    masks = rectangle_logits((1, 4), (0, 0, 3, 1), (1, 0, 4, 1))
+    classes = class_logits(CIRCLE, SQUARE)
+    classes[0, 0] *= 0.3
+    result = instances(classes, masks, threshold=0.5)
+    assert result.label_ids.tolist() == [SQUARE, CIRCLE]
+    assert result.masks.int().tolist() == [[[0, 1, 1, 1]], [[1, 1, 1, 0]]]
+    assert result.masks.dtype == torch.bool
+    sure = torch.tensor(10.0).sigmoid()
+    close(result.scores, classes[0].softmax(-1).amax(-1).flip(0) * sure)
+
+
+def test_one_mask_can_carry_several_categories_but_no_stuff() -> None:
+    classes = torch.tensor([[[2.0, 1.0, 3.0, 0.0]]])
+    result = instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)))
+    assert result.label_ids.tolist() == [CIRCLE, SQUARE]
+    assert len(instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)), max_instances=1).scores) == 1
+
+
+def test_the_best_pairs_are_kept() -> None:
+    classes, masks = torch.randn(1, 50, 4), torch.randn(1, 50, 4, 4) + 3
+    kept = instances(classes, masks, max_instances=10)
+    pairs = classes[0].softmax(-1)[:, :2].flatten()
+    assert len(kept.scores) == 10
+    assert (kept.scores[:-1] >= kept.scores[1:]).all()
+    quality = torch.stack([m[m >= 0.5].mean() for m in masks[0].sigmoid()])
+    best = pairs.topk(10).indices
+    close(kept.scores, (pairs[best] * quality[best // 2]).sort(descending=True).values)
+
+
+def test_empty_masks_are_left_out() -> None:
+    masks = rectangle_logits((2, 2), (0, 0, 0, 0), (0, 0, 1, 1))
+    result = instances(class_logits(CIRCLE, SQUARE), masks, threshold=0.5)
+    assert result.label_ids.tolist() == [SQUARE]
+
+
+def test_a_vocabulary_of_stuff_has_no_instances() -> None:
+    nothing = torch.zeros(3, dtype=torch.bool)
+    result = instance_prediction(class_logits(SKY)[0], torch.ones(1, 2, 2), nothing, WHOLE, (4, 4))
+    assert result.masks.shape == (0, 4, 4)
+
+
+# --- edge cases of all outputs ---------------------------------------------------------------------------------------
+
+
+def test_no_proposals_give_empty_outputs() -> None:
+    classes, masks = class_logits(BACKGROUND, BACKGROUND), torch.randn(1, 2, 4, 4)
+    result = panoptic(classes, masks, size=(5, 7))
+    assert result.segmentation.shape == (5, 7)
+    assert int(result.segmentation.abs().sum()) == 0 == len(result.segments)
+    found = instances(classes, masks, size=(5, 7), threshold=0.5)
+    assert found.masks.shape == (0, 5, 7)
+    assert found.scores.shape == found.label_ids.shape == (0,)
+    assert semantic_prediction(classes[0], masks[0], WHOLE, (5, 7)).shape == (5, 7)
+
+
+@pytest.mark.parametrize("size", [(1, 1), None])
+def test_an_image_of_one_pixel(size: tuple[int, int] | None) -> None:
+    classes, masks = class_logits(CIRCLE), rectangle_logits((8, 8), (0, 0, 1, 1))
+    valid = torch.tensor([1 / 32, 1 / 32])
+    assert semantic_prediction(classes[0], masks[0], valid, size).tolist() == [[CIRCLE]]
+    assert panoptic_prediction(classes[0], masks[0], STUFF, valid, size).segmentation.tolist() == [[1]]
+    assert instance_prediction(classes[0], masks[0], IS_THING, valid, size, 0.5).masks.tolist() == [[[True]]]
+
+
+def test_a_target_of_one_pixel() -> None:
+    classes, masks = class_logits(SKY), rectangle_logits((8, 8), (0, 0, 8, 8))
+    assert semantic_prediction(classes[0], masks[0], WHOLE, (1, 1)).tolist() == [[SKY]]
+    assert panoptic(classes, masks, size=(1, 1)).segmentation.tolist() == [[1]]
+    assert instance_prediction(classes[0], masks[0], ~IS_THING, WHOLE, (1, 1), 0.5).masks.tolist() == [[[True]]]
