@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,14 +13,25 @@ from transformers import MobileNetV2Config, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
+from .deformable_pixel_decoder_dataseg import DeformableAttention, DeformablePixelDecoder
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
 from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
+from .warm_start_dataseg import (
+    WarmStart,
+    align_classifier,
+    mask2former_settings,
+    mask2former_weights,
+    read_mask2former,
+    take_weights,
+)
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -121,6 +133,12 @@ class MaskView(nn.Module):
         code = self.convolutions(crops.to(mask_logits.dtype)).flatten(1)
         return self.norm(self.projection(code)).view(batch, queries, -1)
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start from adding nothing, in a model whose class head knows its queries already; it learns from there."""
+        self.norm.weight.zero_()
+        self.norm.bias.zero_()
+
     def window(self, masks: Tensor) -> Tensor:
         """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size, size, 2]."""
         height, width = masks.shape[-2:]
@@ -170,13 +188,14 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
+        self.position_in_cell = float(config.position_in_cell)
         self.queries = nn.Embedding(config.num_queries, config.hidden_dim)
         self.query_positions = nn.Embedding(config.num_queries, config.hidden_dim)
         self.level_embedding = nn.Embedding(QUERY_LEVELS, config.hidden_dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim)
         self.mask_head = MLP(config.hidden_dim, config.mask_dim)
-        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim)
+        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim, config.class_head_layers)
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 
     def forward(self, features: PixelFeatures, inside: Tensor, every_layer: bool) -> list[tuple[Tensor, Tensor]]:
@@ -206,7 +225,7 @@ class QueryDecoder(nn.Module):
         for number, level in enumerate(features.levels):
             grid = resize_inside(inside, level.shape[-2:])
             memory.append(level.flatten(2).transpose(1, 2) + self.level_embedding.weight[number])
-            positions.append(sine_positions(grid, level.shape[1]).to(level.dtype))
+            positions.append(sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype))
             grids.append(grid)
         return memory, positions, grids
 
@@ -226,7 +245,7 @@ class QueryDecoder(nn.Module):
         """
         with torch.no_grad():
             coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
-            outside = (dot_product(mask_embeddings, coarse) <= 0) | ~grid[:, None]
+            outside = (dot_product(mask_embeddings, coarse) < 0) | ~grid[:, None]
             outside = outside.flatten(2)
             blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
             return additive_mask(blocked, mask_features.dtype)[:, None]
@@ -235,6 +254,12 @@ class QueryDecoder(nn.Module):
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
     """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would copy the features."""
     return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
+
+
+PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
+    "fpn": PixelDecoder,
+    "deformable": DeformablePixelDecoder,
+}
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
@@ -247,7 +272,7 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
+    _no_split_modules = ["EncoderLayer", "DeformableEncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
     _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
 
     @torch.no_grad()
@@ -264,6 +289,8 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             # queries that start alike would all get the same gradient but for their positions
             init.normal_(module.weight, std=1.0)
+        elif isinstance(module, DeformableAttention):
+            module.init_weights()
         elif isinstance(module, TextClassifier):
             init.normal_(module.background, std=self.config.init_std)
             init.constant_(module.logit_scale, math.log(self.config.initial_logit_scale))
@@ -280,12 +307,76 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         super().__init__(config)
         self.backbone = build_backbone(config)
         channels = cast(Sequence[int], self.backbone.channels)
-        self.pixel_decoder = PixelDecoder(config, channels)
+        self.pixel_decoder = PIXEL_DECODERS[config.pixel_decoder](config, channels)
         self.query_decoder = QueryDecoder(config)
         self.classifier = TextClassifier(config)
         self.vocabularies = VocabularyStore(config)
         self._freeze()
         self.post_init()
+
+    # --- warm starts
+
+    @classmethod
+    def from_mask2former(
+        cls,
+        name_or_path: str | Path,
+        text_encoder: Mapping[str, Any] | None = None,
+        text_embeddings: Tensor | None = None,
+        is_thing: Sequence[bool] | None = None,
+        vocabulary: str = "checkpoint",
+        revision: str | None = None,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> "DaTaSegModel | tuple[DaTaSegModel, WarmStart]":
+        """Start from a transformers Mask2Former checkpoint (`docs/warm_start.md`).
+
+        Backbone, pixel decoder, queries, transformer decoder and mask head are taken: its masks are the checkpoint's,
+        on images without padding. With a text encoder or text embeddings the class head, the background and the scale
+        are computed from the checkpoint's classifier, and its labels become the model's vocabulary.
+
+        Args:
+            name_or_path: Hub id or folder, with safetensors weights.
+            text_encoder: As `config.text_encoder`; embeds the checkpoint's labels, and names to come.
+            text_embeddings: Instead, [C, D], one row per label of the checkpoint, in the order of its ids.
+            is_thing: Thing flags of the labels, which a Mask2Former checkpoint does not hold; all things by default.
+            vocabulary: Name under which the labels are stored.
+            revision: Branch, tag or commit on the Hub.
+            output_loading_info: Also return the `WarmStart` report.
+            options: Of `DaTaSegConfig`, over those of the checkpoint. What then fits no longer is initialised anew.
+
+        Raises:
+            OSError: for a checkpoint that cannot be fetched.
+            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has.
+        """
+        source = read_mask2former(name_or_path, revision)
+        labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
+        settings = mask2former_settings(source.config)
+        if text_embeddings is None and text_encoder is not None:
+            text_embeddings = build_text_encoder(text_encoder)(labels)
+        if text_embeddings is not None:
+            settings |= {"text_embedding_dim": text_embeddings.shape[-1], "class_head_layers": 1}
+        model = cls(DaTaSegConfig(**{**settings, "text_encoder": text_encoder, **options})).eval()
+        report = take_weights(model, mask2former_weights(source.state_dict()))
+        if text_embeddings is not None:
+            model.add_vocabulary(vocabulary, labels, is_thing, text_embeddings)
+            report.explained = model._take_classifier(source.class_predictor, text_embeddings)
+        logger.warning(f"warm start from '{name_or_path}': {report.summary()}")
+        return (model, report) if output_loading_info else model
+
+    @torch.no_grad()
+    def _take_classifier(self, classifier: nn.Linear, text_embeddings: Tensor) -> float:
+        """Make the class head equal a linear classifier over the same classes; how much of it could be expressed."""
+        head = self.query_decoder.class_head[-1]
+        if len(self.query_decoder.class_head) > 1:
+            raise ValueError("a classifier can be taken by a class head of one layer only: leave `class_head_layers`")
+        aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings, self.query_decoder.norm)
+        head.weight.copy_(aligned.weight)
+        head.bias.copy_(aligned.bias)
+        self.classifier.background.copy_(aligned.background)
+        self.classifier.logit_scale.fill_(math.log(aligned.scale))
+        if self.query_decoder.mask_view is not None:
+            self.query_decoder.mask_view.silence()
+        return aligned.explained
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
         """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on the batch."""
