@@ -701,15 +701,15 @@ def test_decoder_layers_read_the_levels_in_turn_from_the_coarsest(tiny_model: Mo
     assert cells == [2 * 2, 4 * 4, 8 * 8, 2 * 2, 4 * 4]
 
 
-def test_sine_positions_hold_the_waves_of_mask2former() -> None:
-    """Ours lie at the cell centres, where twice as fine a grid of theirs has every other position."""
-    height, width, channels = 5, 7, 32
-    ours = sine_positions(torch.ones(1, height, width, dtype=torch.bool), channels).view(height, width, channels)
+def test_sine_positions_are_mask2formers() -> None:
+    """At the cells' far edges, as theirs; at the centres, where a grid twice as fine has every other of theirs."""
+    size, channels = (5, 7), 32
+    everywhere = torch.ones(1, *size, dtype=torch.bool)
     theirs = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
-    finer = theirs(torch.Size([1, channels, 2 * height, 2 * width]), "cpu", torch.float32)[0, :, ::2, ::2]
-    # per axis theirs alternate sine and cosine, ours hold first all sines, then all cosines
-    grouped = finer.unflatten(0, (2, -1, 2)).transpose(1, 2).flatten(0, 2).permute(1, 2, 0)
-    close(ours, grouped)
+    edges = theirs(torch.Size([1, channels, *size]), "cpu", torch.float32)
+    close(sine_positions(everywhere, channels, position_in_cell=1.0), edges.flatten(2).transpose(1, 2))
+    finer = theirs(torch.Size([1, channels, 10, 14]), "cpu", torch.float32)[..., ::2, ::2]
+    close(sine_positions(everywhere, channels), finer.flatten(2).transpose(1, 2))
 
 
 def test_sine_positions_scale_to_the_image_inside_the_padding() -> None:

@@ -25,26 +25,62 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
     One point at a time is added up: the samples of all points together would need 12 times the memory of the result.
 
     Args:
-        value: [B, A, d, S], the maps' cells one after the other, S = sum of h * w.
+        value: float32 [B, A, d, S], the maps' cells one after the other, S = sum of h * w.
         sizes: (h, w) per map.
-        places: [B, A, L, P, Q, 2], x and y in 0..1 of each map's canvas.
+        places: float32 [B, A, L, P, 2, Q], x and y, -1 and 1 = the edges of each map.
         weights: [B, A, L, P, Q].
 
     Returns:
-        [B, A * d, Q].
+        float32 [B, A * d, Q].
     """
     batch, heads, channels, _ = value.shape
-    grids = (2 * places - 1).flatten(0, 1)
+    # coordinates stay in separate planes: the view is what grid_sample reads fastest, and needs no copy
+    grids = places.flatten(0, 1).transpose(-1, -2)
     shares = weights.flatten(0, 1)[:, None]
-    total = value.new_zeros(batch * heads, channels, places.shape[4])
+    total = value.new_zeros(batch * heads, channels, places.shape[-1])
     cells = value.flatten(0, 1).split([height * width for height, width in sizes], dim=-1)
     for level, size in enumerate(sizes):
         level_map = cells[level].unflatten(-1, size)
         for point in range(places.shape[3]):
             grid = grids[:, level, point].unsqueeze(1)
             sampled = F.grid_sample(level_map, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-            total = torch.addcmul(total, sampled[:, :, 0], shares[:, :, level, point])
+            total.addcmul_(sampled[:, :, 0], shares[:, :, level, point])
     return total.unflatten(0, (batch, heads)).flatten(1, 2)
+
+
+def channels_first(layer: nn.Linear, hidden_states: Tensor) -> Tensor:
+    """A linear layer whose result lies in memory as [B, C, S], from [B, S, d]: sampling reads one channel at a time."""
+    weight = layer.weight.expand(len(hidden_states), -1, -1)
+    return torch.baddbmm(layer.bias[:, None], weight, hidden_states.transpose(1, 2))
+
+
+class SamplingOffsets(nn.Linear):
+    """Offsets x, y of every head, map and point, in cells of that map."""
+
+    def __init__(self, hidden_dim: int, heads: int) -> None:
+        super().__init__(hidden_dim, heads * QUERY_LEVELS * POINTS * 2)
+        self.heads = heads
+
+    def start(self) -> None:
+        """Every head looks in its own direction, point p at distance p cells (Deformable DETR)."""
+        angle = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        distance = torch.arange(1, POINTS + 1, dtype=torch.float32)[:, None]
+        init.zeros_(self.weight)
+        init.copy_(self.bias, (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten())
+
+
+class SamplingWeights(nn.Linear):
+    """Logits of the attention weights of every head, map and point."""
+
+    def __init__(self, hidden_dim: int, heads: int) -> None:
+        super().__init__(hidden_dim, heads * QUERY_LEVELS * POINTS)
+
+    def start(self) -> None:
+        """Equal weights (Deformable DETR)."""
+        init.zeros_(self.weight)
+        init.zeros_(self.bias)
 
 
 class DeformableAttention(nn.Module):
@@ -56,24 +92,10 @@ class DeformableAttention(nn.Module):
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
         self.heads = config.num_attention_heads
-        points = self.heads * QUERY_LEVELS * POINTS
-        self.offsets = nn.Linear(config.hidden_dim, 2 * points)
-        self.weights = nn.Linear(config.hidden_dim, points)
+        self.offsets = SamplingOffsets(config.hidden_dim, self.heads)
+        self.weights = SamplingWeights(config.hidden_dim, self.heads)
         self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
-
-    @torch.no_grad()
-    def init_weights(self) -> None:
-        """Every head looks in its own direction, point p at distance p cells, with equal weights (Deformable DETR)."""
-        angle = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
-        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
-        direction = direction / direction.abs().amax(-1, keepdim=True)
-        distance = torch.arange(1, POINTS + 1, dtype=torch.float32)[:, None]
-        start = (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1)
-        init.zeros_(self.offsets.weight)
-        init.copy_(self.offsets.bias, start.reshape(-1))
-        init.zeros_(self.weights.weight)
-        init.zeros_(self.weights.bias)
 
     def forward(
         self, hidden_states: Tensor, positions: Tensor, centres: Tensor, inside: Tensor, sizes: Sequence[Size]
@@ -82,20 +104,29 @@ class DeformableAttention(nn.Module):
 
         Args:
             hidden_states, positions: [B, S, hidden_dim], the cells of all maps.
-            centres: [S, 2], where on the canvas a cell lies, x and y in 0..1.
+            centres: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
             inside: bool [B, S], false in the padding, which gives nothing.
             sizes: (h, w) per map.
         """
         located = hidden_states + positions
-        per_point = (self.heads, QUERY_LEVELS, POINTS)
-        offsets = self.offsets(located).unflatten(-1, (*per_point, 2)).permute(0, 2, 3, 4, 1, 5)
-        weights = self.weights(located).unflatten(-1, (self.heads, -1)).softmax(-1)
-        weights = weights.unflatten(-1, per_point[1:]).permute(0, 2, 3, 4, 1)
-        extent = torch.tensor([(width, height) for height, width in sizes], device=offsets.device).to(offsets.dtype)
-        places = centres + offsets / extent[:, None, None]
-        value = self.value(hidden_states).masked_fill(~inside[..., None], 0.0)
-        value = value.transpose(1, 2).unflatten(1, (self.heads, -1))
-        return self.output(sample_points(value, sizes, places, weights).transpose(1, 2))
+        offsets = channels_first(self.offsets, located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
+        weights = channels_first(self.weights, located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
+        value = channels_first(self.value, hidden_states).masked_fill(~inside[:, None], 0.0)
+        # half precision would miss the place by half a cell
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            mixed = sample_points(
+                value.float().unflatten(1, (self.heads, -1)),
+                sizes,
+                sampling_places(centres, offsets.float(), sizes),
+                weights.float().softmax(2).unflatten(2, (QUERY_LEVELS, POINTS)),
+            )
+        return self.output(mixed.transpose(1, 2).to(hidden_states.dtype))
+
+
+def sampling_places(centres: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """[B, A, L, P, 2, S], from the cells' centres [2, S] and offsets [B, A, L, P, 2, S] in cells of each map."""
+    cell = torch.tensor([(2 / width, 2 / height) for height, width in sizes], device=offsets.device)
+    return torch.addcmul(centres, offsets, cell[:, None, :, None])
 
 
 class DeformableEncoderLayer(GradientCheckpointingLayer):
@@ -168,7 +199,7 @@ class DeformablePixelDecoder(nn.Module):
             ],
             dim=1,
         )
-        centres = torch.cat([cell_centres(size, hidden_states) for size in sizes])
+        centres = torch.cat([cell_centres(size, hidden_states.device) for size in sizes], dim=1)
         cells_inside = torch.cat([grid.flatten(1) for grid in grids], dim=1)
         for layer in self.encoder:
             hidden_states = layer(hidden_states, positions, centres, cells_inside, sizes)
@@ -176,7 +207,7 @@ class DeformablePixelDecoder(nn.Module):
         return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
 
 
-def cell_centres(size: Size, like: Tensor) -> Tensor:
-    """x and y of the cells' centres of a map (h, w), in 0..1 of its canvas: [h * w, 2]."""
-    y, x = (((torch.arange(side, device=like.device) + 0.5) / side).to(like.dtype) for side in size)
-    return torch.stack([x.expand(size), y[:, None].expand(size)], dim=-1).flatten(0, 1)
+def cell_centres(size: Size, device: torch.device) -> Tensor:
+    """x and y of the cells' centres of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
+    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in size)
+    return torch.stack([x.expand(size), y[:, None].expand(size)]).flatten(1)

@@ -96,7 +96,7 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[..., hidden_dim] -> same shape."""
-        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states))))
+        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states), inplace=True)))
 
 
 class MLP(nn.Sequential):

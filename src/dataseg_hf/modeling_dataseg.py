@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
-from .deformable_pixel_decoder_dataseg import DeformableAttention, DeformablePixelDecoder
+from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder, SamplingOffsets, SamplingWeights
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
 from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
@@ -208,13 +208,17 @@ class QueryDecoder(nn.Module):
         memory, positions, grids = self.memory(features, inside)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
+        coarse = [
+            F.interpolate(features.mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
+            for grid in grids
+        ]
         heads = []
         for number, layer in enumerate(self.layers):
             level = number % len(memory)
             mask_embeddings = self.mask_head(self.norm(queries))
             if every_layer:
                 heads.append(self.heads(queries, features.mask_features, inside))
-            mask = self.attention_mask(mask_embeddings, features.mask_features, grids[level])
+            mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], positions[level], mask)
         heads.append(self.heads(queries, features.mask_features, inside))
         return heads
@@ -238,17 +242,16 @@ class QueryDecoder(nn.Module):
         return self.class_head(queries), mask_logits
 
     @staticmethod
-    def attention_mask(mask_embeddings: Tensor, mask_features: Tensor, grid: Tensor) -> Tensor:
+    def attention_mask(mask_embeddings: Tensor, coarse: Tensor, grid: Tensor) -> Tensor:
         """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask; with an empty mask all of the image.
 
-        Resizing commutes with the dot product, so the features are resized instead of N masks.
+        coarse: mask features resized to the grid, which commutes with the dot product and spares resizing N masks.
         """
         with torch.no_grad():
-            coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
             outside = (dot_product(mask_embeddings, coarse) < 0) | ~grid[:, None]
             outside = outside.flatten(2)
             blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
-            return additive_mask(blocked, mask_features.dtype)[:, None]
+            return additive_mask(blocked, coarse.dtype)[:, None]
 
 
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
@@ -278,7 +281,9 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, (SamplingOffsets, SamplingWeights)):
+            module.start()
+        elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
@@ -289,8 +294,6 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             # queries that start alike would all get the same gradient but for their positions
             init.normal_(module.weight, std=1.0)
-        elif isinstance(module, DeformableAttention):
-            module.init_weights()
         elif isinstance(module, TextClassifier):
             init.normal_(module.background, std=self.config.init_std)
             init.constant_(module.logit_scale, math.log(self.config.initial_logit_scale))
@@ -366,9 +369,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     @torch.no_grad()
     def _take_classifier(self, classifier: nn.Linear, text_embeddings: Tensor) -> float:
         """Make the class head equal a linear classifier over the same classes; how much of it could be expressed."""
-        head = self.query_decoder.class_head[-1]
-        if len(self.query_decoder.class_head) > 1:
+        if self.config.class_head_layers > 1:
             raise ValueError("a classifier can be taken by a class head of one layer only: leave `class_head_layers`")
+        head = cast(nn.Linear, self.query_decoder.class_head[0])
         aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings, self.query_decoder.norm)
         head.weight.copy_(aligned.weight)
         head.bias.copy_(aligned.bias)
