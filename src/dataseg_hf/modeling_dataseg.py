@@ -27,6 +27,7 @@ from .warm_start_dataseg import (
     align_classifier,
     mask2former_settings,
     mask2former_weights,
+    mean_length,
     read_mask2former,
     take_weights,
 )
@@ -372,13 +373,13 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         if self.config.class_head_layers > 1:
             raise ValueError("a classifier can be taken by a class head of one layer only: leave `class_head_layers`")
         head = cast(nn.Linear, self.query_decoder.class_head[0])
-        aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings, self.query_decoder.norm)
+        aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings)
         head.weight.copy_(aligned.weight)
         head.bias.copy_(aligned.bias)
         self.classifier.background.copy_(aligned.background)
-        self.classifier.logit_scale.fill_(math.log(aligned.scale))
         if self.query_decoder.mask_view is not None:
             self.query_decoder.mask_view.silence()
+        self.classifier.logit_scale.fill_(math.log(mean_length(self)))
         return aligned.explained
 
     def train(self, mode: bool = True) -> "DaTaSegModel":

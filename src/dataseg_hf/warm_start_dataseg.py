@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -164,48 +164,44 @@ def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WarmStart:
     )
 
 
-@dataclass
-class AlignedClassifier:
-    """A linear class embedding head, a background embedding and a scale that give a linear classifier's logits.
-
-    weight [D, d], bias [D]: class embedding = weight @ query + bias. background [D], unit. scale: factor of the cosine.
-    explained: see `WarmStart`.
-    """
+class AlignedClassifier(NamedTuple):
+    """A class embedding head (weight [D, d], bias [D]), a background embedding [D], and `WarmStart.explained`."""
 
     weight: Tensor
     bias: Tensor
     background: Tensor
-    scale: float
     explained: float
 
 
-def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor, norm: nn.LayerNorm) -> AlignedClassifier:
-    """The classifier over text embeddings that is nearest to a linear one, in closed form (our setting).
+def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> AlignedClassifier:
+    """The head whose dot products with the text embeddings are nearest to a linear classifier's logits (our setting).
 
-    Softmax does not see what is added to all logits, so both sides are centred over the classes; the class embedding is
-    then the least-squares solution of least norm. Its direction gives the same order of classes wherever the text
-    embeddings are independent; its length, which the cosine drops, varies from query to query, and the scale replaces
-    it by its root mean square over queries that the LayerNorm makes: the temperature is right on average only.
+    Softmax does not see what is added to all logits, so both sides are centred over the classes; the head is then the
+    least-squares solution of least norm. Where the embeddings of the names are independent the products are the logits.
+    The cosine keeps their order, but divides by the class embedding's length: see `mean_length`.
 
     Args:
         weight, bias: [C + 1, d], [C + 1] of the linear classifier, last = background.
-        text_embeddings: [C, D], unit norm.
-        norm: the LayerNorm whose output the classifier reads.
+        text_embeddings: [C, D].
     """
     weight, bias, text = weight.double(), bias.double(), F.normalize(text_embeddings.double(), dim=-1)
     # unlike every name, those to come included
     background = -F.normalize(text.mean(0), dim=-1)
     names = torch.cat([text, background[None]])
-    solve = torch.linalg.pinv(names - names.mean(0))
+    centred = names - names.mean(0)
     wanted = weight - weight.mean(0)
+    solve = torch.linalg.pinv(centred)
     head, offset = solve @ wanted, solve @ (bias - bias.mean())
-    missed = (names - names.mean(0)) @ head - wanted
-    spread = (head * norm.weight.double()).square().sum()
-    scale = (spread + (head @ norm.bias.double() + offset).square().sum()).sqrt()
-    return AlignedClassifier(
-        weight=(head / scale).float(),
-        bias=(offset / scale).float(),
-        background=background.float(),
-        scale=float(scale),
-        explained=float(1 - missed.square().sum() / wanted.square().sum()),
-    )
+    missed = centred @ head - wanted
+    explained = float(1 - missed.square().sum() / wanted.square().sum())
+    return AlignedClassifier(head.float(), offset.float(), background.float(), explained)
+
+
+@torch.no_grad()
+def mean_length(model: nn.Module) -> float:
+    """Mean length of the model's class embeddings on noise, which on images is much the same (`docs/warm_start.md`).
+
+    As the factor of the cosine it gives back the length that the cosine takes away, in the mean.
+    """
+    noise = torch.randn(2, 3, 256, 256, generator=torch.Generator().manual_seed(0))
+    return float(model(noise).class_embeddings.norm(dim=-1).mean())
