@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_backbones import MULTI_SCALE, WITH_BATCH_NORM, backbone
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
@@ -31,51 +32,10 @@ LabelFactory = Callable[..., dict[str, Tensor]]
 ALL_TASKS = ["panoptic", "semantic", "instance", "boxes"]
 CIRCLE, SQUARE, SKY = 0, 1, 2
 SIZE = (64, 64)
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-WIDTHS = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "out_features": STAGES}
-BACKBONES: dict[str, dict[str, Any]] = {
-    "swin": {
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [1, 1, 2, 2],
-        "window_size": 2,
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-        "out_features": STAGES,
-    },
-    "swinv2": {
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [1, 1, 2, 2],
-        "window_size": 2,
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-        "out_features": STAGES,
-    },
-    "convnext": WIDTHS,
-    "convnextv2": WIDTHS,
-    "dinov3_convnext": WIDTHS,
-    "resnet": {**WIDTHS, "embedding_size": 8, "layer_type": "basic"},
-    "rt_detr_resnet": {**WIDTHS, "embedding_size": 8, "layer_type": "basic"},
-    "bit": {**WIDTHS, "embedding_size": 8, "num_groups": 4},
-    "pvt_v2": {
-        **WIDTHS,
-        "num_attention_heads": [1, 2, 2, 2],
-        "mlp_ratios": [2, 2, 2, 2],
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-    },
-    "mobilenet_v2": {"depth_multiplier": 0.25},
-}
-WITH_BATCH_NORM = ["resnet", "mobilenet_v2"]
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
-
-
-def backbone(model_type: str) -> dict[str, Any]:
-    return {"model_type": model_type, **copy.deepcopy(BACKBONES[model_type])}
 
 
 @pytest.fixture
@@ -574,7 +534,7 @@ def test_half_precision_weights_train(task: str, tiny_model: ModelFactory, tmp_p
 # --- backbones -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sorted(BACKBONES))
+@pytest.mark.parametrize("kind", MULTI_SCALE)
 def test_backbones_run_forward_and_backward(kind: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
     model = tiny_model(backbone_config=backbone(kind)).train()
     output = model(**batch("panoptic"))

@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder, SamplingOffsets, SamplingWeights
+from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
 from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
@@ -25,10 +26,12 @@ from .text_embeddings_dataseg import build_text_encoder
 from .warm_start_dataseg import (
     WarmStart,
     align_classifier,
+    backbone_settings,
     mask2former_settings,
     mask2former_weights,
     mean_length,
     read_mask2former,
+    take_backbone,
     take_weights,
 )
 
@@ -367,6 +370,36 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         logger.warning(f"warm start from '{name_or_path}': {report.summary()}")
         return (model, report) if output_loading_info else model
 
+    @classmethod
+    def from_backbone(
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> "DaTaSegModel | tuple[DaTaSegModel, WarmStart]":
+        """Start from a pretrained backbone alone: any checkpoint of an architecture that `backbone_config` takes.
+
+        Args:
+            name_or_path: Hub id or folder, with safetensors weights, with or without heads.
+            revision: Branch, tag or commit on the Hub.
+            output_loading_info: Also return the `WarmStart` report, of the backbone.
+            options: Of `DaTaSegConfig`. Without `backbone_config` every stage of the checkpoint gives a feature map.
+
+        Raises:
+            OSError: for a checkpoint that cannot be fetched.
+            ValueError: for one that is no backbone, or not the one of `backbone_config`.
+        """
+        settings = {"backbone_config": backbone_settings(name_or_path, revision, PLAIN_TRANSFORMERS), **options}
+        model = cls(DaTaSegConfig(**settings)).eval()
+        report = take_backbone(model.pretrainable_backbone(), name_or_path, revision)
+        logger.warning(f"backbone from '{name_or_path}': {report.summary()}")
+        return (model, report) if output_loading_info else model
+
+    def pretrainable_backbone(self) -> nn.Module:
+        """The part of the backbone that checkpoints of its architecture hold: all but a feature pyramid."""
+        return self.backbone.transformer if isinstance(self.backbone, FeaturePyramid) else self.backbone
+
     @torch.no_grad()
     def _take_classifier(self, classifier: nn.Linear, text_embeddings: Tensor) -> float:
         """Make the class head equal a linear classifier over the same classes; how much of it could be expressed."""
@@ -393,8 +426,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             norm.eval().requires_grad_(False)
         backbone_config = cast(PreTrainedConfig, self.config.backbone_config)
         unused = UNUSED_IN_BACKBONE.get(backbone_config.model_type)
-        if unused is not None:
-            self.backbone.get_submodule(unused).requires_grad_(False)
+        for name, parameter in self.backbone.named_parameters():
+            if unused is not None and name.startswith(unused):
+                parameter.requires_grad_(False)
 
     # --- vocabularies
 
@@ -594,15 +628,28 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             return task.loss(full, truth, self.config, loss_weights(self.config, overrides))
 
 
-# layers that only the classifier of these architectures reads: without a gradient they stop distributed training
-UNUSED_IN_BACKBONE = {"swin": "swin.layernorm", "bit": "bit.norm"}
+# what no feature map of these architectures uses: without a gradient it stops distributed training
+UNUSED_IN_BACKBONE = {
+    "swin": "swin.layernorm.",
+    "bit": "bit.norm.",
+    "dinov2": "transformer.embeddings.mask_token",
+    "dinov2_with_registers": "transformer.embeddings.mask_token",
+    "dinov3_vit": "transformer.embeddings.mask_token",
+}
 
 
 def build_backbone(config: DaTaSegConfig) -> nn.Module:
-    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there."""
-    if isinstance(config.backbone_config, MobileNetV2Config):
-        return MobileNetV2Backbone(config.backbone_config)
-    return load_backbone(config)
+    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there.
+
+    Plain vision transformers, which have one stride, get a feature pyramid.
+    """
+    backbone_config = cast(PreTrainedConfig, config.backbone_config)
+    if isinstance(backbone_config, MobileNetV2Config):
+        return MobileNetV2Backbone(backbone_config)
+    backbone = load_backbone(config)
+    if backbone_config.model_type in PLAIN_TRANSFORMERS:
+        return FeaturePyramid(backbone, backbone_config)
+    return backbone
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:

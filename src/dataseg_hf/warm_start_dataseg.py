@@ -1,15 +1,23 @@
 """Weights to start from: transformers' Mask2Former, whose decoders and masks ours can equal, or a backbone alone."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from transformers import (
+    AutoConfig,
+    Mask2FormerConfig,
+    Mask2FormerForUniversalSegmentation,
+    MobileNetV2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.backbone_utils import BackboneConfigMixin
 
 LEVELS = 3  # feature maps that Mask2Former's queries read
 
@@ -99,7 +107,7 @@ def _check_form(config: Mask2FormerConfig, name: str) -> None:
         wrong.append(f"activation_function='{config.activation_function}'")
     finer = [stride for stride in config.feature_strides[:-LEVELS] if stride >= config.common_stride]
     if len(finer) != len(config.feature_strides) - LEVELS or not finer:
-        wrong.append(f"feature_strides={list(config.feature_strides)} with common_stride={config.common_stride}")
+        wrong.append(f"common_stride={config.common_stride} and feature_strides={list(config.feature_strides)}")
     if wrong:
         raise ValueError(f"'{name}': cannot start from a Mask2Former with {' and '.join(wrong)}")
 
@@ -162,6 +170,42 @@ def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WarmStart:
     return WarmStart(
         taken=sorted(fitting), new=sorted(set(own) - set(fitting)), unused=sorted(set(weights) - set(fitting))
     )
+
+
+def backbone_settings(name_or_path: str | Path, revision: str | None, one_stride: Sequence[str]) -> PreTrainedConfig:
+    """The config of a checkpoint, as that of a backbone whose every stage gives a feature map.
+
+    Of the architectures in `one_stride`, whose maps are all of one size, only the last stage does.
+    """
+    config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+    if isinstance(config, MobileNetV2Config):
+        return config
+    if not isinstance(config, BackboneConfigMixin):
+        raise ValueError(f"'{name_or_path}' is a '{config.model_type}' checkpoint, which is no backbone")
+    stages = [stage for stage in config.stage_names if stage != "stem"]
+    config.out_features = stages[-1:] if config.model_type in one_stride else stages
+    return config
+
+
+def take_backbone(backbone: nn.Module, name_or_path: str | Path, revision: str | None = None) -> WarmStart:
+    """Copy the weights of any checkpoint of the backbone's architecture, with or without heads, into the backbone.
+
+    Raises:
+        OSError: for a checkpoint that cannot be fetched.
+        ValueError: for one of another architecture.
+    """
+    own = cast(PreTrainedModel, backbone)
+    found = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
+    if found != own.config.model_type:
+        raise ValueError(
+            f"'{name_or_path}' is a '{found}' checkpoint, the model's backbone a '{own.config.model_type}'"
+        )
+    # the class itself: AutoBackbone.from_pretrained reads no local folders
+    pretrained, info = type(own).from_pretrained(
+        name_or_path, config=own.config, revision=revision, use_safetensors=True, output_loading_info=True
+    )
+    weights = {name: value for name, value in pretrained.state_dict().items() if name not in info["missing_keys"]}
+    return take_weights(own, weights)
 
 
 class AlignedClassifier(NamedTuple):
