@@ -1,6 +1,7 @@
 """One thread, one seed, and a model small enough to build in every test."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -29,6 +30,14 @@ def one_thread_one_seed() -> None:
     """Sums in one order, and the same random numbers in every run and order of the tests."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Text embeddings of a test are cached for that test alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("DATASEG_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """DaTaSeg model configuration."""
 
 import re
+from collections import Counter
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -191,7 +192,7 @@ def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None
         raise ValueError(f"vocabulary '{name}' has no labels")
     if len(labels) != len(is_thing):
         raise ValueError(f"vocabulary '{name}' has {len(labels)} labels and {len(is_thing)} thing flags")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise ValueError(f"vocabulary '{name}' names a category twice: {repeated}")
 
