@@ -1,6 +1,7 @@
 """One thread, one seed, and a model small enough to build in every test."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -39,6 +40,14 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("HF_DATASETS_CACHE", folder)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Text embeddings of a test are cached for that test alone."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("DATASEG_CACHE", str(folder))
+    return folder
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_backbones import MULTI_SCALE, WITH_BATCH_NORM, backbone
 from torch import Tensor, nn
 from transformers import initialization as init
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
@@ -31,51 +32,10 @@ LabelFactory = Callable[..., dict[str, Tensor]]
 ALL_TASKS = ["panoptic", "semantic", "instance", "boxes"]
 CIRCLE, SQUARE, SKY = 0, 1, 2
 SIZE = (64, 64)
-STAGES = ["stage1", "stage2", "stage3", "stage4"]
-WIDTHS = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "out_features": STAGES}
-BACKBONES: dict[str, dict[str, Any]] = {
-    "swin": {
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [1, 1, 2, 2],
-        "window_size": 2,
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-        "out_features": STAGES,
-    },
-    "swinv2": {
-        "embed_dim": 8,
-        "depths": [1, 1, 1, 1],
-        "num_heads": [1, 1, 2, 2],
-        "window_size": 2,
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-        "out_features": STAGES,
-    },
-    "convnext": WIDTHS,
-    "convnextv2": WIDTHS,
-    "dinov3_convnext": WIDTHS,
-    "resnet": {**WIDTHS, "embedding_size": 8, "layer_type": "basic"},
-    "rt_detr_resnet": {**WIDTHS, "embedding_size": 8, "layer_type": "basic"},
-    "bit": {**WIDTHS, "embedding_size": 8, "num_groups": 4},
-    "pvt_v2": {
-        **WIDTHS,
-        "num_attention_heads": [1, 2, 2, 2],
-        "mlp_ratios": [2, 2, 2, 2],
-        "image_size": 64,
-        "drop_path_rate": 0.0,
-    },
-    "mobilenet_v2": {"depth_multiplier": 0.25},
-}
-WITH_BATCH_NORM = ["resnet", "mobilenet_v2"]
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(actual, expected, rtol=tolerance, atol=tolerance)
-
-
-def backbone(model_type: str) -> dict[str, Any]:
-    return {"model_type": model_type, **copy.deepcopy(BACKBONES[model_type])}
 
 
 @pytest.fixture
@@ -573,7 +533,7 @@ def test_half_precision_weights_train(task: str, tiny_model: ModelFactory, tmp_p
 # --- backbones -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", sorted(BACKBONES))
+@pytest.mark.parametrize("kind", MULTI_SCALE)
 def test_backbones_run_forward_and_backward(kind: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
     model = tiny_model(backbone_config=backbone(kind)).train()
     output = model(**batch("panoptic"))
@@ -700,15 +660,15 @@ def test_decoder_layers_read_the_levels_in_turn_from_the_coarsest(tiny_model: Mo
     assert cells == [2 * 2, 4 * 4, 8 * 8, 2 * 2, 4 * 4]
 
 
-def test_sine_positions_hold_the_waves_of_mask2former() -> None:
-    """Ours lie at the cell centres, where twice as fine a grid of theirs has every other position."""
-    height, width, channels = 5, 7, 32
-    ours = sine_positions(torch.ones(1, height, width, dtype=torch.bool), channels).view(height, width, channels)
+def test_sine_positions_are_mask2formers() -> None:
+    """At the cells' far edges, as theirs; at the centres, where a grid twice as fine has every other of theirs."""
+    size, channels = (5, 7), 32
+    everywhere = torch.ones(1, *size, dtype=torch.bool)
     theirs = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
-    finer = theirs(torch.Size([1, channels, 2 * height, 2 * width]), "cpu", torch.float32)[0, :, ::2, ::2]
-    # per axis theirs alternate sine and cosine, ours hold first all sines, then all cosines
-    grouped = finer.unflatten(0, (2, -1, 2)).transpose(1, 2).flatten(0, 2).permute(1, 2, 0)
-    close(ours, grouped)
+    edges = theirs(torch.Size([1, channels, *size]), "cpu", torch.float32)
+    close(sine_positions(everywhere, channels, position_in_cell=1.0), edges.flatten(2).transpose(1, 2))
+    finer = theirs(torch.Size([1, channels, 10, 14]), "cpu", torch.float32)[..., ::2, ::2]
+    close(sine_positions(everywhere, channels), finer.flatten(2).transpose(1, 2))
 
 
 def test_sine_positions_scale_to_the_image_inside_the_padding() -> None:

@@ -13,14 +13,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tiny_towers import ALPHABET, TEXT, VISION, clip_tokenizer, save_clip
 from torch import Tensor
 from transformers import (
     AutoTokenizer,
-    CLIPConfig,
     CLIPModel,
     CLIPTextConfig,
     CLIPTextModel,
-    CLIPTokenizer,
     PreTrainedTokenizerFast,
     Siglip2Config,
     Siglip2Model,
@@ -106,33 +105,12 @@ def test_dim_must_be_positive() -> None:
 
 # Towers
 
-ALPHABET = "abcdefghijklmnopqrstuvwxyz."
 SIGLIP_VOCAB = {t: i for i, t in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ALPHABET])}
-TEXT = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "max_position_embeddings": 40,
-    "vocab_size": 64,
-}
-VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
-
-
-def clip_tokenizer() -> CLIPTokenizer:
-    tokens = [*ALPHABET, *(f"{c}</w>" for c in ALPHABET), "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[])
 
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clip")
-    text = TEXT | {"bos_token_id": 54, "eos_token_id": 55, "pad_token_id": 55, "projection_dim": 12}
-    vision = VISION | {"image_size": 8, "projection_dim": 12}
-    torch.manual_seed(0)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
-    clip_tokenizer().save_pretrained(folder)
-    return folder
+    return save_clip(tmp_path_factory.mktemp("clip"))
 
 
 def siglip_folder(folder: Path, family: str) -> Path:
@@ -190,9 +168,9 @@ def test_templates_are_averaged_as_unit_vectors(clip_folder: Path) -> None:
 
 def test_batches_do_not_change_the_embeddings(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ["tree", "car", "sky", "wall", "person"]
-    whole = HubTextEncoder(str(clip_folder))(names)
+    whole = HubTextEncoder(str(clip_folder), use_cache=False)(names)
     monkeypatch.setattr(HubTextEncoder, "BATCH_SIZE", 2)
-    torch.testing.assert_close(HubTextEncoder(str(clip_folder))(names), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(HubTextEncoder(str(clip_folder), use_cache=False)(names), whole, atol=1e-6, rtol=0)
 
 
 def test_a_tower_that_cannot_be_fetched_says_what_to_do(tmp_path: Path) -> None:

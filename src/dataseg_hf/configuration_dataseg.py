@@ -1,7 +1,8 @@
 """DaTaSeg model configuration."""
 
 import re
-from typing import Any
+from collections import Counter
+from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
@@ -20,16 +21,25 @@ class DaTaSegConfig(PreTrainedConfig):
         backbone_config (`PreTrainedConfig` or `dict` with `model_type`, defaults to a Swin-T):
             Any transformers backbone with feature maps at two or more strides, or `mobilenet_v2`. The finest map
             gives the mask features, the others feed the queries.
+        pixel_decoder (`str`, defaults to `"fpn"`):
+            `"fpn"`: a feature pyramid with attention on its coarsest map [ours]. `"deformable"`: Mask2Former's
+            multi-scale deformable attention; needs four strides, costs more.
         hidden_dim (`int`, defaults to 256): Channels of pixel decoder and queries.
         mask_dim (`int`, defaults to 256): Channels of the high-resolution map and of the mask embeddings.
-        encoder_layers (`int`, defaults to 3): Attention layers on the coarsest feature map [ours].
+        encoder_layers (`int`, defaults to 3):
+            Attention layers of the pixel decoder [ours]; 6 are Mask2Former's deformable ones.
         encoder_feedforward_dim (`int`, defaults to 1024): Feed-forward width of those layers.
         decoder_layers (`int`, defaults to 9): Layers of the masked-attention decoder.
         dim_feedforward (`int`, defaults to 2048): Feed-forward width of the decoder.
         num_attention_heads (`int`, defaults to 8): Heads of every attention; divides `hidden_dim`.
+        position_in_cell (`float`, defaults to 0.5):
+            Where in its cell the sine position of a feature lies: 0.5 is the centre, so that strides and image sizes
+            agree [ours]; Mask2Former's checkpoints were trained with the far edge, 1.0.
         num_queries (`int`, defaults to 100): Number of mask proposals.
         text_embedding_dim (`int`, defaults to 512): Dimension D of the text and class embeddings.
         initial_logit_scale (`float`, defaults to 100.0): Starting value of exp(scale) in the classifier [ours].
+        class_head_layers (`int`, defaults to 3):
+            Linear layers of the class embedding head; 1 lets it take a Mask2Former classifier exactly.
         class_head_sees_mask (`bool`, defaults to `True`):
             Add an encoding of the query's own predicted mask to the query before the class head [ours].
         mask_view_size (`int`, defaults to 16): Side of the square on which that view samples the mask [ours].
@@ -64,6 +74,7 @@ class DaTaSegConfig(PreTrainedConfig):
     attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None
+    pixel_decoder: Literal["fpn", "deformable"] = "fpn"
     hidden_dim: int = 256
     mask_dim: int = 256
     encoder_layers: int = 3
@@ -71,9 +82,11 @@ class DaTaSegConfig(PreTrainedConfig):
     decoder_layers: int = 9
     dim_feedforward: int = 2048
     num_attention_heads: int = 8
+    position_in_cell: float | int = 0.5
     num_queries: int = 100
     text_embedding_dim: int = 512
     initial_logit_scale: float | int = 100.0
+    class_head_layers: int = 3
     class_head_sees_mask: bool = True
     mask_view_size: int = 16
     mask_view_extent: float | int = 2.2
@@ -116,7 +129,15 @@ class DaTaSegConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
-        sizes = ("hidden_dim", "mask_dim", "decoder_layers", "num_attention_heads", "num_queries", "text_embedding_dim")
+        sizes = (
+            "hidden_dim",
+            "mask_dim",
+            "decoder_layers",
+            "class_head_layers",
+            "num_attention_heads",
+            "num_queries",
+            "text_embedding_dim",
+        )
         for name in (*sizes, "mask_view_size", "train_num_points", "dim_feedforward", "encoder_feedforward_dim"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -127,6 +148,13 @@ class DaTaSegConfig(PreTrainedConfig):
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by 4 (two sine and two cosine parts of the "
                 f"position embedding) and by `num_attention_heads` ({self.num_attention_heads})"
             )
+        if self.pixel_decoder == "deformable" and self.hidden_dim % 32:
+            raise ValueError(
+                f"`hidden_dim` ({self.hidden_dim}) must be divisible by 32, the groups of the deformable pixel "
+                "decoder's norms"
+            )
+        if not 0 <= self.position_in_cell <= 1:
+            raise ValueError(f"`position_in_cell` must lie in 0..1, got {self.position_in_cell}")
         if self.mask_view_size < 2:
             raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")
         for name in ("class_weight", "mask_weight", "dice_weight", "projection_weight", "color_affinity_weight",
@@ -164,7 +192,7 @@ def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None
         raise ValueError(f"vocabulary '{name}' has no labels")
     if len(labels) != len(is_thing):
         raise ValueError(f"vocabulary '{name}' has {len(labels)} labels and {len(is_thing)} thing flags")
-    repeated = sorted({label for label in labels if labels.count(label) > 1})
+    repeated = sorted(label for label, count in Counter(labels).items() if count > 1)
     if repeated:
         raise ValueError(f"vocabulary '{name}' names a category twice: {repeated}")
 

@@ -20,16 +20,21 @@ def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     return F.interpolate(inside[:, None].float(), size=tuple(size), mode="nearest")[:, 0] > 0.5
 
 
-def sine_positions(inside: Tensor, channels: int, temperature: float = 10000.0) -> Tensor:
-    """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h * w, channels]."""
+def sine_positions(
+    inside: Tensor, channels: int, position_in_cell: float = 0.5, temperature: float = 10000.0
+) -> Tensor:
+    """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h * w, channels].
+
+    Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 = a cell's centre.
+    """
     counted = inside.float()
     positions = []
     for axis in (1, 2):
-        position = counted.cumsum(axis) - 0.5
+        position = counted.cumsum(axis) + (position_in_cell - 1)
         extent = counted.sum(axis, keepdim=True).amax(3 - axis, keepdim=True).clamp(min=1)
         frequency = torch.arange(channels // 4, device=inside.device) * (4.0 / channels)
         angle = (position / extent * 2 * math.pi)[..., None] / temperature**frequency
-        positions.append(torch.cat([angle.sin(), angle.cos()], dim=-1))
+        positions.append(torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2))
     return torch.cat(positions, dim=-1).flatten(1, 2)
 
 
@@ -91,17 +96,12 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[..., hidden_dim] -> same shape."""
-        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states))))
+        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states), inplace=True)))
 
 
 class MLP(nn.Sequential):
-    """Three linear layers with ReLUs between them: the embedding heads."""
+    """Linear layers with ReLUs between them: the embedding heads."""
 
-    def __init__(self, hidden_dim: int, output_dim: int) -> None:
-        super().__init__(
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, hidden_dim),
-            nn.ReLU(),
-            nn.Linear(hidden_dim, output_dim),
-        )
+    def __init__(self, hidden_dim: int, output_dim: int, layers: int = 3) -> None:
+        hidden = [module for _ in range(layers - 1) for module in (nn.Linear(hidden_dim, hidden_dim), nn.ReLU())]
+        super().__init__(*hidden, nn.Linear(hidden_dim, output_dim))

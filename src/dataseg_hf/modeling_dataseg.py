@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,14 +13,29 @@ from transformers import MobileNetV2Config, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import load_backbone
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
+from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder, SamplingOffsets, SamplingWeights
+from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
 from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
 from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, dot_product, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
+from .warm_start_dataseg import (
+    WarmStart,
+    align_classifier,
+    backbone_settings,
+    mask2former_settings,
+    mask2former_weights,
+    mean_length,
+    read_mask2former,
+    take_backbone,
+    take_weights,
+)
+
+logger = logging.get_logger(__name__)
 
 
 @dataclass
@@ -121,6 +137,12 @@ class MaskView(nn.Module):
         code = self.convolutions(crops.to(mask_logits.dtype)).flatten(1)
         return self.norm(self.projection(code)).view(batch, queries, -1)
 
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Start from adding nothing, in a model whose class head knows its queries already; it learns from there."""
+        self.norm.weight.zero_()
+        self.norm.bias.zero_()
+
     def window(self, masks: Tensor) -> Tensor:
         """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size, size, 2]."""
         height, width = masks.shape[-2:]
@@ -171,13 +193,14 @@ class QueryDecoder(nn.Module):
 
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
+        self.position_in_cell = float(config.position_in_cell)
         self.queries = nn.Embedding(config.num_queries, config.hidden_dim)
         self.query_positions = nn.Embedding(config.num_queries, config.hidden_dim)
         self.level_embedding = nn.Embedding(QUERY_LEVELS, config.hidden_dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim)
         self.mask_head = MLP(config.hidden_dim, config.mask_dim)
-        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim)
+        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim, config.class_head_layers)
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 
     def forward(
@@ -193,6 +216,10 @@ class QueryDecoder(nn.Module):
         memory, located, grids = self.memory(features, inside)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
+        coarse = [
+            F.interpolate(features.mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
+            for grid in grids
+        ]
         heads = []
         for number, layer in enumerate(self.layers):
             level = number % len(memory)
@@ -201,7 +228,7 @@ class QueryDecoder(nn.Module):
                 with torch.no_grad():  # only the class head sees these masks, and it takes no gradient from them
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
                 heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
-            mask = self.attention_mask(mask_embeddings, features.mask_features, grids[level])
+            mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], located[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
@@ -216,7 +243,7 @@ class QueryDecoder(nn.Module):
             # contiguous, lest each of the layers that read it keeps a copy of its own
             cells = level.flatten(2).transpose(1, 2).contiguous()
             memory.append(cells + self.level_embedding.weight[number])
-            located.append(memory[-1] + sine_positions(grid, level.shape[1]).to(level.dtype))
+            located.append(memory[-1] + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype))
             grids.append(grid)
         return memory, located, grids
 
@@ -228,17 +255,22 @@ class QueryDecoder(nn.Module):
         return self.class_head(queries)
 
     @staticmethod
-    def attention_mask(mask_embeddings: Tensor, mask_features: Tensor, grid: Tensor) -> Tensor:
+    def attention_mask(mask_embeddings: Tensor, coarse: Tensor, grid: Tensor) -> Tensor:
         """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask; with an empty mask all of the image.
 
-        Resizing commutes with the dot product, so the features are resized instead of N masks.
+        coarse: mask features resized to the grid, which commutes with the dot product and spares resizing N masks.
         """
         with torch.no_grad():
-            coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
-            outside = (dot_product(mask_embeddings, coarse) <= 0) | ~grid[:, None]
+            outside = (dot_product(mask_embeddings, coarse) < 0) | ~grid[:, None]
             outside = outside.flatten(2)
             blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
-            return additive_mask(blocked, mask_features.dtype)[:, None]
+            return additive_mask(blocked, coarse.dtype)[:, None]
+
+
+PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
+    "fpn": PixelDecoder,
+    "deformable": DeformablePixelDecoder,
+}
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
@@ -251,13 +283,15 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
+    _no_split_modules = ["EncoderLayer", "DeformableEncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
     _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        if isinstance(module, nn.Linear):
+        if isinstance(module, (SamplingOffsets, SamplingWeights)):
+            module.start()
+        elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 init.zeros_(module.bias)
@@ -284,12 +318,106 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         super().__init__(config)
         self.backbone = build_backbone(config)
         channels = cast(Sequence[int], self.backbone.channels)
-        self.pixel_decoder = PixelDecoder(config, channels)
+        self.pixel_decoder = PIXEL_DECODERS[config.pixel_decoder](config, channels)
         self.query_decoder = QueryDecoder(config)
         self.classifier = TextClassifier(config)
         self.vocabularies = VocabularyStore(config)
         self._freeze()
         self.post_init()
+
+    # --- warm starts
+
+    @classmethod
+    def from_mask2former(
+        cls,
+        name_or_path: str | Path,
+        text_encoder: Mapping[str, Any] | None = None,
+        text_embeddings: Tensor | None = None,
+        is_thing: Sequence[bool] | None = None,
+        vocabulary: str = "checkpoint",
+        revision: str | None = None,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> "DaTaSegModel | tuple[DaTaSegModel, WarmStart]":
+        """Start from a transformers Mask2Former checkpoint (`docs/warm_start.md`).
+
+        Backbone, pixel decoder, queries, transformer decoder and mask head are taken: its masks are the checkpoint's,
+        on images without padding. With a text encoder or text embeddings the class head, the background and the scale
+        are computed from the checkpoint's classifier, and its labels become the model's vocabulary.
+
+        Args:
+            name_or_path: Hub id or folder, with safetensors weights.
+            text_encoder: As `config.text_encoder`; embeds the checkpoint's labels, and names to come.
+            text_embeddings: Instead, [C, D], one row per label of the checkpoint, in the order of its ids.
+            is_thing: Thing flags of the labels, which a Mask2Former checkpoint does not hold; all things by default.
+            vocabulary: Name under which the labels are stored.
+            revision: Branch, tag or commit on the Hub.
+            output_loading_info: Also return the `WarmStart` report.
+            options: Of `DaTaSegConfig`, over those of the checkpoint. What then fits no longer is initialised anew.
+
+        Raises:
+            OSError: for a checkpoint that cannot be fetched.
+            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has.
+        """
+        source = read_mask2former(name_or_path, revision)
+        labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
+        settings = mask2former_settings(source.config)
+        if text_embeddings is None and text_encoder is not None:
+            text_embeddings = build_text_encoder(text_encoder)(labels)
+        if text_embeddings is not None:
+            settings |= {"text_embedding_dim": text_embeddings.shape[-1], "class_head_layers": 1}
+        model = cls(DaTaSegConfig(**{**settings, "text_encoder": text_encoder, **options})).eval()
+        report = take_weights(model, mask2former_weights(source.state_dict()))
+        if text_embeddings is not None:
+            model.add_vocabulary(vocabulary, labels, is_thing, text_embeddings)
+            report.explained = model._take_classifier(source.class_predictor, text_embeddings)
+        logger.warning(f"warm start from '{name_or_path}': {report.summary()}")
+        return (model, report) if output_loading_info else model
+
+    @classmethod
+    def from_backbone(
+        cls,
+        name_or_path: str | Path,
+        revision: str | None = None,
+        output_loading_info: bool = False,
+        **options: Any,
+    ) -> "DaTaSegModel | tuple[DaTaSegModel, WarmStart]":
+        """Start from a pretrained backbone alone: any checkpoint of an architecture that `backbone_config` takes.
+
+        Args:
+            name_or_path: Hub id or folder, with safetensors weights, with or without heads.
+            revision: Branch, tag or commit on the Hub.
+            output_loading_info: Also return the `WarmStart` report, of the backbone.
+            options: Of `DaTaSegConfig`. Without `backbone_config` every stage of the checkpoint gives a feature map.
+
+        Raises:
+            OSError: for a checkpoint that cannot be fetched.
+            ValueError: for one that is no backbone, or not the one of `backbone_config`.
+        """
+        settings = {"backbone_config": backbone_settings(name_or_path, revision, PLAIN_TRANSFORMERS), **options}
+        model = cls(DaTaSegConfig(**settings)).eval()
+        report = take_backbone(model.pretrainable_backbone(), name_or_path, revision)
+        logger.warning(f"backbone from '{name_or_path}': {report.summary()}")
+        return (model, report) if output_loading_info else model
+
+    def pretrainable_backbone(self) -> nn.Module:
+        """The part of the backbone that checkpoints of its architecture hold: all but a feature pyramid."""
+        return self.backbone.transformer if isinstance(self.backbone, FeaturePyramid) else self.backbone
+
+    @torch.no_grad()
+    def _take_classifier(self, classifier: nn.Linear, text_embeddings: Tensor) -> float:
+        """Make the class head equal a linear classifier over the same classes; how much of it could be expressed."""
+        if self.config.class_head_layers > 1:
+            raise ValueError("a classifier can be taken by a class head of one layer only: leave `class_head_layers`")
+        head = cast(nn.Linear, self.query_decoder.class_head[0])
+        aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings)
+        head.weight.copy_(aligned.weight)
+        head.bias.copy_(aligned.bias)
+        self.classifier.background.copy_(aligned.background)
+        if self.query_decoder.mask_view is not None:
+            self.query_decoder.mask_view.silence()
+        self.classifier.logit_scale.fill_(math.log(mean_length(self)))
+        return aligned.explained
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
         """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on the batch."""
@@ -302,8 +430,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             norm.eval().requires_grad_(False)
         backbone_config = cast(PreTrainedConfig, self.config.backbone_config)
         unused = UNUSED_IN_BACKBONE.get(backbone_config.model_type)
-        if unused is not None:
-            self.backbone.get_submodule(unused).requires_grad_(False)
+        for name, parameter in self.backbone.named_parameters():
+            if unused is not None and name.startswith(unused):
+                parameter.requires_grad_(False)
 
     # --- vocabularies
 
@@ -508,15 +637,28 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             return task.loss(layers, truth, self.config, loss_weights(self.config, overrides))
 
 
-# layers that only the classifier of these architectures reads: without a gradient they stop distributed training
-UNUSED_IN_BACKBONE = {"swin": "swin.layernorm", "bit": "bit.norm"}
+# what no feature map of these architectures uses: without a gradient it stops distributed training
+UNUSED_IN_BACKBONE = {
+    "swin": "swin.layernorm.",
+    "bit": "bit.norm.",
+    "dinov2": "transformer.embeddings.mask_token",
+    "dinov2_with_registers": "transformer.embeddings.mask_token",
+    "dinov3_vit": "transformer.embeddings.mask_token",
+}
 
 
 def build_backbone(config: DaTaSegConfig) -> nn.Module:
-    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there."""
-    if isinstance(config.backbone_config, MobileNetV2Config):
-        return MobileNetV2Backbone(config.backbone_config)
-    return load_backbone(config)
+    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there.
+
+    Plain vision transformers, which have one stride, get a feature pyramid.
+    """
+    backbone_config = cast(PreTrainedConfig, config.backbone_config)
+    if isinstance(backbone_config, MobileNetV2Config):
+        return MobileNetV2Backbone(backbone_config)
+    backbone = load_backbone(config)
+    if backbone_config.model_type in PLAIN_TRANSFORMERS:
+        return FeaturePyramid(backbone, backbone_config)
+    return backbone
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:

@@ -50,6 +50,7 @@ class PixelDecoder(nn.Module):
             )
         # the finest map has the most cells by far, so its width is a setting of its own
         dims = [config.mask_dim] + [config.hidden_dim] * (len(channels) - 1)
+        self.position_in_cell = float(config.position_in_cell)
         self.laterals = nn.ModuleList(
             nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim))
             for c, dim in zip(channels, dims, strict=True)
@@ -76,7 +77,7 @@ class PixelDecoder(nn.Module):
         """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same shape."""
         grid = resize_inside(inside, coarsest.shape[-2:])
         hidden_states = coarsest.flatten(2).transpose(1, 2)
-        positions = sine_positions(grid, hidden_states.shape[-1]).to(hidden_states.dtype)
+        positions = sine_positions(grid, hidden_states.shape[-1], self.position_in_cell).to(hidden_states.dtype)
         mask = additive_mask(~grid.flatten(1), hidden_states.dtype)[:, None, None]
         for layer in self.encoder:
             hidden_states = layer(hidden_states, positions, mask)

@@ -1,10 +1,8 @@
-"""Pretrained weights for the backbone alone."""
+"""Pretrained weights for the backbone alone, as a run's settings name them."""
 
-from transformers import AutoBackbone, AutoConfig, MobileNetV2Config
-
-from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .modeling_dataseg import DaTaSegModel
 from .run_config import ConfigError
+from .warm_start_dataseg import take_backbone
 
 
 def load_pretrained_backbone(model: DaTaSegModel, name_or_path: str) -> None:
@@ -14,13 +12,6 @@ def load_pretrained_backbone(model: DaTaSegModel, name_or_path: str) -> None:
         ConfigError: for a checkpoint that is not there, or of another architecture.
     """
     try:
-        config = AutoConfig.from_pretrained(name_or_path)
-        if isinstance(config, MobileNetV2Config):
-            pretrained = MobileNetV2Backbone.from_pretrained(name_or_path)
-        else:
-            # AutoBackbone.from_pretrained does not read local folders; the concrete class does
-            concrete = type(AutoBackbone.from_config(model.config.backbone_config))
-            pretrained = concrete.from_pretrained(name_or_path, config=model.config.backbone_config)
-        model.backbone.load_state_dict(pretrained.state_dict())
+        take_backbone(model.pretrainable_backbone(), name_or_path)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(f"backbone_weights: cannot load '{name_or_path}': {' '.join(str(error).split())}") from error

@@ -23,6 +23,8 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Siglip2TextModel, SiglipTextModel
 
+from .text_cache_dataseg import cache_key, folder_digest, read_cached, write_cached
+
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
 
@@ -139,13 +141,15 @@ class HubTextEncoder:
     Every template is filled with the name and embedded; the unit embeddings are averaged and made unit norm again
     (prompt ensembling, CLIP, arXiv 2103.00020). Prompts are lower-cased, as all three families were trained, and those
     of SigLIP padded to the full length. The tower is fetched at the first use and kept in evaluation mode on `device`;
-    it belongs to no module, so it never enters a checkpoint.
+    it belongs to no module, so it never enters a checkpoint. Embeddings are kept on disk by the content of tower and
+    prompts (`text_cache_dataseg.py`): for names embedded before, the tower is not even loaded.
 
     Args:
         name_or_path: Hub id or local folder with a config, safetensors weights and a tokenizer.
         templates: prompts, each with one `{}` for the name.
         revision: branch, tag or commit on the Hub.
         device: where the tower runs.
+        use_cache: look embeddings up on disk, and keep new ones there.
 
     Raises:
         OSError: at first use, when the tower cannot be fetched.
@@ -160,6 +164,7 @@ class HubTextEncoder:
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         revision: str | None = None,
         device: str | torch.device = "cpu",
+        use_cache: bool = True,
     ) -> None:
         if isinstance(templates, str) or not templates or any(t.count("{}") != 1 for t in templates):
             raise ValueError(f"templates must be a list of strings with one {{}} each for the name, got {templates!r}")
@@ -167,6 +172,7 @@ class HubTextEncoder:
         self.templates = tuple(templates)
         self.revision = revision
         self.device = torch.device(device)
+        self.use_cache = use_cache
         self._config: Any = None
         self._tokenizer: Any = None
         self._model: Any = None
@@ -176,14 +182,34 @@ class HubTextEncoder:
         """D, the length of an embedding; reads the tower's config, not its weights."""
         return int(getattr(self._text_config(), self._tower().dim_field))
 
-    @torch.no_grad()
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Embed C names: float32 [C, D] on the CPU, unit norm."""
         names = _checked_names(names)
         prompts = [template.replace("{}", name).lower() for name in names for template in self.templates]
+        content = self._content() if self.use_cache else None
+        if content is None:
+            return self._ensemble(prompts)
+        key = cache_key(content, prompts, len(self.templates))
+        cached = read_cached(key)
+        if cached is None:
+            cached = self._ensemble(prompts)
+            write_cached(key, cached)
+        return cached
+
+    def _content(self) -> str | None:
+        """What the tower is, whatever it is called: the digest of a folder, or the commit on the Hub, where known."""
+        folder = Path(self.name_or_path)
+        if folder.is_dir():
+            return folder_digest(folder)
+        commit = self._top_config()._commit_hash
+        return None if commit is None else f"{self.name_or_path}@{commit}"
+
+    @torch.no_grad()
+    def _ensemble(self, prompts: list[str]) -> Tensor:
+        """Unit means [C, D] of the unit embeddings of C groups of prompts, one per template."""
         batches = [prompts[i : i + self.BATCH_SIZE] for i in range(0, len(prompts), self.BATCH_SIZE)]
         features = torch.cat([self._embed(batch) for batch in batches])
-        means = F.normalize(features, dim=-1).unflatten(0, (len(names), len(self.templates))).mean(dim=1)
+        means = F.normalize(features, dim=-1).unflatten(0, (-1, len(self.templates))).mean(dim=1)
         return F.normalize(means, dim=-1)
 
     def _embed(self, prompts: list[str]) -> Tensor:

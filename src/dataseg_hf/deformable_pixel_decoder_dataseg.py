@@ -1,0 +1,213 @@
+"""Mask2Former's pixel decoder: multi-scale deformable attention over three feature maps, plain PyTorch."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import initialization as init
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from .configuration_dataseg import DaTaSegConfig
+from .layers_dataseg import FeedForward, resize_inside, sine_positions
+from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, enlarge
+
+POINTS = 4  # sampled per head and level (Deformable DETR)
+GROUPS = 32  # of every GroupNorm (Mask2Former)
+
+Size = tuple[int, int]
+
+
+def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of bilinear samples from several maps; outside of a map is zero.
+
+    One point at a time is added up: the samples of all points together would need 12 times the memory of the result.
+
+    Args:
+        value: float32 [B, A, d, S], the maps' cells one after the other, S = sum of h * w.
+        sizes: (h, w) per map.
+        places: float32 [B, A, L, P, 2, Q], x and y, -1 and 1 = the edges of each map.
+        weights: [B, A, L, P, Q].
+
+    Returns:
+        float32 [B, A * d, Q].
+    """
+    batch, heads, channels, _ = value.shape
+    # coordinates stay in separate planes: the view is what grid_sample reads fastest, and needs no copy
+    grids = places.flatten(0, 1).transpose(-1, -2)
+    shares = weights.flatten(0, 1)[:, None]
+    total = value.new_zeros(batch * heads, channels, places.shape[-1])
+    cells = value.flatten(0, 1).split([height * width for height, width in sizes], dim=-1)
+    for level, size in enumerate(sizes):
+        level_map = cells[level].unflatten(-1, size)
+        for point in range(places.shape[3]):
+            grid = grids[:, level, point].unsqueeze(1)
+            sampled = F.grid_sample(level_map, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            total.addcmul_(sampled[:, :, 0], shares[:, :, level, point])
+    return total.unflatten(0, (batch, heads)).flatten(1, 2)
+
+
+def channels_first(layer: nn.Linear, hidden_states: Tensor) -> Tensor:
+    """A linear layer whose result lies in memory as [B, C, S], from [B, S, d]: sampling reads one channel at a time."""
+    weight = layer.weight.expand(len(hidden_states), -1, -1)
+    return torch.baddbmm(layer.bias[:, None], weight, hidden_states.transpose(1, 2))
+
+
+class SamplingOffsets(nn.Linear):
+    """Offsets x, y of every head, map and point, in cells of that map."""
+
+    def __init__(self, hidden_dim: int, heads: int) -> None:
+        super().__init__(hidden_dim, heads * QUERY_LEVELS * POINTS * 2)
+        self.heads = heads
+
+    def start(self) -> None:
+        """Every head looks in its own direction, point p at distance p cells (Deformable DETR)."""
+        angle = torch.arange(self.heads, dtype=torch.float32) * (2 * math.pi / self.heads)
+        direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
+        direction = direction / direction.abs().amax(-1, keepdim=True)
+        distance = torch.arange(1, POINTS + 1, dtype=torch.float32)[:, None]
+        init.zeros_(self.weight)
+        init.copy_(self.bias, (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten())
+
+
+class SamplingWeights(nn.Linear):
+    """Logits of the attention weights of every head, map and point."""
+
+    def __init__(self, hidden_dim: int, heads: int) -> None:
+        super().__init__(hidden_dim, heads * QUERY_LEVELS * POINTS)
+
+    def start(self) -> None:
+        """Equal weights (Deformable DETR)."""
+        init.zeros_(self.weight)
+        init.zeros_(self.bias)
+
+
+class DeformableAttention(nn.Module):
+    """Multi-scale deformable self-attention (Deformable DETR, Zhu et al., ICLR 2021).
+
+    Each cell attends, per head, to `POINTS` places of every map at learned offsets from its own.
+    """
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.heads = config.num_attention_heads
+        self.offsets = SamplingOffsets(config.hidden_dim, self.heads)
+        self.weights = SamplingWeights(config.hidden_dim, self.heads)
+        self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
+
+    def forward(
+        self, hidden_states: Tensor, positions: Tensor, centres: Tensor, inside: Tensor, sizes: Sequence[Size]
+    ) -> Tensor:
+        """Attention of all cells to places around them.
+
+        Args:
+            hidden_states, positions: [B, S, hidden_dim], the cells of all maps.
+            centres: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
+            inside: bool [B, S], false in the padding, which gives nothing.
+            sizes: (h, w) per map.
+        """
+        located = hidden_states + positions
+        offsets = channels_first(self.offsets, located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
+        weights = channels_first(self.weights, located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
+        value = channels_first(self.value, hidden_states).masked_fill(~inside[:, None], 0.0)
+        # half precision would miss the place by half a cell
+        with torch.autocast(hidden_states.device.type, enabled=False):
+            mixed = sample_points(
+                value.float().unflatten(1, (self.heads, -1)),
+                sizes,
+                sampling_places(centres, offsets.float(), sizes),
+                weights.float().softmax(2).unflatten(2, (QUERY_LEVELS, POINTS)),
+            )
+        return self.output(mixed.transpose(1, 2).to(hidden_states.dtype))
+
+
+def sampling_places(centres: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """[B, A, L, P, 2, S], from the cells' centres [2, S] and offsets [B, A, L, P, 2, S] in cells of each map."""
+    cell = torch.tensor([(2 / width, 2 / height) for height, width in sizes], device=offsets.device)
+    return torch.addcmul(centres, offsets, cell[:, None, :, None])
+
+
+class DeformableEncoderLayer(GradientCheckpointingLayer):
+    """Deformable self-attention and a feed-forward block, post-norm."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(config)
+        self.norm = nn.LayerNorm(config.hidden_dim)
+        self.feed_forward = FeedForward(config.hidden_dim, config.encoder_feedforward_dim)
+
+    def forward(
+        self, hidden_states: Tensor, positions: Tensor, centres: Tensor, inside: Tensor, sizes: Sequence[Size]
+    ) -> Tensor:
+        """Arguments and result as `DeformableAttention.forward`."""
+        mixed = self.attention(hidden_states, positions, centres, inside, sizes)
+        return self.feed_forward(self.norm(hidden_states + mixed))
+
+
+class DeformablePixelDecoder(nn.Module):
+    """Deformable attention among the three coarsest maps, then a feature pyramid up to the finest (Mask2Former).
+
+    Equal to Mask2Former's where no image is padded; padded cells give nothing to others, which it does not prevent.
+    """
+
+    def __init__(self, config: DaTaSegConfig, channels: Sequence[int]) -> None:
+        super().__init__()
+        if len(channels) <= QUERY_LEVELS:
+            raise ValueError(
+                f"the deformable pixel decoder needs feature maps at {QUERY_LEVELS + 1} or more strides, the backbone "
+                f"gives {len(channels)}: name more stages in `backbone_config.out_features`, or use the 'fpn' one"
+            )
+        dim = config.hidden_dim
+        self.position_in_cell = float(config.position_in_cell)
+        self.projections = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, dim, 1), nn.GroupNorm(GROUPS, dim)) for c in reversed(channels[-QUERY_LEVELS:])
+        )
+        self.level_embedding = nn.Embedding(QUERY_LEVELS, dim)
+        self.encoder = nn.ModuleList(DeformableEncoderLayer(config) for _ in range(config.encoder_layers))
+        finer = list(reversed(channels[:-QUERY_LEVELS]))
+        self.laterals = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), nn.GroupNorm(GROUPS, dim)) for c in finer
+        )
+        self.outputs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, dim), nn.ReLU())
+            for _ in finer
+        )
+        self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
+
+    def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
+        coarsest_first = list(reversed(feature_maps))
+        maps = [project(x) for project, x in zip(self.projections, coarsest_first, strict=False)]
+        levels = self.encode(maps, inside)
+        finest = levels[-1]
+        for lateral, output, feature in zip(self.laterals, self.outputs, coarsest_first[QUERY_LEVELS:], strict=True):
+            sideways = lateral(feature)
+            finest = output(sideways + enlarge(finest, sideways))
+        return PixelFeatures(self.mask_projection(finest), levels)
+
+    def encode(self, maps: Sequence[Tensor], inside: Tensor) -> list[Tensor]:
+        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same shapes."""
+        sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
+        grids = [resize_inside(inside, size) for size in sizes]
+        hidden_states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
+        positions = torch.cat(
+            [
+                sine_positions(grid, x.shape[1], self.position_in_cell).to(x.dtype) + self.level_embedding.weight[level]
+                for level, (grid, x) in enumerate(zip(grids, maps, strict=True))
+            ],
+            dim=1,
+        )
+        centres = torch.cat([cell_centres(size, hidden_states.device) for size in sizes], dim=1)
+        cells_inside = torch.cat([grid.flatten(1) for grid in grids], dim=1)
+        for layer in self.encoder:
+            hidden_states = layer(hidden_states, positions, centres, cells_inside, sizes)
+        parts = hidden_states.split([height * width for height, width in sizes], dim=1)
+        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+
+
+def cell_centres(size: Size, device: torch.device) -> Tensor:
+    """x and y of the cells' centres of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
+    y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in size)
+    return torch.stack([x.expand(size), y[:, None].expand(size)]).flatten(1)
