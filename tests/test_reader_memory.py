@@ -11,7 +11,9 @@ import pytest
 from annotation_files import save
 
 IMAGES_PER_MB = {"instances": 157, "panoptic": 970}
-LIMIT = 150  # MB above what the smallest file takes
+LIMIT = {"instances": 150, "panoptic": 200}
+"""MB above what the smallest file takes. Instances are mapped from disk; of panoptic files the segments of each image
+are held, about 3 MB per MB of JSON (COCO's own is 45 MB)."""
 
 READ = """
 import re, sys
@@ -72,4 +74,4 @@ def test_memory_is_bounded(kind, tmp_path):
     images = 50 * IMAGES_PER_MB[kind]
     most = peak_memory(kind, tmp_path, images)
     assert (tmp_path / f"{images}.json").stat().st_size > 48e6
-    assert most - least < LIMIT
+    assert most - least < LIMIT[kind]

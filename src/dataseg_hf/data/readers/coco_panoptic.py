@@ -86,7 +86,7 @@ def read_coco_panoptic(
         with rows.image():
             if image.problem is not None:
                 raise BadSampleError(image.problem)
-            map_name, segments = _only(entries[image.image_id], where)
+            map_name, segments = _only(entries.pop(image.image_id, []), where)
             map_path = inside(annotation_dir, map_name, where)
             if not map_path.is_file():
                 raise BadSampleError(f"{map_path}: missing, the annotation of {where}; add it")

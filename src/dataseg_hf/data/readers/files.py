@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
 MAX_CLASS_ID = 65_535  # of a PNG with 16 bits per pixel
 MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
-_ROWS_PER_BATCH = 10_000
+_ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow size
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 
 
