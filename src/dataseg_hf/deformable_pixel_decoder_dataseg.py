@@ -10,7 +10,7 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
-from .layers_dataseg import FeedForward, resize_inside, sine_positions
+from .layers_dataseg import FeedForward, InsideGroupNorm, NormedConvolution, resize_inside, sine_positions
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, enlarge
 
 POINTS = 4  # sampled per head and level (Deformable DETR)
@@ -162,16 +162,17 @@ class DeformablePixelDecoder(nn.Module):
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)
         self.projections = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1), nn.GroupNorm(GROUPS, dim)) for c in reversed(channels[-QUERY_LEVELS:])
+            NormedConvolution(nn.Conv2d(c, dim, 1), InsideGroupNorm(GROUPS, dim))
+            for c in reversed(channels[-QUERY_LEVELS:])
         )
         self.level_embedding = nn.Embedding(QUERY_LEVELS, dim)
         self.encoder = nn.ModuleList(DeformableEncoderLayer(config) for _ in range(config.encoder_layers))
         finer = list(reversed(channels[:-QUERY_LEVELS]))
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), nn.GroupNorm(GROUPS, dim)) for c in finer
+            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim)) for c in finer
         )
         self.outputs = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), nn.GroupNorm(GROUPS, dim), nn.ReLU())
+            NormedConvolution(nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU())
             for _ in finer
         )
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
@@ -179,18 +180,23 @@ class DeformablePixelDecoder(nn.Module):
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
         """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
         coarsest_first = list(reversed(feature_maps))
-        maps = [project(x) for project, x in zip(self.projections, coarsest_first, strict=False)]
-        levels = self.encode(maps, inside)
+        grids = [resize_inside(inside, x.shape[-2:]) for x in coarsest_first]
+        maps = [project(x, grid) for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)]
+        levels = self.encode(maps, grids[:QUERY_LEVELS])
         finest = levels[-1]
-        for lateral, output, feature in zip(self.laterals, self.outputs, coarsest_first[QUERY_LEVELS:], strict=True):
-            sideways = lateral(feature)
-            finest = output(sideways + enlarge(finest, sideways))
+        for lateral, output, feature, grid in zip(
+            self.laterals, self.outputs, coarsest_first[QUERY_LEVELS:], grids[QUERY_LEVELS:], strict=True
+        ):
+            sideways = lateral(feature, grid)
+            finest = output(sideways + enlarge(finest, sideways), grid)
         return PixelFeatures(self.mask_projection(finest), levels)
 
-    def encode(self, maps: Sequence[Tensor], inside: Tensor) -> list[Tensor]:
-        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same shapes."""
+    def encode(self, maps: Sequence[Tensor], grids: Sequence[Tensor]) -> list[Tensor]:
+        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same shapes.
+
+        grids: bool [B, h_l, w_l], false in the padding.
+        """
         sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
-        grids = [resize_inside(inside, size) for size in sizes]
         hidden_states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
         positions = torch.cat(
             [

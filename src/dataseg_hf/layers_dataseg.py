@@ -10,9 +10,42 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .configuration_dataseg import DaTaSegConfig
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+class InsideGroupNorm(nn.GroupNorm):
+    """GroupNorm whose statistics leave the padding out, and whose result is zero there.
+
+    A padded image is then normalised as it would be alone, and convolutions meet zeros at its edge, as at a canvas'.
+    """
+
+    def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
+        """input [B, C, h, w], inside bool [B, h, w] -> [B, C, h, w]."""
+        outside = ~inside[:, None]
+        values = input.float().masked_fill(outside, 0.0)
+        variance, mean = torch.var_mean(values.view(len(input), self.num_groups, -1), dim=-1, correction=0)
+        # from moments over all cells to moments over those inside
+        share = inside.numel() / len(inside) / inside.sum((1, 2), dtype=torch.float32).clamp(min=1)[:, None]
+        mean_inside = mean * share
+        variance_inside = ((variance + mean.square()) * share - mean_inside.square()).clamp(min=0)
+        per_channel = self.num_channels // self.num_groups
+        inverse = torch.rsqrt(variance_inside + self.eps).repeat_interleave(per_channel, 1)
+        scale = inverse * self.weight.float()
+        shift = self.bias.float() - mean_inside.repeat_interleave(per_channel, 1) * scale
+        result = torch.addcmul(shift[..., None, None], values, scale[..., None, None])
+        return result.masked_fill_(outside, 0.0).to(input.dtype)
+
+
+def group_norm(channels: int) -> InsideGroupNorm:
     """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone has no spread."""
-    return nn.GroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
+    return InsideGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
+
+
+class NormedConvolution(nn.Sequential):
+    """A convolution, an `InsideGroupNorm` and, where one is given, an activation."""
+
+    def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
+        """input [B, C, h, w], inside bool [B, h, w] -> [B, C', h, w]."""
+        convolution, norm, *activation = self
+        result = norm(convolution(input), inside)
+        return activation[0](result) if activation else result
 
 
 def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

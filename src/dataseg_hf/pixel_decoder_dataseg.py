@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
-from .layers_dataseg import Attention, FeedForward, additive_mask, group_norm, resize_inside, sine_positions
+from .layers_dataseg import (
+    Attention,
+    FeedForward,
+    NormedConvolution,
+    additive_mask,
+    group_norm,
+    resize_inside,
+    sine_positions,
+)
 
 QUERY_LEVELS = 3
 
@@ -52,25 +60,28 @@ class PixelDecoder(nn.Module):
         dims = [config.mask_dim] + [config.hidden_dim] * (len(channels) - 1)
         self.position_in_cell = float(config.position_in_cell)
         self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim))
+            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), group_norm(dim))
             for c, dim in zip(channels, dims, strict=True)
         )
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.mask_reduction = nn.Conv2d(config.hidden_dim, config.mask_dim, 1)
         self.outputs = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(dim, dim, 3, padding=1, bias=False), group_norm(dim), nn.ReLU())
+            NormedConvolution(nn.Conv2d(dim, dim, 3, padding=1, bias=False), group_norm(dim), nn.ReLU())
             for dim in dims[:-1]
         )
         self.mask_projection = nn.Conv2d(config.mask_dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
         """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
-        finest, *coarser = [lateral(x) for lateral, x in zip(self.laterals, feature_maps, strict=True)]
+        grids = [resize_inside(inside, x.shape[-2:]) for x in feature_maps]
+        finest, *coarser = [
+            lateral(x, grid) for lateral, x, grid in zip(self.laterals, feature_maps, grids, strict=True)
+        ]
         finest_output, *outputs = self.outputs
         levels = [self.encode(coarser[-1], inside)]
-        for lateral, output in zip(reversed(coarser[:-1]), reversed(outputs), strict=True):
-            levels.append(output(lateral + enlarge(levels[-1], lateral)))
-        mask_features = finest_output(finest + enlarge(self.mask_reduction(levels[-1]), finest))
+        for lateral, output, grid in zip(reversed(coarser[:-1]), reversed(outputs), reversed(grids[1:-1]), strict=True):
+            levels.append(output(lateral + enlarge(levels[-1], lateral), grid))
+        mask_features = finest_output(finest + enlarge(self.mask_reduction(levels[-1]), finest), grids[0])
         return PixelFeatures(self.mask_projection(mask_features), levels[:QUERY_LEVELS])
 
     def encode(self, coarsest: Tensor, inside: Tensor) -> Tensor:
