@@ -20,7 +20,7 @@ from transformers.image_utils import (
 )
 from transformers.utils import TensorType
 
-from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 
 
 class DaTaSegImageProcessor(PilBackend):
@@ -228,12 +228,14 @@ class DaTaSegImageProcessor(PilBackend):
                 threshold,
                 mask_threshold,
             )
-            segmentation: Tensor | list[list[int]] = found.masks
-            kept = list(range(len(found.masks)))
-            if return_coco_annotation:
+            segmentation: Tensor | list[list[int]]
+            kept = list(range(len(found.crops)))
+            if return_binary_maps:
+                segmentation = found.masks
+            elif return_coco_annotation:
                 segmentation = [run_lengths(mask) for mask in found.masks]
-            elif not return_binary_maps:
-                segmentation, kept = _single_map(found.masks, overlap_mask_area_threshold)
+            else:
+                segmentation, kept = _single_map(found, overlap_mask_area_threshold)
             segments = [
                 {
                     "id": number,
@@ -337,16 +339,16 @@ def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
     return torch.tensor([label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device)
 
 
-def _single_map(masks: Tensor, least_share: float) -> tuple[Tensor, list[int]]:
-    """Masks [K, H, W], best first, in one map int32 [H, W], -1 = none; and which of them got into it."""
-    segmentation = torch.full(masks.shape[1:], -1, dtype=torch.int32, device=masks.device)
+def _single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, list[int]]:
+    """All instances in one map int32 [H, W], -1 = none, the better before the worse; and which of them got into it."""
+    segmentation = torch.full(found.size, -1, dtype=torch.int32, device=found.scores.device)
     kept: list[int] = []
-    for index, mask in enumerate(masks):
-        visible = mask & (segmentation < 0)
+    for index, (mask, window) in enumerate(zip(found.crops, found.windows, strict=True)):
+        visible = mask & (segmentation[window] < 0)
         area = int(visible.sum())
         if area == 0 or area < least_share * int(mask.sum()):
             continue
-        segmentation[visible] = len(kept)
+        segmentation[window].masked_fill_(visible, len(kept))
         kept.append(index)
     return segmentation, kept
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+Window = tuple[slice, slice]  # rows and columns of a result; empty ones are 0:0
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
 
 
@@ -25,11 +26,24 @@ class PanopticPrediction:
 
 @dataclass
 class InstancePrediction:
-    """Scored objects that may overlap, best first. masks bool [K, H, W], scores [K], label_ids int64 [K]."""
+    """Scored objects that may overlap, best first: scores [K], label_ids int64 [K].
 
-    masks: Tensor
+    crops: K binary masks, each within its window of the result, whose height and width are `size`.
+    """
+
+    crops: list[Tensor]
+    windows: list[Window]
     scores: Tensor
     label_ids: Tensor
+    size: tuple[int, int]
+
+    @property
+    def masks(self) -> Tensor:
+        """The masks at full size, built anew at each call: bool [K, H, W]."""
+        masks = torch.zeros(len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device)
+        for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
+            mask[window] = crop
+        return masks
 
 
 # --- resizing --------------------------------------------------------------------------------------------------------
@@ -58,12 +72,12 @@ class AxisResize:
         ranges = torch.stack([torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1)
         return ranges.where(cells.any(-1, keepdim=True), 0)
 
-    def enlarge(self, values: Tensor, dim: int, pixels: slice) -> Tensor:
-        """Resize that axis of values to some of its pixels; values begin at the cell that the first of them touches."""
-        low, high = self.low[pixels], self.high[pixels]
-        weight = self.weight[pixels].to(values).view(-1, *[1] * (values.dim() - 1 - dim % values.dim()))
-        start = low[:1]
-        return torch.lerp(values.index_select(dim, low - start), values.index_select(dim, high - start), weight)
+    def enlarge(self, values: Tensor, pixels: slice) -> Tensor:
+        """Some of the pixels, along the rows of values [K, cells, m], which begin at the cell that the first of those
+        pixels touches: [K, pixels, m]."""
+        start = self._first[pixels.start]
+        low, high = self.low[pixels] - start, self.high[pixels] - start
+        return torch.lerp(values.index_select(1, low), values.index_select(1, high), self.weight[pixels, None])
 
     def cells(self, pixels: slice) -> slice:
         """The cells that those pixels touch."""
@@ -80,12 +94,18 @@ class Resize:
 
     def window(self, maps: Tensor, rows: slice, columns: slice) -> Tensor:
         """Those pixels of the result, for maps [K, h, w]."""
-        cells = maps[:, self.rows.cells(rows), self.columns.cells(columns)]
-        return self.rows.enlarge(self.columns.enlarge(cells, -1, columns), -2, rows)
+        return self.enlarge(maps[:, self.rows.cells(rows), self.columns.cells(columns)], rows, columns)
 
-    def windows(self, cells: Tensor) -> list[tuple[slice, slice]]:
-        """For bool maps [K, h, w] the rows and columns of pixels that hold all those that touch a true cell."""
-        ranges = torch.stack([self.rows.pixels(cells.any(-1)), self.columns.pixels(cells.any(-2))], dim=1)
+    def enlarge(self, cells: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Those pixels of the result from the cells [K, h', w'] that they touch."""
+        # on transposed maps, so that whole rows are copied: many times faster than single values
+        by_columns = self.columns.enlarge(cells.transpose(1, 2).contiguous(), columns)
+        return self.rows.enlarge(by_columns.transpose(1, 2).contiguous(), rows)
+
+    def windows(self, maps: Tensor, least: Tensor) -> list[Window]:
+        """For each of the maps [K, h, w] the pixels outside which it stays below `least`, [K]."""
+        rows, columns = (maps.amax(axis) >= least[:, None] for axis in (-1, -2))
+        ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
         filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
         return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
 
@@ -124,8 +144,7 @@ def semantic_prediction(
         scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
         best = torch.full((rows.stop - rows.start, size[1]), -1.0, device=scores.device)
         for chosen in _can_win(scores).split(max(1, BAND_ELEMENTS // best.numel())):
-            by_columns = resize.columns.enlarge(scores[chosen], -1, whole)
-            value, index = resize.rows.enlarge(by_columns, -2, rows).max(0)
+            value, index = resize.enlarge(scores[chosen], rows, whole).max(0)
             winner[rows] = torch.where(value > best, chosen[index], winner[rows])
             best = torch.maximum(best, value)
     return winner
@@ -144,16 +163,19 @@ def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
 def _can_win(scores: Tensor) -> Tensor:
     """Indices of the categories of scores [C, h, w] that can be the largest at some place between the cells.
 
-    A bilinear value lies between the least and the largest of its four cells, so a category is out where its largest is
-    below the least of another one.
+    A bilinear value lies between the least and the largest of its four cells, so the best one is at least the least of
+    any category. It is also at least a quarter of the sum of the cells' own best categories, of which each cell has
+    one. What is nowhere as large as these cannot win.
     """
-    largest, least = scores, scores
-    for axis in (1, 2):
+    largest, least, best = scores, scores, scores.amax(0)
+    for axis in (-2, -1):
         if scores.shape[axis] > 1:
             count = scores.shape[axis] - 1
             largest = torch.maximum(largest.narrow(axis, 0, count), largest.narrow(axis, 1, count))
             least = torch.minimum(least.narrow(axis, 0, count), least.narrow(axis, 1, count))
-    return (~(largest < least.amax(0))).flatten(1).any(1).nonzero()[:, 0]
+            best = torch.minimum(best.narrow(axis, 0, count), best.narrow(axis, 1, count))
+    reached = torch.maximum(least.amax(0), 0.2499 * best)
+    return (~(largest < reached)).flatten(1).any(1).nonzero()[:, 0]
 
 
 # --- panoptic --------------------------------------------------------------------------------------------------------
@@ -206,9 +228,6 @@ def panoptic_prediction(
     return PanopticPrediction(segmentation, segments)
 
 
-Window = tuple[slice, slice]
-
-
 def _owners(
     groups: list[list[int]],
     scores: Tensor,
@@ -230,7 +249,7 @@ def _owners(
     logits = mask_logits[members].float()
     resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
     least = _logit(mask_threshold * scores[members].min() / scores[members])
-    windows = resize.windows(logits >= least[:, None, None])
+    windows = resize.windows(logits, least)
     own_masks: list[tuple[Window, Tensor]] = []
     place = 0
     for number, group in enumerate(groups, start=1):
@@ -314,24 +333,30 @@ def instance_prediction(
     best, index = best[best > threshold], index[best > threshold]
     queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
     distinct, position = queries.unique(return_inverse=True)
-    masks, quality = _binary_masks(mask_logits[distinct].float(), valid_size, size, mask_threshold)
+    crops, windows, quality = _binary_masks(mask_logits[distinct].float(), valid_size, size, mask_threshold)
     scores = best * quality[position]
     kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
-    return InstancePrediction(masks[position[kept]], scores[kept], label_ids[kept])
+    order = position[kept].tolist()
+    return InstancePrediction(
+        [crops[i] for i in order], [windows[i] for i in order], scores[kept], label_ids[kept], size
+    )
 
 
 def _binary_masks(
     logits: Tensor, valid_size: Tensor, size: tuple[int, int], mask_threshold: float
-) -> tuple[Tensor, Tensor]:
-    """Masks of logits [K, h, w], bool [K, H, W], and the mean probability inside each, 0 where it is empty: [K]."""
-    masks = torch.zeros(len(logits), *size, dtype=torch.bool, device=logits.device)
-    quality = torch.zeros(len(logits), device=logits.device)
+) -> tuple[list[Tensor], list[Window], Tensor]:
+    """Binary masks of logits [K, h, w], each within its window, and the mean probability inside, 0 without any: [K]."""
     resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
-    least = _logit(torch.tensor(mask_threshold, device=logits.device))
-    for i, (rows, columns) in enumerate(resize.windows(logits >= least)):
-        if rows.stop > rows.start:
-            probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
-            inside = torch.ge(probabilities, mask_threshold, out=masks[i, rows, columns])
-            quality[i] = (probabilities * inside).sum() / inside.sum().clamp(min=1)
-    return masks, quality
+    windows = resize.windows(logits, _logit(torch.full((len(logits),), mask_threshold, device=logits.device)))
+    crops = []
+    quality = torch.zeros(len(logits), device=logits.device)
+    for i, (rows, columns) in enumerate(windows):
+        if rows.stop == rows.start:
+            crops.append(torch.zeros(0, 0, dtype=torch.bool, device=logits.device))
+            continue
+        probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
+        inside = probabilities >= mask_threshold
+        quality[i] = (probabilities * inside).sum() / inside.sum().clamp(min=1)
+        crops.append(inside)
+    return crops, windows, quality
