@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dataseg_hf.layers_dataseg import InsideGroupNorm
 from dataseg_hf.modeling_dataseg import DaTaSegModel
-from dataseg_hf.tasks_dataseg import panoptic_prediction
+from dataseg_hf.postprocessing_dataseg import panoptic_prediction
 
 ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]
