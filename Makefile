@@ -31,7 +31,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/forward.py $(ARGS)
+	$(BIN)/python -m benchmarks.model $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
