@@ -31,7 +31,7 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/forward.py $(ARGS)
+	$(BIN)/python -m benchmarks.model $(ARGS)
 
 bench-data: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)

@@ -1,0 +1,316 @@
+"""Cost against transformers' Mask2Former on the same work: forward, training step, post-processing.
+
+    make bench [ARGS="--repeats 5 --only forward"]
+
+Both have the same Swin-T with the same weights, the same images, queries and classes, and take turns in one run. Ratios
+are theirs over ours for times (speed-ups) and ours over theirs for memory; times are the least of the repeats. Writes
+`outputs/bench.json` and prints a table. On CUDA the model rows are measured there as well: bf16 autocast, channels
+last, eager and compiled.
+"""
+
+import argparse
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.measure import alternating, floating_point_operations, matrix_product_peak, peak_memory
+from benchmarks.scenes import NUM_CLASSES, Batch, Scene, scene, training_batch
+from torch import Tensor, nn
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
+from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+
+from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+
+STAGES = ["stage1", "stage2", "stage3", "stage4"]
+SIZES = {"480x640": (480, 640), "1080x1920": (1080, 1920)}
+CPU = torch.device("cpu")
+Results = dict[str, Any]
+
+
+@dataclass
+class Work:
+    """What the models are measured on."""
+
+    batch: int
+    side: int
+    num_segments: int
+    repeats: int
+
+
+# --- the contestants -------------------------------------------------------------------------------------------------
+
+
+def mask2former() -> Mask2FormerForUniversalSegmentation:
+    """The peer: Swin-T, 100 queries, random weights, which do not change the work."""
+    backbone = SwinConfig(out_features=STAGES)
+    return Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=backbone, num_labels=NUM_CLASSES))
+
+
+def dataseg(peer: Mask2FormerForUniversalSegmentation) -> DaTaSegModel:
+    """Ours with its default pixel decoder and the peer's backbone."""
+    model = DaTaSegModel(DaTaSegConfig(backbone_config=peer.config.backbone_config))
+    model.backbone.load_state_dict(peer.model.pixel_level_module.encoder.state_dict())
+    names = [f"name {number}" for number in range(NUM_CLASSES)]
+    model.add_vocabulary("names", names, text_embeddings=torch.randn(NUM_CLASSES, model.config.text_embedding_dim))
+    return model
+
+
+# ours by the prefix of its keys in the results
+OURS: dict[str, Callable[[Mask2FormerForUniversalSegmentation], DaTaSegModel]] = {"": dataseg}
+
+
+# --- model rows ------------------------------------------------------------------------------------------------------
+
+
+def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Results:
+    """Inference: seconds, operations and, on CUDA, memory of a batch."""
+    torch.manual_seed(0)
+    peer = mask2former()
+    models: dict[str, nn.Module] = {"mask2former": peer, **{name + "ours": make(peer) for name, make in OURS.items()}}
+    pixel_values = _on(torch.randn(work.batch, 3, work.side, work.side), device)
+    calls: dict[str, Callable[[], object]] = {}
+    for name, model in models.items():
+        _to(model, device).eval().requires_grad_(False)
+        run = torch.compile(model) if compiled else model
+
+        @torch.inference_mode()
+        def call(run: Any = run) -> None:
+            with _autocast(device):
+                run(pixel_values=pixel_values)
+
+        calls[name] = call
+    timings = alternating(calls, work.repeats, device)
+    results: Results = {"forward_seconds": {name: timing.least for name, timing in timings.items()}}
+    for name in OURS:
+        results[f"{name}forward_speedup"] = timings["mask2former"].least / timings[name + "ours"].least
+    if not compiled:
+        operations = {name: floating_point_operations(call) for name, call in calls.items()}
+        peak = matrix_product_peak(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+        results["forward_gflop"] = {name: count / 1e9 for name, count in operations.items()}
+        results["matrix_product_peak_gflops"] = peak / 1e9
+        results["forward_share_of_peak"] = {name: operations[name] / timings[name].least / peak for name in operations}
+    if device.type == "cuda":
+        results["forward_peak_bytes"] = {name: peak_memory(call, device) for name, call in calls.items()}
+    return results
+
+
+def training_rows(work: Work, device: torch.device) -> Results:
+    """A training step, loss, gradients and AdamW: seconds, and the peak above weights and optimiser."""
+    torch.manual_seed(0)
+    data = training_batch(work.batch, work.side, work.num_segments)
+    peer = mask2former()
+    ours = dataseg(peer)
+    losses = {"mask2former": (peer, _peer_loss(peer, data, device)), "ours": (ours, _our_loss(ours, data, device))}
+    calls = {name: _step(model, loss, device) for name, (model, loss) in losses.items()}
+    timings = alternating(calls, work.repeats, device)
+    memory = {name: peak_memory(call, device) for name, call in calls.items()}
+    return {
+        "train_step_seconds": {name: timing.least for name, timing in timings.items()},
+        "train_step_speedup": timings["mask2former"].least / timings["ours"].least,
+        "train_peak_bytes": memory,
+        "train_memory_ratio": memory["ours"] / memory["mask2former"],
+    }
+
+
+def _peer_loss(model: Mask2FormerForUniversalSegmentation, data: Batch, device: torch.device) -> Callable[[], Tensor]:
+    pixel_values = _on(data.pixel_values, device)
+    masks = [
+        (segments == torch.arange(len(classes))[:, None, None]).float().to(device)
+        for segments, classes in zip(data.segment_maps, data.class_labels, strict=True)
+    ]
+    classes = [labels.to(device) for labels in data.class_labels]
+    return lambda: model(pixel_values=pixel_values, mask_labels=masks, class_labels=classes).loss
+
+
+def _our_loss(model: DaTaSegModel, data: Batch, device: torch.device) -> Callable[[], Tensor]:
+    pixel_values = _on(data.pixel_values, device)
+    labels = [
+        {"class_labels": classes.to(device), "segment_map": segments.to(device)}
+        for segments, classes in zip(data.segment_maps, data.class_labels, strict=True)
+    ]
+    return lambda: model(pixel_values=pixel_values, task="panoptic", labels=labels).loss
+
+
+def _step(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], None]:
+    _to(model, device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+
+    def step() -> None:
+        with _autocast(device):
+            value = loss()
+        value.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _on(images: Tensor, device: torch.device) -> Tensor:
+    return images.to(device, memory_format=_memory_format(device))
+
+
+def _to(model: nn.Module, device: torch.device) -> nn.Module:
+    anything: Any = model  # the signature known to type checkers lacks memory_format
+    return anything.to(device, memory_format=_memory_format(device))
+
+
+def _memory_format(device: torch.device) -> torch.memory_format:
+    return torch.channels_last if device.type == "cuda" else torch.preserve_format
+
+
+def _autocast(device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=device.type == "cuda")
+
+
+# --- post-processing rows --------------------------------------------------------------------------------------------
+
+
+def panoptic_rows(repeats: int) -> Results:
+    """Id maps of a scene at both sizes; the speed-up is the lesser of the two."""
+    torch.manual_seed(0)
+    sure, soft = scene(), scene(sure=False)
+    seconds, speedups, different = {}, {}, {}
+    for name, size in SIZES.items():
+        calls = _processors("panoptic", sure, size, peer={"label_ids_to_fuse": sure.stuff})
+        timings = alternating(calls, repeats, CPU)
+        seconds[name] = {contestant: timing.least for contestant, timing in timings.items()}
+        speedups[name] = timings["mask2former"].least / timings["ours"].least
+        theirs, ours = (call()[0] for call in calls.values())
+        if theirs["segments_info"] != ours["segments_info"]:
+            raise RuntimeError(f"at {name} the segments differ: {theirs['segments_info']} and {ours['segments_info']}")
+        different[name] = _share_different(theirs, ours)
+        theirs, ours = (
+            call()[0] for call in _processors("panoptic", soft, size, peer={"label_ids_to_fuse": soft.stuff}).values()
+        )
+        different[f"{name} soft"] = _share_different(theirs, ours)
+    return {
+        "panoptic_post_seconds": seconds,
+        "panoptic_post_speedups": speedups,
+        "panoptic_post_speedup": min(speedups.values()),
+        "panoptic_post_pixels_different": different,
+    }
+
+
+def instance_rows(repeats: int) -> Results:
+    """Scored instances at threshold 0.5 in one map at both sizes; the speed-up is the lesser of the two."""
+    torch.manual_seed(0)
+    soft = scene(sure=False)
+    seconds, speedups = {}, {}
+    for name, size in SIZES.items():
+        timings = alternating(_processors("instance", soft, size, both={"threshold": 0.5}), repeats, CPU)
+        seconds[name] = {contestant: timing.least for contestant, timing in timings.items()}
+        speedups[name] = timings["mask2former"].least / timings["ours"].least
+    return {
+        "instance_post_seconds": seconds,
+        "instance_post_speedups": speedups,
+        "instance_post_speedup": min(speedups.values()),
+    }
+
+
+def semantic_rows(repeats: int) -> Results:
+    """Class maps at 1080x1920: peak memory, seconds, and the share of pixels that differ."""
+    torch.manual_seed(0)
+    calls = _processors("semantic", scene(sure=False), SIZES["1080x1920"])
+    timings = alternating(calls, repeats, CPU)
+    memory = {name: peak_memory(call, CPU) for name, call in calls.items()}
+    theirs, ours = (call()[0] for call in calls.values())
+    return {
+        "semantic_post_peak_bytes": memory,
+        "semantic_post_memory_ratio": memory["ours"] / memory["mask2former"],
+        "semantic_post_seconds": {name: timing.least for name, timing in timings.items()},
+        "semantic_post_speedup": timings["mask2former"].least / timings["ours"].least,
+        "semantic_post_pixels_different": (theirs != ours).float().mean().item(),
+    }
+
+
+def _processors(
+    kind: str,
+    proposals: Scene,
+    size: tuple[int, int],
+    peer: Mapping[str, Any] | None = None,
+    both: Mapping[str, Any] | None = None,
+) -> dict[str, Callable[[], Any]]:
+    """The same method of both image processors on the same proposals."""
+    method = f"post_process_{kind}_segmentation"
+    options = {"target_sizes": [size], **(both or {})}
+    theirs, ours = getattr(Mask2FormerImageProcessorPil(), method), getattr(DaTaSegImageProcessor(), method)
+    return {
+        "mask2former": lambda: theirs(proposals, **options, **(peer or {})),
+        "ours": lambda: ours(proposals, **options),
+    }
+
+
+def _share_different(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> float:
+    return (theirs["segmentation"] != ours["segmentation"]).float().mean().item()
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
+
+# key: (what it says, the ratio that must hold, whether larger is better)
+PROMISES = {
+    "parity_forward_speedup": ("forward with Mask2Former's own weights", 1.4, True),
+    "forward_speedup": ("forward, default pixel decoder", 2.3, True),
+    "train_step_speedup": ("training step, 12 segments an image", 2.0, True),
+    "train_memory_ratio": ("training peak above weights and optimiser", 0.5, False),
+    "panoptic_post_speedup": ("panoptic post-processing", 4.5, True),
+    "instance_post_speedup": ("instance post-processing, threshold 0.5", 14.0, True),
+    "semantic_post_memory_ratio": ("semantic post-processing at 1080x1920, peak memory", 0.1, False),
+}
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """The promised ratios that were measured, as Markdown."""
+    lines = ["| against transformers' Mask2Former | promised | measured |", "|---|---|---|"]
+    for key, (what, promised, larger) in PROMISES.items():
+        if key in results:
+            sign = "at least" if larger else "at most"
+            lines.append(f"| {what} (`{key}`) | {sign} {promised} | {results[key]:.2f} |")
+    return "\n".join(lines)
+
+
+ROWS = ("forward", "training", "panoptic", "instance", "semantic")
+
+
+def main() -> None:
+    """Measure, print the table and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, help="rows to measure")
+    parser.add_argument("--side", type=int, default=512, help="side of the square images, in pixels")
+    parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--segments", type=int, default=12, help="targets of each training image")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--output", type=Path, default=Path("outputs/bench.json"))
+    options = parser.parse_args()
+    work = Work(options.batch, options.side, options.segments, options.repeats)
+    results: Results = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "work": {"batch": work.batch, "side": work.side, "segments": work.num_segments, "repeats": work.repeats},
+    }
+    measured: dict[str, Callable[[], Results]] = {
+        "forward": lambda: forward_rows(work, CPU),
+        "training": lambda: training_rows(work, CPU),
+        "panoptic": lambda: panoptic_rows(work.repeats),
+        "instance": lambda: instance_rows(work.repeats),
+        "semantic": lambda: semantic_rows(work.repeats),
+    }
+    for name in options.only:
+        results.update(measured[name]())
+    if torch.cuda.is_available():
+        cuda = torch.device("cuda")
+        results["cuda"] = {
+            "device": torch.cuda.get_device_name(),
+            "eager": {**forward_rows(work, cuda), **training_rows(work, cuda)},
+            "compiled": forward_rows(work, cuda, compiled=True),
+        }
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(table(results))
+    print(f"all numbers: {options.output}")
+
+
+if __name__ == "__main__":
+    main()
