@@ -45,7 +45,7 @@ def client(app, tmp_path_factory):
 
 @pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
 def test_segments_and_table(client, photo, task):
-    drawn, table = client.predict(handle_file(photo), task, "scene", "", 0.1, api_name="/segment")
+    drawn, table = client.predict(handle_file(photo), task, "scene", "", 0.01, api_name="/segment")
     names = [annotation["label"] for annotation in drawn["annotations"]]
     assert names
     assert [row[0] for row in table["data"]] == names
