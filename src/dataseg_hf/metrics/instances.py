@@ -128,7 +128,10 @@ def average_precision(
     in_order = [images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))]
     truth = _coco(in_order, [image["truth"] for image in in_order], len(labels))
     predictions = _coco(in_order, [image["predictions"] for image in in_order], len(labels))
-    evaluation = COCOeval_faster(truth, predictions, iou_type, rle_iou_max_workers=1)
+    evaluation = COCOeval_faster(truth, predictions, "bbox")
+    if iou_type == "segm":  # by itself the library would encode every mask anew, which takes longer than the matching
+        ious = _mask_ious(in_order)
+        evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
     evaluation.params.maxDets = list(MAX_DETECTIONS)
     evaluation.evaluate()
     evaluation.accumulate()
@@ -184,10 +187,9 @@ def _truth_annotations(
         shapes = boxes if shapes is None else [b | {"area": s["area"]} for b, s in zip(boxes, shapes, strict=True)]
     elif shapes is None:
         raise ValueError("truth.masks: AP of masks needs masks in the truth; use iou_type='bbox' for boxes")
-    return [
-        shape | {"category_id": int(label), "iscrowd": int(crowd)}
-        for shape, label, crowd in zip(shapes, label_ids, is_crowd, strict=True)
-    ]
+    for shape, label, crowd in zip(shapes, label_ids.tolist(), is_crowd.tolist(), strict=True):
+        shape.update(category_id=label, iscrowd=int(crowd))
+    return shapes
 
 
 def _predicted_annotations(
@@ -206,10 +208,9 @@ def _predicted_annotations(
         shapes = mask_annotations(predictions["masks"], count, size, "predictions.masks")
     else:
         shapes = _box_annotations(np.asarray(predictions["boxes"]), count, "predictions.boxes")
-    return [
-        shape | {"category_id": label, "score": score}
-        for shape, label, score in zip(shapes, label_ids.tolist(), scores.tolist(), strict=True)
-    ]
+    for shape, label, score in zip(shapes, label_ids.tolist(), scores.tolist(), strict=True):
+        shape.update(category_id=label, score=score)
+    return shapes
 
 
 def _box_annotations(boxes: NDArray[Any], count: int, name: str) -> list[dict[str, Any]]:
@@ -242,15 +243,39 @@ def _coco(images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]]
     """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not matched"."""
     from faster_coco_eval import COCO
 
+    placed = ((number, annotation) for number, group in enumerate(annotations) for annotation in group)
     coco = COCO()
-    flat = [annotation | {"image_id": i} for i, group in enumerate(annotations) for annotation in group]
     coco.dataset = {
         "images": [{"id": i, "height": im["size"][0], "width": im["size"][1]} for i, im in enumerate(images)],
-        "annotations": [annotation | {"id": n} for n, annotation in enumerate(flat, start=1)],
+        "annotations": [{**annotation, "image_id": i, "id": n} for n, (i, annotation) in enumerate(placed, start=1)],
         "categories": [{"id": k} for k in range(num_classes)],
     }
     coco.createIndex()
     return coco
+
+
+def _mask_ious(images: Sequence[ImageRecord]) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """IoU of predictions, best first, and truth, [D, M], by number of the image and class where there are both."""
+    from faster_coco_eval.core import mask as coco_mask
+
+    ious = {}
+    for number, image in enumerate(images):
+        truth, predictions = (_by_class(image[side]) for side in ("truth", "predictions"))
+        for label in truth.keys() & predictions.keys():
+            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[: MAX_DETECTIONS[-1]]
+            ious[number, label] = coco_mask.iou(
+                [annotation["segmentation"] for annotation in best],
+                [annotation["segmentation"] for annotation in truth[label]],
+                [annotation["iscrowd"] for annotation in truth[label]],
+            )
+    return ious
+
+
+def _by_class(annotations: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    groups: dict[int, list[dict[str, Any]]] = {}
+    for annotation in annotations:
+        groups.setdefault(annotation["category_id"], []).append(annotation)
+    return groups
 
 
 def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def mask_annotations(masks: Masks, count: int, size: tuple[int, int], name: str)
         if len(masks) != count:
             raise ValueError(f"{name}: {len(masks)} masks for {count} label_ids")
         rles = [_compressed_rle(rle, size, f"{name}[{index}]") for index, rle in enumerate(masks)]
-        runs = [_checked_runs(rle, f"{name}[{index}]") for index, rle in enumerate(rles)]
+        runs = _checked_runs(rles, size, name)
     return [
         {"segmentation": rle, "area": float(sum(run_lengths[1::2]))}
         for rle, run_lengths in zip(rles, runs, strict=True)
@@ -78,15 +78,21 @@ def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
     return _compressed(counts, size)
 
 
-def _checked_runs(rle: Rle, name: str) -> list[int]:
-    """Run lengths of a compressed RLE, which must fill its image."""
+def _checked_runs(rles: list[Rle], size: tuple[int, int], name: str) -> list[list[int]]:
+    """Run lengths of compressed RLEs, each of which must fill its image."""
     from faster_coco_eval import mask_api_new_cpp as coco_mask
 
     try:
-        runs = coco_mask.toUncompressedRLE([rle])[0]["counts"]
+        runs = [uncompressed["counts"] for uncompressed in coco_mask.toUncompressedRLE(rles)]
     except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{name}: `counts` is not COCO's compressed form: {error}") from error
-    height, width = rle["size"]
-    if sum(runs) != height * width:
-        raise ValueError(f"{name}: run lengths add up to {sum(runs)} pixels, the image has {height * width}")
+        if len(rles) == 1:
+            raise ValueError(f"{name}: `counts` is not COCO's compressed form: {error}") from error
+        for index, rle in enumerate(rles):
+            _checked_runs([rle], size, f"{name}[{index}]")
+        raise
+    for index, run_lengths in enumerate(runs):
+        if sum(run_lengths) != size[0] * size[1]:
+            raise ValueError(
+                f"{name}[{index}]: run lengths add up to {sum(run_lengths)} pixels, the image has {size[0] * size[1]}"
+            )
     return runs

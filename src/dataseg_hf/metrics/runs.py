@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 2**16
-"""Pixels that are looked at together: few enough for the processor's cache, whatever the size of the image."""
+"""Pixels of noise that are passed on together: few enough to stay in the processor's cache."""
 
 
 def pixel_runs(
@@ -16,18 +16,19 @@ def pixel_runs(
     """Runs of two integer maps of one size, both [H, W], read row after row: a run ends where either map changes.
 
     Yields:
-        Per block of pixels the value of `first`, the value of `second`, and the number of pixels, each int64 [R]. In a
-        block that changes at most pixels, as noise does, every pixel is a run. A map without pixels has no block.
+        The value of `first`, the value of `second`, and the number of pixels, each int64 [R]: all runs at once. Of maps
+        that change at most pixels, as noise does, every pixel is a run, and they come in blocks.
     """
-    flat_first, flat_second = first.ravel(), second.ravel()
-    for start in range(0, flat_first.size, BLOCK):
-        a, b = flat_first[start : start + BLOCK], flat_second[start : start + BLOCK]
-        changes = (a[1:] != a[:-1]) | (b[1:] != b[:-1])
-        if 2 * np.count_nonzero(changes) > changes.size:
-            yield a.astype(np.int64), b.astype(np.int64), np.ones(a.size, dtype=np.int64)
-        else:
-            starts = np.append(0, np.flatnonzero(changes) + 1)
-            yield a[starts].astype(np.int64), b[starts].astype(np.int64), np.diff(starts, append=a.size)
+    a, b = first.ravel(), second.ravel()
+    changes = a[1:] != a[:-1]
+    changes |= b[1:] != b[:-1]
+    if 2 * np.count_nonzero(changes) <= changes.size:
+        ends = np.append(np.flatnonzero(changes), a.size - 1)[: a.size]  # none in a map without pixels
+        yield a[ends].astype(np.int64), b[ends].astype(np.int64), np.diff(ends, prepend=-1)
+        return
+    for start in range(0, a.size, BLOCK):
+        block = a[start : start + BLOCK].astype(np.int64)
+        yield block, b[start : start + BLOCK].astype(np.int64), np.ones_like(block)
 
 
 def clamp_outside(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:

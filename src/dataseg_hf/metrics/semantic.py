@@ -1,6 +1,7 @@
 """Mean IoU of semantic segmentation, over the pixels of all images together (the convention of ADE20K and mmseg)."""
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -32,7 +33,7 @@ class MeanIoU:
 
     def update(self, pred: ArrayLike, truth: ArrayLike) -> None:
         """Count one image; arguments and errors as for `confusion_matrix`."""
-        self.merge({"confusion": confusion_matrix(pred, truth, len(self.labels), self.ignore_index)})
+        self.state["confusion"] += confusion_matrix(pred, truth, len(self.labels), self.ignore_index)
 
     def merge(self, other_state: SemanticState) -> None:
         """Add the state of another MeanIoU over the same classes."""
@@ -59,15 +60,15 @@ def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int, ignore
     predicted, true = integer_map(pred, "pred"), integer_map(truth, "truth")
     check_same_size(predicted, true)
     side = num_classes + 1  # the last row holds void, the last column what is no class
-    pixels = np.zeros(side * side, dtype=np.float64)
+    blocks = []
     for row, column, length in pixel_runs(true, predicted):
-        pair = clamp_outside(row, num_classes) * side + clamp_outside(column, num_classes)
-        pixels += np.bincount(pair, weights=length, minlength=side * side)
-    confusion = pixels.astype(np.int64).reshape(side, side)
+        known = clamp_outside(row, num_classes)
+        _check_void(row[known == num_classes], num_classes, ignore_index)
+        pair = known * side + clamp_outside(column, num_classes)
+        blocks.append(np.bincount(pair, weights=length, minlength=side * side))
+    confusion = reduce(np.add, blocks).reshape(side, side).astype(np.int64)
     if 0 <= ignore_index < num_classes:
         confusion[ignore_index] = 0
-    if confusion[num_classes].any():
-        _check_void(true, num_classes, ignore_index)
     return confusion[:num_classes]
 
 
@@ -106,8 +107,9 @@ def semantic_map(truth: Segments) -> NDArray[np.int32]:
     return class_of[truth.segment_map]  # void is -1 and so finds the appended -1
 
 
-def _check_void(values: NDArray[np.integer], num_classes: int, ignore_index: int) -> None:
-    unknown = values[((values < 0) | (values >= num_classes)) & (values != ignore_index)]
+def _check_void(values: NDArray[np.int64], num_classes: int, ignore_index: int) -> None:
+    """Of true values that are no class, each must be the ignored one."""
+    unknown = values[values != ignore_index]
     if unknown.size:
         raise ValueError(
             f"truth: value {unknown[0]} is neither a class (0..{num_classes - 1}) nor the ignored {ignore_index}; "
