@@ -50,7 +50,7 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
 
 def channels_first(layer: nn.Linear, hidden_states: Tensor) -> Tensor:
     """A linear layer whose result lies in memory as [B, C, S], from [B, S, d]: sampling reads one channel at a time."""
-    weight = layer.weight.expand(len(hidden_states), -1, -1)
+    weight = layer.weight.expand(hidden_states.shape[0], -1, -1)
     return torch.baddbmm(layer.bias[:, None], weight, hidden_states.transpose(1, 2))
 
 

@@ -18,19 +18,19 @@ class InsideGroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
         """input [B, C, h, w], inside bool [B, h, w] -> [B, C, h, w]."""
-        outside = ~inside[:, None]
-        values = input.float().masked_fill(outside, 0.0)
-        variance, mean = torch.var_mean(values.view(len(input), self.num_groups, -1), dim=-1, correction=0)
-        # from moments over all cells to moments over those inside
-        share = inside.numel() / len(inside) / inside.sum((1, 2), dtype=torch.float32).clamp(min=1)[:, None]
-        mean_inside = mean * share
-        variance_inside = ((variance + mean.square()) * share - mean_inside.square()).clamp(min=0)
+        cells = inside[:, None].to(torch.float32)
+        values = input.float() * cells
         per_channel = self.num_channels // self.num_groups
-        inverse = torch.rsqrt(variance_inside + self.eps).repeat_interleave(per_channel, 1)
-        scale = inverse * self.weight.float()
-        shift = self.bias.float() - mean_inside.repeat_interleave(per_channel, 1) * scale
+        count = (per_channel * cells.sum((1, 2, 3))).clamp(min=1)[:, None]
+        # first per channel, which any memory format allows; a norm, as a product would write a map of its own
+        sums, norms = values.sum((2, 3)), torch.linalg.vector_norm(values, dim=(2, 3))
+        mean = sums.unflatten(1, (-1, per_channel)).sum(-1) / count
+        square = norms.square().unflatten(1, (-1, per_channel)).sum(-1) / count
+        variance = (square - mean.square()).clamp(min=0)
+        scale = torch.rsqrt(variance + self.eps).repeat_interleave(per_channel, 1) * self.weight.float()
+        shift = self.bias.float() - mean.repeat_interleave(per_channel, 1) * scale
         result = torch.addcmul(shift[..., None, None], values, scale[..., None, None])
-        return result.masked_fill_(outside, 0.0).to(input.dtype)
+        return result.mul_(cells).to(input.dtype)
 
 
 def group_norm(channels: int) -> InsideGroupNorm:

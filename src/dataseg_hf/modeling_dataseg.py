@@ -212,7 +212,7 @@ class QueryDecoder(nn.Module):
         inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
         the resolution of the attention that reads them.
         """
-        batch = len(inside)
+        batch = inside.shape[0]
         memory, located, grids = self.memory(features, inside)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
@@ -335,6 +335,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         text_embeddings: Tensor | None = None,
         is_thing: Sequence[bool] | None = None,
         vocabulary: str = "checkpoint",
+        take_classifier: bool = True,
         revision: str | None = None,
         output_loading_info: bool = False,
         **options: Any,
@@ -351,6 +352,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             text_embeddings: Instead, [C, D], one row per label of the checkpoint, in the order of its ids.
             is_thing: Thing flags of the labels, which a Mask2Former checkpoint does not hold; all things by default.
             vocabulary: Name under which the labels are stored.
+            take_classifier: Without, the text encoder is only remembered, and all that classifies is new.
             revision: Branch, tag or commit on the Hub.
             output_loading_info: Also return the `WarmStart` report.
             options: Of `DaTaSegConfig`, over those of the checkpoint. What then fits no longer is initialised anew.
@@ -362,8 +364,10 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         source = read_mask2former(name_or_path, revision)
         labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
         settings = mask2former_settings(source.config)
-        if text_embeddings is None and text_encoder is not None:
+        if take_classifier and text_embeddings is None and text_encoder is not None:
             text_embeddings = build_text_encoder(text_encoder)(labels)
+        if not take_classifier:
+            text_embeddings = None
         if text_embeddings is not None:
             settings |= {"text_embedding_dim": text_embeddings.shape[-1], "class_head_layers": 1}
         model = cls(DaTaSegConfig(**{**settings, "text_encoder": text_encoder, **options})).eval()
@@ -523,7 +527,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                     f"got {tuple(text_embeddings.shape)}"
                 )
             if is_thing is None:
-                is_thing = torch.ones(len(text_embeddings), dtype=torch.bool, device=text_embeddings.device)
+                is_thing = torch.ones(text_embeddings.shape[0], dtype=torch.bool, device=text_embeddings.device)
             if is_thing.shape != text_embeddings.shape[:1]:
                 raise ValueError(f"`is_thing` has shape {tuple(is_thing.shape)} for {len(text_embeddings)} embeddings")
             return text_embeddings, is_thing
@@ -616,7 +620,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             class_queries_logits=layers[-1].class_logits,
             masks_queries_logits=mask_logits,
             class_embeddings=heads[-1][0],
-            is_thing=things.expand(len(pixel_values), -1),
+            is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
         )

@@ -180,6 +180,9 @@ class RunConfig:
             its rows follow the classes of a catalogued dataset.
         default_vocabulary: Entry of `datasets` that the saved model classifies by; the first by default.
         backbone_weights: Folder or Hub id of pretrained backbone weights; none trains from scratch.
+        mask2former_weights: Instead, folder or Hub id of a transformers Mask2Former to start from; `model` then holds
+            only what shall differ from it.
+        mask2former_classifier: Start from its classifier as well; the text encoder must embed its labels.
         image_mean, image_std: Normalisation of pixel values in 0..1.
         size_temperature: Instead of ratios: draw each dataset in proportion to (number of images) ** (1 / temperature);
             1 is by size, and the higher, the more alike the shares.
@@ -213,6 +216,8 @@ class RunConfig:
     model: dict[str, Any] = field(default_factory=dict)
     default_vocabulary: str | None = None
     backbone_weights: str | None = None
+    mask2former_weights: str | None = None
+    mask2former_classifier: bool = True
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     size_temperature: float | None = None

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import accelerate
 import numpy as np
@@ -31,6 +31,7 @@ from .text_embeddings_dataseg import TextEncoder, build_text_encoder
 from .training import train
 from .version import __version__
 from .visualization import prediction_grid
+from .warm_start_dataseg import mask2former_labels
 
 
 def run(config: RunConfig) -> dict[str, Any]:
@@ -144,8 +145,7 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
         files = [remembered] if remembered["kind"] == "file" else remembered["files"]
         remembered = {"kind": "precomputed", "source": ", ".join(Path(file["path"]).name for file in files)}
     try:
-        settings = DaTaSegConfig(**{**config.model, "text_embedding_dim": encoder.dim, "text_encoder": remembered})
-        model = DaTaSegModel(settings)
+        model = first_model(config, encoder, remembered)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(f"model: {' '.join(str(error).split())}") from error
     for member in members:
@@ -179,6 +179,27 @@ def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[Evalu
                     raise ConfigError(
                         f"{key}: {error} (examples/inspect_data.py finds all; on_bad_sample 'skip' goes on without)"
                     ) from error
+
+
+def first_model(config: RunConfig, encoder: TextEncoder, remembered: Mapping[str, Any]) -> DaTaSegModel:
+    """The model before it knows the mix: new, or started from a Mask2Former."""
+    if config.mask2former_weights is None:
+        settings = {**config.model, "text_embedding_dim": encoder.dim, "text_encoder": remembered}
+        return DaTaSegModel(DaTaSegConfig(**settings))
+    if config.backbone_weights is not None:
+        raise ConfigError("give either `backbone_weights` or `mask2former_weights`: the latter hold a backbone")
+    path = expand(config.mask2former_weights, "mask2former_weights")
+    try:
+        embeddings = encoder(mask2former_labels(path)) if config.mask2former_classifier else None
+        model = DaTaSegModel.from_mask2former(
+            path,
+            text_embeddings=embeddings,
+            take_classifier=config.mask2former_classifier,
+            **{"text_embedding_dim": encoder.dim, "text_encoder": remembered, **config.model},
+        )
+        return cast(DaTaSegModel, model)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"mask2former_weights: cannot start from '{path}': {' '.join(str(error).split())}") from error
 
 
 def build_processor(config: RunConfig) -> DaTaSegImageProcessor:

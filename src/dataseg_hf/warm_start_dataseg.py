@@ -96,6 +96,12 @@ def read_mask2former(name_or_path: str | Path, revision: str | None) -> Mask2For
     )
 
 
+def mask2former_labels(name_or_path: str | Path, revision: str | None = None) -> list[str]:
+    """The category names of a checkpoint, in the order of its ids."""
+    config = AutoConfig.from_pretrained(name_or_path, revision=revision)
+    return [config.id2label[index] for index in range(config.num_labels)]
+
+
 def _check_form(config: Mask2FormerConfig, name: str) -> None:
     """Raise ValueError for the forms of Mask2Former that no released checkpoint has and ours cannot take."""
     wrong = []
