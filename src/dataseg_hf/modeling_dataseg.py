@@ -191,6 +191,7 @@ class QueryDecoder(nn.Module):
         """
         batch = len(inside)
         memory, located, grids = self.memory(features, inside)
+        coarse = self.coarse_features(features)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
         heads = []
@@ -201,7 +202,7 @@ class QueryDecoder(nn.Module):
                 with torch.no_grad():  # only the class head sees these masks, and it takes no gradient from them
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
                 heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
-            mask = self.attention_mask(mask_embeddings, features.mask_features, grids[level])
+            mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], located[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
@@ -228,17 +229,26 @@ class QueryDecoder(nn.Module):
         return self.class_head(queries)
 
     @staticmethod
-    def attention_mask(mask_embeddings: Tensor, mask_features: Tensor, grid: Tensor) -> Tensor:
-        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask; with an empty mask all of the image.
+    @torch.no_grad()
+    def coarse_features(features: PixelFeatures) -> list[Tensor]:
+        """The mask features at the grid of each level, [B, mask_dim, h_l, w_l], for the masks of the attention.
 
-        Resizing commutes with the dot product, so the features are resized instead of N masks.
+        Resizing commutes with the dot product, so the features are resized once instead of N masks in every layer.
         """
-        with torch.no_grad():
-            coarse = F.interpolate(mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
-            outside = (dot_product(mask_embeddings, coarse) <= 0) | ~grid[:, None]
-            outside = outside.flatten(2)
-            blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
-            return additive_mask(blocked, mask_features.dtype)[:, None]
+        fine = features.mask_features.contiguous()  # else each resize makes a contiguous copy of its own
+        return [
+            F.interpolate(fine, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            for level in features.levels
+        ]
+
+    @staticmethod
+    @torch.no_grad()
+    def attention_mask(mask_embeddings: Tensor, coarse_features: Tensor, grid: Tensor) -> Tensor:
+        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is empty."""
+        outside = (dot_product(mask_embeddings, coarse_features) <= 0) | ~grid[:, None]
+        outside = outside.flatten(2)
+        blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
+        return additive_mask(blocked, coarse_features.dtype)[:, None]
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
