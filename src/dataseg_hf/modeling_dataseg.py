@@ -189,7 +189,7 @@ class QueryDecoder(nn.Module):
         inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
         the resolution of the attention that reads them.
         """
-        batch = len(inside)
+        batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
         memory, located, grids = self.memory(features, inside)
         coarse = self.coarse_features(features)
         queries = self.queries.weight.expand(batch, -1, -1)
@@ -245,9 +245,9 @@ class QueryDecoder(nn.Module):
     @torch.no_grad()
     def attention_mask(mask_embeddings: Tensor, coarse_features: Tensor, grid: Tensor) -> Tensor:
         """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is empty."""
-        outside = (dot_product(mask_embeddings, coarse_features) <= 0) | ~grid[:, None]
-        outside = outside.flatten(2)
-        blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
+        inside = grid.flatten(1)[:, None]
+        outside = (dot_product(mask_embeddings, coarse_features) <= 0).flatten(2) | ~inside
+        blocked = outside & ~(outside.all(-1, keepdim=True) & inside)
         return additive_mask(blocked, coarse_features.dtype)[:, None]
 
 
@@ -404,7 +404,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                     f"got {tuple(text_embeddings.shape)}"
                 )
             if is_thing is None:
-                is_thing = torch.ones(len(text_embeddings), dtype=torch.bool, device=text_embeddings.device)
+                is_thing = torch.ones(text_embeddings.shape[0], dtype=torch.bool, device=text_embeddings.device)
             if is_thing.shape != text_embeddings.shape[:1]:
                 raise ValueError(f"`is_thing` has shape {tuple(is_thing.shape)} for {len(text_embeddings)} embeddings")
             return text_embeddings, is_thing
@@ -497,7 +497,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             class_queries_logits=layers[-1].class_logits,
             masks_queries_logits=mask_logits,
             class_embeddings=heads[-1][0],
-            is_thing=things.expand(len(pixel_values), -1),
+            is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
         )
