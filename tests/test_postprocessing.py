@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, WHOLE, class_logits, close, rectangle_logits
 from torch import Tensor
+from transformers import Mask2FormerImageProcessorPil
+from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
 
+from dataseg_hf import postprocessing_dataseg
 from dataseg_hf.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
@@ -216,3 +219,148 @@ def test_a_target_of_one_pixel() -> None:
     assert semantic_prediction(classes[0], masks[0], WHOLE, (1, 1)).tolist() == [[SKY]]
     assert panoptic(classes, masks, size=(1, 1)).segmentation.tolist() == [[1]]
     assert instance_prediction(classes[0], masks[0], ~IS_THING, WHOLE, (1, 1), 0.5).masks.tolist() == [[[True]]]
+
+
+# --- streaming changes nothing ---------------------------------------------------------------------------------------
+
+
+def panoptic_by_the_book(
+    classes: Tensor, masks: Tensor, fused: Tensor, size: tuple[int, int], threshold: float, mask_threshold: float
+) -> Tensor:
+    """MaskFormer's procedure with every mask at full size; segments keep all of their visible pixels."""
+    scores, label_ids = classes.softmax(-1).max(-1)
+    groups: dict[object, list[int]] = {}
+    for query in range(len(scores)):
+        label_id = int(label_ids[query])
+        if label_id < len(fused) and scores[query] > threshold:
+            groups.setdefault(label_id if fused[label_id] else (query,), []).append(query)
+    segmentation = torch.zeros(size, dtype=torch.int32)
+    if not groups:
+        return segmentation
+    probabilities = bilinear(masks, size).sigmoid()
+    members = list(groups.values())
+    owner = torch.stack([(scores[g, None, None] * probabilities[g]).amax(0) for g in members]).argmax(0)
+    number = 0
+    for place, group in enumerate(members):
+        visible = (owner == place) & (probabilities[group] >= mask_threshold).any(0)
+        number += int(visible.any())
+        segmentation[visible] = number
+    return segmentation
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 40)] * 2), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
+def test_panoptic_prediction_is_the_procedure_by_the_book(seed: int, size: tuple[int, int], share: float) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    classes, masks = 3 * torch.randn(9, 6, generator=draw), 4 * torch.randn(9, 7, 5, generator=draw)
+    fused = torch.rand(5, generator=draw) > 0.5
+    expected = panoptic_by_the_book(classes, masks, fused, size, 0.3, share)
+    found = panoptic_prediction(classes, masks, fused, WHOLE, size, 0.3, share, overlap_mask_area_threshold=0.0)
+    assert torch.equal(found.segmentation, expected)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.sampled_from([1, 50, 400]))
+def test_bands_change_no_pixel(seed: int, elements: int) -> None:
+    draw = torch.Generator().manual_seed(seed)
+    classes, masks = 4 * torch.randn(8, 21, generator=draw), 4 * torch.randn(8, 9, 6, generator=draw)
+    arguments = (classes, masks, torch.tensor([0.8, 0.9]), (31, 17))
+    expected = semantic_prediction(*arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(postprocessing_dataseg, "BAND_ELEMENTS", elements)
+        assert torch.equal(semantic_prediction(*arguments), expected)
+
+
+def test_a_category_that_is_best_at_no_cell_can_win_between_them() -> None:
+    # at the two cells one of the first categories is sure, the third one is always there: 1, 0, 0.7 and 0, 1, 0.7
+    masks = torch.tensor([[[20.0, -20.0]], [[-20.0, 20.0]], [[20.0, 20.0]]])
+    probabilities = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.7, 0.3]])
+    found = semantic_prediction(probabilities.clamp(min=1e-9).log(), masks, WHOLE, (1, 10))
+    assert found.tolist() == [[0, 0, 0, 0, 2, 2, 1, 1, 1, 1]]
+
+
+def test_a_mask_in_the_padding_is_no_segment() -> None:
+    masks = rectangle_logits((4, 4), (3, 0, 4, 4), (0, 0, 2, 4))
+    valid = torch.tensor([1.0, 0.5])
+    assert panoptic_prediction(class_logits(CIRCLE, SQUARE)[0], masks[0], STUFF, valid, (8, 8)).segments == [
+        {"id": 1, "label_id": SQUARE, "was_fused": False, "score": pytest.approx(1.0, abs=1e-3)}
+    ]
+    found = instance_prediction(class_logits(CIRCLE, SQUARE)[0], masks[0], IS_THING, valid, (8, 8), 0.5)
+    assert found.label_ids.tolist() == [SQUARE]
+    assert found.masks.all()
+
+
+# --- against transformers' Mask2Former -------------------------------------------------------------------------------
+
+GRID = 384  # to which transformers resizes all masks first
+
+
+def mask2former_output(classes: Tensor, masks: Tensor) -> Any:
+    return Mask2FormerForUniversalSegmentationOutput(class_queries_logits=classes, masks_queries_logits=masks)
+
+
+def stuff_with_things(boxes: list[tuple[int, int, int, int]]) -> Tensor:
+    """Two halves of stuff, then a thing per box, with hard masks that cover every pixel once: [1, N, 384, 384]."""
+    masks = rectangle_logits((GRID, GRID), (0, 0, GRID, GRID // 2), (0, GRID // 2, GRID, GRID), *boxes, strength=20.0)
+    masks[:, :2] = torch.where((masks[:, 2:] > 0).any(1, keepdim=True), -20.0, masks[:, :2])
+    return masks
+
+
+# sizes at which no pixel lies half-way between two cells, where two segments would tie
+@pytest.mark.parametrize("size", [(512, 512), (512, 1024)])
+@settings(deadline=None, max_examples=8)
+@given(places=st.lists(st.sampled_from(range(16)), min_size=1, max_size=8, unique=True), seed=st.integers(0, 10**6))
+def test_panoptic_results_equal_those_of_transformers(places: list[int], seed: int, size: tuple[int, int]) -> None:
+    """Its rules and ours agree on hard masks of equal scores that leave no pixel free and of which no three meet."""
+    draw = torch.Generator().manual_seed(seed)
+    boxes = []
+    for place in places:
+        x, y = 96 * (place % 4) + 3, 96 * (place // 4) + 3
+        width, height = torch.randint(4, 90, (2,), generator=draw).tolist()
+        boxes.append((x, y, x + width, y + height))
+    masks = stuff_with_things(boxes)
+    classes = class_logits(2, 3, *[number % 2 for number in range(len(boxes))], categories=4)
+    theirs = Mask2FormerImageProcessorPil().post_process_panoptic_segmentation(
+        mask2former_output(classes, masks), target_sizes=[size], label_ids_to_fuse={2, 3}
+    )[0]
+    ours = panoptic_prediction(classes[0], masks[0], torch.tensor([False, False, True, True]), WHOLE, size)
+    assert torch.equal(ours.segmentation, theirs["segmentation"])
+    assert ours.segments == theirs["segments_info"]
+
+
+def test_things_after_a_fused_category_keep_ids_of_their_own() -> None:
+    """In transformers the counter goes back to the fused category's id, and the next thing gets an id twice."""
+    masks = rectangle_logits(
+        (GRID, GRID), (0, 0, 96, GRID), (96, 0, 192, GRID), (192, 0, 288, GRID), (288, 0, GRID, GRID)
+    )
+    classes = class_logits(SKY, CIRCLE, SKY, SQUARE)
+    theirs = Mask2FormerImageProcessorPil().post_process_panoptic_segmentation(
+        mask2former_output(classes, masks), label_ids_to_fuse={SKY}
+    )[0]["segmentation"]
+    ours = panoptic(classes, masks).segmentation
+    assert theirs[0, ::96].tolist() == [1, 2, 1, 2]
+    assert ours[0, ::96].tolist() == [1, 2, 1, 3]
+    assert torch.equal(torch.where(ours == 3, 2, ours), theirs)
+
+
+def test_semantic_results_equal_those_of_transformers() -> None:
+    classes, masks = 3 * torch.randn(1, 12, 21), 3 * torch.randn(1, 12, GRID, GRID)
+    theirs = Mask2FormerImageProcessorPil().post_process_semantic_segmentation(
+        mask2former_output(classes, masks), target_sizes=[(300, 500)]
+    )[0]
+    ours = semantic_prediction(classes[0], masks[0], WHOLE, (300, 500))
+    assert (ours != theirs).float().mean() < 1e-4  # sums in another order
+
+
+def test_instances_equal_those_of_transformers() -> None:
+    classes, masks = 3 * torch.randn(1, 10, 4), 3 * torch.randn(1, 10, GRID, GRID) - 2
+    theirs = Mask2FormerImageProcessorPil().post_process_instance_segmentation(
+        mask2former_output(classes, masks), threshold=0.3, return_binary_maps=True
+    )[0]
+    every = torch.ones(3, dtype=torch.bool)
+    ours = instance_prediction(classes[0], masks[0], every, WHOLE, None, threshold=0.3, max_instances=10)
+    order = torch.tensor([segment["score"] for segment in theirs["segments_info"]]).argsort(descending=True)
+    assert ours.label_ids.tolist() == [theirs["segments_info"][i]["label_id"] for i in order]
+    close(ours.scores, [theirs["segments_info"][i]["score"] for i in order])
+    assert len(order) > 3
+    assert torch.equal(ours.masks, theirs["segmentation"][order] > 0)

@@ -212,14 +212,11 @@ class QueryDecoder(nn.Module):
         inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
         the resolution of the attention that reads them.
         """
-        batch = inside.shape[0]
+        batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
         memory, located, grids = self.memory(features, inside)
+        coarse = self.coarse_features(features)
         queries = self.queries.weight.expand(batch, -1, -1)
         query_positions = self.query_positions.weight.expand(batch, -1, -1)
-        coarse = [
-            F.interpolate(features.mask_features, size=grid.shape[-2:], mode="bilinear", align_corners=False)
-            for grid in grids
-        ]
         heads = []
         for number, layer in enumerate(self.layers):
             level = number % len(memory)
@@ -255,16 +252,26 @@ class QueryDecoder(nn.Module):
         return self.class_head(queries)
 
     @staticmethod
-    def attention_mask(mask_embeddings: Tensor, coarse: Tensor, grid: Tensor) -> Tensor:
-        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask; with an empty mask all of the image.
+    @torch.no_grad()
+    def coarse_features(features: PixelFeatures) -> list[Tensor]:
+        """The mask features at the grid of each level, [B, mask_dim, h_l, w_l], for the masks of the attention.
 
-        coarse: mask features resized to the grid, which commutes with the dot product and spares resizing N masks.
+        Resizing commutes with the dot product, so the features are resized once instead of N masks in every layer.
         """
-        with torch.no_grad():
-            outside = (dot_product(mask_embeddings, coarse) < 0) | ~grid[:, None]
-            outside = outside.flatten(2)
-            blocked = torch.where(outside.all(-1, keepdim=True), ~grid.flatten(1)[:, None], outside)
-            return additive_mask(blocked, coarse.dtype)[:, None]
+        fine = features.mask_features.contiguous()  # else each resize makes a contiguous copy of its own
+        return [
+            F.interpolate(fine, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            for level in features.levels
+        ]
+
+    @staticmethod
+    @torch.no_grad()
+    def attention_mask(mask_embeddings: Tensor, coarse_features: Tensor, grid: Tensor) -> Tensor:
+        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is empty."""
+        inside = grid.flatten(1)[:, None]
+        outside = (dot_product(mask_embeddings, coarse_features) < 0).flatten(2) | ~inside
+        blocked = outside & ~(outside.all(-1, keepdim=True) & inside)
+        return additive_mask(blocked, coarse_features.dtype)[:, None]
 
 
 PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
