@@ -171,6 +171,11 @@ class _Instance:
 _SCORERS: Mapping[MetricName, type] = {"pq": _Panoptic, "miou": _Semantic, "mask_ap": _Instance}
 
 
+def metric_names(chosen: EvaluationSet) -> list[str]:
+    """Keys of what `evaluate` measures on a set."""
+    return [f"{chosen.name}/{key}" for name in chosen.metrics for key in _SCORERS[name](chosen).values()]
+
+
 def evaluate(
     model: DaTaSegModel,
     sets: Sequence[EvaluationSet],
