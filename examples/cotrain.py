@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
+from dataseg_hf.publishing import PublishError
 from dataseg_hf.run_config import ConfigError, parse_run_config
 from dataseg_hf.runs import run
 from dataseg_hf.stop_signals import StopRequested
@@ -21,7 +22,8 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 def main() -> int:
     """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT did.
 
-    2 for settings or data that cannot work; 1 when training diverged, or something could not be loaded or written.
+    2 for settings or data that cannot work; 1 when training diverged, or something could not be loaded, written or
+    published.
     """
     try:
         run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG))
@@ -31,7 +33,7 @@ def main() -> int:
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error.__cause__, BadSampleError) else 1
-    except (DivergedError, SaveError) as error:
+    except (DivergedError, PublishError, SaveError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except StopRequested as stop:

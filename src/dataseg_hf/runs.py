@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
@@ -21,6 +23,7 @@ from .dry_run import dry_run, few_images
 from .evaluation import EvaluationSet, evaluate, metric_names, pictures
 from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
+from .publishing import PublishError, publish
 from .run_config import ConfigError, EvalEntry, RunConfig, expand
 from .run_folder import RunFolder
 from .run_report import describe, headline, report, run_facts
@@ -54,6 +57,7 @@ def run(config: RunConfig) -> dict[str, Any]:
         ConfigError: for settings that cannot work, before any training.
         StopRequested: when SIGTERM or SIGINT came; the state was saved.
         DataError, DivergedError, SaveError: see `CoTraining.run`.
+        PublishError: when the Hub does not take the final model, which is on the disk.
     """
     accelerator = start_accelerator(config)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
@@ -71,6 +75,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     checkpoint = prepare_folder(parts)
     if accelerator.is_main_process:
         folder.write_facts(facts)
+        check_hub(config)
     start_trackers(accelerator, config, facts)
 
     with StopSignals() as signals:
@@ -90,6 +95,8 @@ def run(config: RunConfig) -> dict[str, Any]:
         }
     if accelerator.is_main_process:
         write_results(parts, outcome.model, results)
+        if config.push_to_hub is not None:
+            push(folder, config.push_to_hub, config.hub_private)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
@@ -174,6 +181,19 @@ def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> N
     given = [name for chosen in held_out for name in metric_names(chosen)]
     if config.best_metric not in given:
         raise ConfigError(f"best_metric: '{config.best_metric}' is not measured; measured are {given}")
+
+
+def check_hub(config: RunConfig) -> None:
+    """Make the repository to which the model will go, so that a missing right is known before training."""
+    if config.push_to_hub is None:
+        return
+    try:
+        HfApi().create_repo(config.push_to_hub, private=config.hub_private, exist_ok=True)
+    except (HTTPError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"push_to_hub: cannot make '{config.push_to_hub}' on the Hub: {' '.join(str(error).split())}; log in with "
+            "`hf auth login`, or leave it out and publish later with examples/publish.py"
+        ) from error
 
 
 def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> None:
@@ -294,6 +314,17 @@ def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, f
         print(f"warning: {message}; training goes on")
     else:
         print(f"step {step}: the best {config.best_metric} so far, {value:.3f}: kept in {folder.best}")
+
+
+def push(folder: RunFolder, repo: str, private: bool) -> None:
+    """Publish the final model; it is on the disk whatever becomes of this."""
+    try:
+        print(f"Published: {publish(folder.path, repo, private=private)}")
+    except (PublishError, ValueError) as error:
+        raise PublishError(
+            f"push_to_hub: {error}. The model is whole in {folder.path}: publish it with "
+            f"examples/publish.py --model {folder.path} --repo {repo}"
+        ) from error
 
 
 def write_results(parts: Parts, model: DaTaSegModel, results: dict[str, Any]) -> None:
