@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -230,7 +230,7 @@ class _MixedSamples(Dataset):
     def _augmented(self, item: Item, batch: Sequence[Item], skipped: list[str]) -> TransformedSample:
         """The item's image; where it cannot be used and that is allowed, the next one that can, with a message."""
         member = self.members[item.member]
-        for candidate in [item, *self._substitutes(item, batch)]:
+        for candidate in chain([item], self._substitutes(item, batch)):
             try:
                 return augment(self._sample(candidate), member.augmentation, np.random.default_rng(item.seed))
             except BadSampleError as error:
