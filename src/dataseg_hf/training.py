@@ -81,6 +81,7 @@ class CoTraining:
         if self.averaged is not None:
             self.averaged.model.to(accelerator.device)
         self.result = model if self.averaged is None else self.averaged.model
+        self.wrapped.train()
         self.step, self.seconds, self.saved_step, self.skipped_steps = 0, 0.0, -1, 0
         if checkpoint is not None:
             self.step, self.seconds = load_training_state(checkpoint, accelerator, self.averaged)
@@ -154,7 +155,6 @@ class CoTraining:
         rate = learning_rate(self.config, self.schedule, self.step)
         set_learning_rate(self.optimizer, rate)
         weights = step_loss_weights(self.config, self.schedule, self.model, member, self.step)
-        self.wrapped.train()
         terms = accumulate_gradients(self.wrapped, member, micro_batches, self.step, weights, self.accelerator)
         norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm))
         finite = norm < float("inf")
@@ -215,6 +215,8 @@ class CoTraining:
             if self.saved_step < self.step:
                 self.save()
             raise
+        finally:
+            self.wrapped.train()
 
     def save(self) -> None:
         """Write a checkpoint; a failure is an error or a warning, as the settings say."""
