@@ -2,9 +2,9 @@
 
 python -m benchmarks.published_cost [--config examples/configs/published.yaml] [--targets 20]
 
-Builds the config's model with random weights and counts the operations of matrix products and convolutions in a forward
-and backward pass of one drawn image per dataset, at its size and with its task. The rest is arithmetic: times images per
-step, share of the steps, steps; and divided by what a GPU does, of which `--utilisation` is assumed, not measured.
+Builds the model of the config with random weights and counts the operations of matrix products and convolutions in a
+forward and backward pass of one drawn image per dataset, at its size and with its task. The rest is arithmetic: times
+images per step, share of the steps, steps; and divided by what a GPU does, of which `--utilisation` is assumed.
 """
 
 import argparse
