@@ -210,10 +210,11 @@ def _png_bit_depth(source: StrPath | bytes) -> int:
 def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Runs of equal ids in reading order: their ids and lengths. Maps have few, so that work per run is cheap."""
     flat = ids.ravel()
-    is_start = np.ones(flat.size, dtype=bool)
-    np.not_equal(flat[1:], flat[:-1], out=is_start[1:])
-    starts = np.flatnonzero(is_start)
-    return flat[starts], np.diff(starts, append=flat.size)
+    changes = np.flatnonzero(flat[1:] != flat[:-1])
+    bounds = np.empty(len(changes) + 2, dtype=np.int64)
+    bounds[0], bounds[-1] = 0, flat.size
+    np.add(changes, 1, out=bounds[1:-1])
+    return flat[bounds[:-1]], bounds[1:] - bounds[:-1]
 
 
 def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -> Segments:
