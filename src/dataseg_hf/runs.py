@@ -26,8 +26,9 @@ from .modeling_dataseg import DaTaSegModel
 from .pretrained_backbone import load_pretrained_backbone
 from .run_config import ConfigError, EvalEntry, RunConfig, expand
 from .run_folder import RunFolder
-from .sources import get_spec, load_source, mix_table, resolve_mix, source_spec, training_mix
-from .text_embeddings_dataseg import TextEncoder, build_text_encoder
+from .sources import load_source, mix_table, resolve_mix, source_spec, training_mix
+from .text_embeddings_dataseg import TextEncoder
+from .text_encoder_settings import configured_text_encoder
 from .training import train
 from .version import __version__
 from .visualization import prediction_grid
@@ -106,27 +107,7 @@ def prepare_folder(
 
 def run_text_encoder(config: RunConfig) -> TextEncoder:
     """The text encoder of a run. Files may name their rows by a catalogued dataset (`names_of`)."""
-    settings = dict(config.text_encoder)
-    if settings.get("kind") == "file":
-        settings = _file_settings(settings, "text_encoder")
-    elif settings.get("kind") == "files":
-        settings["files"] = [
-            _file_settings(file, f"text_encoder.files.{number}") for number, file in enumerate(settings["files"])
-        ]
-    try:
-        return build_text_encoder(settings)
-    except (ValueError, TypeError, OSError) as error:
-        raise ConfigError(f"text_encoder: {error}") from error
-
-
-def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
-    resolved = dict(settings)
-    if "names_of" in resolved:
-        resolved["names"] = get_spec(resolved.pop("names_of"), f"{key}.names_of").labels
-    for option in ("path", "names"):
-        if isinstance(resolved.get(option), str):
-            resolved[option] = expand(resolved[option], f"{key}.{option}")
-    return resolved
+    return configured_text_encoder(config.text_encoder)
 
 
 def embed(encoder: TextEncoder, labels: Sequence[str], key: str) -> torch.Tensor:
