@@ -53,8 +53,8 @@ def overlay(
         on_top[masks[number]] = number
         edge |= _outline(masks[number])
     canvas = _painted(image, on_top, [category_colour(label_id) for label_id in label_ids], edge)
-    for mask, label_id in zip(masks, label_ids, strict=True):
-        _write_inside(canvas, mask, names[label_id])
+    for number, label_id in enumerate(label_ids):
+        _write_inside(canvas, on_top == number, names[label_id])
     return _with_legend(canvas, _legend_by_category(label_ids, names))
 
 
