@@ -156,12 +156,14 @@ class Exporter:
 
 def category_ids(spec: DatasetSpec) -> list[int]:
     """The category id of each class in exported files, see `Exporter`."""
-    raw: list[list[int | str]] = [[] for _ in spec.classes]
+    numbers: list[list[int]] = [[] for _ in spec.classes]
     for raw_id, class_index in spec.id_map.items():
-        raw[class_index].append(raw_id)
-    numbers = [ids[0] for ids in raw if len(ids) == 1 and isinstance(ids[0], int)]
-    own = [number for number in numbers if isinstance(number, int)]
-    return own if len(own) == len(raw) else list(range(1, len(raw) + 1))
+        if not isinstance(raw_id, int):
+            return list(range(1, len(spec.classes) + 1))
+        numbers[class_index].append(raw_id)
+    if any(len(ids) != 1 for ids in numbers):
+        return list(range(1, len(spec.classes) + 1))
+    return [ids[0] for ids in numbers]
 
 
 def ignore_index(spec: DatasetSpec) -> int:
