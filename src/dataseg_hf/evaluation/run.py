@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig
 
 from ..configuration_dataseg import DaTaSegConfig
-from ..data.sample import SampleStream
+from ..data.sample import DatasetSpec, SampleStream
 from ..image_processing_dataseg import DaTaSegImageProcessor
 from ..modeling_dataseg import DaTaSegModel
 from ..run_config import ConfigError, EvalEntry, MetricName, expand
@@ -115,11 +115,8 @@ def evaluation_set(
     data = load_source(entry, key)
     if isinstance(data, SampleStream):
         raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
-    if options.flip and entry.image_size % MIRROR_STRIDE:
-        raise ConfigError(
-            f"{key}.image_size: {entry.image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not "
-            "lie on the same cells; change it, or leave out --flip"
-        )
+    if options.flip:
+        check_mirror(data.spec, entry.image_size, key)
     metrics: Sequence[Any] = options.metrics or entry.metrics
     if ALL_METRICS in metrics:
         metrics = possible_metrics(data.spec)
@@ -134,6 +131,18 @@ def evaluation_set(
         threshold=entry.threshold,
         overlap_threshold=entry.overlap_threshold,
     )
+
+
+def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
+    """Raise ConfigError where a mirror image shows something else, or does not line up with the image."""
+    for label in spec.labels:
+        if {"left", "right"} & set(label.lower().split()):
+            raise ConfigError(f"--flip: the mirror image of '{label}' of {key} is something else; leave it out")
+    if image_size % MIRROR_STRIDE:
+        raise ConfigError(
+            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie on "
+            "the same cells; change it, or leave out --flip"
+        )
 
 
 def embeddings_of(
@@ -190,10 +199,10 @@ def draw(
     """The figures of a set, and its best and worst images."""
     if result.confusion is not None and result.confusion.any():
         draw_confusion(result.confusion, result.labels, figure_path(folder, chosen.name, "confusion"))
-    for metric, curves in result.curves.items():
-        what = metric.removesuffix("_ap")
-        path = figure_path(folder, chosen.name, f"{what}-precision-recall")
-        draw_precision_recall(curves, result.labels, f"{chosen.name}, {what}es" if what == "box" else f"{chosen.name}, {what}s", path)
+    for metric, (key, objects) in {"mask_ap": ("mask-precision-recall", "masks"), "box_ap": ("box-precision-recall", "boxes")}.items():
+        if metric in result.curves:
+            path = figure_path(folder, chosen.name, key)
+            draw_precision_recall(result.curves[metric], result.labels, f"{objects} of {chosen.name}", path)
     for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
         if scores:
             gallery(model, chosen, scores, inference).save(figure_path(folder, chosen.name, key))
