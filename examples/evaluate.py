@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.evaluation.run import run_evaluation
@@ -30,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, object], str, list[str]]:
+def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str, list[str]]:
     """The options, the YAML file, and the rest, which overrides settings of that file."""
     parser = argparse.ArgumentParser(
         description="Score a model on the held-out sets of a config.",
@@ -43,7 +44,10 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, object], s
     parser.add_argument("--output_dir", help="folder of the report; default outputs/evaluation")
     parser.add_argument("--datasets", nargs="+", metavar="NAME", help="entries to score; default all")
     parser.add_argument(
-        "--metrics", nargs="+", metavar="METRIC", help="pq, miou, mask_ap, box_ap instead of those of each entry; or all"
+        "--metrics",
+        nargs="+",
+        metavar="METRIC",
+        help="pq, miou, mask_ap, box_ap instead of those of each entry; or all",
     )
     parser.add_argument("--flip", action="store_true", help="join the outputs for each image and its mirror image")
     parser.add_argument("--export", action="store_true", help="write predictions and truth in COCO's formats")

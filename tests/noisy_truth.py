@@ -15,8 +15,8 @@ QUERIES = 16
 class NoisyTruth(torch.nn.Module):
     """Recognises the images of a set by their pixels, however they are batched, and proposes a query per true segment.
 
-    noise: 0 gives the truth; more of it shifts masks, takes other classes, and adds proposals that are wrong. Scores tie
-    often. Images must fill the canvas.
+    noise: 0 gives the truth; more of it shifts masks and takes other classes. Scores tie often. Images must fill the
+    canvas.
     """
 
     def __init__(self, chosen: EvaluationSet, mean: float, std: float, noise: float = 0.0) -> None:

@@ -108,7 +108,9 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
 
 def test_the_truth_says_what_can_be_measured() -> None:
     spec = SHAPES_SPECS["shapes_panoptic"]
-    allowed = {task: possible_metrics(replace(spec, task=task)) for task in ("panoptic", "semantic", "instance", "boxes")}
+    allowed = {
+        task: possible_metrics(replace(spec, task=task)) for task in ("panoptic", "semantic", "instance", "boxes")
+    }
     assert allowed == {
         "panoptic": ("pq", "miou", "mask_ap", "box_ap"),
         "semantic": ("miou",),
@@ -118,7 +120,9 @@ def test_the_truth_says_what_can_be_measured() -> None:
 
 
 def test_a_metric_without_its_truth_is_refused_with_key_and_remedy() -> None:
-    with pytest.raises(ConfigError, match=r"^evaluation\.shapes_boxes\.metrics: 'pq' needs panoptic truth, but that of") as e:
+    with pytest.raises(
+        ConfigError, match=r"^evaluation\.shapes_boxes\.metrics: 'pq' needs panoptic truth, but that of"
+    ) as e:
         held_out("shapes_boxes", ["mask_ap", "pq"])
     assert str(e.value).endswith("'shapes_boxes' is instance; choose from ['mask_ap', 'box_ap']")
 
@@ -211,7 +215,9 @@ def test_pictures_of_truth_that_is_boxes_only(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_boxes", ["box_ap"])
     rows = pictures(tiny_model(), replace(chosen, data=only_boxes(chosen.data)), 1, MEAN, STD)
     drawn = np.asarray(rows[0][1].convert("RGB"))
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > len(np.unique(np.asarray(rows[0][0]).reshape(-1, 3), axis=0)) > 1
+    assert (
+        len(np.unique(drawn.reshape(-1, 3), axis=0)) > len(np.unique(np.asarray(rows[0][0]).reshape(-1, 3), axis=0)) > 1
+    )
 
 
 def test_best_and_worst_images_share_none_and_leave_out_the_undefined() -> None:
@@ -226,7 +232,9 @@ def test_best_and_worst_images_share_none_and_leave_out_the_undefined() -> None:
 
 def test_segments_that_a_reader_does_not_give_are_an_error(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_boxes", ["mask_ap"])
-    claimed = replace(chosen, data=replace(chosen.data, spec=replace(chosen.data.spec, task="panoptic")), metrics=["pq"])
+    claimed = replace(
+        chosen, data=replace(chosen.data, spec=replace(chosen.data.spec, task="panoptic")), metrics=["pq"]
+    )
     with pytest.raises(TypeError, match="image shapes_boxes_eval_00000: the reader gave objects"):
         evaluate(tiny_model(), [claimed], MEAN, STD)
     assert isinstance(held_out("shapes_open", ["pq"]).data[0].annotation, Segments)

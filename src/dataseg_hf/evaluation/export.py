@@ -1,8 +1,8 @@
-"""Predictions, and the truth they were scored against, in the standard formats that `python -m dataseg_hf.metrics` reads.
+"""Predictions and the truth they were scored against, in the formats that `python -m dataseg_hf.metrics` reads.
 
     SET/panoptic/truth.json, truth/, predictions.json, predictions/       COCO panoptic (`pq`)
     SET/semantic/truth/, predictions/                                     a class index per pixel (`miou`)
-    SET/instances/truth.json, predictions.json                            COCO instances and results (`mask_ap`, `box_ap`)
+    SET/instances/truth.json, predictions.json                            COCO instances, results (`mask_ap`, `box_ap`)
 
 Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-results.
 """
@@ -177,7 +177,9 @@ def _in_order(parts: Sequence[Mapping[int, Entry]]) -> list[Entry]:
     return [together[index] for index in sorted(together)]
 
 
-def _joined(metrics: Sequence[MaskAP], side: str, image_ids: Sequence[ImageId], categories: Sequence[int]) -> list[Entry]:
+def _joined(
+    metrics: Sequence[MaskAP], side: str, image_ids: Sequence[ImageId], categories: Sequence[int]
+) -> list[Entry]:
     """The annotations of all images, each with what the metrics of masks and of boxes know of it."""
     entries: list[Entry] = []
     for image_id in image_ids:

@@ -38,10 +38,10 @@ def summed_views(first: Proposals, second: Proposals) -> Proposals:
 def paired_views(first: Proposals, second: Proposals) -> Proposals:
     """The N proposals of the first view, each averaged with the one of the second that shows the same region.
 
-    Queries of two views are not aligned: query 7 may be the dog here and the sky there. So they are paired one to one by
-    the product of mask IoU and of how far the classes agree (Hungarian), and a pair counts where the IoU is above
-    `LEAST_OVERLAP`. A pair gets the mean of its class and mask probabilities. A proposal without partner keeps its mask,
-    and its class probabilities are averaged with "nothing there".
+    Queries of two views are not aligned: query 7 may be the dog here and the sky there. So they are paired one to one
+    by the product of mask IoU and of how far the classes agree (Hungarian), and a pair counts where the IoU is above
+    `LEAST_OVERLAP`. A pair gets the mean of its class and mask probabilities. A proposal without partner keeps its
+    mask, and its class probabilities are averaged with "nothing there".
     """
     classes = [view.class_logits.float().softmax(-1) for view in (first, second)]
     masks = [view.mask_logits.float().sigmoid() for view in (first, second)]

@@ -44,9 +44,7 @@ def picture_rows(
     """The same for any images of the set, in the order of `indices`."""
     was_training = model.training
     model.eval()
-    batches = [
-        list(indices[start : start + chosen.batch_size]) for start in range(0, len(indices), chosen.batch_size)
-    ]
+    batches = [list(indices[start : start + chosen.batch_size]) for start in range(0, len(indices), chosen.batch_size)]
     for _, sample, output in proposals_of(model, chosen, batches, inference):
         yield [Image.fromarray(sample.image), draw_truth(sample, chosen), draw_output(output, sample, chosen)]
     model.train(was_training)
@@ -99,11 +97,10 @@ def draw_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> I
         panoptic = panoptic_output(output, sample, chosen)
         return overlay(image, panoptic.segmentation, panoptic.segments, names)
     best = instances_output(output, sample, threshold=LEAST_SCORE)
-    label_ids = [int(label_id) for label_id in best["label_ids"]]  # type: ignore[union-attr]
+    label_ids = best.label_ids.tolist()
     if chosen.metrics[0] == "box_ap":
-        return boxes_overlay(image, best["boxes"], label_ids, names)
+        return boxes_overlay(image, best.boxes, label_ids, names)
     segments = [
-        {"label_id": label_id, "score": float(score)}
-        for label_id, score in zip(label_ids, best["scores"], strict=True)  # type: ignore[arg-type]
+        {"label_id": label_id, "score": score} for label_id, score in zip(label_ids, best.scores.tolist(), strict=True)
     ]
-    return overlay(image, best["masks"], segments, names)
+    return overlay(image, best.masks, segments, names)

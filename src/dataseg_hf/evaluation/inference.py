@@ -13,7 +13,6 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.collate import pad_images
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
-from ..metrics.instances import Predictions
 from ..modeling_dataseg import DaTaSegModel
 from ..postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 from .flip import Proposals, paired_views, summed_views
@@ -56,6 +55,18 @@ class PanopticOutput:
     segments: list[dict[str, Any]]
 
 
+@dataclass
+class InstancesOutput:
+    """Scored objects, best first, which may overlap: masks bool [K, H, W], their tight boxes [K, 4] (xyxy, the far
+    edges one past the mask), scores float32 [K], label_ids int64 [K].
+    """
+
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float64]
+    scores: NDArray[np.float32]
+    label_ids: NDArray[np.int64]
+
+
 # --- loading and forward passes --------------------------------------------------------------------------------------
 
 
@@ -95,7 +106,7 @@ def share_of_batches(count: int, batch_size: int, rank: int = 0, world_size: int
 
 @torch.no_grad()
 def proposals_of(
-    model: DaTaSegModel, chosen: EvaluationSet, batches: Sequence[Sequence[int]], inference: Inference
+    model: DaTaSegModel, chosen: EvaluationSet, batches: Sequence[list[int]], inference: Inference
 ) -> Iterator[tuple[int, Sample, ImageOutput]]:
     """Index, sample and proposals of the images of those batches, in order.
 
@@ -158,8 +169,7 @@ def outputs_of(
 ) -> Mapping[OutputKind, Any]:
     """The outputs of those kinds, each computed once, at the size of the image.
 
-    `panoptic`: PanopticOutput; `semantic`: class per pixel, int64 [H, W]; `instances`: metrics.instances.Predictions
-    with masks and boxes.
+    `panoptic`: PanopticOutput; `semantic`: class per pixel, int64 [H, W]; `instances`: InstancesOutput.
     """
     found: dict[OutputKind, Any] = {}
     if "panoptic" in kinds:
@@ -193,22 +203,22 @@ def semantic_output(output: ImageOutput, sample: Sample) -> NDArray[np.int64]:
     return predicted.cpu().numpy()
 
 
-def instances_output(output: ImageOutput, sample: Sample, threshold: float = 0.0) -> Predictions:
-    """The top 100 scored things, which may overlap: their masks, and the tight boxes of these."""
+def instances_output(output: ImageOutput, sample: Sample, threshold: float = 0.0) -> InstancesOutput:
+    """The top 100 scored things above the threshold."""
     seen = output.proposals
     predicted = instance_prediction(
         seen.class_logits, seen.mask_logits, output.things, seen.valid_size, size_of(sample), threshold
     )
-    return {
-        "masks": predicted.masks.cpu().numpy(),
-        "boxes": _boxes_of(predicted),
-        "scores": predicted.scores.cpu().numpy(),
-        "label_ids": predicted.label_ids.cpu().numpy(),
-    }
+    return InstancesOutput(
+        predicted.masks.cpu().numpy(),
+        _boxes_of(predicted),
+        predicted.scores.cpu().numpy(),
+        predicted.label_ids.cpu().numpy(),
+    )
 
 
 def _boxes_of(predicted: InstancePrediction) -> NDArray[np.float64]:
-    """Tight xyxy boxes [K, 4] of the masks, none of which is empty; the far edges are one past the mask."""
+    """The boxes of an InstancesOutput; no mask is empty."""
     boxes = np.zeros((len(predicted.crops), 4))
     for box, crop, (rows, columns) in zip(boxes, predicted.crops, predicted.windows, strict=True):
         mask = crop.cpu().numpy()

@@ -11,15 +11,12 @@ from .scoring import SetResult
 
 FIGURES = {
     "confusion": "Confusion matrix (% of the true pixels of each class)",
-    "mask-precision-recall": "Precision and recall of masks",
-    "box-precision-recall": "Precision and recall of boxes",
+    "masks-precision-recall": "Precision and recall of masks",
+    "boxes-precision-recall": "Precision and recall of boxes",
     "best": "Best images",
     "worst": "Worst images",
 }
 """What may stand in `pictures/SET-KEY.png`, in the order of the page."""
-
-MASK_AP_NAMES = {"ap": "AP", "ap50": "AP50", "ap75": "AP75", "ap_small": "AP small", "ap_medium": "AP medium",
-                 "ap_large": "AP large"}  # fmt: skip
 
 
 def figure_path(folder: Path, set_name: str, key: str) -> Path:
@@ -28,7 +25,7 @@ def figure_path(folder: Path, set_name: str, key: str) -> Path:
 
 
 def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`results.json`: `facts`, `results` as `{set}/{metric}`, `per_class` and `images` by set. Undefined is null."""
+    """`results.json`: the facts, `results` as `{set}/{metric}`, `per_class` and `images` by set. Undefined is null."""
     content = {
         **facts,
         "results": {f"{result.name}/{key}": value for result in results for key, value in result.values().items()},
@@ -44,9 +41,9 @@ def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: P
 
 
 def write_markdown(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`report.md`: an overview, then every set with its classes, figures and pictures."""
+    """`report.md`: the facts but for `evaluation`, an overview, then every set with its classes and pictures."""
     lines = [f"# Evaluation of {facts['model']}", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items() if key != "model"]
+    lines += [f"- {key}: {value}" for key, value in facts.items() if key not in ("model", "evaluation")]
     lines += ["", "Fractions in 0..1; a dash stands where there was nothing to measure.", "", *overview(results)]
     for result in results:
         lines += ["", f"## {result.name}", "", *_values_table(result)]
@@ -59,13 +56,16 @@ def write_markdown(results: Sequence[SetResult], facts: Mapping[str, Any], folde
     (folder / "report.md").write_text("\n".join(lines) + "\n")
 
 
+HEADLINES = ("pq", "miou", "mask_ap", "mask_ap50", "box_ap", "box_ap50")
+
+
 def overview(results: Sequence[SetResult]) -> list[str]:
-    """A Markdown table with the first number of each metric of each set."""
+    """A Markdown table with the main numbers of each set."""
     rows = []
     for result in results:
         values = result.values()
-        firsts = [f"{key} {cell(values[key])}" for key in ("pq", "miou", "mask_ap", "mask_ap50", "box_ap", "box_ap50") if key in values]
-        rows.append([result.name, str(result.images), ", ".join(firsts)])
+        shown = [f"{key} {cell(values[key])}" for key in HEADLINES if key in values]
+        rows.append([result.name, str(result.images), ", ".join(shown)])
     return table(["set", "images", "results"], rows)
 
 

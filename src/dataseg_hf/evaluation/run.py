@@ -1,6 +1,7 @@
 """A whole evaluation from options to report: loads the model, checks that everything can be scored, scores, writes."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
 from .inference import Inference
-from .report import cell, figure_path, overview, write_json, write_markdown
+from .report import figure_path, overview, write_json, write_markdown
 from .scoring import Processes, SetResult, score
 from .sets import EvaluationSet, possible_metrics
 from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
+
+CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 
 
 def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> list[SetResult]:
@@ -53,9 +56,7 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
     accelerator.wait_for_everyone()
 
     inference = Inference(processor.image_mean, processor.image_std, options.flip, options.num_workers)
-    processes = Processes(
-        accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
-    )
+    processes = Processes(accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state]))
     results = []
     with tqdm(total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process) as bar:
         for chosen in sets:
@@ -77,7 +78,7 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
             if accelerator.is_main_process:
                 draw(model, chosen, results[-1], inference, options.gallery, folder)
     if accelerator.is_main_process:
-        facts = facts_of(options, accelerator)
+        facts = facts_of(options, entries, accelerator)
         write_json(results, facts, folder)
         write_markdown(results, facts, folder)
         print("\n".join(overview(results)))
@@ -140,8 +141,8 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
             raise ConfigError(f"--flip: the mirror image of '{label}' of {key} is something else; leave it out")
     if image_size % MIRROR_STRIDE:
         raise ConfigError(
-            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie on "
-            "the same cells; change it, or leave out --flip"
+            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie "
+            "on the same cells; change it, or leave out --flip"
         )
 
 
@@ -199,22 +200,24 @@ def draw(
     """The figures of a set, and its best and worst images."""
     if result.confusion is not None and result.confusion.any():
         draw_confusion(result.confusion, result.labels, figure_path(folder, chosen.name, "confusion"))
-    for metric, (key, objects) in {"mask_ap": ("mask-precision-recall", "masks"), "box_ap": ("box-precision-recall", "boxes")}.items():
-        if metric in result.curves:
-            path = figure_path(folder, chosen.name, key)
-            draw_precision_recall(result.curves[metric], result.labels, f"{objects} of {chosen.name}", path)
+    for metric, curves in result.curves.items():
+        objects = CURVES[metric]
+        path = figure_path(folder, chosen.name, f"{objects}-precision-recall")
+        draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
     for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
         if scores:
             gallery(model, chosen, scores, inference).save(figure_path(folder, chosen.name, key))
 
 
-def facts_of(options: EvaluationOptions, accelerator: Accelerator) -> Mapping[str, Any]:
-    """What was evaluated how."""
+def facts_of(options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator) -> dict[str, Any]:
+    """What was evaluated how; `evaluation` has the settings of the sets."""
     return {
         "model": options.model,
         "test_time_flip": options.flip,
+        "batch_size": options.batch_size or "of each set",
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
         "dataseg_hf": __version__,
         "torch": torch.__version__,
+        "evaluation": {name: asdict(entry) for name, entry in entries.items()},
     }

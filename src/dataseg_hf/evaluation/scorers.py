@@ -7,18 +7,18 @@ from typing import Any
 
 from ..data.sample import DatasetSpec, Instances, Sample, Segments
 from ..metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
-from ..metrics.instances import ImageRecord, IouType, Predictions, ap_summary, precision_and_recall
+from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
 from ..run_config import MetricName
-from .inference import OutputKind, PanopticOutput, size_of
+from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
 
 
 @dataclass(frozen=True)
 class Scorer:
     """How a metric of an evaluation is measured.
 
-    kind: the output of the model that it scores. keys: what of the computed metric is reported, the headline first, under
-    `{prefix}{key}`. new: the metric of no image. update: adds an image, given the output and the sample. headline: the
-    first of the keys for a metric of one image.
+    kind: the output of the model that it scores. keys: what of the computed metric is reported, the headline first,
+    under `{prefix}{key}`. new: the metric of no image. update: adds an image, given the output and the sample.
+    headline: the first of the keys for a metric of one image.
     """
 
     kind: OutputKind
@@ -62,8 +62,18 @@ def _new_ap(spec: DatasetSpec, iou_type: IouType) -> MaskAP:
     return MaskAP(spec.labels, iou_type)
 
 
-def _update_ap(metric: MaskAP, predicted: Predictions, sample: Sample, spec: DatasetSpec) -> None:
-    metric.update(predicted, objects_of(sample, spec), size_of(sample), sample.image_id)
+def _update_ap(metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec) -> None:
+    metric.update(
+        {
+            "masks": predicted.masks,
+            "boxes": predicted.boxes,
+            "scores": predicted.scores,
+            "label_ids": predicted.label_ids,
+        },
+        objects_of(sample, spec),
+        size_of(sample),
+        sample.image_id,
+    )
 
 
 def _image_ap(metric: MaskAP) -> float:

@@ -31,7 +31,7 @@ class Processes:
 
 @dataclass(frozen=True, order=True)
 class ImageScore:
-    """The headline of a set's first metric for one image alone, `nan` where undefined. index: of the image in the set."""
+    """The headline of a set's first metric for one image alone, `nan` where undefined. index: its place in the set."""
 
     index: int
     image_id: int | str = field(compare=False)

@@ -61,8 +61,8 @@ class HeldOutSettings:
 
     Args:
         evaluation: Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the model.
-        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot embed by itself, because
-            its own embeddings came out of files.
+        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot embed by itself,
+            because its own embeddings came out of files.
     """
 
     evaluation: dict[str, EvalEntry]
@@ -97,7 +97,9 @@ def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
     parser.add_argument("--settings", action="config")
     parser.add_class_arguments(HeldOutSettings, nested_key=None)
     try:
-        parsed = parser.instantiate(parser.parse_args(["--settings", json.dumps({"evaluation": {}} | read), *overrides]))
+        parsed = parser.instantiate(
+            parser.parse_args(["--settings", json.dumps({"evaluation": {}} | read), *overrides])
+        )
     except (ArgumentError, TypeError) as error:
         raise ConfigError(" ".join(str(error).split())) from error
     return HeldOutSettings(**{f.name: parsed[f.name] for f in fields(HeldOutSettings)})
