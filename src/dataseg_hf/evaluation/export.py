@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.readers.files import inside
-from ..data.sample import DatasetSpec, Sample, Segments
+from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId
 from ..run_config import MetricName
@@ -55,7 +55,7 @@ class Exporter:
         """Write the maps of an image, and note in `share` what belongs into the JSON files.
 
         Raises:
-            ValueError: for an image id that is no file name.
+            BadSampleError: for an image id that is no file name.
         """
         height, width = size_of(sample)
         share.images[index] = {
@@ -64,36 +64,30 @@ class Exporter:
         if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
             predicted: PanopticOutput = outputs["panoptic"]
             truth = sample.annotation
-            listed = [(number, label) for number, label in enumerate(truth.class_labels.tolist(), start=1)]
-            share.panoptic_truth[index] = self._panoptic(
-                "truth", sample, truth.segment_map + 1, listed, truth.is_crowd.tolist()
-            )
-            listed = [(segment["id"], segment["label_id"]) for segment in predicted.segments]
+            labels_and_crowds = zip(truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True)
+            listed = [(number, label, crowd) for number, (label, crowd) in enumerate(labels_and_crowds, start=1)]
+            share.panoptic_truth[index] = self._panoptic("truth", sample, truth.segment_map + 1, listed)
+            listed = [(segment["id"], segment["label_id"], False) for segment in predicted.segments]
             share.panoptic_predictions[index] = self._panoptic("predictions", sample, predicted.segmentation, listed)
         if isinstance(sample.annotation, Segments) and "semantic" in outputs:
             self._semantic("truth", sample, semantic_map(sample.annotation))
             self._semantic("predictions", sample, outputs["semantic"])
 
     def _panoptic(
-        self,
-        side: str,
-        sample: Sample,
-        ids: NDArray[np.integer],
-        listed: Sequence[tuple[int, int]],
-        is_crowd: Sequence[bool] = (),
+        self, side: str, sample: Sample, ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]]
     ) -> Entry:
-        """Write a map of segment ids, 0 = void, and return its annotation."""
+        """Write a map of segment ids, 0 = void, and return its annotation. listed: id, class and crowd flag of each."""
         name = f"{sample.image_id}.png"
         rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
         self._save(rgb, self.folder / "panoptic" / side, name, sample)
         infos = []
-        for place, (segment_id, class_index) in enumerate(listed):
+        for segment_id, class_index, is_crowd in listed:
             mask = ids == segment_id
             infos.append(
                 {
                     "id": segment_id,
                     "category_id": self.category_ids[class_index],
-                    "iscrowd": int(place < len(is_crowd) and is_crowd[place]),
+                    "iscrowd": int(is_crowd),
                     "area": int(mask.sum()),
                     "bbox": _xywh(mask),
                 }
@@ -121,13 +115,15 @@ class Exporter:
             shares: of all processes. metrics: those of the set, with the images of all processes.
 
         Raises:
-            ValueError: where two images of the set have one id.
+            BadSampleError: where two images of the set have one id.
         """
         images = _in_order([share.images for share in shares])
         ids = [image["id"] for image in images]
         if len(set(ids)) < len(ids):
             twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
-            raise ValueError(f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so files would be lost")
+            raise BadSampleError(
+                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; rename them"
+            )
         for side in ("truth", "predictions"):
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
             if annotations:
