@@ -117,6 +117,9 @@ def test_the_report_has_everything(alone: Path) -> None:
     assert set(results["per_class"]["open"]["miou"]) > {"red circle", "grass field"}
     report = (alone / "report.md").read_text()
     assert "| red square |" in report
+    assert results["results"]["boxes/mask_ap_large"] is None  # no such object in images of 64 pixels
+    assert "| mask_ap_large | - |" in report
+    assert results["evaluation"]["open"]["threshold"] == 0.1
     pictures = {path.stem for path in (alone / "pictures").glob("*.png")}
     assert pictures == {
         "panoptic-confusion", "panoptic-best", "panoptic-worst", "open-confusion", "open-best", "open-worst",

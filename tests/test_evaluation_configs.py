@@ -38,8 +38,10 @@ def objects365(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                        "license": 5, "url": ""})  # fmt: skip
         for place, (category, x, y, w, h) in enumerate([(1, 4, 4, 20, 30), (93, 10, 10, 40, 40), (365, 50, 2, 8, 8)]):
             polygon = [x, y, x + w, y, x + w, y + h, x, y + h]
-            annotations.append({"id": 10 * number + place + 1, "image_id": image_id, "category_id": category,
-                                "iscrowd": 0, "bbox": [x, y, w, h], "area": w * h, "segmentation": [polygon]})  # fmt: skip
+            annotations.append({
+                "id": 10 * number + place + 1, "image_id": image_id, "category_id": category, "iscrowd": 0,
+                "bbox": [x, y, w, h], "area": w * h, "segmentation": [polygon],
+            })  # fmt: skip
     categories = [{"id": number, "name": f"class {number}"} for number in range(1, 366)]
     content = {"images": images, "annotations": annotations, "categories": categories}
     write_json(tmp_path / "o365_instance_seg_val.json", content)

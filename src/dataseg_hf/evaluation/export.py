@@ -122,7 +122,8 @@ class Exporter:
         if len(set(ids)) < len(ids):
             twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
             raise BadSampleError(
-                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; rename them"
+                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; "
+                "rename them"
             )
         for side in ("truth", "predictions"):
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
