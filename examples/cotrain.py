@@ -4,34 +4,41 @@ accelerate launch examples/cotrain.py                                  # the emb
 accelerate launch examples/cotrain.py --config examples/configs/photos.yaml --output_dir outputs/photos
 """
 
+import signal
 import sys
 from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
+from dataseg_hf.publishing import PublishError
 from dataseg_hf.run_config import ConfigError, parse_run_config
 from dataseg_hf.runs import run
-from dataseg_hf.training import DivergedError
+from dataseg_hf.stop_signals import StopRequested
+from dataseg_hf.training import DataError, DivergedError
+from dataseg_hf.training_state import SaveError
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 
 
 def main() -> int:
-    """Exit code 0 when the run ended, 2 for settings or data that cannot work, 1 when training diverged."""
+    """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT did.
+
+    2 for settings or data that cannot work; 1 when training diverged, or something could not be loaded, written or
+    published.
+    """
     try:
         run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG))
-    except ConfigError as error:
+    except (ConfigError, BadSampleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BadSampleError as error:
+    except DataError as error:
         print(f"error: {error}", file=sys.stderr)
-        print(
-            "Checkpoints are kept: correct the data or set on_bad_sample to 'skip', then --resume latest",
-            file=sys.stderr,
-        )
-        return 2
-    except DivergedError as error:
+        return 2 if isinstance(error.__cause__, BadSampleError) else 1
+    except (DivergedError, PublishError, SaveError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except StopRequested as stop:
+        print(f"{stop}; go on with --resume latest", file=sys.stderr)
+        return 130 if stop.number == signal.SIGINT else 0
     return 0
 
 

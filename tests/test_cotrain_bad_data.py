@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from test_runs import SETTINGS, start
+from run_programs import SETTINGS, start
 
 ROOT = Path(__file__).parent.parent
 OWN = {"task": "semantic", "classes": [{"name": "road", "ids": [1]}, {"name": "car", "ids": [2], "thing": True}]}

@@ -75,7 +75,7 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n", [], r"evaluation\.e\.vocabulary: 'b'"),
         (GOOD + "default_vocabulary: b\n", [], r"default_vocabulary: 'b' is no entry of datasets \['a'\]"),
         (GOOD, ["--max_steps", "0"], r"max_steps: must be positive"),
-        (GOOD, ["--max_steps", "many"], r"max_steps.*int.*many"),
+        (GOOD, ["--max_steps", "many"], r"max_steps: 'many' is no duration"),
         (GOOD, ["--bogus", "1"], r"unrecognized arguments: --bogus"),
         (GOOD + "datasets: [\n", [], r"run\.yaml' is no valid YAML"),
         ("- a list\n", [], r"must hold a mapping"),

@@ -1,95 +1,18 @@
-"""Whole runs as users start them: real processes, killed, resumed, on two processes, with bad input."""
+"""Whole runs as users start them: what they leave, on two processes, resumed where there is nothing, with bad input."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from safetensors.torch import load_file
-
-ROOT = Path(__file__).parent.parent
-
-SETTINGS = {
-    "seed": 1,
-    "max_steps": 8,
-    "learning_rate": 0.002,
-    "warmup_steps": 2,
-    "num_threads": 1,
-    "checkpoint_every": 2,
-    "log_every": 2,
-    "num_pictures": 2,
-    "ema_decay": 0.9,
-    "text_encoder": {"kind": "hashed_ngrams", "dim": 32},
-    "model": {
-        "backbone_config": {
-            "model_type": "convnext",
-            "patch_size": 2,
-            "hidden_sizes": [8, 8, 16],
-            "depths": [1, 1, 1],
-            "num_stages": 3,
-            "out_features": ["stage1", "stage2", "stage3"],
-        },
-        "hidden_dim": 16,
-        "mask_dim": 8,
-        "encoder_layers": 1,
-        "encoder_feedforward_dim": 16,
-        "decoder_layers": 2,
-        "dim_feedforward": 16,
-        "num_attention_heads": 2,
-        "num_queries": 12,
-    },
-    "datasets": {
-        name: {"spec": name, "reader": "shapes", "count": 8, "batch_size": 4, "image_size": 32, "ratio": 1}
-        for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes")
-    },
-    "evaluation": {
-        "shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes", "split": "eval", "count": 5,
-                            "vocabulary": "shapes_panoptic", "image_size": 32, "metrics": ["pq", "miou"]},
-        "shapes_boxes": {"spec": "shapes_boxes", "reader": "shapes", "split": "eval", "count": 5,
-                         "vocabulary": "shapes_boxes", "image_size": 32, "metrics": ["mask_ap"]},
-        "shapes_open": {"spec": "shapes_open", "reader": "shapes", "split": "eval", "count": 5,
-                        "image_size": 32, "metrics": ["pq"]},
-    },
-}  # fmt: skip
-
-
-def command(folder: Path, *arguments: str, processes: int = 1) -> list[str]:
-    """The example on a tiny config, into `folder`: by `accelerate launch`, or on several processes by torchrun."""
-    config = folder.parent / "settings.yaml"
-    config.write_text(yaml.safe_dump({"output_dir": str(folder), **SETTINGS}, sort_keys=False))
-    if processes == 1:
-        launch = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-                  "--dynamo_backend", "no", "--cpu", "--num_processes", "1"]  # fmt: skip
-    else:  # accelerate launch starts several CPU processes through MPI only
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    return [*launch, str(ROOT / "examples/cotrain.py"), "--config", str(config), *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
-
-
-def start(folder: Path, *arguments: str, processes: int = 1) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments, processes=processes), capture_output=True, text=True, env=environment(), timeout=300
-    )
-
-
-def weights(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model.safetensors")
+from run_programs import start, weights
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """An uninterrupted run: its folder and what it printed."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    done = start(folder)
+    done = start(folder, launch=True)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder, done.stdout
 
@@ -122,29 +45,6 @@ def test_the_final_model_loads_by_the_auto_class(whole: tuple[Path, str]) -> Non
     assert AutoImageProcessor.from_pretrained(folder).size["longest_edge"] == 32
     stored = weights(folder)
     assert all(torch.equal(tensor, stored[name]) for name, tensor in model.state_dict().items())
-
-
-def test_a_killed_run_resumes_to_the_same_bits(whole: tuple[Path, str], tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    process = subprocess.Popen(
-        command(folder), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), start_new_session=True
-    )
-    deadline = time.monotonic() + 200
-    while not (folder / "checkpoints/step-00000004/progress.json").exists():
-        assert process.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "no checkpoint after 200 s"
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not (folder / "all_results.json").exists()
-
-    resumed = start(folder, "--resume", "latest", "--num_workers", "2")
-    assert resumed.returncode == 0, resumed.stderr[-2000:]
-    assert "Resuming from" in resumed.stdout
-    reference = weights(whole[0])
-    assert all(torch.equal(tensor, reference[name]) for name, tensor in weights(folder).items())
-    columns = [line.rsplit(",", 1)[0] for line in (folder / "history.csv").read_text().splitlines()]
-    assert columns == [line.rsplit(",", 1)[0] for line in (whole[0] / "history.csv").read_text().splitlines()]
 
 
 def test_resume_in_a_finished_folder_ends_at_once(whole: tuple[Path, str]) -> None:
@@ -204,11 +104,7 @@ def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    call = command(tmp_path / "run", *arguments)
-    script = call.index(str(ROOT / "examples/cotrain.py"))
-    done = subprocess.run(
-        [sys.executable, *call[script:]], capture_output=True, text=True, env=environment(), timeout=120
-    )
+    done = start(tmp_path / "run", *arguments)
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1

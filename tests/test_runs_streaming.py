@@ -7,7 +7,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 import torch
-from test_runs import start, weights
+from run_programs import start, weights
 
 CLASSES = [{"name": "road", "ids": [1]}, {"name": "sky", "ids": [2]}]
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, class_logits, close, proposals, rectangle_logits
 from torch import Tensor
 
+from dataseg_hf import tasks_dataseg
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.losses_dataseg import cell_centres
 from dataseg_hf.tasks_dataseg import (
@@ -32,6 +33,8 @@ from dataseg_hf.tasks_dataseg import (
     merged_masks,
     mostly_void,
     recruit,
+    rows_of,
+    seat,
 )
 
 ConfigFactory = Callable[..., DaTaSegConfig]
@@ -319,7 +322,9 @@ def groups(matched: list[list[int]], recruits: list[tuple[int, int, int]], ignor
     for place in ignored:
         flags[place] = True
     image, query, target = torch.tensor(recruits, dtype=torch.int64).view(-1, 3).unbind(1)
-    return Groups(torch.tensor(matched), (image, query, target), flags)
+    return Groups(
+        torch.arange(len(matched[0])).repeat(len(matched), 1), torch.tensor(matched), (image, query, target), flags
+    )
 
 
 def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
@@ -632,3 +637,53 @@ def test_five_hundred_instances_train_and_the_surplus_is_counted(
     for gradient in torch.autograd.grad(total(result), [classes, masks]):
         assert torch.isfinite(gradient).all()
         assert gradient.abs().max() > 0
+
+
+# --- more targets than queries
+
+
+def test_seats_go_to_the_targets_that_found_a_query() -> None:
+    matched = torch.tensor([[-1, 1, -1, 0, -1], [0, -1, -1, -1, -1]])
+    assert seat(matched, 2).tolist() == [[1, 3], [0, 1]]
+    assert seat(matched, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
+    values = torch.arange(10).view(2, 5)
+    assert rows_of(values, seat(matched, 2)).tolist() == [[1, 3], [5, 6]]
+    assert rows_of(values, seat(matched, 5)) is values
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance", "boxes"])
+def test_targets_beyond_the_queries_cost_what_the_others_would_alone(
+    task: str, tiny_config: ConfigFactory, scene_labels: LabelFactory
+) -> None:
+    """Two queries that fit the second and the third of three targets: the first has no part in mask losses."""
+    boxes = [(CIRCLE, 0, 0, 3, 3), (SQUARE, 4, 0, 8, 4), (SKY, 0, 4, 8, 8)]
+    layer = proposals(class_logits(SQUARE, SKY), rectangle_logits((8, 8), (4, 0, 8, 3), (0, 4, 7, 8)))
+    all_three = make_truth([scene_labels(task, (8, 8), *boxes)], (8, 8))
+    two = make_truth([scene_labels(task, (8, 8), *boxes[1:])], (8, 8))
+    two.num_targets = all_three.num_targets  # what the terms are divided by counts all
+    config = tiny_config(merge_in_training=False)
+    crowded, alone = task_loss(task, [layer], all_three, config), task_loss(task, [layer], two, config)
+    assert int(crowded.unmatched) == 1
+    assert int(alone.unmatched) == 0
+    for name in ("loss_dice", "loss_projection", "loss_color_affinity"):
+        if name in crowded.terms and task in ("instance", "boxes"):
+            close(crowded.terms[name], alone.terms[name])
+    assert all(torch.isfinite(value) for value in crowded.terms.values())
+
+
+def test_affinities_computed_again_have_the_same_gradient(
+    tiny_config: ConfigFactory, scene_labels: LabelFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(color_affinity_weight=3.0)
+    truth = make_truth([scene_labels("boxes", (8, 8), (CIRCLE, 1, 0, 5, 6))], (8, 8))
+    gradients = []
+    for limit in (10**9, 0):
+        monkeypatch.setattr(tasks_dataseg, "RECOMPUTED_CELLS", limit)
+        masks = torch.linspace(-2, 2, 2 * 64).view(1, 2, 8, 8).requires_grad_()
+        task_loss("boxes", [proposals(torch.zeros(1, 2, 4), masks)], truth, config).terms[
+            "loss_color_affinity"
+        ].backward()
+        gradients.append(masks.grad)
+    assert gradients[0] is not None
+    assert gradients[0].abs().sum() > 0
+    assert torch.equal(gradients[0], gradients[1])

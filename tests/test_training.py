@@ -14,15 +14,10 @@ from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixin
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.optimization import AveragedWeights, learning_rate, parameter_groups
 from dataseg_hf.run_config import RunConfig, TrainEntry
-from dataseg_hf.training import (
-    AveragedWeights,
-    DivergedError,
-    accumulate_gradients,
-    learning_rate,
-    parameter_groups,
-    step_loss_weights,
-)
+from dataseg_hf.schedule import Schedule
+from dataseg_hf.training import DivergedError, accumulate_gradients, step_loss_weights
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
 NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
@@ -32,6 +27,10 @@ def settings(**options: object) -> RunConfig:
     datasets = {name: TrainEntry(spec=name, reader="shapes") for name in NAMES}
     config = RunConfig(output_dir="unused", datasets=datasets, text_encoder={"kind": "hashed_ngrams"})
     return replace(config, **options)
+
+
+def schedule(max_steps: int = 100, warmup_steps: int = 0) -> Schedule:
+    return Schedule(max_steps, warmup_steps, checkpoint_every=0, evaluate_every={})
 
 
 def members() -> list[TrainingSet]:
@@ -57,17 +56,20 @@ def micro_batches(count: int, step: int) -> list[MicroBatch]:
 
 def gradients(model: DaTaSegModel, batches: list[MicroBatch], step: int) -> dict[str, torch.Tensor]:
     model = copy.deepcopy(model)
-    accumulate_gradients(settings(max_steps=10), model, members(), batches, step, Accelerator(cpu=True))
+    member = members()[batches[0].member]
+    weights = step_loss_weights(settings(), schedule(10), model, member, step)
+    accumulate_gradients(model, member, batches, step, weights, Accelerator(cpu=True))
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
 def test_learning_rate_warms_up_and_follows_the_schedule() -> None:
-    config = settings(learning_rate=1.0, warmup_steps=10, max_steps=100)
-    assert learning_rate(config, 0) == pytest.approx(0.1)
-    assert learning_rate(config, 50) == pytest.approx(0.5)
-    assert learning_rate(config, 75) == pytest.approx(0.5 * (1 + math.cos(0.75 * math.pi)))
-    assert learning_rate(replace(config, schedule="poly"), 50) == pytest.approx(0.5**0.9)
-    assert learning_rate(replace(config, schedule="constant"), 99) == 1.0
+    config, planned = settings(learning_rate=1.0), schedule(max_steps=100, warmup_steps=10)
+    assert learning_rate(config, planned, 0) == pytest.approx(0.1)
+    assert learning_rate(config, planned, 50) == pytest.approx(0.5)
+    assert learning_rate(config, planned, 75) == pytest.approx(0.5 * (1 + math.cos(0.75 * math.pi)))
+    assert learning_rate(replace(config, schedule="poly"), planned, 50) == pytest.approx(0.5**0.9)
+    assert learning_rate(replace(config, schedule="linear"), planned, 75) == pytest.approx(0.25)
+    assert learning_rate(replace(config, schedule="constant"), planned, 99) == 1.0
 
 
 def test_norms_biases_query_embeddings_and_classifier_do_not_decay(tiny_model: ModelFactory) -> None:
@@ -92,9 +94,9 @@ def test_frozen_parameters_are_not_optimised(tiny_model: ModelFactory) -> None:
 
 
 def test_colour_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
-    model, config = tiny_model(color_affinity_weight=2.0), settings(max_steps=100, color_affinity_ramp=0.5)
+    model, config = tiny_model(color_affinity_weight=2.0), settings(color_affinity_ramp=0.5)
     member = replace(members()[2], loss_weights={"projection": 7.0})
-    weights = [step_loss_weights(config, model, member, step) for step in (0, 25, 50, 90)]
+    weights = [step_loss_weights(config, schedule(100), model, member, step) for step in (0, 25, 50, 90)]
     assert [w["color_affinity"] for w in weights] == [0.0, 1.0, 2.0, 2.0]
     assert all(w["projection"] == 7.0 for w in weights)
 
@@ -113,8 +115,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_context(tiny_model: ModelFacto
     with torch.no_grad():
         model.query_decoder.queries.weight.fill_(float("nan"))
     batches = micro_batches(1, 0)
+    member = members()[batches[0].member]
     with pytest.raises(DivergedError, match=r"step 1, dataset 'shapes_\w+', images \['shapes_\w+_train_0000"):
-        accumulate_gradients(settings(), model, members(), batches, 0, Accelerator(cpu=True))
+        accumulate_gradients(model, member, batches, 0, {}, Accelerator(cpu=True))
 
 
 def test_averaged_weights_follow_the_formula(tiny_model: ModelFactory) -> None:

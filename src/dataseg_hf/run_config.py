@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from .configuration_dataseg import DaTaSegConfig
 from .data.sample import TaskName
+from .durations import Duration, parse_duration
 
 MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
 
@@ -150,6 +151,7 @@ class EvalEntry(Source):
         shortest_edge: Resize the shorter side to so many pixels instead, unless the longer one then leaves the canvas.
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
             that it keeps.
+        every: Interval of its evaluation, instead of the run's `evaluate_every`.
     """
 
     vocabulary: str | None = None
@@ -159,6 +161,7 @@ class EvalEntry(Source):
     shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
+    every: Duration | None = None
 
     def check(self, key: str) -> None:
         """As `Source.check`."""
@@ -172,18 +175,26 @@ class EvalEntry(Source):
 class RunConfig:
     """Everything a co-training run is told.
 
+    A duration is a number of steps, `"12 epochs of NAME"` (an entry of `datasets`) or `"90000 images"`; it becomes
+    steps once, at the start. A name on the Hub may end in `@revision`.
+
     Args:
         output_dir: Folder of checkpoints, logs, pictures and the final model.
         datasets: The mix, by name; the name is also that of the vocabulary stored in the model.
+        text_encoder: What embeds the category names, see `build_text_encoder`. A file may say `names_of: SPEC` when
+            its rows follow the classes of a catalogued dataset. Only with `model_weights` it may be left out: then it
+            is what the checkpoint was trained with.
         evaluation: Held-out sets, by name; their metrics are reported as `{name}/{metric}`.
         model: Fields of `DaTaSegConfig`.
-        text_encoder: What embeds the category names, see `build_text_encoder`. A file may say `names_of: SPEC` when
-            its rows follow the classes of a catalogued dataset.
         default_vocabulary: Entry of `datasets` that the saved model classifies by; the first by default.
-        backbone_weights: Folder or Hub id of pretrained backbone weights; none trains from scratch.
-        mask2former_weights: Instead, folder or Hub id of a transformers Mask2Former to start from; `model` then holds
-            only what shall differ from it.
+        model_weights: Folder or Hub id of a DaTaSeg checkpoint to start from (fine-tuning). Its vocabularies stay.
+        backbone_weights: Instead, folder or Hub id of pretrained backbone weights.
+        mask2former_weights: Instead, folder or Hub id of a transformers Mask2Former; `model` then holds only what shall
+            differ from it. None of the three trains from scratch.
         mask2former_classifier: Start from its classifier as well; the text encoder must embed its labels.
+        freeze_backbone: Do not train the backbone.
+        gradient_checkpointing: Compute activations again in the backward pass instead of keeping them.
+        torch_compile: Backend of torch.compile for backbone, pixel decoder and query decoder, e.g. `inductor`.
         image_mean, image_std: Normalisation of pixel values in 0..1.
         size_temperature: Instead of ratios: draw each dataset in proportion to (number of images) ** (1 / temperature);
             1 is by size, and the higher, the more alike the shares.
@@ -191,12 +202,12 @@ class RunConfig:
             of the dataset instead, counts and reports it.
         check_samples: Images of each dataset, evenly spaced, that are read before training starts.
         seed: Of initialisation, order, augmentation and sampled points.
-        max_steps: Length of the schedule in optimiser steps.
+        max_steps: Length of the schedule, a duration.
         max_minutes: Stop training after so many minutes, wherever the schedule stands; then evaluate and save.
         learning_rate: Peak. backbone_lr_factor: times the rate for the backbone.
         adam_betas: Decay rates of AdamW's two moments.
         weight_decay: For weights; norms, biases, embeddings of queries and the classifier's own parameters have none.
-        warmup_steps: Linear warm-up. schedule: `cosine` to 0, `poly` (power 0.9) or `constant`.
+        warmup_steps: Linear warm-up, a duration. schedule: `cosine` or `linear` to 0, `poly` (power 0.9), `constant`.
         max_grad_norm: Gradient clipping.
         color_affinity_ramp: Share of the steps over which the colour-affinity loss grows from 0 to its weight.
         ema_decay: Decay of averaged weights, which are evaluated and saved; 0 turns averaging off.
@@ -204,35 +215,49 @@ class RunConfig:
         mixed_precision: `no`, `bf16` or `fp16`; by default what `accelerate launch` says.
         num_workers: Loading processes per training process.
         num_threads: Threads of torch on the CPU; by default torch's own choice. Pinned, a run repeats bit by bit.
-        log_every, evaluate_every, checkpoint_every: In steps; the latter two may be 0 for never (only at the end).
+        log_every: Steps between two lines of the log.
+        report_to: Trackers that Accelerate knows, e.g. `[tensorboard]`.
+        evaluate_every, checkpoint_every: Durations; 0 is never (only at the end). A checkpoint also precedes every
+            evaluation.
         keep_checkpoints: How many of the newest are kept.
+        best_metric: `{set}/{metric}` of `evaluation`, the higher the better: the model that was best in it is kept in
+            `best`, beside the last one.
+        on_save_error: What to do when a checkpoint cannot be written: `raise` ends the run, `warn` goes on.
         num_pictures: Images per prediction grid.
+        push_to_hub: Repository (`org/name`) on the Hub to which the final model goes, with code and card.
+        hub_private: Whether that repository is made private.
+        dry_run: Build everything, train two steps on each dataset, evaluate on a few images, say how long and how large
+            the run would be, and leave nothing behind.
         resume: `latest` or the path of a checkpoint.
     """
 
     output_dir: str
     datasets: dict[str, TrainEntry]
-    text_encoder: dict[str, Any]
+    text_encoder: dict[str, Any] | None = None
     evaluation: dict[str, EvalEntry] = field(default_factory=dict)
     model: dict[str, Any] = field(default_factory=dict)
     default_vocabulary: str | None = None
+    model_weights: str | None = None
     backbone_weights: str | None = None
     mask2former_weights: str | None = None
     mask2former_classifier: bool = True
+    freeze_backbone: bool = False
+    gradient_checkpointing: bool = False
+    torch_compile: str | None = None
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     size_temperature: float | None = None
     on_bad_sample: Literal["raise", "skip"] = "raise"
     check_samples: int = 32
     seed: int = 0
-    max_steps: int = 1000
+    max_steps: Duration = 1000
     max_minutes: float | None = None
     learning_rate: float = 1e-4
     backbone_lr_factor: float = 1.0
     adam_betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.05
-    warmup_steps: int = 50
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warmup_steps: Duration = 50
+    schedule: Literal["cosine", "linear", "poly", "constant"] = "cosine"
     max_grad_norm: float = 1.0
     color_affinity_ramp: float = 0.3
     ema_decay: float = 0.0
@@ -241,24 +266,34 @@ class RunConfig:
     num_workers: int = 0
     num_threads: int | None = None
     log_every: int = 50
-    evaluate_every: int = 0
-    checkpoint_every: int = 0
+    report_to: list[str] = field(default_factory=list)
+    evaluate_every: Duration = 0
+    checkpoint_every: Duration = 0
     keep_checkpoints: int = 2
+    best_metric: str | None = None
+    on_save_error: Literal["raise", "warn"] = "raise"
     num_pictures: int = 6
+    push_to_hub: str | None = None
+    hub_private: bool = False
+    dry_run: bool = False
     resume: str | None = None
 
     def __post_init__(self) -> None:
         _require(len(self.datasets) > 0, "datasets: the mix is empty")
         for name in ("max_steps", "learning_rate", "max_grad_norm", "log_every", "keep_checkpoints",
                      "gradient_accumulation_steps"):  # fmt: skip
-            _require(getattr(self, name) > 0, f"{name}: must be positive, not {getattr(self, name)}")
+            value = getattr(self, name)
+            _require(isinstance(value, str) or value > 0, f"{name}: must be positive, not {value}")
         for name in ("warmup_steps", "weight_decay", "evaluate_every", "checkpoint_every", "num_workers",
                      "check_samples", "seed"):  # fmt: skip
-            _require(getattr(self, name) >= 0, f"{name}: must not be negative, not {getattr(self, name)}")
+            value = getattr(self, name)
+            _require(isinstance(value, str) or value >= 0, f"{name}: must not be negative, not {value}")
         _require(0 <= self.ema_decay < 1, f"ema_decay: must be in [0, 1), not {self.ema_decay}")
         _require(
             0 <= self.color_affinity_ramp <= 1, f"color_affinity_ramp: must be in 0..1, not {self.color_affinity_ramp}"
         )
+        self._check_durations()
+        self._check_start()
         known = sorted(DaTaSegConfig.__annotations__)
         for name in sorted(set(self.model) - set(known)):
             raise ConfigError(f"model.{name}: unknown option; allowed are {known}")
@@ -275,6 +310,40 @@ class RunConfig:
             self.default_vocabulary is None or self.default_vocabulary in self.datasets,
             f"default_vocabulary: '{self.default_vocabulary}' is no entry of datasets {sorted(self.datasets)}",
         )
+
+    def _check_durations(self) -> None:
+        """Refuse what is not written as a duration, and epochs of a dataset that is not in the mix."""
+        named: dict[str, Duration | None] = {
+            name: getattr(self, name) for name in ("max_steps", "warmup_steps", "evaluate_every", "checkpoint_every")
+        }
+        named |= {f"evaluation.{name}.every": entry.every for name, entry in self.evaluation.items()}
+        for key, duration in named.items():
+            if duration is None:
+                continue
+            try:
+                dataset = parse_duration(duration).dataset
+            except ValueError as error:
+                raise ConfigError(f"{key}: {error}") from error
+            _require(
+                dataset is None or dataset in self.datasets,
+                f"{key}: '{dataset}' is no entry of datasets {sorted(self.datasets)}",
+            )
+
+    def _check_start(self) -> None:
+        """Refuse two starting points, and a start without a text encoder; a best metric of no held-out set."""
+        starts = ["model_weights", "backbone_weights", "mask2former_weights"]
+        given = [name for name in starts if getattr(self, name) is not None]
+        _require(len(given) < 2, f"{' and '.join(given)}: give one; each of them holds a backbone")
+        _require(
+            self.text_encoder is not None or self.model_weights is not None,
+            "text_encoder: is required, unless model_weights names a checkpoint that remembers its own",
+        )
+        if self.best_metric is not None:
+            held_out = self.best_metric.rpartition("/")[0]
+            _require(
+                held_out in self.evaluation,
+                f"best_metric: '{self.best_metric}' must be SET/METRIC with a set of {sorted(self.evaluation)}",
+            )
 
 
 def _check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | None) -> None:

@@ -1,10 +1,12 @@
 """The folder of a run: checkpoints that are whole or not there, history, results."""
 
 import csv
+import io
 import json
 import math
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,16 @@ from .sources import MixRow
 
 HISTORY_FIELDS = (
     "step", "dataset", "loss", "loss_class", "loss_mask", "loss_dice", "loss_projection", "loss_color_affinity",
-    "learning_rate", "gradient_norm", "unmatched_targets", "skipped_images", "seconds",
+    "learning_rate", "gradient_norm", "unmatched_targets", "skipped_images", "seconds", "data_seconds",
 )  # fmt: skip
+
+PROGRESS_FILE = "progress.json"  # written last: a checkpoint that has it is complete
+BEST_FILE = "best_metric.json"
 
 # settings that may differ between a run and its continuation
 _FREE_SETTINGS = {"output_dir", "resume", "num_workers", "log_every", "checkpoint_every", "keep_checkpoints",
-                  "evaluate_every", "num_pictures", "max_minutes", "check_samples"}  # fmt: skip
+                  "evaluate_every", "num_pictures", "max_minutes", "check_samples", "report_to", "on_save_error",
+                  "push_to_hub", "hub_private"}  # fmt: skip
 
 
 class RunFolder:
@@ -33,8 +39,11 @@ class RunFolder:
         self.history_file = self.path / "history.csv"
         self.evaluations_file = self.path / "evaluations.jsonl"
         self.config_file = self.path / "run_config.yaml"
+        self.facts_file = self.path / "run.json"
+        self.mix_file = self.path / "mix.json"
         self.pictures = self.path / "pictures"
         self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
 
     # --- before training
 
@@ -57,8 +66,24 @@ class RunFolder:
 
     def write_mix(self, rows: Sequence[MixRow]) -> None:
         """Save the resolved mix: what is drawn how often."""
-        text = json.dumps([asdict(row) for row in rows], indent=2) + "\n"
-        (self.path / "mix.json").write_text(text)
+        self.mix_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Add what this start of the run is to `run.json`: a list, longer than one where a run was resumed."""
+        starts = json.loads(self.facts_file.read_text()) if self.facts_file.exists() else []
+        replace_file(self.facts_file, json.dumps([*starts, facts], indent=2) + "\n")
+
+    def check_same_mix(self, rows: Sequence[MixRow]) -> None:
+        """Refuse to continue on data that has changed: images would be drawn in another order."""
+        before = json.loads(self.mix_file.read_text())
+        now = json.loads(json.dumps([asdict(row) for row in rows]))
+        for old, new in zip(before, now, strict=True):
+            changed = [f"{key} {old[key]} -> {new[key]}" for key in new if old.get(key) != new[key]]
+            if changed:
+                raise ConfigError(
+                    f"resume: dataset '{new['name']}' has changed since {self.path} was started: {', '.join(changed)}; "
+                    "restore it, or start afresh in another output_dir"
+                )
 
     def check_same_run(self, config: RunConfig) -> None:
         """Refuse to continue a run with other settings: the result would be neither run's."""
@@ -81,7 +106,11 @@ class RunFolder:
 
     def complete_checkpoints(self) -> list[Path]:
         """Checkpoints that were written to the end, oldest first."""
-        return sorted(path for path in self.checkpoints.glob("step-*") if (path / "progress.json").is_file())
+        return sorted(path for path in self.checkpoints.glob("step-*") if (path / PROGRESS_FILE).is_file())
+
+    def steps_of(self, checkpoint: Path) -> int:
+        """Steps that a complete checkpoint holds."""
+        return int(json.loads((checkpoint / PROGRESS_FILE).read_text())["step"])
 
     def find_checkpoint(self, resume: str) -> Path | None:
         """The checkpoint that `latest` or a path names; None where `latest` finds none."""
@@ -89,36 +118,72 @@ class RunFolder:
             complete = self.complete_checkpoints()
             return complete[-1] if complete else None
         path = Path(resume)
-        if not (path / "progress.json").is_file():
+        if not (path / PROGRESS_FILE).is_file():
             raise ConfigError(f"resume: '{resume}' is no complete checkpoint (it has no progress.json)")
         return path
 
-    def begin_checkpoint(self, step: int) -> Path:
-        """An empty folder beside the final one, to be filled and then passed to `finish_checkpoint`."""
-        unfinished = self.checkpoint(step).with_name(f"unfinished-{step:08d}")
+    def unfinished_checkpoint(self, step: int) -> Path:
+        """Folder beside the final one, in which a checkpoint is made."""
+        return self.checkpoints / f"unfinished-{step:08d}"
+
+    def begin_checkpoint(self, step: int) -> None:
+        """Make the folder that is to be filled before `finish_checkpoint`."""
+        unfinished = self.unfinished_checkpoint(step)
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        return unfinished
 
-    def finish_checkpoint(self, unfinished: Path, progress: Mapping[str, Any], keep: int) -> Path:
-        """Rename a filled checkpoint into place and drop all but the newest `keep`."""
-        (unfinished / "progress.json").write_text(json.dumps(progress))
-        final = self.checkpoint(progress["step"])
+    def finish_checkpoint(self, step: int, progress: Mapping[str, Any], keep: int) -> None:
+        """Rename the filled folder into place and drop all checkpoints but the newest `keep`."""
+        unfinished, final = self.unfinished_checkpoint(step), self.checkpoint(step)
+        (unfinished / PROGRESS_FILE).write_text(json.dumps(progress))
+        flush_to_disk(unfinished)
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
         for old in self.complete_checkpoints()[:-keep]:
             shutil.rmtree(old)
-        return final
+
+    # --- models
+
+    def write_model(self, write: Callable[[Path], None]) -> None:
+        """The final model: `write` fills a folder aside, whose files then take their places one by one."""
+        aside = self._aside("unfinished-model")
+        write(aside)
+        flush_to_disk(aside)
+        for file in aside.iterdir():
+            file.replace(self.path / file.name)
+        aside.rmdir()
+
+    def write_best(self, write: Callable[[Path], None], step: int, metric: str, value: float) -> None:
+        """The best model so far, in place of the one before."""
+        aside = self._aside("unfinished-best")
+        write(aside)
+        (aside / BEST_FILE).write_text(json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        flush_to_disk(aside)
+        shutil.rmtree(self.best, ignore_errors=True)
+        aside.rename(self.best)
+
+    def best_value(self) -> float:
+        """The metric of the best model so far; minus infinity before the first."""
+        file = self.best / BEST_FILE
+        return float(json.loads(file.read_text())["value"]) if file.is_file() else -math.inf
+
+    def _aside(self, name: str) -> Path:
+        folder = self.path / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
 
     # --- history and results
 
     def start_history(self, step: int) -> None:
-        """Write the header, and keep the rows of the first `step` steps where a run continues."""
-        rows = [row for row in self.read_history() if int(row["step"]) <= step]
-        with self.history_file.open("w", newline="") as file:
-            writer = csv.DictWriter(file, HISTORY_FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        """Write the header, and keep what belongs to the first `step` steps where a run continues."""
+        evaluations = [row for row in self.read_evaluations() if row["step"] <= step]
+        replace_file(self.evaluations_file, "".join(json.dumps(row) + "\n" for row in evaluations))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, HISTORY_FIELDS)
+        writer.writeheader()
+        writer.writerows(row for row in self.read_history() if int(row["step"]) <= step)
+        replace_file(self.history_file, text.getvalue())
 
     def append_history(self, rows: list[dict[str, Any]]) -> None:
         """Add one row per step."""
@@ -127,15 +192,21 @@ class RunFolder:
 
     def read_history(self) -> list[dict[str, str]]:
         """All rows, or none where there is no history yet."""
-        if not self.history_file.exists():
-            return []
-        with self.history_file.open(newline="") as file:
-            return list(csv.DictReader(file))
+        return list(csv.DictReader(_whole_lines(self.history_file)))
 
     def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a line of JSON with the metrics after `step` steps."""
         with self.evaluations_file.open("a") as file:
             file.write(json.dumps({"step": step, **_defined(metrics)}) + "\n")
+
+    def read_evaluations(self) -> list[dict[str, Any]]:
+        """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""
+        return [json.loads(line) for line in _whole_lines(self.evaluations_file)]
+
+    def evaluated_sets(self, step: int) -> set[str]:
+        """Held-out sets whose metrics after `step` steps are recorded."""
+        keys = [key for row in self.read_evaluations() if row["step"] == step for key in row]
+        return {key.rpartition("/")[0] for key in keys if key != "step"}
 
     def finished_steps(self) -> int | None:
         """Steps of a run that ended and wrote its results, else None."""
@@ -145,7 +216,31 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a value that is not defined (not a number) is null."""
-        self.results_file.write_text(json.dumps(_defined(results), indent=2) + "\n")
+        replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk, lest a rename outlives their content in a power failure."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file whose old content is there until the new one is."""
+    aside = file.with_name(f"{file.name}.unfinished")
+    with aside.open("w", newline="") as opened:
+        opened.write(text)
+    aside.replace(file)
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """Lines of a file that is appended to; one that a killed run did not end is left out, as is a missing file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        return [line for line in opened if line.endswith("\n")]
 
 
 def _defined(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,38 +1,53 @@
 """A co-training run from settings to results: builds the parts, trains, scores, draws, saves."""
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from tempfile import TemporaryDirectory
+from typing import Any
 
-import accelerate
 import numpy as np
 import torch
-import transformers
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import gather_object, set_seed
-from huggingface_hub.errors import StrictDataclassError
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HTTPError
 from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
-from .configuration_dataseg import DaTaSegConfig
 from .curves import draw_curves
 from .data.mixing import TrainingSet
 from .data.sample import BadSampleError, SampleStream
-from .evaluation import EvaluationSet, evaluate, pictures
-from .image_processing_dataseg import DaTaSegImageProcessor
+from .dry_run import dry_run, few_images
+from .evaluation import EvaluationSet, evaluate, metric_names, pictures
+from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
-from .pretrained_backbone import load_pretrained_backbone
+from .publishing import PublishError, publish
 from .run_config import ConfigError, EvalEntry, RunConfig, expand
 from .run_folder import RunFolder
-from .sources import load_source, mix_table, resolve_mix, source_spec, training_mix
+from .run_report import describe, headline, report, run_facts
+from .schedule import Schedule, resolve_schedule
+from .sources import load_source, resolve_mix, source_spec, training_mix
+from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
-from .text_encoder_settings import configured_text_encoder
-from .training import train
-from .version import __version__
+from .trackers import check_trackers, log_metrics, log_picture, start_trackers
+from .training import CoTraining
+from .training_state import WRITE_ERRORS, SaveError
 from .visualization import prediction_grid
-from .warm_start_dataseg import mask2former_labels
+
+
+@dataclass
+class Parts:
+    """What a run is made of, before its first step."""
+
+    config: RunConfig
+    schedule: Schedule
+    members: list[TrainingSet]
+    held_out: list[EvaluationSet]
+    model: DaTaSegModel
+    folder: RunFolder
+    accelerator: Accelerator
 
 
 def run(config: RunConfig) -> dict[str, Any]:
@@ -40,103 +55,145 @@ def run(config: RunConfig) -> dict[str, Any]:
 
     Raises:
         ConfigError: for settings that cannot work, before any training.
+        StopRequested: when SIGTERM or SIGINT came; the state was saved.
+        DataError, DivergedError, SaveError: see `CoTraining.run`.
+        PublishError: when the Hub does not take the final model, which is on the disk.
     """
-    if config.num_threads is not None:
-        torch.set_num_threads(config.num_threads)
-    accelerator = Accelerator(
-        mixed_precision=config.mixed_precision,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
-    )
+    accelerator = start_accelerator(config)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
     if config.resume is not None:
         folder.check_same_run(config)
         if folder.finished_steps() is not None:
             accelerator.print(f"{folder.path} holds a finished run of {folder.finished_steps()} steps: nothing to do.")
             return {}
-    set_seed(config.seed)
-    encoder = run_text_encoder(config)
-    members = training_mix(config)
-    held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
-    check_first_samples(members, held_out, config)
-    model = build_model(config, members, encoder)
-    checkpoint = prepare_folder(folder, config, members, accelerator)
+    parts = build_parts(config, folder, accelerator)
+    facts = run_facts(config, parts.schedule, parts.model, parts.members, accelerator)
     if accelerator.is_main_process:
-        describe(config, model, members, held_out, accelerator)
-
-    def score(current: DaTaSegModel, step: int) -> dict[str, float]:
-        return score_and_draw(current, held_out, config, folder, accelerator, step)
-
-    outcome = train(config, model, members, folder, accelerator, score, checkpoint)
-    results: dict[str, Any] = {
-        "steps": outcome.steps,
-        "train_seconds": round(outcome.seconds, 2),
-        "parameters": sum(p.numel() for p in model.parameters()),
-        **score(outcome.model, outcome.steps),
-    }
+        describe(facts, parts.members, parts.held_out)
+    if config.dry_run:
+        return look_ahead(parts)
+    checkpoint = prepare_folder(parts)
     if accelerator.is_main_process:
-        save_checkpoint(outcome.model, build_processor(config), folder.path)
-        draw_curves(folder.read_history(), folder.path / "curves.png")
-        folder.write_results(results)
-        report(results, folder)
+        folder.write_facts(facts)
+        check_hub(config)
+    start_trackers(accelerator, config, facts)
+
+    with StopSignals() as signals:
+
+        def score(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
+            return score_and_draw(parts, current, step, names, signals)
+
+        training = CoTraining(
+            config, parts.schedule, parts.model, parts.members, folder, accelerator, checkpoint=checkpoint
+        )
+        outcome = training.run(score, signals)
+        results: dict[str, Any] = {
+            "steps": outcome.steps,
+            "train_seconds": round(outcome.seconds, 2),
+            "parameters": facts["parameters"],
+            **training.evaluate(score, [chosen.name for chosen in parts.held_out]),
+        }
+    if accelerator.is_main_process:
+        write_results(parts, outcome.model, results)
+        if config.push_to_hub is not None:
+            push(folder, config.push_to_hub, config.hub_private)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
 
 
-def prepare_folder(
-    folder: RunFolder, config: RunConfig, members: Sequence[TrainingSet], accelerator: Accelerator
-) -> Path | None:
+def look_ahead(parts: Parts) -> dict[str, Any]:
+    """Two steps per dataset and a small evaluation, in a folder that is gone afterwards; prints the projection."""
+    accelerator = parts.accelerator
+    with TemporaryDirectory() as temporary, StopSignals() as signals:
+        small = replace(parts, folder=RunFolder(temporary), held_out=few_images(parts.held_out))
+        training = CoTraining(parts.config, parts.schedule, parts.model, parts.members, small.folder, accelerator)
+        projection = dry_run(
+            training, parts.held_out, lambda model, step, names: score_and_draw(small, model, step, names, signals)
+        )
+    accelerator.print(projection.table())
+    return asdict(projection)
+
+
+# --- before training -------------------------------------------------------------------------------------------------
+
+
+def start_accelerator(config: RunConfig) -> Accelerator:
+    """Accelerate with the run's precision and trackers; ConfigError for a precision that the device does not have."""
+    if config.num_threads is not None:
+        torch.set_num_threads(config.num_threads)
+    check_trackers(config.report_to)
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        log_with=config.report_to or None,
+        project_dir=expand(config.output_dir, "output_dir"),
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+    )
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise ConfigError("mixed_precision: 'fp16' needs a GPU, on this CPU use 'bf16' or 'no'")
+    return accelerator
+
+
+def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) -> Parts:
+    """Everything that a run needs, checked as far as that is possible without training."""
+    set_seed(config.seed)
+    encoder = run_text_encoder(config)
+    members = training_mix(config)
+    schedule = resolve_schedule(config, members)
+    held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
+    check_best_metric(config, held_out)
+    check_first_samples(members, held_out, config)
+    model = build_model(config, members, encoder)
+    return Parts(config, schedule, members, held_out, model, folder, accelerator)
+
+
+def prepare_folder(parts: Parts) -> Path | None:
     """The checkpoint to continue from, or None after making room for a fresh start."""
+    config, folder, accelerator = parts.config, parts.folder, parts.accelerator
+    mix = resolve_mix(parts.members)
     checkpoint = folder.find_checkpoint(config.resume) if config.resume is not None else None
     if checkpoint is not None:
+        folder.check_same_mix(mix)
         accelerator.print(f"Resuming from {checkpoint}.")
     elif accelerator.is_main_process:
         if config.resume is not None:
             print(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
-        earlier = folder.set_aside()
+        try:
+            earlier = folder.set_aside()
+            folder.write_config(config)
+            folder.write_mix(mix)
+        except OSError as error:
+            raise ConfigError(f"output_dir: cannot write to '{folder.path}': {error.strerror}") from error
         if earlier is not None:
             print(f"{folder.path} held an earlier run, now in {earlier}.")
-        folder.write_config(config)
-        folder.write_mix(resolve_mix(members))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        steps = 0 if checkpoint is None else folder.steps_of(checkpoint)
+        folder.start_history(steps)
     accelerator.wait_for_everyone()
     return checkpoint
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------
+def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> None:
+    """Refuse a best metric that no evaluation gives, before training and not after its first part."""
+    if config.best_metric is None:
+        return
+    given = [name for chosen in held_out for name in metric_names(chosen)]
+    if config.best_metric not in given:
+        raise ConfigError(f"best_metric: '{config.best_metric}' is not measured; measured are {given}")
 
 
-def run_text_encoder(config: RunConfig) -> TextEncoder:
-    """The text encoder of a run. Files may name their rows by a catalogued dataset (`names_of`)."""
-    return configured_text_encoder(config.text_encoder)
-
-
-def embed(encoder: TextEncoder, labels: Sequence[str], key: str) -> torch.Tensor:
-    """Embeddings [C, D] of the names; ConfigError says for which entry they failed."""
+def check_hub(config: RunConfig) -> None:
+    """Make the repository to which the model will go, so that a missing right is known before training."""
+    if config.push_to_hub is None:
+        return
     try:
-        return encoder(labels)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"{key}: {error}") from error
-
-
-def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder) -> DaTaSegModel:
-    """A new model with the vocabularies of the mix, its backbone pretrained where the settings say so."""
-    remembered = dict(config.text_encoder)
-    if remembered["kind"] in ("file", "files"):
-        # a path of this machine is of no use in a checkpoint
-        files = [remembered] if remembered["kind"] == "file" else remembered["files"]
-        remembered = {"kind": "precomputed", "source": ", ".join(Path(file["path"]).name for file in files)}
-    try:
-        model = first_model(config, encoder, remembered)
-    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
-        raise ConfigError(f"model: {' '.join(str(error).split())}") from error
-    for member in members:
-        spec = member.data.spec
-        embeddings = embed(encoder, spec.labels, f"datasets.{member.name}")
-        model.add_vocabulary(member.name, spec.labels, spec.is_thing, embeddings)
-    model.set_vocabulary(config.default_vocabulary or members[0].name)
-    if config.backbone_weights is not None:
-        load_pretrained_backbone(model, expand(config.backbone_weights, "backbone_weights"))
-    return model
+        HfApi().create_repo(config.push_to_hub, private=config.hub_private, exist_ok=True)
+    except (HTTPError, OSError, ValueError) as error:
+        raise ConfigError(
+            f"push_to_hub: cannot make '{config.push_to_hub}' on the Hub: {' '.join(str(error).split())}; log in with "
+            "`hf auth login`, or leave it out and publish later with examples/publish.py"
+        ) from error
 
 
 def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> None:
@@ -160,37 +217,6 @@ def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[Evalu
                     raise ConfigError(
                         f"{key}: {error} (examples/inspect_data.py finds all; on_bad_sample 'skip' goes on without)"
                     ) from error
-
-
-def first_model(config: RunConfig, encoder: TextEncoder, remembered: Mapping[str, Any]) -> DaTaSegModel:
-    """The model before it knows the mix: new, or started from a Mask2Former."""
-    if config.mask2former_weights is None:
-        settings = {**config.model, "text_embedding_dim": encoder.dim, "text_encoder": remembered}
-        return DaTaSegModel(DaTaSegConfig(**settings))
-    if config.backbone_weights is not None:
-        raise ConfigError("give either `backbone_weights` or `mask2former_weights`: the latter hold a backbone")
-    path = expand(config.mask2former_weights, "mask2former_weights")
-    try:
-        embeddings = encoder(mask2former_labels(path)) if config.mask2former_classifier else None
-        model = DaTaSegModel.from_mask2former(
-            path,
-            text_embeddings=embeddings,
-            take_classifier=config.mask2former_classifier,
-            **{"text_embedding_dim": encoder.dim, "text_encoder": remembered, **config.model},
-        )
-        return cast(DaTaSegModel, model)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"mask2former_weights: cannot start from '{path}': {' '.join(str(error).split())}") from error
-
-
-def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
-    """The processor saved with the model: the evaluation size of the default vocabulary."""
-    default = config.default_vocabulary or next(iter(config.datasets))
-    sizes = [entry.image_size for entry in config.evaluation.values() if entry.vocabulary == default]
-    size = sizes[0] if sizes else config.datasets[default].image_size
-    return DaTaSegImageProcessor(
-        size={"longest_edge": size}, image_mean=list(config.image_mean), image_std=list(config.image_std)
-    )
 
 
 def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder) -> EvaluationSet:
@@ -219,82 +245,98 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
     )
 
 
-# --- scoring and showing ---------------------------------------------------------------------------------------------
+# --- scoring, showing, saving ----------------------------------------------------------------------------------------
 
 
 def score_and_draw(
-    model: DaTaSegModel,
-    held_out: Sequence[EvaluationSet],
-    config: RunConfig,
-    folder: RunFolder,
-    accelerator: Accelerator,
-    step: int,
+    parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals
 ) -> dict[str, float]:
-    """Metrics of every held-out set, and a grid of predictions of each as PNG."""
-    images = sum(len(chosen.data) for chosen in held_out)
+    """Metrics of the named held-out sets, and a grid of predictions of each as PNG; the best model is kept.
+
+    Raises:
+        StopRequested: when a signal comes, on the process that gets it.
+    """
+    config, accelerator = parts.config, parts.accelerator
+    chosen_sets = [chosen for chosen in parts.held_out if chosen.name in names]
+    images = sum(len(chosen.data) for chosen in chosen_sets)
     with tqdm(total=images, desc="evaluate", disable=not accelerator.is_main_process, leave=False) as bar:
+
+        def progress(count: int) -> None:
+            bar.update(count * accelerator.num_processes)
+            if signals.received is not None:
+                raise StopRequested(signals.received, step)
+
         results = evaluate(
             model,
-            held_out,
+            chosen_sets,
             config.image_mean,
             config.image_std,
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             gather=lambda state: gather_object([state]),
-            progress=lambda count: bar.update(count * accelerator.num_processes),
+            progress=progress,
         )
     if accelerator.is_main_process:
-        folder.append_evaluation(step, results)
-        folder.pictures.mkdir(parents=True, exist_ok=True)
-        for chosen in held_out:
-            rows = pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std)
-            grid = prediction_grid(rows, ["image", "truth", "prediction"])
-            grid.save(folder.pictures / f"{chosen.name}-step{step:06d}.png")
+        draw_pictures(parts, model, chosen_sets, step)
+        keep_best(parts, model, step, results)
+        # last, as it says that this evaluation is done
+        parts.folder.append_evaluation(step, results)
         print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
-    model.train()
+    log_metrics(accelerator, results, step)
     return results
 
 
-def headline(results: dict[str, float]) -> dict[str, float]:
-    """The main metric of each kind."""
-    wanted = ("pq", "pq_things", "pq_stuff", "miou", "mask_ap", "mask_ap50")
-    return {key: value for key, value in results.items() if key.rpartition("/")[2] in wanted}
+def draw_pictures(parts: Parts, model: DaTaSegModel, chosen_sets: Sequence[EvaluationSet], step: int) -> None:
+    """Predictions beside truth for the first images of every set: in the folder and in the trackers."""
+    config, folder = parts.config, parts.folder
+    folder.pictures.mkdir(parents=True, exist_ok=True)
+    for chosen in chosen_sets:
+        rows = pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std)
+        grid = prediction_grid(rows, ["image", "truth", "prediction"])
+        grid.save(folder.pictures / f"{chosen.name}-step{step:06d}.png")
+        log_picture(parts.accelerator, chosen.name, grid, step)
 
 
-def describe(
-    config: RunConfig,
-    model: DaTaSegModel,
-    members: Sequence[TrainingSet],
-    held_out: Sequence[EvaluationSet],
-    accelerator: Accelerator,
-) -> None:
-    """Print what is about to happen: model, mix, machine, versions."""
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    print(
-        f"dataseg_hf {__version__}, torch {torch.__version__}, transformers {transformers.__version__}, "
-        f"accelerate {accelerate.__version__}, Python {sys.version.split()[0]}"
-    )
-    print(
-        f"{trainable / 1e6:.2f} M trainable parameters; {accelerator.num_processes} process(es) on "
-        f"{accelerator.device.type}, precision {accelerator.mixed_precision}, {torch.get_num_threads()} threads"
-    )
-    print(mix_table(resolve_mix(members)))
-    for member in members:
-        if isinstance(member.data, SampleStream):
-            print(
-                f"{member.name} is streamed: every process reads the whole stream, and a resumed run reads the started "
-                "epoch again up to its place"
-            )
-        else:
-            for note in member.data.notes:
-                print(f"{member.name}: {note}")
-    scored = "; ".join(f"{chosen.name} ({len(chosen.data)} images: {', '.join(chosen.metrics)})" for chosen in held_out)
-    print(f"held out: {scored or 'nothing'}")
+def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, float]) -> None:
+    """Keep the model whose `best_metric` is higher than that of all before."""
+    config, folder = parts.config, parts.folder
+    value = results.get(config.best_metric) if config.best_metric is not None else None
+    if config.best_metric is None or value is None or not value > folder.best_value():
+        return
+    try:
+        folder.write_best(
+            lambda path: save_checkpoint(model, build_processor(config), path), step, config.best_metric, value
+        )
+    except WRITE_ERRORS as error:
+        message = f"step {step}: the best model could not be written to {folder.best}: {error}"
+        if config.on_save_error == "raise":
+            raise SaveError(message) from error
+        print(f"warning: {message}; training goes on")
+    else:
+        print(f"step {step}: the best {config.best_metric} so far, {value:.3f}: kept in {folder.best}")
 
 
-def report(results: dict[str, Any], folder: RunFolder) -> None:
-    """Print the results and where everything is."""
-    print(f"Trained {results['steps']} steps in {results['train_seconds']:.0f} s.")
-    for key, value in headline({k: v for k, v in results.items() if "/" in k}).items():
-        print(f"  {key:<32} {value:.3f}")
-    print(f"Model, results, curves and pictures are in {folder.path}.")
+def push(folder: RunFolder, repo: str, private: bool) -> None:
+    """Publish the final model; it is on the disk whatever becomes of this."""
+    try:
+        print(f"Published: {publish(folder.path, repo, private=private)}")
+    except (PublishError, ValueError) as error:
+        raise PublishError(
+            f"push_to_hub: {error}. The model is whole in {folder.path}: publish it with "
+            f"examples/publish.py --model {folder.path} --repo {repo}"
+        ) from error
+
+
+def write_results(parts: Parts, model: DaTaSegModel, results: dict[str, Any]) -> None:
+    """The final model, curves and results; the results last, as they say that the run is finished."""
+    folder = parts.folder
+    try:
+        folder.write_model(lambda path: save_checkpoint(model, build_processor(parts.config), path))
+        draw_curves(folder.read_history(), folder.read_evaluations(), folder.path / "curves.png")
+        folder.write_results(results)
+    except WRITE_ERRORS as error:
+        raise SaveError(
+            f"the final model could not be written to {folder.path}: {error}; make room, then --resume latest "
+            "writes it from the last checkpoint"
+        ) from error
+    report(results, folder)

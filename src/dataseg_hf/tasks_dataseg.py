@@ -9,9 +9,11 @@ Shapes: B images, N queries, C categories, M targets (padded to the batch's larg
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from .configuration_dataseg import DaTaSegConfig
 from .losses_dataseg import (
@@ -33,6 +35,9 @@ from .losses_dataseg import (
 
 LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
 IGNORED = -100
+# the colour-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that is worth 10 % of
+# a step's time (our setting)
+RECOMPUTED_CELLS = 2**20
 
 
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
@@ -138,34 +143,37 @@ class SegmentMapTargets(_Targets):
         self.maps = torch.stack([_renumbered(label, kept) for label, kept in zip(truth.labels, self.kept, strict=True)])
         self.inside = _nearest_resize(truth.inside, self.maps.shape[-2:])
 
-    def at(self, points: Tensor) -> PointValues:
-        """Values at points [B, P, 2], or [B, M, P, 2] where every target has its own."""
+    def at(self, points: Tensor, seated: Tensor | None = None) -> PointValues:
+        """Values of all targets, or of the seated ones [B, K], at points [B, P, 2], or each its own [B, M, P, 2]."""
         index = nearest_index(points, *self.maps.shape[-2:])
         segment = self.maps.flatten(1).gather(1, index.flatten(1)).view_as(index)
         inside = self.inside.flatten(1).gather(1, index.flatten(1)).view_as(index)
-        number = torch.arange(self.classes.shape[1], device=segment.device)[:, None]
-        values = (segment if segment.dim() == 3 else segment[:, None]) == number
+        number = torch.arange(self.classes.shape[1], device=segment.device) if seated is None else seated
+        values = (segment if segment.dim() == 3 else segment[:, None]) == number[..., None]
         return PointValues(values.float(), (inside & (segment >= 0)).float(), (inside & (segment < 0)).float())
 
 
 class MaskTargets(_Targets):
-    """Targets of `masks` labels: instances that may overlap; crowd masks are void."""
+    """Targets of `masks` labels: instances that may overlap; crowd masks are void. The masks are never copied: 500 of
+    them are larger than the network."""
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
-        grid = truth.labels[0]["masks"].shape[-2:]
-        self.masks = torch.zeros(*self.classes.shape, *grid, dtype=torch.uint8, device=truth.image.device)
-        self.void = torch.zeros(len(self.masks), *grid, dtype=torch.bool, device=truth.image.device)
-        for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
-            self.masks[image, : len(kept)] = label["masks"][kept] > 0
-            self.void[image] = (label["masks"][_crowd(label)] > 0).any(0)
-        self.inside = _nearest_resize(truth.inside, grid)
+        self.grid = truth.labels[0]["masks"].shape[-2:]
+        self.masks = [label["masks"].flatten(1) for label in truth.labels]
+        self.void = torch.stack([(label["masks"][_crowd(label)] > 0).any(0) for label in truth.labels])
+        self.inside = _nearest_resize(truth.inside, self.grid)
 
-    def at(self, points: Tensor) -> PointValues:
-        """Values at points [B, P, 2], or [B, M, P, 2] where every target has its own."""
-        index = nearest_index(points, *self.masks.shape[-2:])
-        per_target = index if index.dim() == 3 else index[:, None].expand(-1, self.masks.shape[1], -1)
-        values = self.masks.flatten(2).gather(2, per_target).float()
+    def at(self, points: Tensor, seated: Tensor | None = None) -> PointValues:
+        """As `SegmentMapTargets.at`."""
+        index = nearest_index(points, *self.grid)
+        targets = self.classes.shape[1] if seated is None else seated.shape[1]
+        values = torch.zeros(len(index), targets, index.shape[-1], device=index.device)
+        for image, (masks, kept) in enumerate(zip(self.masks, self.kept, strict=True)):
+            # those that are no padding come first
+            rows = kept if seated is None else kept[seated[image, : len(kept)]]
+            own = index[image, : len(rows)] if index.dim() == 3 else index[image]
+            values[image, : len(rows)] = (masks[rows[:, None], own] > 0).float()
         inside = self.inside.flatten(1).gather(1, index.flatten(1)).view_as(index)
         void = self.void.flatten(1).gather(1, index.flatten(1)).view_as(index)
         return PointValues(values, (inside & ~void).float(), (inside & void).float())
@@ -249,15 +257,21 @@ def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
 
 @dataclass
 class Groups:
-    """Which query works for which target. matched: int64 [B, M], -1 = none. recruits: (image, query, target), int64 [R]
-    each: unmatched proposals that MERGE adds to a target's group. ignored: bool [B, N], no class loss."""
+    """Which query works for which target.
 
+    seated: int64 [B, K], indices of the targets that the losses see (`seat`). matched: int64 [B, K], -1 = none.
+    recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group. ignored:
+    bool [B, N], no class loss.
+    """
+
+    seated: Tensor
     matched: Tensor
     recruits: tuple[Tensor, Tensor, Tensor]
     ignored: Tensor
 
     def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
-        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED."""
+        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED. classes: [B, M]."""
+        classes = rows_of(classes, self.seated)
         targets = torch.full((len(classes), num_queries), background, dtype=torch.int64, device=classes.device)
         targets[self.ignored] = IGNORED
         image, target = (self.matched >= 0).nonzero(as_tuple=True)
@@ -265,6 +279,22 @@ class Groups:
         image, query, target = self.recruits
         targets[image, query] = classes[image, target]
         return targets
+
+
+def seat(matched: Tensor, num_queries: int) -> Tensor:
+    """Indices of the targets that the losses see, int64 [B, K]: all, or with more targets than queries those that found
+    one, so that what the losses take does not grow with targets that have none.
+
+    matched: int64 [B, M], -1 = none.
+    """
+    if matched.shape[1] <= num_queries:
+        return torch.arange(matched.shape[1], device=matched.device).expand_as(matched)
+    return (matched < 0).int().argsort(dim=1, stable=True)[:, :num_queries]
+
+
+def rows_of(values: Tensor, seated: Tensor) -> Tensor:
+    """Rows of values [B, M, ...] for the seated targets: [B, K, ...]."""
+    return values if values.shape[1] == seated.shape[1] else gather_matched(values, seated)
 
 
 def gather_matched(maps: Tensor, matched: Tensor) -> Tensor:
@@ -367,17 +397,18 @@ def mask_supervision(
     masks_of_layers = [part.contiguous() for part in merged_masks(layers, groups).float().chunk(len(layers), dim=1)]
     for masks, group in zip(masks_of_layers, groups, strict=True):
         if all_cells:
-            prediction, compared = masks.flatten(2), at_points
+            prediction, compared, values = masks.flatten(2), at_points, rows_of(at_points.values, group.seated)
         else:
             own = _loss_points(masks, truth, config)
-            prediction, compared = _sample_own(masks, own), targets.at(own)
+            prediction, compared = _sample_own(masks, own), targets.at(own, group.seated)
+            values = compared.values
         at_target = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
         counted = (group.matched >= 0).float()
-        bce = bce_loss(prediction, compared.values, at_target)
-        dice = dice_loss(prediction.sigmoid(), compared.values, at_target)
+        bce = bce_loss(prediction, values, at_target)
+        dice = dice_loss(prediction.sigmoid(), values, at_target)
         terms["mask"] = terms["mask"] + (bce * counted).sum() / truth.num_targets
         terms["dice"] = terms["dice"] + (dice * counted).sum() / truth.num_targets
-    return _weighted(terms, weights, targets, groups[-1].matched)
+    return _weighted(terms, weights, targets, groups[-1])
 
 
 @torch.no_grad()
@@ -412,13 +443,15 @@ def _mask_groups(
     groups = []
     for layer, in_mask, matched in zip(layers, seen, hungarian(torch.stack(cost), targets.present), strict=True):
         foreground = in_mask.float()
-        recruits = (
-            recruit(layer.class_logits, foreground, at_points, targets.classes, matched, merged)
-            if config.merge_in_training
-            else _no_recruits(matched.device)
-        )
+        seated = seat(matched, foreground.shape[1])
+        matched = rows_of(matched, seated)
+        recruits = _no_recruits(matched.device)
+        if config.merge_in_training:
+            values = PointValues(rows_of(at_points.values, seated), at_points.valid, at_points.void)
+            classes = rows_of(targets.classes, seated)
+            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged)
         ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
-        groups.append(Groups(matched, recruits, ignored))
+        groups.append(Groups(seated, matched, recruits, ignored))
     return at_points, groups
 
 
@@ -445,27 +478,46 @@ def box_supervision(
             cost.append(
                 weights["class"] * class_cost(layer.class_logits, targets.classes) + weights["projection"] * projection
             )
-        assigned = hungarian(torch.stack(cost), targets.present)
+        groups = []
+        for matched, ignored in zip(hungarian(torch.stack(cost), targets.present), ignored_of, strict=True):
+            seated = seat(matched, ignored.shape[1])
+            groups.append(Groups(seated, rows_of(matched, seated), _no_recruits(matched.device), ignored))
 
     # a colour that nothing is like, so that no pair reaches into the padding
     image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(~targets.inside[:, None], torch.inf)
     terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
-    masks_of_layers = matched_masks(layers, list(assigned)).float().chunk(len(layers), dim=1)
-    for layer, masks, ignored, matched in zip(layers, masks_of_layers, ignored_of, assigned, strict=True):
-        groups = Groups(matched, _no_recruits(matched.device), ignored)
-        terms["class"] = terms["class"] + _class_loss(layer, targets, groups, truth, config)
+    masks_of_layers = matched_masks(layers, [group.matched for group in groups]).float().chunk(len(layers), dim=1)
+    for layer, masks, group in zip(layers, masks_of_layers, groups, strict=True):
+        terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
 
-        counted = (matched >= 0).float()
+        box_columns, box_rows = rows_of(targets.columns, group.seated), rows_of(targets.rows, group.seated)
+        counted = (group.matched >= 0).float()[..., None] * rows_of(tight, group.seated)
         columns, rows = axis_projections(masks, targets.inside)
-        projection = dice_loss(columns, targets.columns, torch.ones_like(columns)) * tight[..., 0]
-        projection = projection + dice_loss(rows, targets.rows, torch.ones_like(rows)) * tight[..., 1]
-        terms["projection"] = terms["projection"] + (projection * counted).sum() / truth.num_targets
+        projection = dice_loss(columns, box_columns, torch.ones_like(columns)) * counted[..., 0]
+        projection = projection + dice_loss(rows, box_rows, torch.ones_like(rows)) * counted[..., 1]
+        terms["projection"] = terms["projection"] + projection.sum() / truth.num_targets
         if weights["color_affinity"] > 0:
-            where, target = (matched >= 0).nonzero(as_tuple=True)
-            cells = _box_cells(targets.columns[where, target], targets.rows[where, target]) * targets.inside[where]
-            affinity = color_affinity_loss(masks[where, target], image[where], cells, config.color_affinity_threshold)
-            terms["color_affinity"] = terms["color_affinity"] + affinity.sum() / truth.num_targets
-    return _weighted(terms, weights, targets, assigned[-1])
+            affinity = _box_affinity(
+                masks, image, box_columns, box_rows, targets.inside, group.matched, config.color_affinity_threshold
+            )
+            terms["color_affinity"] = terms["color_affinity"] + affinity / truth.num_targets
+    return _weighted(terms, weights, targets, groups[-1])
+
+
+def _box_affinity(masks: Tensor, *rest: Any) -> Tensor:
+    """As `_sum_of_affinities`; many masks are compared again in the backward pass instead of keeping their pairs."""
+    if masks.numel() <= RECOMPUTED_CELLS:
+        return _sum_of_affinities(masks, *rest)
+    return cast(Tensor, checkpoint(_sum_of_affinities, masks, *rest, use_reentrant=False, preserve_rng_state=False))
+
+
+def _sum_of_affinities(
+    masks: Tensor, image: Tensor, columns: Tensor, rows: Tensor, inside: Tensor, matched: Tensor, threshold: float
+) -> Tensor:
+    """Colour-affinity loss, summed over the matched of masks [B, K, h, w]. columns: [B, K, w], rows: [B, K, h]."""
+    where, target = (matched >= 0).nonzero(as_tuple=True)
+    cells = _box_cells(columns[where, target], rows[where, target]) * inside[where]
+    return color_affinity_loss(masks[where, target], image[where], cells, threshold).sum()
 
 
 def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
@@ -501,11 +553,9 @@ def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
     return torch.nn.functional.interpolate(image.float(), size=tuple(size), mode="area")
 
 
-def _weighted(
-    terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, matched: Tensor
-) -> LossResult:
+def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, last: Groups) -> LossResult:
     named = {f"loss_{term}": weights[term] * value for term, value in terms.items()}
-    return LossResult(named, (targets.present & (matched < 0)).sum())
+    return LossResult(named, targets.present.sum() - (last.matched >= 0).sum())
 
 
 # --- the tasks -------------------------------------------------------------------------------------------------------

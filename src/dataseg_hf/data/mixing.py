@@ -6,6 +6,8 @@ read one after the other in the main process, undecoded, and workers decode them
 epoch) too, but every process reads the whole stream, and a resumed run reads again what the epoch had passed.
 """
 
+import signal
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -272,8 +274,11 @@ def mixing_loader(
         BadSampleError: for an image that cannot be used, naming its dataset, unless the member allows to skip it.
     """
     samples = _MixedSamples(sampler.members, image_mean, image_std)
-    loader = DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers)
-    for batch in loader:
+    batches = iter(DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers))
+    if num_workers and sys.platform != "win32":
+        # torch raises in the midst of whatever runs when a worker dies; without that, the next batch does
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for batch in batches:
         if isinstance(batch, BadSampleError):
             raise batch
         yield batch

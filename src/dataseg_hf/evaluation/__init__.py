@@ -4,7 +4,7 @@
 """
 
 from .gallery import pictures
-from .scoring import evaluate
+from .scoring import evaluate, metric_names
 from .sets import EvaluationSet
 
-__all__ = ["EvaluationSet", "evaluate", "pictures"]
+__all__ = ["EvaluationSet", "evaluate", "metric_names", "pictures"]

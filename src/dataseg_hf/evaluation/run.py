@@ -1,7 +1,7 @@
 """A whole evaluation from options to report: loads the model, checks that everything can be scored, scores, writes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from transformers import AutoConfig
 from ..configuration_dataseg import DaTaSegConfig
 from ..data.sample import DatasetSpec, SampleStream
 from ..image_processing_dataseg import DaTaSegImageProcessor
+from ..initial_model import configured_text_encoder, embed, hub_reference
 from ..modeling_dataseg import DaTaSegModel
 from ..run_config import ConfigError, EvalEntry, MetricName, expand
 from ..run_folder import RunFolder
 from ..sources import load_source
-from ..text_encoder_settings import configured_text_encoder
 from ..version import __version__
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
@@ -91,13 +91,14 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
 
 
 def load_model(name_or_folder: str) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
-    """A checkpoint and its processor, of a folder or the Hub."""
+    """A checkpoint and its processor, of a folder or the Hub (`org/name` or `org/name@revision`)."""
+    path, revision = hub_reference(name_or_folder)
     try:
-        config = AutoConfig.from_pretrained(name_or_folder)
+        config = AutoConfig.from_pretrained(path, revision=revision)
         if not isinstance(config, DaTaSegConfig):
             raise ConfigError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
-        model = DaTaSegModel.from_pretrained(name_or_folder)
-        return model, DaTaSegImageProcessor.from_pretrained(name_or_folder)
+        model = DaTaSegModel.from_pretrained(path, revision=revision)
+        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
@@ -121,17 +122,12 @@ def evaluation_set(
     metrics: Sequence[Any] = options.metrics or entry.metrics
     if ALL_METRICS in metrics:
         metrics = possible_metrics(data.spec)
-    return EvaluationSet(
-        name=name,
-        data=data,
-        text_embeddings=embeddings_of(data.spec.labels, entry, key, settings, model),
+    chosen = replace(
+        entry,
         metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
         batch_size=options.batch_size or entry.batch_size,
-        image_size=entry.image_size,
-        shortest_edge=entry.shortest_edge,
-        threshold=entry.threshold,
-        overlap_threshold=entry.overlap_threshold,
     )
+    return EvaluationSet.of(name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model))
 
 
 def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
@@ -156,21 +152,16 @@ def embeddings_of(
     """
     if entry.vocabulary is not None:
         return stored_embeddings(labels, entry.vocabulary, key, model)
-    encoder = model.config.text_encoder
-    try:
-        if encoder is not None and encoder["kind"] != "precomputed":
-            return model.embed(labels)
-        if settings.text_encoder is None:
-            raise ConfigError(
-                f"{key}.vocabulary: the model cannot embed names by itself; choose from its vocabularies "
-                f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
-                f"({'unknown' if encoder is None else encoder['source']})"
-            )
-        embeddings = configured_text_encoder(settings.text_encoder)(labels)
-    except (ValueError, OSError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"{key}: {error}") from error
+    remembered = model.config.text_encoder
+    if remembered is not None and remembered["kind"] != "precomputed":
+        return embed(model.embed, labels, key)
+    if settings.text_encoder is None:
+        raise ConfigError(
+            f"{key}.vocabulary: the model cannot embed names by itself; choose from its vocabularies "
+            f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
+            f"({'unknown' if remembered is None else remembered['source']})"
+        )
+    embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
     if embeddings.shape[1] != model.config.text_embedding_dim:
         raise ConfigError(
             f"text_encoder: gives {embeddings.shape[1]} numbers per name, the model takes "

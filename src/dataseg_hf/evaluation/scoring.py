@@ -59,6 +59,11 @@ class SetResult:
         return {key: value for name in self.metrics for key, value in SCORERS[name].values(self.metrics[name]).items()}
 
 
+def metric_names(chosen: EvaluationSet) -> list[str]:
+    """Keys of what `evaluate` measures on a set."""
+    return [f"{chosen.name}/{SCORERS[name].prefix}{key}" for name in chosen.metrics for key in SCORERS[name].keys]
+
+
 def evaluate(
     model: DaTaSegModel,
     sets: Sequence[EvaluationSet],

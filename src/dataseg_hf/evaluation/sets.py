@@ -7,7 +7,7 @@ from typing import get_args
 from torch import Tensor
 
 from ..data.sample import DatasetSpec, SampleDataset, TaskName
-from ..run_config import ConfigError, MetricName
+from ..run_config import ConfigError, EvalEntry, MetricName
 
 TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
     "pq": ("panoptic",),
@@ -39,6 +39,21 @@ class EvaluationSet:
     shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
+
+    @classmethod
+    def of(cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor) -> "EvaluationSet":
+        """The set that an entry of the settings describes."""
+        return cls(
+            name=name,
+            data=data,
+            text_embeddings=text_embeddings,
+            metrics=entry.metrics,
+            batch_size=entry.batch_size,
+            image_size=entry.image_size,
+            shortest_edge=entry.shortest_edge,
+            threshold=entry.threshold,
+            overlap_threshold=entry.overlap_threshold,
+        )
 
     def __post_init__(self) -> None:
         for metric in self.metrics:

@@ -1,0 +1,87 @@
+"""Gradients of one optimiser step on eight images, for any number of processes and micro-batches.
+
+python gradients.py TASK MICRO_BATCHES OUTPUT.safetensors, alone or under torchrun.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from safetensors.torch import save_file
+
+from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
+from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments
+from dataseg_hf.data.transforms import Augmentation
+from dataseg_hf.training import accumulate_gradients
+
+SIDE, IMAGES = 64, 8
+CLASSES = (ClassInfo("red box", True), ClassInfo("blue box", True), ClassInfo("floor", False))
+
+
+def scene(row: int, task: str) -> Sample:
+    """Image `row` has `row % 4` rectangles: two of the eight images have none, and halves differ in their number."""
+    rng = np.random.default_rng(row)
+    image = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
+    count = row % 4
+    corners = rng.integers(0, SIDE // 2, (count, 2))
+    boxes = np.concatenate([corners, corners + rng.integers(8, SIDE // 2, (count, 2))], axis=1)
+    labels = rng.integers(0, len(CLASSES), count).astype(np.int64)
+    crowd = np.zeros(count, bool)
+    masks = np.zeros((count, SIDE, SIDE), bool)
+    segments = np.full((SIDE, SIDE), -1, np.int32)
+    for number, (x0, y0, x1, y1) in enumerate(boxes):
+        masks[number, y0:y1, x0:x1] = True
+        segments[y0:y1, x0:x1] = number
+        image[y0:y1, x0:x1, labels[number]] = 255
+    if task in ("panoptic", "semantic"):
+        return Sample(image, Segments(segments, labels, crowd), row, f"{row}.png")
+    annotation = Instances(labels, boxes.astype(np.float32), crowd, masks if task == "instance" else None)
+    return Sample(image, annotation, row, f"{row}.png")
+
+
+def main(task: str, micro_batches: int, output: str) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    spec = DatasetSpec(name="world", task=task, classes=CLASSES, id_map={})  # type: ignore[arg-type]
+    data = SampleDataset(spec, range(IMAGES), lambda row: scene(row, task))
+    member = TrainingSet("world", data, 1.0, IMAGES, Augmentation(SIDE, horizontal_flip=0.0), {})
+    config = DaTaSegConfig(
+        backbone_config={
+            "model_type": "resnet",
+            "embedding_size": 8,
+            "hidden_sizes": [8, 16, 16, 16],
+            "depths": [1, 1, 1, 1],
+            "layer_type": "basic",
+            "out_features": ["stage1", "stage2", "stage3", "stage4"],
+        },
+        hidden_dim=32,
+        mask_dim=16,
+        encoder_layers=1,
+        encoder_feedforward_dim=32,
+        decoder_layers=3,
+        dim_feedforward=32,
+        num_attention_heads=4,
+        num_queries=12,
+        text_embedding_dim=16,
+        train_num_points=128,  # fewer than cells, so that points are drawn
+    )
+    model = DaTaSegModel(config).train()
+    model.add_vocabulary("world", spec.labels, spec.is_thing, HashedNgramEncoder(16)(spec.labels))
+    settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[settings])
+    wrapped = accelerator.prepare(model)
+    sampler = MixingSampler([member], 0, 0, 1, micro_batches, accelerator.process_index, accelerator.num_processes)
+    batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3))
+    accumulate_gradients(wrapped, member, batches, 0, {}, accelerator)
+    if accelerator.is_main_process:
+        gradients = {name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}
+        save_file(gradients, Path(output))
+    accelerator.wait_for_everyone()
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
