@@ -11,11 +11,12 @@ from noisy_truth import NoisyTruth
 from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
-from dataseg_hf.evaluation import EvaluationSet, evaluate, pictures
+from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
 from dataseg_hf.evaluation.gallery import best_and_worst
 from dataseg_hf.evaluation.inference import Inference, share_of_batches
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
+from dataseg_hf.model_card import METRICS
 from dataseg_hf.modeling_dataseg import DaTaSegModel
 from dataseg_hf.run_config import ConfigError
 
@@ -101,6 +102,12 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
         assert [image.value for image in found] == pytest.approx(alone)
         assert [image.image_id for image in found] == [chosen.data[i].image_id for i in range(4)]
         assert len(set(alone)) > 1
+
+
+def test_metric_names_are_those_that_evaluate_gives(tiny_model: ModelFactory) -> None:
+    chosen = held_out("shapes_panoptic", ALL, count=1)
+    assert metric_names(chosen) == list(evaluate(tiny_model(), [chosen], MEAN, STD))
+    assert {name.split("/")[1] for name in metric_names(chosen)} <= METRICS.keys()  # all have a name in model cards
 
 
 # --- truth

@@ -12,10 +12,12 @@ from example_scripts import EXAMPLES, main_of
 from noisy_truth import NoisyTruth
 
 from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
+from dataseg_hf.metrics.files import score_instances, score_panoptic
 from dataseg_hf.run_config import ConfigError
 
 CONFIGS = EXAMPLES / "configs"
@@ -71,13 +73,14 @@ def ade20k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def score_of_the_truth(config: str, name: str) -> SetResult:
-    """What the truth itself gets through a config; small, so that its masks fit the canvas without resizing."""
+def score_of_the_truth(config: str, name: str, noise: float = 0.0, export: Path | None = None) -> SetResult:
+    """What the truth, disturbed or not, gets through a config; small, so that its masks need no resizing."""
     overrides = [f"--evaluation.{name}.image_size", str(SIDE), f"--evaluation.{name}.batch_size", "2"]
     settings = read_held_out(str(CONFIGS / config), overrides)
     chosen = evaluation_set(name, settings.evaluation[name], EvaluationOptions("m"), settings, checkpoint_model())
-    model: Any = NoisyTruth(chosen, 0.5, 0.25)
-    return score(model, chosen, Inference([0.5] * 3, [0.25] * 3), Processes())
+    model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
+    exporter = None if export is None else Exporter(export, chosen)
+    return score(model, chosen, Inference([0.5] * 3, [0.25] * 3), Processes(), exporter=exporter)
 
 
 def test_objects365_truth_scores_one(objects365: Path) -> None:
@@ -99,6 +102,23 @@ def test_ade20k_truth_scores_one(ade20k: Path) -> None:
     assert (values["miou"], values["mask_ap"]) == pytest.approx((1, 1))
     per_class = result.metrics["pq"]["per_class"]
     assert {label: row["tp"] for label, row in per_class.items() if row["tp"]} == {"wall": 2, "sky": 2, "bed": 4}
+
+
+def test_exported_predictions_fit_the_original_files(objects365: Path, ade20k: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    result = score_of_the_truth("objects365_instances.yaml", "objects365_instances", 0.6, out)
+    original = objects365 / "o365_instance_seg_val.json"
+    for iou_type, metric in (("segm", "mask_ap"), ("bbox", "box_ap")):
+        scores = score_instances(original, out / "instances/predictions.json", iou_type)  # type: ignore[arg-type]
+        for key in ("ap", "ap50", "ap75"):
+            assert scores[key] == result.metrics[metric][key]  # type: ignore[index]
+        assert 0 < scores["ap"] < 1
+    result = score_of_the_truth("ade20k_weak_panoptic.yaml", "ade20k_weak_panoptic", 0.6, out)
+    original = ade20k / "ade20k_panoptic_val.json"
+    predictions = {"pred_json": out / "panoptic/predictions.json", "pred_dir": out / "panoptic/predictions"}
+    scores = score_panoptic(original, ade20k / "ade20k_panoptic_val", **predictions)
+    assert [scores[key] for key in ("pq", "sq", "rq")] == [result.metrics["pq"][key] for key in ("pq", "sq", "rq")]
+    assert 0 < scores["pq"] < 1
 
 
 @pytest.mark.parametrize(
