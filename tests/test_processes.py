@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from run_programs import command
 from safetensors.torch import load_file
 
 PROGRAMS = Path(__file__).parent / "programs"
@@ -53,3 +54,18 @@ def test_the_gradient_is_that_of_one_process_and_one_batch(tmp_path: Path, task:
                 torch.testing.assert_close(other[key], gradient, atol=1e-5, rtol=0)
                 continue
             assert float((other[key] - gradient).norm()) <= 1e-5 * float(gradient.norm()), key
+
+
+def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Path) -> None:
+    command(tmp_path / "settings" / "run")  # writes the config
+    config = str(tmp_path / "settings" / "settings.yaml")
+    sharded = tmp_path / "sharded"
+    for kind in ("sharded", "whole"):
+        run_program("sharded_training.py", kind, config, str(tmp_path / kind), processes=2)
+    checkpoint = str(sharded / "checkpoints/step-00000002")
+    run_program("sharded_training.py", "sharded", config, str(tmp_path / "resumed"), checkpoint, processes=2)
+    result = load_file(sharded / "result.safetensors")
+    whole, resumed = (load_file(tmp_path / name / "result.safetensors") for name in ("whole", "resumed"))
+    for name, tensor in result.items():
+        assert torch.equal(tensor, resumed[name]), name
+        torch.testing.assert_close(tensor, whole[name], atol=2e-3, rtol=1e-2, msg=name)

@@ -2,11 +2,14 @@
 
 import copy
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from conftest import ModelFactory
 
 from dataseg_hf import HashedNgramEncoder
@@ -16,11 +19,26 @@ from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.modeling_dataseg import DaTaSegModel
 from dataseg_hf.optimization import AveragedWeights, learning_rate, parameter_groups
 from dataseg_hf.run_config import RunConfig, TrainEntry
+from dataseg_hf.run_folder import RunFolder
 from dataseg_hf.schedule import Schedule
-from dataseg_hf.training import DivergedError, accumulate_gradients, step_loss_weights
+from dataseg_hf.stop_signals import StopSignals
+from dataseg_hf.training import (
+    MOST_SKIPPED_STEPS,
+    CoTraining,
+    DivergedError,
+    accumulate_gradients,
+    step_loss_weights,
+)
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
 NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
+
+
+@pytest.fixture(autouse=True)
+def own_accelerator_state() -> Iterator[None]:
+    """Accelerate's state is shared by all accelerators of a process; a test's precision is its own."""
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def settings(**options: object) -> RunConfig:
@@ -130,3 +148,60 @@ def test_averaged_weights_follow_the_formula(tiny_model: ModelFactory) -> None:
     torch.testing.assert_close(averaged.model.classifier.background, before + 0.9)
     averaged.update(model, step=1000)
     torch.testing.assert_close(averaged.model.classifier.background, before + 0.95)
+
+
+# --- a gradient scaler -----------------------------------------------------------------------------------------------
+
+
+def scaled_accelerator(init_scale: float) -> Accelerator:
+    """Half precision with a real gradient scaler, which Accelerate itself gives to GPUs only."""
+    accelerator = Accelerator(cpu=True)
+    accelerator.native_amp = True
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=init_scale)
+    accelerator.state._mixed_precision = "fp16"
+    return accelerator
+
+
+def co_training(tiny_model: ModelFactory, folder: Path, accelerator: Accelerator) -> CoTraining:
+    run_folder = RunFolder(folder)
+    run_folder.start_history(0)
+    config = settings(log_every=1000)
+    return CoTraining(config, schedule(60), model_of_the_mix(tiny_model), members(), run_folder, accelerator)
+
+
+def no_evaluation(model: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
+    return {}
+
+
+def test_steps_that_the_scaler_skips_are_no_divergence(tiny_model: ModelFactory, tmp_path: Path) -> None:
+    accelerator = scaled_accelerator(init_scale=2.0**24)
+    before = copy.deepcopy(model_of_the_mix(tiny_model).state_dict())
+    training = co_training(tiny_model, tmp_path, accelerator)
+    outcome = training.run(no_evaluation, StopSignals())
+    assert outcome.steps == 60
+    norms = [float(row["gradient_norm"]) for row in training.folder.read_history()]
+    assert not math.isfinite(norms[0])
+    assert math.isfinite(norms[-1])
+    after = outcome.model.state_dict()
+    assert all(torch.isfinite(tensor).all() for tensor in after.values())
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
+
+
+def test_a_scaler_that_finds_no_scale_is_a_divergence(tiny_model: ModelFactory, tmp_path: Path) -> None:
+    training = co_training(tiny_model, tmp_path, scaled_accelerator(init_scale=2.0**110))
+    with pytest.raises(DivergedError, match=rf"step {MOST_SKIPPED_STEPS}, dataset .* the norm of the gradient is"):
+        training.run(no_evaluation, StopSignals())
+    assert len(training.folder.read_history()) == MOST_SKIPPED_STEPS - 1
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny_model: ModelFactory, tmp_path: Path) -> None:
+    training = co_training(tiny_model, tmp_path, Accelerator(cpu=True))
+    background = training.model.classifier.background
+    background.register_hook(lambda gradient: gradient * float("inf"))
+    before = background.detach().clone()
+    with pytest.raises(
+        DivergedError, match=r"step 1, dataset 'shapes_\w+', images .* gradient is .*loss_class"
+    ) as stop:
+        training.run(no_evaluation, StopSignals())
+    assert "Checkpoints are kept" in str(stop.value)
+    assert torch.equal(background, before)

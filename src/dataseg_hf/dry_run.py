@@ -61,7 +61,7 @@ def dry_run(training: CoTraining, held_out: Sequence[EvaluationSet], evaluate: E
         memory = peak_memory(training.accelerator.device)
         costs.append(DatasetCost(member.name, member.ratio / total, seconds, data_seconds, memory))
     started = time.perf_counter()
-    evaluate(training.result, training.step, [chosen.name for chosen in held_out])
+    evaluate(training.result(), training.step, [chosen.name for chosen in held_out])
     scored = sum(min(IMAGES, len(chosen.data)) for chosen in held_out)
     image_seconds = (time.perf_counter() - started) / scored if scored else 0.0
     images = evaluated_images(training.schedule, held_out)

@@ -73,7 +73,7 @@ class TextClassifier(nn.Module):
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
         self.background = nn.Parameter(torch.empty(config.text_embedding_dim))
-        self.logit_scale = nn.Parameter(torch.empty(()))
+        self.logit_scale = nn.Parameter(torch.empty(1))  # no scalar, which sharded training (FSDP) does not take
 
     def forward(self, class_embeddings: Tensor, text_embeddings: Tensor) -> Tensor:
         """exp(scale) * cosine: [..., D], [C, D] -> float32 [..., C + 1], last = background."""
@@ -331,6 +331,15 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         self.vocabularies = VocabularyStore(config)
         self._freeze()
         self.post_init()
+        # sharded training looks for every class that is named
+        present = {type(module).__name__ for module in self.modules()}
+        self._no_split_modules = sorted(present & set(self._no_split_modules or ()))
+
+    def get_input_embeddings(self) -> None:
+        """None: there are no tokens. Sharded training asks."""
+
+    def get_output_embeddings(self) -> None:
+        """None, as above."""
 
     # --- warm starts
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.utils import gather_object, set_seed
+from accelerate.utils import DistributedType, gather_object, set_seed
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 from tqdm.auto import tqdm
@@ -131,6 +131,8 @@ def start_accelerator(config: RunConfig) -> Accelerator:
     )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: 'fp16' needs a GPU, on this CPU use 'bf16' or 'no'")
+    if accelerator.distributed_type == DistributedType.FSDP and config.ema_decay > 0:
+        raise ConfigError("ema_decay: weights are not averaged where they are sharded (FSDP): set it to 0, or use DDP")
     return accelerator
 
 

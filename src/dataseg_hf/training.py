@@ -1,5 +1,6 @@
 """The co-training loop: one dataset per step, every parameter shared. Accelerate does the engine work."""
 
+import copy
 import signal
 import time
 from collections import defaultdict
@@ -7,11 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
 from .data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader, to_device
@@ -70,7 +73,11 @@ class CoTraining:
         """checkpoint: folder of a complete checkpoint to continue from."""
         self.config, self.schedule, self.members = config, schedule, members
         self.folder, self.accelerator = folder, accelerator
-        self.model = model.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+        self.model = model
+        sharded = accelerator.distributed_type == DistributedType.FSDP
+        if not sharded:  # shards must lie in memory in their order
+            model.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+        self.unsharded = copy.deepcopy(model).requires_grad_(False) if sharded else None
         self.averaged = AveragedWeights(model, config.ema_decay) if config.ema_decay > 0 else None
         if config.torch_compile is not None:
             for module in (model.backbone, model.pixel_decoder, model.query_decoder):
@@ -78,9 +85,10 @@ class CoTraining:
         groups = parameter_groups(model, config)
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.adam_betas, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
-        if self.averaged is not None:
-            self.averaged.model.to(accelerator.device)
-        self.result = model if self.averaged is None else self.averaged.model
+        for aside in (self.unsharded, None if self.averaged is None else self.averaged.model):
+            if aside is not None:
+                aside.to(accelerator.device)
+        self.wrapped.train()
         self.step, self.seconds, self.saved_step, self.skipped_steps = 0, 0.0, -1, 0
         if checkpoint is not None:
             self.step, self.seconds = load_training_state(checkpoint, accelerator, self.averaged)
@@ -124,7 +132,7 @@ class CoTraining:
                     self.evaluate(evaluate, due)
         if self.schedule.checkpoint_every and self.saved_step < self.step:
             self.save()
-        return Outcome(self.result, self.step, self.seconds)
+        return Outcome(self.result(), self.step, self.seconds)
 
     # --- a step
 
@@ -154,7 +162,6 @@ class CoTraining:
         rate = learning_rate(self.config, self.schedule, self.step)
         set_learning_rate(self.optimizer, rate)
         weights = step_loss_weights(self.config, self.schedule, self.model, member, self.step)
-        self.wrapped.train()
         terms = accumulate_gradients(self.wrapped, member, micro_batches, self.step, weights, self.accelerator)
         norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm))
         finite = norm < float("inf")
@@ -210,11 +217,26 @@ class CoTraining:
         if not due:
             return {}
         try:
-            return evaluate(self.result, self.step, due)
+            return evaluate(self.result(), self.step, due)
         except StopRequested:
             if self.saved_step < self.step:
                 self.save()
             raise
+        finally:
+            self.wrapped.train()
+
+    def result(self) -> DaTaSegModel:
+        """The model as it is scored and saved: averaged where averaging is on, put together where it is sharded.
+
+        All processes must call it.
+        """
+        if self.averaged is not None:
+            return self.averaged.model
+        if self.unsharded is None:
+            return self.model
+        for whole, shard in zip(self.unsharded.parameters(), self.model.parameters(), strict=True):
+            whole.copy_(cast(DTensor, shard.detach()).full_tensor())
+        return self.unsharded
 
     def save(self) -> None:
         """Write a checkpoint; a failure is an error or a warning, as the settings say."""

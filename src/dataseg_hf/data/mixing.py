@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -88,15 +88,16 @@ def _index_batches(member: int, size: int | None, batch_size: int, seed: int) ->
 
     Without a size (streams) the indices count up: the place of each image in the endless stream.
     """
-    pending: list[int] = []
+    rest: list[int] = []
     for epoch in count():
         if size is None:
-            pending.extend(range(epoch * batch_size, (epoch + 1) * batch_size))
+            order = list(range(epoch * batch_size, (epoch + 1) * batch_size))
         else:
-            pending.extend(np.random.default_rng([seed, member, epoch]).permutation(size).tolist())
-        while len(pending) >= batch_size:
-            yield {"member": member, "indices": pending[:batch_size]}
-            pending = pending[batch_size:]
+            order = [*rest, *np.random.default_rng([seed, member, epoch]).permutation(size).tolist()]
+        whole = len(order) - len(order) % batch_size
+        for first in range(0, whole, batch_size):
+            yield {"member": member, "indices": order[first : first + batch_size]}
+        rest = order[whole:]
 
 
 def mixing_order(
@@ -230,7 +231,7 @@ class _MixedSamples(Dataset):
     def _augmented(self, item: Item, batch: Sequence[Item], skipped: list[str]) -> TransformedSample:
         """The item's image; where it cannot be used and that is allowed, the next one that can, with a message."""
         member = self.members[item.member]
-        for candidate in [item, *self._substitutes(item, batch)]:
+        for candidate in chain([item], self._substitutes(item, batch)):
             try:
                 return augment(self._sample(candidate), member.augmentation, np.random.default_rng(item.seed))
             except BadSampleError as error:

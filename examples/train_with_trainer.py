@@ -1,0 +1,152 @@
+"""The same co-training with transformers.Trainer, for those who have their tooling around it.
+
+accelerate launch examples/train_with_trainer.py                      # the embedded shapes world
+accelerate launch examples/train_with_trainer.py --config my.yaml --max_steps 20000
+
+Of the config it reads the mix, the model and the optimisation; logging, checkpoints and resuming are the Trainer's.
+What cotrain.py has beyond it: one normaliser for all accumulation steps, averaged weights, evaluation between steps.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+from transformers import Trainer, TrainingArguments
+from transformers.trainer_utils import get_last_checkpoint
+
+from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.evaluation import evaluate
+from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
+from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.optimization import parameter_groups
+from dataseg_hf.run_config import ConfigError, RunConfig, expand, parse_run_config
+from dataseg_hf.runs import evaluation_set
+from dataseg_hf.schedule import Schedule, resolve_schedule
+from dataseg_hf.sources import training_mix
+from dataseg_hf.tasks_dataseg import count_targets
+from dataseg_hf.training import step_loss_weights
+
+DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
+
+
+class MixBatches:
+    """The batches of the remaining steps, one dataset each, as arguments of the model's `forward`."""
+
+    def __init__(self, trainer: "MixTrainer") -> None:
+        self.trainer = trainer
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        trainer, config = self.trainer, self.trainer.config
+        sampler = MixingSampler(
+            trainer.members,
+            config.seed,
+            first_step=trainer.state.global_step,  # a resumed run goes on where it was
+            last_step=trainer.args.max_steps,
+            micro_batches=trainer.args.gradient_accumulation_steps,
+            rank=trainer.args.process_index,
+            world_size=trainer.args.world_size,
+        )
+        for batch in mixing_loader(sampler, config.image_mean, config.image_std, config.num_workers):
+            member = trainer.members[batch.member]
+            yield {
+                **batch.inputs,
+                "vocabulary": member.name,
+                "task": member.task,
+                "sampling_seeds": torch.tensor(batch.seeds),
+                "loss_weights": step_loss_weights(
+                    config, trainer.schedule, trainer.plain_model, member, trainer.state.global_step
+                ),
+            }
+
+
+class MixTrainer(Trainer):
+    """A Trainer on a mix: its batches, its parameter groups, and one normaliser for all processes."""
+
+    def __init__(
+        self, config: RunConfig, schedule: Schedule, model: DaTaSegModel, members: Sequence[TrainingSet], **options: Any
+    ) -> None:
+        super().__init__(model=model, **options)
+        self.config, self.schedule, self.members, self.plain_model = config, schedule, members, model
+
+    def get_train_dataloader(self) -> MixBatches:
+        """Not a DataLoader: Accelerate would share out its batches again."""
+        return MixBatches(self)
+
+    def create_optimizer(self, model: Any = None) -> Optimizer:
+        """AdamW with the run's groups; the schedule scales the rate of each."""
+        groups = [
+            {"params": group["params"], "weight_decay": group["weight_decay"],
+             "lr": self.config.learning_rate * group["lr_factor"]}
+            for group in parameter_groups(self.plain_model, self.config)
+        ]  # fmt: skip
+        self.optimizer = torch.optim.AdamW(groups, betas=self.config.adam_betas)
+        return self.optimizer
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The loss over the mean number of targets of all processes: their average is the loss over all of them."""
+        counted = torch.tensor(float(count_targets(inputs["labels"])), device=self.args.device)
+        outputs = model(**inputs, num_targets=self.accelerator.reduce(counted, "mean"))
+        return (outputs.loss, outputs) if return_outputs else outputs.loss
+
+
+def trainer_arguments(config: RunConfig, schedule: Schedule) -> TrainingArguments:
+    """What of the run's settings the Trainer takes."""
+    return TrainingArguments(
+        output_dir=expand(config.output_dir, "output_dir"),
+        max_steps=schedule.max_steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.schedule if config.schedule != "poly" else "polynomial",
+        warmup_steps=schedule.warmup_steps,
+        max_grad_norm=config.max_grad_norm,
+        gradient_accumulation_steps=config.gradient_accumulation_steps,
+        gradient_checkpointing=config.gradient_checkpointing,
+        bf16=config.mixed_precision == "bf16",
+        fp16=config.mixed_precision == "fp16",
+        logging_steps=config.log_every,
+        save_strategy="steps" if schedule.checkpoint_every else "no",
+        save_steps=schedule.checkpoint_every or 1,
+        save_total_limit=config.keep_checkpoints,
+        report_to=config.report_to,
+        seed=config.seed,
+        ignore_data_skip=True,  # the batches start at the step where the run does
+        remove_unused_columns=False,
+        ddp_find_unused_parameters=True,
+    )
+
+
+def main() -> int:
+    """Exit code 0 when the run ended, 2 for settings that cannot work."""
+    try:
+        config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
+        if config.num_threads is not None:
+            torch.set_num_threads(config.num_threads)
+        torch.manual_seed(config.seed)
+        encoder = run_text_encoder(config)
+        members = training_mix(config)
+        schedule = resolve_schedule(config, members)
+        held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
+        model = build_model(config, members, encoder)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    processor = build_processor(config)
+    arguments = trainer_arguments(config, schedule)
+    trainer = MixTrainer(config, schedule, model, members, args=arguments, processing_class=processor)
+    resume = config.resume if config.resume != "latest" else get_last_checkpoint(arguments.output_dir)
+    trainer.train(resume_from_checkpoint=resume)
+    if trainer.is_world_process_zero():
+        save_checkpoint(model, processor, arguments.output_dir)
+        results = evaluate(model, held_out, config.image_mean, config.image_std)
+        trainer.save_metrics("all", results, combined=False)
+        print("\n".join(f"{name} {value:.3f}" for name, value in results.items()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
