@@ -24,6 +24,8 @@ def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.config, "HF_METRICS_CACHE", folder / "metrics")
         patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder / "modules")
+        # the user's own folder of modules may be on the path by now, because transformers puts it there, and come first
+        patch.syspath_prepend(folder / "modules")
         yield
 
 

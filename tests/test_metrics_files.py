@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from annotation_files import encoded
 from metric_cases import IS_THING, LABELS, data_folder, listed, new_metrics, published, random_images, rle_of
 from PIL import Image
 
@@ -244,6 +245,7 @@ def test_png_errors_name_the_file(panoptic, capsys):
         (Image.new("RGB", (16, 11)), "pred/pred/0.png is 11 x 16 pixels (height x width), but the truth"),
         (Image.new("L", (16, 12)), "pred/pred/0.png: a panoptic PNG is RGB"),
         (b"no image", "pred/pred/0.png: cannot be read as an image"),
+        (encoded(np.zeros((12, 16, 3), np.uint8), "JPEG"), "pred/pred/0.png: JPEG changes ids"),
     ):
         path.write_bytes(content) if isinstance(content, bytes) else content.save(path)
         if message.startswith("pred/pred/0.png is"):
@@ -260,9 +262,9 @@ def test_semantic_errors_name_the_file(semantic, capsys):
     Image.new("L", (12, 12)).save(path)
     assert_refused(capsys, "semantic", options, "pred/town/3.png is 12 x 12 pixels")
     Image.new("RGB", (16, 12)).save(path)
-    assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one class per pixel")
+    assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one id per pixel")
     Image.new("1", (16, 12)).save(path)
-    assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one class per pixel")
+    assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one id per pixel")
     path.rename(path.with_name("9.png"))
     assert_refused(capsys, "semantic", options, "pred/town/3.png: no such file, the prediction for")
     path.with_name("9.png").rename(path)

@@ -23,16 +23,21 @@ T = TypeVar("T")
 
 
 def run_text_encoder(config: RunConfig) -> TextEncoder:
-    """The text encoder of a run. Files may name their rows by a catalogued dataset (`names_of`)."""
-    settings = text_encoder_settings(config)
-    if settings.get("kind") == "file":
-        settings = _file_settings(settings, "text_encoder")
-    elif settings.get("kind") == "files":
-        settings["files"] = [
-            _file_settings(file, f"text_encoder.files.{number}") for number, file in enumerate(settings["files"])
+    """The text encoder of a run."""
+    return configured_text_encoder(text_encoder_settings(config))
+
+
+def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
+    """The text encoder that settings describe. Files may name their rows by a catalogued dataset (`names_of`)."""
+    resolved = dict(settings)
+    if resolved.get("kind") == "file":
+        resolved = _file_settings(resolved, "text_encoder")
+    elif resolved.get("kind") == "files":
+        resolved["files"] = [
+            _file_settings(file, f"text_encoder.files.{number}") for number, file in enumerate(resolved["files"])
         ]
     try:
-        return build_text_encoder(settings)
+        return build_text_encoder(resolved)
     except (ValueError, TypeError, OSError) as error:
         raise ConfigError(f"text_encoder: {error}") from error
 
@@ -67,7 +72,7 @@ def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     return resolved
 
 
-def embed(encoder: TextEncoder, labels: Sequence[str], key: str) -> torch.Tensor:
+def embed(encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str], key: str) -> torch.Tensor:
     """Embeddings [C, D] of the names; ConfigError says for which entry they failed."""
     try:
         return encoder(labels)

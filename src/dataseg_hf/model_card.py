@@ -21,8 +21,10 @@ METRICS = {
     "miou": "mIoU", "fwiou": "frequency-weighted IoU", "pixel_acc": "pixel accuracy", "mean_acc": "mean accuracy",
     "mask_ap": "mask AP", "mask_ap50": "mask AP50", "mask_ap75": "mask AP75", "mask_ap_small": "mask AP, small",
     "mask_ap_medium": "mask AP, medium", "mask_ap_large": "mask AP, large",
+    "box_ap": "box AP", "box_ap50": "box AP50", "box_ap75": "box AP75", "box_ap_small": "box AP, small",
+    "box_ap_medium": "box AP, medium", "box_ap_large": "box AP, large",
 }  # fmt: skip
-"""Key of a result, as `evaluation.py` names it -> what people call it."""
+"""Key of a result, as `evaluation` names it -> what people call it."""
 
 ANNOTATION = {
     "panoptic": "panoptic segments",

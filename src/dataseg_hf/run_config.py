@@ -15,7 +15,7 @@ from .configuration_dataseg import DaTaSegConfig
 from .data.sample import TaskName
 from .durations import Duration, parse_duration
 
-MetricName = Literal["pq", "miou", "mask_ap"]
+MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
 
 
 class ConfigError(ValueError):
@@ -145,7 +145,8 @@ class EvalEntry(Source):
     Args:
         vocabulary: Entry of `datasets` whose vocabulary it is scored in; by default its own names are embedded, so
             that a set with words no training saw (open vocabulary) can be scored.
-        metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (masks or panoptic).
+        metrics: `pq` (needs panoptic truth), `miou` (panoptic or semantic), `mask_ap` (masks or panoptic),
+            `box_ap` (anything but semantic).
         batch_size, image_size: Images at once and side of the canvas, to which the longer side is resized.
         shortest_edge: Resize the shorter side to so many pixels instead, unless the longer one then leaves the canvas.
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
@@ -378,7 +379,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     if not named:
         arguments = ["--config", str(default_config), *arguments]
     for file in named or [str(default_config)]:
-        _check_keys(file)
+        read_settings(file)
     try:
         parsed = parser.instantiate(parser.parse_args(list(arguments)))
     except (ArgumentError, TypeError) as error:
@@ -392,8 +393,10 @@ def _config_files(arguments: Sequence[str]) -> list[str]:
     return files + [value for flag, value in pairwise(arguments) if flag == "--config"]
 
 
-def _check_keys(file: str) -> None:
-    """Refuse keys that no setting has, by their full path: the parser names only its last part."""
+def read_settings(file: str) -> Mapping[str, Any]:
+    """The settings in a YAML file; ConfigError for keys that no run has, by their full path (the parser names only its
+    last part).
+    """
     try:
         settings = yaml.safe_load(Path(file).read_text())
     except OSError as error:
@@ -404,6 +407,7 @@ def _check_keys(file: str) -> None:
         raise ConfigError(f"--config: '{file}' must hold a mapping of settings")
     for problem in _problems(settings, RunConfig, ""):
         raise ConfigError(f"{file}: {problem}")
+    return settings
 
 
 def _problems(settings: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:

@@ -53,8 +53,8 @@ def overlay(
         on_top[masks[number]] = number
         edge |= _outline(masks[number])
     canvas = _painted(image, on_top, [category_colour(label_id) for label_id in label_ids], edge)
-    for mask, label_id in zip(masks, label_ids, strict=True):
-        _write_inside(canvas, mask, names[label_id])
+    for number, label_id in enumerate(label_ids):
+        _write_inside(canvas, on_top == number, names[label_id])
     return _with_legend(canvas, _legend_by_category(label_ids, names))
 
 
@@ -94,8 +94,19 @@ def semantic_overlay(image: Image.Image, segmentation: ArrayLike, names: Sequenc
     return _with_legend(canvas, entries or [("no segments", VOID)])
 
 
-def prediction_grid(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str], cell_width: int = 384) -> Image.Image:
+def prediction_grid(
+    rows: Sequence[Sequence[Image.Image]],
+    titles: Sequence[str],
+    cell_width: int = 384,
+    captions: Sequence[str] = (),
+) -> Image.Image:
     """Images in rows and columns of one width, a title above each column; e.g. image, truth, prediction.
+
+    Args:
+        rows: with as many images as there are titles.
+        titles: of the columns.
+        cell_width: pixels of each image.
+        captions: a line above each row; none by default.
 
     Raises:
         ValueError: for no rows, or a row with another number of images than titles.
@@ -110,18 +121,20 @@ def prediction_grid(rows: Sequence[Sequence[Image.Image]], titles: Sequence[str]
         for row in rows
     ]
     heights = [max(image.height for image in row) for row in scaled]
-    margin, title_height = 6, 2 * LEAST_TEXT
+    margin, line = 6, 2 * LEAST_TEXT
     width = len(titles) * (cell_width + margin) + margin
-    canvas = Image.new("RGB", (width, title_height + sum(heights) + margin * len(rows)), PAPER)
+    row_tops = [line + sum(heights[:n]) + (margin + (line if captions else 0)) * n for n in range(len(rows))]
+    canvas = Image.new("RGB", (width, row_tops[-1] + (line if captions else 0) + heights[-1] + margin), PAPER)
     text = _Text(canvas, LEAST_TEXT)
     lefts = [margin + column * (cell_width + margin) for column in range(len(titles))]
     for left, title in zip(lefts, titles, strict=True):
         text.write((left, margin), title, INK)
-    top = title_height
-    for row, height in zip(scaled, heights, strict=True):
+    for number, (row, top) in enumerate(zip(scaled, row_tops, strict=True)):
+        if captions:
+            text.write((margin, top + margin), captions[number], INK)
+            top += line
         for left, image in zip(lefts, row, strict=True):
             canvas.paste(image, (left, top))
-        top += height + margin
     return canvas
 
 

@@ -59,24 +59,38 @@ def collate(
     if task not in encode:
         raise ValueError(f"unknown task '{task}'; known are {', '.join(encode)}")
 
-    pixel_values = torch.zeros(len(samples), 3, canvas, canvas)
-    pixel_mask = torch.zeros(len(samples), canvas, canvas, dtype=torch.int64)
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (image_mean, image_std))
-    for i, sample in enumerate(samples):
-        height, width = sample.image.shape[:2]
-        if max(height, width) > canvas:
-            raise ValueError(
-                f"image {sample.image_id}: {height} x {width} pixels (height x width) do not fit a canvas of {canvas}; "
-                "resize it first"
-            )
-        image = torch.from_numpy(sample.image).permute(2, 0, 1)
-        pixel_values[i, :, :height, :width] = (image / 255 - mean) / std
-        pixel_mask[i, :height, :width] = 1
+    pixel_values, pixel_mask = pad_images(
+        [sample.image for sample in samples], [sample.image_id for sample in samples], canvas, image_mean, image_std
+    )
     return {
         "pixel_values": pixel_values,
         "pixel_mask": pixel_mask,
         "labels": [encode[task](sample) for sample in samples],
     }
+
+
+def pad_images(
+    images: Sequence[NDArray[np.uint8]],
+    image_ids: Sequence[int | str],
+    canvas: int,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """`pixel_values` and `pixel_mask` of RGB images [h, w, 3]; the rest as `collate`."""
+    pixel_values = torch.zeros(len(images), 3, canvas, canvas)
+    pixel_mask = torch.zeros(len(images), canvas, canvas, dtype=torch.int64)
+    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (image_mean, image_std))
+    for i, (image, image_id) in enumerate(zip(images, image_ids, strict=True)):
+        height, width = image.shape[:2]
+        if max(height, width) > canvas:
+            raise ValueError(
+                f"image {image_id}: {height} x {width} pixels (height x width) do not fit a canvas of {canvas}; "
+                "resize it first"
+            )
+        pixels = torch.from_numpy(image).permute(2, 0, 1)
+        pixel_values[i, :, :height, :width] = (pixels / 255 - mean) / std
+        pixel_mask[i, :height, :width] = 1
+    return pixel_values, pixel_mask
 
 
 def _segments(sample: TransformedSample, task: TaskName) -> Segments:

@@ -18,7 +18,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from colorsys import hsv_to_rgb
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -488,7 +488,8 @@ def shapes_dataset(
     Returns:
         Samples of image uint8 [size, size, 3]. Training annotation: Segments, one per object and kind of stuff
         (`shapes_panoptic`); Segments, one per class (`shapes_semantic`); Instances without masks (`shapes_boxes`).
-        Evaluation: Instances with boxes and visible masks for `shapes_boxes`, panoptic Segments for the others.
+        Evaluation: Instances with boxes and visible masks for `shapes_boxes`, panoptic Segments for the others; the
+        spec's task says so.
 
     Raises:
         ValueError: for an unknown dataset or split, a smaller size, a negative count or seed.
@@ -500,7 +501,10 @@ def shapes_dataset(
         if value is not None and value < 0:
             raise ValueError(f"dataset '{name}': {key} is {value}, but must be 0 or more")
     rows = range(_COUNTS[name, split] if count is None else count)
-    return SampleDataset(SHAPES_SPECS[name], rows, partial(_load, name=name, split=split, size=size, seed=seed))
+    spec = SHAPES_SPECS[name]
+    if split == "eval":
+        spec = replace(spec, task="instance" if spec.task == "boxes" else "panoptic")
+    return SampleDataset(spec, rows, partial(_load, name=name, split=split, size=size, seed=seed))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

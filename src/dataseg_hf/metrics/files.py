@@ -7,16 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from .inputs import (
-    inside,
-    read_class_map,
-    read_json,
-    read_segment_ids,
-    require_id,
-    require_key,
-    require_list,
-    require_number,
-)
+from ..data.readers.files import inside, require_key
+from .inputs import read_class_map, read_json, read_segment_ids, require_id, require_list, require_number
 from .instances import ImageId, ImageRecord, IouType, MaskAP
 from .panoptic import PanopticQuality, panoptic_counts, unlisted_ids
 from .rle import mask_annotations, polygons_to_rle
@@ -199,7 +191,7 @@ def _require_same_images(
 
 def _panoptic_map(
     annotation: Any, folder: Path, index: dict[int | str, int], where: str
-) -> tuple[Path, NDArray[np.int32], list[dict[str, Any]]]:
+) -> tuple[Path, NDArray[np.integer], list[dict[str, Any]]]:
     """Path of the PNG, its segment ids [H, W], and its segments as `panoptic_counts` takes them."""
     path = inside(folder, require_key(annotation, "file_name", where), where)
     listed: dict[int | str, dict[str, Any]] = {}

@@ -1,7 +1,7 @@
 """Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by faster-coco-eval."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +48,15 @@ class ImageRecord(TypedDict):
     size: tuple[int, int]
     truth: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
+
+
+class ApCurves(NamedTuple):
+    """`precision` float64 [10 IoU thresholds 0.50, 0.55, ..., 0.95; 101 recalls 0, 0.01, ..., 1; C; 4 areas; 3 limits]
+    and `recall` float64 [10, C, 4, 3]; -1 where undefined. Areas: all, small, medium, large. Limits: `MAX_DETECTIONS`.
+    """
+
+    precision: NDArray[np.float64]
+    recall: NDArray[np.float64]
 
 
 class MaskAP:
@@ -108,12 +117,31 @@ class MaskAP:
 
     def compute(self) -> dict[str, Any]:
         """Results as described in `average_precision`."""
-        return average_precision(self.state["images"], self.labels, self.iou_type)
+        return average_precision(self.curves(), self.labels)
+
+    def curves(self) -> ApCurves:
+        """Precision and recall of all images, from which `average_precision` takes its means."""
+        return precision_and_recall(self.state["images"], len(self.labels), self.iou_type)
 
 
-def average_precision(
-    images: Mapping[ImageId, ImageRecord], labels: Sequence[str], iou_type: IouType
-) -> dict[str, Any]:
+def precision_and_recall(images: Mapping[ImageId, ImageRecord], num_classes: int, iou_type: IouType) -> ApCurves:
+    """COCO's matching of predictions and truth, and what it makes of precision and recall."""
+    from faster_coco_eval import COCOeval_faster
+
+    in_order = [images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))]
+    truth = _coco(in_order, [image["truth"] for image in in_order], num_classes)
+    predictions = _coco(in_order, [image["predictions"] for image in in_order], num_classes)
+    evaluation = COCOeval_faster(truth, predictions, "bbox")
+    if iou_type == "segm":  # by itself the library would encode every mask anew, which takes longer than the matching
+        ious = _mask_ious(in_order)
+        evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
+    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"])
+
+
+def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]:
     """COCO's average precision and average recall.
 
     Returns:
@@ -123,21 +151,9 @@ def average_precision(
         and class, mean over thresholds and classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the
         same. `nan` without truth of that kind.
     """
-    from faster_coco_eval import COCOeval_faster
-
-    in_order = [images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))]
-    truth = _coco(in_order, [image["truth"] for image in in_order], len(labels))
-    predictions = _coco(in_order, [image["predictions"] for image in in_order], len(labels))
-    evaluation = COCOeval_faster(truth, predictions, "bbox")
-    if iou_type == "segm":  # by itself the library would encode every mask anew, which takes longer than the matching
-        ious = _mask_ious(in_order)
-        evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
-    evaluation.params.maxDets = list(MAX_DETECTIONS)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
-    result = _summary(precision, recall)
-    result["per_class"] = {label: _summary(precision[:, :, [k]], recall[:, [k]]) for k, label in enumerate(labels)}
+    precision, recall = curves
+    result = ap_summary(precision, recall)
+    result["per_class"] = {label: ap_summary(precision[:, :, [k]], recall[:, [k]]) for k, label in enumerate(labels)}
     return result
 
 
@@ -278,7 +294,7 @@ def _by_class(annotations: Sequence[dict[str, Any]]) -> dict[int, list[dict[str,
     return groups
 
 
-def _summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
+def ap_summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
     """The twelve numbers out of precision [10 thresholds, 101 recalls, classes, 4 area ranges, 3 limits] and recall
     [10 thresholds, classes, 4 area ranges, 3 limits], -1 where undefined.
     """

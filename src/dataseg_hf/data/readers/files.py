@@ -170,15 +170,14 @@ def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Seque
 # --- maps of ids
 
 
-def read_id_map(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
+def read_id_map(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
     """Ids [H, W] of an image with one number per pixel: 8-bit or 16-bit grey, or the indices of a palette."""
-    png = open_image(source, where)
+    png = open_image(source, where, min_side)
     if png.mode not in ("L", "P", "I", "I;16"):
         raise BadSampleError(
             f"{where}: expected one id per pixel (8-bit or 16-bit grey, or palette), not {png.mode}; convert it"
         )
-    if png.format == "JPEG":
-        raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
+    _refuse_jpeg(png, where)
     ids = np.asarray(png)
     # Pillow scales grey of 4 and 2 bits to multiples of 17; other values spare a look into the header
     if png.mode == "L" and png.format == "PNG" and not (ids[::32, ::32] % 17).any() and _png_bit_depth(source) < 8:
@@ -188,15 +187,21 @@ def read_id_map(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
     return ids
 
 
-def read_rgb_ids(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
+def read_rgb_ids(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
     """Ids R + 256 G + 65536 B [H, W] of an RGB image (https://cocodataset.org/#format-data)."""
-    png = open_image(source, where)
+    png = open_image(source, where, min_side)
     if png.mode not in ("RGB", "RGBA"):
         raise BadSampleError(
             f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is {png.mode}"
         )
+    _refuse_jpeg(png, where)
     four_bytes = png.tobytes("raw", "RGBX" if png.mode == "RGB" else "RGBA")  # as Pillow holds both: nothing to convert
     return np.frombuffer(four_bytes, "<u4").reshape(png.height, png.width) & 0xFFFFFF
+
+
+def _refuse_jpeg(image: Image.Image, where: StrPath) -> None:
+    if image.format == "JPEG":
+        raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
 
 
 def _png_bit_depth(source: StrPath | bytes) -> int:

@@ -1,0 +1,200 @@
+"""Predictions and the truth they were scored against, in the formats that `python -m dataseg_hf.metrics` reads.
+
+    SET/panoptic/truth.json, truth/, predictions.json, predictions/       COCO panoptic (`pq`)
+    SET/semantic/truth/, predictions/                                     a class index per pixel (`miou`)
+    SET/instances/truth.json, predictions.json                            COCO instances, results (`mask_ap`, `box_ap`)
+
+Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-results.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ..data.readers.files import inside
+from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
+from ..metrics import MaskAP, semantic_map
+from ..metrics.instances import ImageId
+from ..run_config import MetricName
+from .inference import OutputKind, PanopticOutput, size_of
+from .sets import EvaluationSet
+
+Entry = dict[str, Any]
+
+
+@dataclass
+class SetExport:
+    """What one process has to say of its images in the JSON files, by index of the image."""
+
+    images: dict[int, Entry] = field(default_factory=dict)
+    panoptic_truth: dict[int, Entry] = field(default_factory=dict)
+    panoptic_predictions: dict[int, Entry] = field(default_factory=dict)
+
+
+class Exporter:
+    """Writes the files of one set: the pixels of every image at once, the JSON files when all processes are done.
+
+    Category ids are the dataset's own where each class has one number; otherwise (words, several ids of one class) they
+    count from 1 in the order of the classes. The JSON files list id and name of each.
+    """
+
+    def __init__(self, folder: Path, chosen: EvaluationSet) -> None:
+        self.folder = folder
+        self.spec = chosen.data.spec
+        self.category_ids = category_ids(self.spec)
+
+    # --- every process
+
+    def write(self, share: SetExport, index: int, sample: Sample, outputs: Mapping[OutputKind, Any]) -> None:
+        """Write the maps of an image, and note in `share` what belongs into the JSON files.
+
+        Raises:
+            BadSampleError: for an image id that is no file name.
+        """
+        height, width = size_of(sample)
+        share.images[index] = {
+            "id": sample.image_id, "file_name": sample.file_name, "height": height, "width": width
+        }  # fmt: skip
+        if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
+            predicted: PanopticOutput = outputs["panoptic"]
+            truth = sample.annotation
+            labels_and_crowds = zip(truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True)
+            listed = [(number, label, crowd) for number, (label, crowd) in enumerate(labels_and_crowds, start=1)]
+            share.panoptic_truth[index] = self._panoptic("truth", sample, truth.segment_map + 1, listed)
+            listed = [(segment["id"], segment["label_id"], False) for segment in predicted.segments]
+            share.panoptic_predictions[index] = self._panoptic("predictions", sample, predicted.segmentation, listed)
+        if isinstance(sample.annotation, Segments) and "semantic" in outputs:
+            self._semantic("truth", sample, semantic_map(sample.annotation))
+            self._semantic("predictions", sample, outputs["semantic"])
+
+    def _panoptic(
+        self, side: str, sample: Sample, ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]]
+    ) -> Entry:
+        """Write a map of segment ids, 0 = void, and return its annotation. listed: id, class and crowd flag of each."""
+        name = f"{sample.image_id}.png"
+        rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+        self._save(rgb, self.folder / "panoptic" / side, name, sample)
+        infos = []
+        for segment_id, class_index, is_crowd in listed:
+            mask = ids == segment_id
+            infos.append(
+                {
+                    "id": segment_id,
+                    "category_id": self.category_ids[class_index],
+                    "iscrowd": int(is_crowd),
+                    "area": int(mask.sum()),
+                    "bbox": _xywh(mask),
+                }
+            )
+        return {"image_id": sample.image_id, "file_name": name, "segments_info": infos}
+
+    def _semantic(self, side: str, sample: Sample, classes: NDArray[np.integer]) -> None:
+        """Write a map of class indices, -1 = void as the ignored value."""
+        ignored = ignore_index(self.spec)
+        values = np.where(classes < 0, ignored, classes).astype(np.uint8 if ignored == 255 else np.uint16)
+        self._save(values, self.folder / "semantic" / side, f"{sample.image_id}.png", sample)
+
+    @staticmethod
+    def _save(pixels: NDArray[Any], folder: Path, name: str, sample: Sample) -> None:
+        path = inside(folder, name, f"image {sample.image_id}: cannot be exported")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+
+    # --- the main process
+
+    def finish(self, shares: Sequence[SetExport], metrics: Mapping[MetricName, Any]) -> None:
+        """Write the JSON files.
+
+        Args:
+            shares: of all processes. metrics: those of the set, with the images of all processes.
+
+        Raises:
+            BadSampleError: where two images of the set have one id.
+        """
+        images = _in_order([share.images for share in shares])
+        ids = [image["id"] for image in images]
+        if len(set(ids)) < len(ids):
+            twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
+            raise BadSampleError(
+                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; "
+                "rename them"
+            )
+        for side in ("truth", "predictions"):
+            annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
+            if annotations:
+                self._write_json("panoptic", side, self._listing(images, annotations))
+        objects = {metric.iou_type: metric for metric in metrics.values() if isinstance(metric, MaskAP)}
+        if objects:
+            truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
+            for number, entry in enumerate(truth, start=1):
+                entry["id"] = number
+            self._write_json("instances", "truth", self._listing(images, truth))
+            predictions = _joined(list(objects.values()), "predictions", ids, self.category_ids)
+            self._write_json("instances", "predictions", predictions)
+
+    def _listing(self, images: Sequence[Entry], annotations: Sequence[Entry]) -> Entry:
+        categories = [
+            {"id": category_id, "name": c.name, "isthing": int(c.is_thing)}
+            for category_id, c in zip(self.category_ids, self.spec.classes, strict=True)
+        ]
+        return {"images": images, "categories": categories, "annotations": annotations}
+
+    def _write_json(self, kind: OutputKind, side: str, content: Any) -> None:
+        folder = self.folder / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{side}.json").write_text(json.dumps(content))
+
+
+def category_ids(spec: DatasetSpec) -> list[int]:
+    """The category id of each class in exported files, see `Exporter`."""
+    numbers: list[list[int]] = [[] for _ in spec.classes]
+    for raw_id, class_index in spec.id_map.items():
+        if not isinstance(raw_id, int):
+            return list(range(1, len(spec.classes) + 1))
+        numbers[class_index].append(raw_id)
+    if any(len(ids) != 1 for ids in numbers):
+        return list(range(1, len(spec.classes) + 1))
+    return [ids[0] for ids in numbers]
+
+
+def ignore_index(spec: DatasetSpec) -> int:
+    """The value of void pixels in exported class maps: 255, or 65535 where 255 is a class."""
+    return 255 if len(spec.classes) <= 255 else 65535
+
+
+def _in_order(parts: Sequence[Mapping[int, Entry]]) -> list[Entry]:
+    """The entries of all processes in the order of the images."""
+    together = {index: entry for part in parts for index, entry in part.items()}
+    return [together[index] for index in sorted(together)]
+
+
+def _joined(
+    metrics: Sequence[MaskAP], side: str, image_ids: Sequence[ImageId], categories: Sequence[int]
+) -> list[Entry]:
+    """The annotations of all images, each with what the metrics of masks and of boxes know of it."""
+    entries: list[Entry] = []
+    for image_id in image_ids:
+        parts = [metric.state["images"][image_id][side] for metric in metrics]  # type: ignore[literal-required]
+        for same in zip(*parts, strict=True):
+            entry: Entry = {"image_id": image_id}
+            for annotation in same:
+                entry |= annotation
+            entry["category_id"] = categories[entry["category_id"]]
+            if "segmentation" in entry:
+                rle = entry["segmentation"]
+                entry["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+            entries.append(entry)
+    return entries
+
+
+def _xywh(mask: NDArray[np.bool_]) -> list[int]:
+    y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not y.size:
+        return [0, 0, 0, 0]
+    return [int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1]

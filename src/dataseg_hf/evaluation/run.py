@@ -1,0 +1,214 @@
+"""A whole evaluation from options to report: loads the model, checks that everything can be scored, scores, writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import AutoConfig
+
+from ..configuration_dataseg import DaTaSegConfig
+from ..data.sample import DatasetSpec, SampleStream
+from ..image_processing_dataseg import DaTaSegImageProcessor
+from ..initial_model import configured_text_encoder, embed, hub_reference
+from ..modeling_dataseg import DaTaSegModel
+from ..run_config import ConfigError, EvalEntry, MetricName, expand
+from ..run_folder import RunFolder
+from ..sources import load_source
+from ..version import __version__
+from .export import Exporter
+from .figures import draw_confusion, draw_precision_recall
+from .gallery import best_and_worst, gallery
+from .inference import Inference
+from .report import figure_path, overview, write_json, write_markdown
+from .scoring import Processes, SetResult, score
+from .sets import EvaluationSet, possible_metrics
+from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
+
+CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
+
+
+def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> list[SetResult]:
+    """Score, and leave `results.json`, `report.md`, `pictures/` and, where asked for, `exports/` in the output folder.
+
+    Raises:
+        ConfigError: for options and settings that cannot work, before any image goes through the model.
+        BadSampleError: for an image that cannot be read.
+    """
+    if options.num_threads is not None:
+        torch.set_num_threads(options.num_threads)
+    entries = settings.chosen(options.datasets)
+    accelerator = Accelerator()
+    model, processor = load_model(options.model)
+    sets = [evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()]
+    model.eval().to(accelerator.device)
+    folder = Path(expand(options.output_dir, "--output_dir"))
+    if accelerator.is_main_process:
+        earlier = RunFolder(folder).set_aside()
+        if earlier is not None:
+            print(f"{folder} held an earlier evaluation, now in {earlier}.")
+        (folder / "pictures").mkdir(parents=True)
+    accelerator.wait_for_everyone()
+
+    inference = Inference(processor.image_mean, processor.image_std, options.flip, options.num_workers)
+    processes = Processes(accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state]))
+    results = []
+    with tqdm(total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process) as bar:
+        for chosen in sets:
+            bar.set_description(chosen.name)
+            done = bar.n
+            exporter = Exporter(folder / "exports" / chosen.name, chosen) if options.export else None
+            results.append(
+                score(
+                    model,
+                    chosen,
+                    inference,
+                    processes,
+                    progress=lambda count: bar.update(count * accelerator.num_processes),
+                    rank_images=options.gallery > 0,
+                    exporter=exporter,
+                )
+            )
+            bar.update(done + len(chosen.data) - bar.n)  # a share may be larger or smaller than the others
+            if accelerator.is_main_process:
+                draw(model, chosen, results[-1], inference, options.gallery, folder)
+    if accelerator.is_main_process:
+        facts = facts_of(options, entries, accelerator)
+        write_json(results, facts, folder)
+        write_markdown(results, facts, folder)
+        print("\n".join(overview(results)))
+        print(f"Results, report and pictures are in {folder}.")
+    accelerator.wait_for_everyone()
+    return results
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def load_model(name_or_folder: str) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
+    """A checkpoint and its processor, of a folder or the Hub (`org/name` or `org/name@revision`)."""
+    path, revision = hub_reference(name_or_folder)
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        if not isinstance(config, DaTaSegConfig):
+            raise ConfigError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
+        model = DaTaSegModel.from_pretrained(path, revision=revision)
+        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"--model: {' '.join(str(error).split())}") from error
+
+
+def evaluation_set(
+    name: str, entry: EvalEntry, options: EvaluationOptions, settings: HeldOutSettings, model: DaTaSegModel
+) -> EvaluationSet:
+    """A held-out set with the names that the model shall use on it.
+
+    Raises:
+        ConfigError: for data that is not there, names that cannot be embedded, a metric that the truth cannot give.
+    """
+    key = f"evaluation.{name}"
+    data = load_source(entry, key)
+    if isinstance(data, SampleStream):
+        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
+    if options.flip:
+        check_mirror(data.spec, entry.image_size, key)
+    metrics: Sequence[Any] = options.metrics or entry.metrics
+    if ALL_METRICS in metrics:
+        metrics = possible_metrics(data.spec)
+    chosen = replace(
+        entry,
+        metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
+        batch_size=options.batch_size or entry.batch_size,
+    )
+    return EvaluationSet.of(name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model))
+
+
+def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
+    """Raise ConfigError where a mirror image shows something else, or does not line up with the image."""
+    for label in spec.labels:
+        if {"left", "right"} & set(label.lower().split()):
+            raise ConfigError(f"--flip: the mirror image of '{label}' of {key} is something else; leave it out")
+    if image_size % MIRROR_STRIDE:
+        raise ConfigError(
+            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie "
+            "on the same cells; change it, or leave out --flip"
+        )
+
+
+def embeddings_of(
+    labels: Sequence[str], entry: EvalEntry, key: str, settings: HeldOutSettings, model: DaTaSegModel
+) -> Tensor:
+    """Text embeddings [C, D] of the names of a set, in the space of the model.
+
+    Those of a vocabulary stored in the model where the entry names one; else the model's text encoder embeds the names;
+    where it has none, because its embeddings came out of files, the one of the settings.
+    """
+    if entry.vocabulary is not None:
+        return stored_embeddings(labels, entry.vocabulary, key, model)
+    remembered = model.config.text_encoder
+    if remembered is not None and remembered["kind"] != "precomputed":
+        return embed(model.embed, labels, key)
+    if settings.text_encoder is None:
+        raise ConfigError(
+            f"{key}.vocabulary: the model cannot embed names by itself; choose from its vocabularies "
+            f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
+            f"({'unknown' if remembered is None else remembered['source']})"
+        )
+    embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
+    if embeddings.shape[1] != model.config.text_embedding_dim:
+        raise ConfigError(
+            f"text_encoder: gives {embeddings.shape[1]} numbers per name, the model takes "
+            f"{model.config.text_embedding_dim}; name the encoder it was trained with"
+        )
+    return embeddings
+
+
+def stored_embeddings(labels: Sequence[str], vocabulary: str, key: str, model: DaTaSegModel) -> Tensor:
+    """The embeddings of a vocabulary of the model, which must have the same names in the same order."""
+    try:
+        stored = model.stored_vocabulary(vocabulary)["labels"]
+    except ValueError as error:
+        raise ConfigError(f"{key}.vocabulary: {error}; leave it out to embed the set's own names") from error
+    if list(stored) != list(labels):
+        differing = sorted(set(stored) ^ set(labels))[:3]
+        raise ConfigError(
+            f"{key}.vocabulary: '{vocabulary}' of the model has other names than the set "
+            f"({differing or 'in another order'}); leave it out to embed the set's own names"
+        )
+    return model.vocabularies.get(vocabulary)
+
+
+def draw(
+    model: DaTaSegModel, chosen: EvaluationSet, result: SetResult, inference: Inference, count: int, folder: Path
+) -> None:
+    """The figures of a set, and its best and worst images."""
+    if result.confusion is not None and result.confusion.any():
+        draw_confusion(result.confusion, result.labels, figure_path(folder, chosen.name, "confusion"))
+    for metric, curves in result.curves.items():
+        objects = CURVES[metric]
+        path = figure_path(folder, chosen.name, f"{objects}-precision-recall")
+        draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
+    for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
+        if scores:
+            gallery(model, chosen, scores, inference).save(figure_path(folder, chosen.name, key))
+
+
+def facts_of(options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator) -> dict[str, Any]:
+    """What was evaluated how; `evaluation` has the settings of the sets."""
+    return {
+        "model": options.model,
+        "test_time_flip": options.flip,
+        "batch_size": options.batch_size or "of each set",
+        "processes": accelerator.num_processes,
+        "device": accelerator.device.type,
+        "dataseg_hf": __version__,
+        "torch": torch.__version__,
+        "evaluation": {name: asdict(entry) for name, entry in entries.items()},
+    }

@@ -1,0 +1,126 @@
+"""The metrics of a held-out set: which output of the model each scores, and how."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ..data.sample import DatasetSpec, Instances, Sample, Segments
+from ..metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
+from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
+from ..run_config import MetricName
+from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """How a metric of an evaluation is measured.
+
+    kind: the output of the model that it scores. keys: what of the computed metric is reported, the headline first,
+    under `{prefix}{key}`. new: the metric of no image. update: adds an image, given the output and the sample.
+    headline: the first of the keys for a metric of one image.
+    """
+
+    kind: OutputKind
+    prefix: str
+    keys: tuple[str, ...]
+    new: Callable[[DatasetSpec], Any]
+    update: Callable[[Any, Any, Sample, DatasetSpec], None]
+    headline: Callable[[Any], float]
+
+    def values(self, result: Mapping[str, Any]) -> dict[str, float]:
+        """What is reported of a computed metric."""
+        return {f"{self.prefix}{key}": float(result[key]) for key in self.keys}
+
+
+# --- panoptic
+
+
+def _new_pq(spec: DatasetSpec) -> PanopticQuality:
+    return PanopticQuality(spec.labels, spec.is_thing)
+
+
+def _update_pq(metric: PanopticQuality, predicted: PanopticOutput, sample: Sample, spec: DatasetSpec) -> None:
+    metric.update(predicted.segmentation, predicted.segments, _segments(sample))
+
+
+# --- semantic
+
+
+def _new_miou(spec: DatasetSpec) -> MeanIoU:
+    return MeanIoU(spec.labels)
+
+
+def _update_miou(metric: MeanIoU, predicted: Any, sample: Sample, spec: DatasetSpec) -> None:
+    metric.update(predicted, semantic_map(_segments(sample)))
+
+
+# --- masks and boxes
+
+
+def _new_ap(spec: DatasetSpec, iou_type: IouType) -> MaskAP:
+    return MaskAP(spec.labels, iou_type)
+
+
+def _update_ap(metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec) -> None:
+    metric.update(
+        {
+            "masks": predicted.masks,
+            "boxes": predicted.boxes,
+            "scores": predicted.scores,
+            "label_ids": predicted.label_ids,
+        },
+        objects_of(sample, spec),
+        size_of(sample),
+        sample.image_id,
+    )
+
+
+def _image_ap(metric: MaskAP) -> float:
+    """AP of the one image of a metric. Only the classes of its truth count, so only they are looked at."""
+    ((image_id, record),) = metric.state["images"].items()
+    present = sorted({annotation["category_id"] for annotation in record["truth"]})
+    place = {class_index: number for number, class_index in enumerate(present)}
+    truth, predictions = (
+        [{**entry, "category_id": place[entry["category_id"]]} for entry in entries if entry["category_id"] in place]
+        for entries in (record["truth"], record["predictions"])
+    )
+    reduced: ImageRecord = {"size": record["size"], "truth": truth, "predictions": predictions}
+    return ap_summary(*precision_and_recall({image_id: reduced}, max(1, len(present)), metric.iou_type))["ap"]
+
+
+_AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+
+SCORERS: Mapping[MetricName, Scorer] = {
+    "pq": Scorer(
+        "panoptic",
+        "",
+        ("pq", "pq_things", "pq_stuff", "sq", "rq"),
+        _new_pq,
+        _update_pq,
+        lambda metric: metric.compute()["pq"],
+    ),
+    "miou": Scorer(
+        "semantic",
+        "",
+        ("miou", "fwiou", "pixel_acc", "mean_acc"),
+        _new_miou,
+        _update_miou,
+        lambda metric: metric.compute()["miou"],
+    ),
+    "mask_ap": Scorer("instances", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap),
+    "box_ap": Scorer("instances", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap),
+}
+
+
+def objects_of(sample: Sample, spec: DatasetSpec) -> Instances:
+    """The true objects of a sample: as annotated, or the things of its segments."""
+    if isinstance(sample.annotation, Segments):
+        return instances_from_segments(sample.annotation, spec.is_thing)
+    return sample.annotation
+
+
+def _segments(sample: Sample) -> Segments:
+    if not isinstance(sample.annotation, Segments):
+        raise TypeError(f"image {sample.image_id}: the reader gave objects, but the task of its dataset says segments")
+    return sample.annotation

@@ -1,0 +1,185 @@
+"""Scores of a model on held-out sets: (model, sets) -> {"{set}/{metric}": value}, on any number of processes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.sample import BadSampleError
+from ..metrics.instances import ApCurves, MaskAP, average_precision
+from ..metrics.semantic import MeanIoU
+from ..modeling_dataseg import DaTaSegModel
+from ..run_config import MetricName
+from .export import Exporter, SetExport
+from .inference import Inference, outputs_of, proposals_of, share_of_batches
+from .scorers import SCORERS
+from .sets import EvaluationSet
+
+Gather = Callable[[Any], list[Any]]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Who scores what. gather: collects an object from every process, in the order of their ranks."""
+
+    rank: int = 0
+    world_size: int = 1
+    gather: Gather = lambda state: [state]
+
+
+@dataclass(frozen=True, order=True)
+class ImageScore:
+    """The headline of a set's first metric for one image alone, `nan` where undefined. index: its place in the set."""
+
+    index: int
+    image_id: int | str = field(compare=False)
+    value: float = field(compare=False)
+
+
+@dataclass
+class SetResult:
+    """Everything measured on a set.
+
+    metrics: by name what the metric computes, per class too. image_scores: of all images in order, where asked for.
+    confusion: int64 [C, C + 1] (`metrics.semantic`). curves: of mask and box AP.
+    """
+
+    name: str
+    images: int
+    labels: list[str]
+    metrics: dict[MetricName, dict[str, Any]]
+    image_scores: list[ImageScore]
+    confusion: NDArray[np.int64] | None
+    curves: dict[MetricName, ApCurves]
+
+    def values(self) -> dict[str, float]:
+        """The numbers over all classes, as fractions, e.g. `pq`, `mask_ap50`."""
+        return {key: value for name in self.metrics for key, value in SCORERS[name].values(self.metrics[name]).items()}
+
+
+def metric_names(chosen: EvaluationSet) -> list[str]:
+    """Keys of what `evaluate` measures on a set."""
+    return [f"{chosen.name}/{SCORERS[name].prefix}{key}" for name in chosen.metrics for key in SCORERS[name].keys]
+
+
+def evaluate(
+    model: DaTaSegModel,
+    sets: Sequence[EvaluationSet],
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    rank: int = 0,
+    world_size: int = 1,
+    gather: Gather = lambda state: [state],
+    progress: Callable[[int], Any] = lambda images: None,
+) -> dict[str, float]:
+    """All metrics of all sets, as fractions.
+
+    Args:
+        rank, world_size: This process scores every `world_size`-th batch, so that no image counts twice.
+        gather: Collects an object from every process.
+        progress: Called with the number of images just scored.
+
+    Raises:
+        BadSampleError: for an image that cannot be read, on every process.
+    """
+    inference, processes = Inference(image_mean, image_std), Processes(rank, world_size, gather)
+    results: dict[str, float] = {}
+    for chosen in sets:
+        values = score(model, chosen, inference, processes, progress).values()
+        results.update({f"{chosen.name}/{key}": value for key, value in values.items()})
+    return results
+
+
+def score(
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    inference: Inference,
+    processes: Processes,
+    progress: Callable[[int], Any] = lambda images: None,
+    rank_images: bool = False,
+    exporter: Exporter | None = None,
+) -> SetResult:
+    """All metrics of one set; the same on every process.
+
+    Args:
+        progress: Called with the number of images just scored by this process.
+        rank_images: Also score each image by itself.
+        exporter: Writes predictions and truth into files.
+
+    Raises:
+        BadSampleError: for an image that cannot be read, on every process.
+    """
+    was_training = model.training
+    model.eval()
+    share = _score_share(model, chosen, inference, processes, progress, rank_images, exporter)
+    model.train(was_training)
+    shares: list[_Share] = processes.gather(share)
+    for other in shares:
+        if other.failure is not None:
+            raise BadSampleError(f"evaluation.{chosen.name}: {other.failure}")
+    spec = chosen.data.spec
+    metrics: dict[MetricName, Any] = {name: SCORERS[name].new(spec) for name in chosen.metrics}
+    for other in shares:
+        for name, metric in metrics.items():
+            metric.merge(other.states[name])
+    if exporter is not None and processes.rank == 0:
+        exporter.finish([other.export for other in shares if other.export is not None], metrics)
+    curves = {name: metric.curves() for name, metric in metrics.items() if isinstance(metric, MaskAP)}
+    return SetResult(
+        name=chosen.name,
+        images=len(chosen.data),
+        labels=spec.labels,
+        metrics={
+            name: average_precision(curves[name], spec.labels) if name in curves else metric.compute()
+            for name, metric in metrics.items()
+        },
+        image_scores=sorted(image_score for other in shares for image_score in other.image_scores),
+        confusion=next((m.state["confusion"] for m in metrics.values() if isinstance(m, MeanIoU)), None),
+        curves=curves,
+    )
+
+
+@dataclass
+class _Share:
+    """What one process found: states of its metrics, scores of its images, what it exported; or what went wrong."""
+
+    states: dict[MetricName, Any]
+    image_scores: list[ImageScore] = field(default_factory=list)
+    export: SetExport | None = None
+    failure: str | None = None
+
+
+def _score_share(
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    inference: Inference,
+    processes: Processes,
+    progress: Callable[[int], Any],
+    rank_images: bool,
+    exporter: Exporter | None,
+) -> _Share:
+    """The images of this process. A failure is handed on, because the other processes wait at the gathering."""
+    spec = chosen.data.spec
+    metrics = {name: SCORERS[name].new(spec) for name in chosen.metrics}
+    share = _Share({}, export=None if exporter is None else SetExport())
+    kinds = [SCORERS[name].kind for name in chosen.metrics]
+    batches = share_of_batches(len(chosen.data), chosen.batch_size, processes.rank, processes.world_size)
+    try:
+        for index, sample, proposals in proposals_of(model, chosen, batches, inference):
+            outputs = outputs_of(proposals, sample, chosen, kinds)
+            for name, metric in metrics.items():
+                scorer = SCORERS[name]
+                of_image = scorer.new(spec)
+                scorer.update(of_image, outputs[scorer.kind], sample, spec)
+                metric.merge(of_image.state)
+                if rank_images and name == chosen.metrics[0]:
+                    share.image_scores.append(ImageScore(index, sample.image_id, scorer.headline(of_image)))
+            if exporter is not None and share.export is not None:
+                exporter.write(share.export, index, sample, outputs)
+            progress(1)
+    except BadSampleError as error:
+        share.failure = str(error)
+    share.states = {name: metric.state for name, metric in metrics.items()}
+    return share

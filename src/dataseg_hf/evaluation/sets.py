@@ -1,0 +1,78 @@
+"""A held-out set, how it is scored, and whether its truth allows that."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from torch import Tensor
+
+from ..data.sample import DatasetSpec, SampleDataset, TaskName
+from ..run_config import ConfigError, EvalEntry, MetricName
+
+TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
+    "pq": ("panoptic",),
+    "miou": ("panoptic", "semantic"),
+    "mask_ap": ("panoptic", "instance"),
+    "box_ap": ("panoptic", "instance", "boxes"),
+}
+"""What the truth must be for each metric; what the model was trained on for those names does not matter."""
+
+
+@dataclass
+class EvaluationSet:
+    """A held-out set and how it is scored.
+
+    text_embeddings: [C, D] of the names of its spec, in their order. image_size: side of the square canvas.
+    shortest_edge: see `resize_only`.
+    threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
+
+    Raises:
+        ConfigError: for a metric that the truth of the set cannot give.
+    """
+
+    name: str
+    data: SampleDataset
+    text_embeddings: Tensor
+    metrics: Sequence[MetricName]
+    batch_size: int
+    image_size: int
+    shortest_edge: int | None = None
+    threshold: float = 0.5
+    overlap_threshold: float = 0.8
+
+    @classmethod
+    def of(cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor) -> "EvaluationSet":
+        """The set that an entry of the settings describes."""
+        return cls(
+            name=name,
+            data=data,
+            text_embeddings=text_embeddings,
+            metrics=entry.metrics,
+            batch_size=entry.batch_size,
+            image_size=entry.image_size,
+            shortest_edge=entry.shortest_edge,
+            threshold=entry.threshold,
+            overlap_threshold=entry.overlap_threshold,
+        )
+
+    def __post_init__(self) -> None:
+        for metric in self.metrics:
+            problem = missing_truth(metric, self.data.spec)
+            if problem is not None:
+                possible = list(possible_metrics(self.data.spec))
+                raise ConfigError(f"evaluation.{self.name}.metrics: {problem}; choose from {possible}")
+
+
+def possible_metrics(spec: DatasetSpec) -> tuple[MetricName, ...]:
+    """The metrics that the truth of a dataset allows."""
+    return tuple(metric for metric in get_args(MetricName) if missing_truth(metric, spec) is None)
+
+
+def missing_truth(metric: MetricName, spec: DatasetSpec) -> str | None:
+    """Why a metric cannot be measured on a dataset; None where it can."""
+    if spec.task not in TRUTH_FOR[metric]:
+        needed = " or ".join(TRUTH_FOR[metric])
+        return f"'{metric}' needs {needed} truth, but that of '{spec.name}' is {spec.task}"
+    if metric in ("mask_ap", "box_ap") and not any(spec.is_thing):
+        return f"'{metric}' scores things, but '{spec.name}' marks no class as a thing"
+    return None

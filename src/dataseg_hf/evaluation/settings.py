@@ -1,0 +1,105 @@
+"""What an evaluation is told: typed options, and the held-out sets of a YAML file, refused where impossible."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+from jsonargparse import ArgumentError, ArgumentParser
+
+from ..run_config import ConfigError, EvalEntry, MetricName, read_settings
+
+ALL_METRICS = "all"
+MIRROR_STRIDE = 32
+"""Of the coarsest grid: on canvases of whole multiples the cells of a mirror image are those of the image."""
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How a model is evaluated, whatever it is evaluated on.
+
+    Args:
+        model: Folder of a checkpoint, or its id on the Hub.
+        output_dir: Folder of the report; what an earlier evaluation left there is moved aside.
+        datasets: Entries of `evaluation` to score; all of them by default.
+        metrics: Instead of those of each entry; `all` is every metric that the truth of an entry allows.
+        flip: Also show the model each image mirrored and join both (test-time augmentation).
+        export: Write predictions and truth in COCO's formats.
+        gallery: Best and worst images to draw of each set; 0 for none.
+        batch_size: Images at once, instead of that of each entry.
+        num_workers: Loading processes per process.
+        num_threads: Threads of torch on the CPU; by default torch's own choice.
+    """
+
+    model: str
+    output_dir: str = "outputs/evaluation"
+    datasets: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    flip: bool = False
+    export: bool = False
+    gallery: int = 4
+    batch_size: int | None = None
+    num_workers: int = 0
+    num_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        allowed = [*get_args(MetricName), ALL_METRICS]
+        for name in self.metrics:
+            if name not in allowed:
+                raise ConfigError(f"--metrics: '{name}' is not allowed; choose from {allowed}")
+        if ALL_METRICS in self.metrics and len(self.metrics) > 1:
+            raise ConfigError(f"--metrics: '{ALL_METRICS}' includes the others; give it alone")
+        for option, least in (("gallery", 0), ("batch_size", 1), ("num_workers", 0), ("num_threads", 1)):
+            value = getattr(self, option)
+            if value is not None and value < least:
+                raise ConfigError(f"--{option}: must be {least} or more, not {value}")
+
+
+@dataclass(frozen=True)
+class HeldOutSettings:
+    """The part of a run's settings that an evaluation reads; the others (mix, schedule, ...) belong to training.
+
+    Args:
+        evaluation: Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the model.
+        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot embed by itself,
+            because its own embeddings came out of files.
+    """
+
+    evaluation: dict[str, EvalEntry]
+    text_encoder: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for name, entry in self.evaluation.items():
+            entry.check(f"evaluation.{name}")
+
+    def chosen(self, names: Sequence[str]) -> dict[str, EvalEntry]:
+        """The entries of those names, all for none; ConfigError for an unknown one, or nothing at all."""
+        if not self.evaluation:
+            raise ConfigError("evaluation: the settings name no held-out set; add an entry")
+        for name in names:
+            if name not in self.evaluation:
+                raise ConfigError(f"--datasets: no entry '{name}' in evaluation; there are {sorted(self.evaluation)}")
+        return {name: self.evaluation[name] for name in names or self.evaluation}
+
+
+def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
+    """The held-out sets of a YAML file: the settings of a training run, or of an evaluation alone.
+
+    Args:
+        overrides: `--evaluation.NAME.key value`, as for training.
+
+    Raises:
+        ConfigError: in one line, with the key, for an unknown or impossible setting, or a missing file.
+    """
+    settings = read_settings(file)
+    read = {name: settings[name] for name in ("evaluation", "text_encoder") if settings.get(name) is not None}
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--settings", action="config")
+    parser.add_class_arguments(HeldOutSettings, nested_key=None)
+    try:
+        parsed = parser.instantiate(
+            parser.parse_args(["--settings", json.dumps({"evaluation": {}} | read), *overrides])
+        )
+    except (ArgumentError, TypeError) as error:
+        raise ConfigError(" ".join(str(error).split())) from error
+    return HeldOutSettings(**{f.name: parsed[f.name] for f in fields(HeldOutSettings)})
