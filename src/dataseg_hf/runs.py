@@ -234,17 +234,7 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
                 f"{key}.vocabulary: '{entry.vocabulary}' has other names than '{data.spec.name}'; "
                 "leave it out to score in the set's own names"
             )
-    return EvaluationSet(
-        name=name,
-        data=data,
-        text_embeddings=embed(encoder, data.spec.labels, key),
-        metrics=entry.metrics,
-        batch_size=entry.batch_size,
-        image_size=entry.image_size,
-        shortest_edge=entry.shortest_edge,
-        threshold=entry.threshold,
-        overlap_threshold=entry.overlap_threshold,
-    )
+    return EvaluationSet.of(name, entry, data, embed(encoder, data.spec.labels, key))
 
 
 # --- scoring, showing, saving ----------------------------------------------------------------------------------------
