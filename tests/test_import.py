@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "warm_start": set(),
     "tasks": {"configuration", "losses"},
     "postprocessing": set(),
+    "mask2former_panoptic": {"postprocessing"},
     "modeling": {
         "configuration",
         "backbone_mobilenetv2",
@@ -44,7 +45,7 @@ MAY_IMPORT = {
         "text_embeddings",
         "warm_start",
     },
-    "image_processing": {"postprocessing"},
+    "image_processing": {"mask2former_panoptic", "postprocessing"},
     "pipeline": {"configuration"},
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}
