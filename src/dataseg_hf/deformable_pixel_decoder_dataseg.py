@@ -11,7 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
 from .layers_dataseg import FeedForward, InsideGroupNorm, NormedConvolution, resize_inside, sine_positions
-from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, enlarge
+from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, channels_last, enlarge
 
 POINTS = 4  # sampled per head and level (Deformable DETR)
 GROUPS = 32  # of every GroupNorm (Mask2Former)
@@ -172,14 +172,16 @@ class DeformablePixelDecoder(nn.Module):
             NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim)) for c in finer
         )
         self.outputs = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU())
+            NormedConvolution(
+                nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU(True)
+            )
             for _ in finer
         )
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
         """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
-        coarsest_first = list(reversed(feature_maps))
+        coarsest_first = [channels_last(x) for x in reversed(feature_maps)]
         grids = [resize_inside(inside, x.shape[-2:]) for x in coarsest_first]
         maps = [project(x, grid) for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)]
         levels = self.encode(maps, grids[:QUERY_LEVELS])

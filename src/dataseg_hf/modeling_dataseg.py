@@ -258,9 +258,8 @@ class QueryDecoder(nn.Module):
 
         Resizing commutes with the dot product, so the features are resized once instead of N masks in every layer.
         """
-        fine = features.mask_features.contiguous()  # else each resize makes a contiguous copy of its own
         return [
-            F.interpolate(fine, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            F.interpolate(features.mask_features, size=level.shape[-2:], mode="bilinear", align_corners=False)
             for level in features.levels
         ]
 
@@ -594,8 +593,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 f"`pixel_mask` has shape {tuple(pixel_mask.shape)}, `pixel_values` {tuple(pixel_values.shape)}"
             )
         inside = pixel_mask.to(torch.bool)
-        feature_maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
-        features = self.pixel_decoder(feature_maps, inside)
+        features = self.pixel_decoder(self.backbone(pixel_values.to(self.dtype)).feature_maps, inside)
         every_layer = labels is not None or output_auxiliary_logits
         heads, mask_logits = self.query_decoder(features, inside, every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), embeddings)
