@@ -11,6 +11,7 @@ last, eager and compiled.
 import argparse
 import json
 import platform
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +46,16 @@ class Work:
 
 
 def mask2former() -> Mask2FormerForUniversalSegmentation:
-    """The peer: Swin-T, 100 queries, random weights, which do not change the work."""
+    """The peer: Swin-T, 100 queries, random weights, which do not change the work.
+
+    Where its deformable attention looks depends on what it sees, as in a trained one.
+    """
     backbone = SwinConfig(out_features=STAGES)
-    return Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=backbone, num_labels=NUM_CLASSES))
+    model = Mask2FormerForUniversalSegmentation(Mask2FormerConfig(backbone_config=backbone, num_labels=NUM_CLASSES))
+    for layer in model.model.pixel_level_module.decoder.encoder.layers:
+        for linear in (layer.self_attn.sampling_offsets, layer.self_attn.attention_weights):
+            nn.init.normal_(linear.weight, std=0.01)
+    return model
 
 
 def dataseg(peer: Mask2FormerForUniversalSegmentation) -> DaTaSegModel:
@@ -59,8 +67,13 @@ def dataseg(peer: Mask2FormerForUniversalSegmentation) -> DaTaSegModel:
     return model
 
 
-# ours by the prefix of its keys in the results
-OURS: dict[str, Callable[[Mask2FormerForUniversalSegmentation], DaTaSegModel]] = {"": dataseg}
+def warm_started(peer: Mask2FormerForUniversalSegmentation) -> DaTaSegModel:
+    """Ours with all of the peer's weights: the same masks."""
+    with tempfile.TemporaryDirectory() as folder:
+        peer.save_pretrained(folder)
+        model = DaTaSegModel.from_mask2former(folder, text_embeddings=torch.randn(NUM_CLASSES, 512))
+    assert isinstance(model, DaTaSegModel)
+    return model
 
 
 # --- model rows ------------------------------------------------------------------------------------------------------
@@ -70,23 +83,17 @@ def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Re
     """Inference: seconds, operations and, on CUDA, memory of a batch."""
     torch.manual_seed(0)
     peer = mask2former()
-    models: dict[str, nn.Module] = {"mask2former": peer, **{name + "ours": make(peer) for name, make in OURS.items()}}
+    models: dict[str, nn.Module] = {"mask2former": peer, "ours": dataseg(peer), "parity": warm_started(peer)}
     pixel_values = _on(torch.randn(work.batch, 3, work.side, work.side), device)
-    calls: dict[str, Callable[[], object]] = {}
-    for name, model in models.items():
-        _to(model, device).eval().requires_grad_(False)
-        run = torch.compile(model) if compiled else model
-
-        @torch.inference_mode()
-        def call(run: Any = run) -> None:
-            with _autocast(device):
-                run(pixel_values=pixel_values)
-
-        calls[name] = call
+    calls = {name: _inference(model, pixel_values, compiled) for name, model in models.items()}
     timings = alternating(calls, work.repeats, device)
-    results: Results = {"forward_seconds": {name: timing.least for name, timing in timings.items()}}
-    for name in OURS:
-        results[f"{name}forward_speedup"] = timings["mask2former"].least / timings[name + "ours"].least
+    results: Results = {
+        "forward_seconds": {name: timing.least for name, timing in timings.items()},
+        "forward_speedup": timings["mask2former"].least / timings["ours"].least,
+        "parity_forward_speedup": timings["mask2former"].least / timings["parity"].least,
+    }
+    if device.type == "cpu":
+        results |= parity(calls["mask2former"]().masks_queries_logits, calls["parity"]().masks_queries_logits)
     if not compiled:
         operations = {name: floating_point_operations(call) for name, call in calls.items()}
         peak = matrix_product_peak(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
@@ -96,6 +103,27 @@ def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Re
     if device.type == "cuda":
         results["forward_peak_bytes"] = {name: peak_memory(call, device) for name, call in calls.items()}
     return results
+
+
+def _inference(model: nn.Module, pixel_values: Tensor, compiled: bool) -> Callable[[], Any]:
+    _to(model, pixel_values.device).eval().requires_grad_(False)
+    run = torch.compile(model) if compiled else model
+
+    @torch.inference_mode()
+    def call() -> Any:
+        with _autocast(pixel_values.device):
+            return run(pixel_values=pixel_values)
+
+    return call
+
+
+def parity(theirs: Tensor, ours: Tensor) -> Results:
+    """How far mask logits of the same weights are apart; RuntimeError when that is more than rounding."""
+    difference = ((ours - theirs).abs().max() / theirs.abs().max()).item()
+    flips = ((ours > 0) != (theirs > 0)).float().mean().item()
+    if not (difference <= 1e-3 and flips <= 1e-3):  # not-a-number included
+        raise RuntimeError(f"masks of the same weights differ by {difference:.1e} of the largest, {flips:.1e} of bits")
+    return {"parity_mask_difference": difference, "parity_mask_bits_flipped": flips}
 
 
 def training_rows(work: Work, device: torch.device) -> Results:
@@ -170,29 +198,45 @@ def _autocast(device: torch.device) -> torch.autocast:
 
 
 def panoptic_rows(repeats: int) -> Results:
-    """Id maps of a scene at both sizes; the speed-up is the lesser of the two."""
+    """Id maps of a scene at both sizes, by Mask2Former's rules and by our own; the speed-up is the lesser of the two.
+
+    Raises:
+        RuntimeError: when a map or a segment by Mask2Former's rules is not the peer's.
+    """
     torch.manual_seed(0)
     sure, soft = scene(), scene(sure=False)
-    seconds, speedups, different = {}, {}, {}
+    seconds, speedups, own_speedups, different = {}, {}, {}, {}
     for name, size in SIZES.items():
-        calls = _processors("panoptic", sure, size, peer={"label_ids_to_fuse": sure.stuff})
+        calls = _panoptic_calls(sure, size)
         timings = alternating(calls, repeats, CPU)
         seconds[name] = {contestant: timing.least for contestant, timing in timings.items()}
         speedups[name] = timings["mask2former"].least / timings["ours"].least
-        theirs, ours = (call()[0] for call in calls.values())
-        if theirs["segments_info"] != ours["segments_info"]:
-            raise RuntimeError(f"at {name} the segments differ: {theirs['segments_info']} and {ours['segments_info']}")
-        different[name] = _share_different(theirs, ours)
-        theirs, ours = (
-            call()[0] for call in _processors("panoptic", soft, size, peer={"label_ids_to_fuse": soft.stuff}).values()
-        )
-        different[f"{name} soft"] = _share_different(theirs, ours)
+        own_speedups[name] = timings["mask2former"].least / timings["ours, own rules"].least
+        for kind, both in ((name, calls), (f"{name} soft", _panoptic_calls(soft, size))):
+            theirs, ours, own_rules = (call()[0] for call in both.values())
+            check_identical(theirs, ours, kind)
+            different[kind] = _share_different(theirs, own_rules)
     return {
         "panoptic_post_seconds": seconds,
         "panoptic_post_speedups": speedups,
         "panoptic_post_speedup": min(speedups.values()),
-        "panoptic_post_pixels_different": different,
+        "panoptic_post_own_rules_speedups": own_speedups,
+        "panoptic_post_own_rules_pixels_different": different,
     }
+
+
+def _panoptic_calls(proposals: Scene, size: tuple[int, int]) -> dict[str, Callable[[], Any]]:
+    fused = {"label_ids_to_fuse": proposals.stuff}
+    calls = _processors("panoptic", proposals, size, both=fused, ours={"mask2former_rules": True})
+    return {**calls, "ours, own rules": _processors("panoptic", proposals, size, both=fused)["ours"]}
+
+
+def check_identical(theirs: Mapping[str, Any], ours: Mapping[str, Any], where: str) -> None:
+    """Raise RuntimeError unless two panoptic results have the same segments and the same pixels."""
+    if theirs["segments_info"] != ours["segments_info"]:
+        raise RuntimeError(f"at {where} the segments differ: {theirs['segments_info']} and {ours['segments_info']}")
+    if not torch.equal(theirs["segmentation"], ours["segmentation"]):
+        raise RuntimeError(f"at {where} {_share_different(theirs, ours):.1e} of the pixels differ")
 
 
 def instance_rows(repeats: int) -> Results:
@@ -231,16 +275,16 @@ def _processors(
     kind: str,
     proposals: Scene,
     size: tuple[int, int],
-    peer: Mapping[str, Any] | None = None,
     both: Mapping[str, Any] | None = None,
+    ours: Mapping[str, Any] | None = None,
 ) -> dict[str, Callable[[], Any]]:
     """The same method of both image processors on the same proposals."""
     method = f"post_process_{kind}_segmentation"
     options = {"target_sizes": [size], **(both or {})}
-    theirs, ours = getattr(Mask2FormerImageProcessorPil(), method), getattr(DaTaSegImageProcessor(), method)
+    peers, own = getattr(Mask2FormerImageProcessorPil(), method), getattr(DaTaSegImageProcessor(), method)
     return {
-        "mask2former": lambda: theirs(proposals, **options, **(peer or {})),
-        "ours": lambda: ours(proposals, **options),
+        "mask2former": lambda: peers(proposals, **options),
+        "ours": lambda: own(proposals, **options, **(ours or {})),
     }
 
 
@@ -256,7 +300,7 @@ PROMISES = {
     "forward_speedup": ("forward, default pixel decoder", 2.3, True),
     "train_step_speedup": ("training step, 12 segments an image", 2.0, True),
     "train_memory_ratio": ("training peak above weights and optimiser", 0.5, False),
-    "panoptic_post_speedup": ("panoptic post-processing", 4.5, True),
+    "panoptic_post_speedup": ("panoptic post-processing, identical result", 4.5, True),
     "instance_post_speedup": ("instance post-processing, threshold 0.5", 14.0, True),
     "semantic_post_memory_ratio": ("semantic post-processing at 1080x1920, peak memory", 0.1, False),
 }
