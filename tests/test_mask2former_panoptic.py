@@ -95,6 +95,29 @@ def test_the_id_given_twice_is_the_only_difference() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(("hidden", "least_share", "kept"), [(0.5, 0.5, False), (0.2, 0.8, True), (0.2, 0.79, True)])
+def test_shares_at_the_threshold(hidden: float, least_share: float, kept: bool) -> None:
+    """Half is not more than half; but four fifths, in float32 as transformers has them, are more than 0.8."""
+    masks = rectangle_logits((GRID, GRID), (0, 0, int(380 * hidden), GRID), (0, 0, 380, GRID), strength=20.0)[0]
+    classes = class_logits(CIRCLE, SQUARE)[0]
+    found = mask2former_panoptic_prediction(classes, masks, STUFF, WHOLE, None, overlap_mask_area_threshold=least_share)
+    expected = theirs(classes, masks, (GRID, GRID), set(), overlap_mask_area_threshold=least_share)
+    assert found.segments == expected["segments_info"]
+    assert len(found.segments) == 1 + kept
+
+
+def test_a_hidden_part_counts_however_little_it_has() -> None:
+    """The second proposal has a probability of 0.15 everywhere; the first hides half of that."""
+    masks = torch.full((2, GRID, GRID), -1.735)
+    masks[0] = -20.0
+    masks[0, :, : GRID // 2] = 20.0
+    options = {"mask_threshold": 0.1}
+    found = mask2former_panoptic_prediction(class_logits(CIRCLE, SQUARE)[0], masks, STUFF, WHOLE, None, **options)
+    expected = theirs(class_logits(CIRCLE, SQUARE)[0], masks, (GRID, GRID), set(), **options)
+    assert [segment["label_id"] for segment in found.segments] == [CIRCLE]
+    assert found.segments == expected["segments_info"]
+
+
 def test_every_pixel_goes_to_some_proposal() -> None:
     masks = torch.tensor([[[10.0, -3.0]], [[-10.0, -2.0]]])
     found = mask2former_panoptic_prediction(class_logits(CIRCLE, SQUARE)[0], masks, STUFF, WHOLE, None)

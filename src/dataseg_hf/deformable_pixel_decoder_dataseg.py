@@ -173,7 +173,7 @@ class DeformablePixelDecoder(nn.Module):
         )
         self.outputs = nn.ModuleList(
             NormedConvolution(
-                nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU(True)
+                nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU(inplace=True)
             )
             for _ in finer
         )

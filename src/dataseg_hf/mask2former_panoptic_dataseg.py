@@ -1,9 +1,10 @@
 """Panoptic results by the rules of transformers' Mask2Former, for checkpoints whose results shall stay what they were.
 
-They differ from ours (`postprocessing_dataseg.py`) in that probabilities are enlarged instead of logits, every pixel goes
-to some proposal, the score counts in the area of a proposal's own mask, and proposals of a fused category are kept or
-dropped one by one. On a grid of 384 x 384 cells, to which transformers first resizes all masks, the result is that of
-transformers, bit for bit, save that a segment counter which it sets back may give two things there one id.
+They differ from ours (`postprocessing_dataseg.py`) in that probabilities are enlarged instead of logits, every pixel
+goes to some proposal, the score counts in the area of a proposal's own mask, and proposals of a fused category are kept
+or dropped one by one. On a grid of 384 x 384 cells, to which transformers first resizes all masks, the result is that
+of transformers, bit for bit, save that the segment counter is never set back, which there gives some things one id;
+that a fused segment is listed once; and that a map without a segment is 0, not -1.
 
 Shapes: N queries, C categories, h x w mask grid, H x W result.
 """
@@ -48,7 +49,8 @@ def mask2former_panoptic_prediction(
 
     visible = [owner[window] == number for number, window in enumerate(windows)]
     areas = torch.tensor([int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=owner.device)
-    large_enough = (areas > 0) & (own_areas > 0) & (areas / own_areas > overlap_mask_area_threshold)
+    shares = (areas / own_areas).double()  # a quotient of float32 against a threshold of float64, as there
+    large_enough = (areas > 0) & (own_areas > 0) & (shares > overlap_mask_area_threshold)
     segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
     segments: list[dict] = []
     id_of_category: dict[int, int] = {}
