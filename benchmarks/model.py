@@ -12,7 +12,8 @@ import argparse
 import json
 import platform
 import tempfile
-from collections.abc import Callable, Mapping
+from collections import ChainMap
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,12 @@ def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Re
     peer = mask2former()
     models: dict[str, nn.Module] = {"mask2former": peer, "ours": dataseg(peer), "parity": warm_started(peer)}
     pixel_values = _on(torch.randn(work.batch, 3, work.side, work.side), device)
-    calls = {name: _inference(model, pixel_values, compiled) for name, model in models.items()}
+    eager = {name: _inference(_to(model, device), pixel_values) for name, model in models.items()}
+    operations = {name: floating_point_operations(call) for name, call in eager.items()}
+    peak = matrix_product_peak(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
+    calls = eager
+    if compiled:
+        calls = {name: _inference(torch.compile(model), pixel_values) for name, model in models.items()}
     timings = alternating(calls, work.repeats, device)
     results: Results = {
         "forward_seconds": {name: timing.least for name, timing in timings.items()},
@@ -94,25 +100,21 @@ def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Re
     }
     if device.type == "cpu":
         results |= parity(calls["mask2former"]().masks_queries_logits, calls["parity"]().masks_queries_logits)
-    if not compiled:
-        operations = {name: floating_point_operations(call) for name, call in calls.items()}
-        peak = matrix_product_peak(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-        results["forward_gflop"] = {name: count / 1e9 for name, count in operations.items()}
-        results["matrix_product_peak_gflops"] = peak / 1e9
-        results["forward_share_of_peak"] = {name: operations[name] / timings[name].least / peak for name in operations}
+    results["forward_gflop"] = {name: count / 1e9 for name, count in operations.items()}
+    results["matrix_product_peak_gflops"] = peak / 1e9
+    results["forward_share_of_peak"] = {name: operations[name] / timings[name].least / peak for name in operations}
     if device.type == "cuda":
         results["forward_peak_bytes"] = {name: peak_memory(call, device) for name, call in calls.items()}
     return results
 
 
-def _inference(model: nn.Module, pixel_values: Tensor, compiled: bool) -> Callable[[], Any]:
-    _to(model, pixel_values.device).eval().requires_grad_(False)
-    run = torch.compile(model) if compiled else model
+def _inference(model: Any, pixel_values: Tensor) -> Callable[[], Any]:
+    model.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def call() -> Any:
         with _autocast(pixel_values.device):
-            return run(pixel_values=pixel_values)
+            return model(pixel_values=pixel_values)
 
     return call
 
@@ -316,40 +318,39 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-ROWS = ("forward", "training", "panoptic", "instance", "semantic")
+MODEL_ROWS = {"forward": forward_rows, "training": training_rows}
+POST_ROWS = {"panoptic": panoptic_rows, "instance": instance_rows, "semantic": semantic_rows}
 
 
-def main() -> None:
+def measure(only: Sequence[str], work: Work) -> Results:
+    """The chosen rows on the CPU, and those of the models on CUDA as well, where there is one."""
+    results: Results = {
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "work": {"batch": work.batch, "side": work.side, "segments": work.num_segments, "repeats": work.repeats},
+    }
+    for name in only:
+        results |= MODEL_ROWS[name](work, CPU) if name in MODEL_ROWS else POST_ROWS[name](work.repeats)
+    if torch.cuda.is_available():
+        cuda = torch.device("cuda")
+        eager = [MODEL_ROWS[name](work, cuda) for name in only if name in MODEL_ROWS]
+        results["cuda"] = {"device": torch.cuda.get_device_name(), "eager": dict(ChainMap(*eager))}
+        if "forward" in only:
+            results["cuda"]["compiled"] = forward_rows(work, cuda, compiled=True)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measure, print the table and write the results."""
+    rows = [*MODEL_ROWS, *POST_ROWS]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=ROWS, default=ROWS, help="rows to measure")
+    parser.add_argument("--only", nargs="+", choices=rows, default=rows, help="rows to measure")
     parser.add_argument("--side", type=int, default=512, help="side of the square images, in pixels")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--segments", type=int, default=12, help="targets of each training image")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("outputs/bench.json"))
-    options = parser.parse_args()
-    work = Work(options.batch, options.side, options.segments, options.repeats)
-    results: Results = {
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "work": {"batch": work.batch, "side": work.side, "segments": work.num_segments, "repeats": work.repeats},
-    }
-    measured: dict[str, Callable[[], Results]] = {
-        "forward": lambda: forward_rows(work, CPU),
-        "training": lambda: training_rows(work, CPU),
-        "panoptic": lambda: panoptic_rows(work.repeats),
-        "instance": lambda: instance_rows(work.repeats),
-        "semantic": lambda: semantic_rows(work.repeats),
-    }
-    for name in options.only:
-        results.update(measured[name]())
-    if torch.cuda.is_available():
-        cuda = torch.device("cuda")
-        results["cuda"] = {
-            "device": torch.cuda.get_device_name(),
-            "eager": {**forward_rows(work, cuda), **training_rows(work, cuda)},
-            "compiled": forward_rows(work, cuda, compiled=True),
-        }
+    options = parser.parse_args(arguments)
+    results = measure(options.only, Work(options.batch, options.side, options.segments, options.repeats))
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(results, indent=2) + "\n")
     print(table(results))
