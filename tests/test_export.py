@@ -7,6 +7,7 @@ import pytest
 import torch
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from conftest import TINY_BACKBONE, ModelFactory
+from tiny_backbones import backbone as tiny_backbone
 from torch import Tensor
 from transformers import ConvNextConfig
 
@@ -84,16 +85,20 @@ def test_what_cannot_be_exported_is_refused(tiny_model: ModelFactory) -> None:
         export_program(tiny_model().train(), (64, 64))
 
 
-@pytest.mark.parametrize(("backbone", "dynamic_size"), [(dict(TINY_BACKBONE), True), (SWIN, False)])
+@pytest.mark.parametrize(
+    ("backbone", "pixel_decoder", "dynamic_size"),
+    [(dict(TINY_BACKBONE), "fpn", True), (SWIN, "deformable", False), (tiny_backbone("dinov2"), "fpn", False)],
+)
 def test_onnxruntime_gives_the_same(
-    backbone: dict[str, object], dynamic_size: bool, tiny_model: ModelFactory, tmp_path: Path
+    backbone: dict[str, object], pixel_decoder: str, dynamic_size: bool, tiny_model: ModelFactory, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    model = tiny_model(backbone_config=backbone)
-    before = model.backbone.config._attn_implementation
+    model = tiny_model(backbone_config=backbone, pixel_decoder=pixel_decoder)
+    transformer = model.pretrainable_backbone()
+    before = transformer.config._attn_implementation
     export_onnx(model, tmp_path / "model.onnx", (64, 96), dynamic_size=dynamic_size)
-    assert model.backbone.config._attn_implementation == before
+    assert transformer.config._attn_implementation == before
     run = onnx_runner(tmp_path / "model.onnx")
     check(model, run, 1, 64, 96, 7)
     check(model, run, 3, 64, 96, 1)
