@@ -48,13 +48,16 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
     return total.unflatten(0, (batch, heads)).flatten(1, 2)
 
 
-def channels_first(layer: nn.Linear, hidden_states: Tensor) -> Tensor:
-    """A linear layer whose result lies in memory as [B, C, S], from [B, S, d]: sampling reads one channel at a time."""
-    weight = layer.weight.expand(hidden_states.shape[0], -1, -1)
-    return torch.baddbmm(layer.bias[:, None], weight, hidden_states.transpose(1, 2))
+class ChannelsFirstLinear(nn.Linear):
+    """A linear layer whose result lies in memory as [B, C, S]: sampling reads one channel at a time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, S, d] -> [B, C, S]."""
+        weight = self.weight.expand(input.shape[0], -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, input.transpose(1, 2))
 
 
-class SamplingOffsets(nn.Linear):
+class SamplingOffsets(ChannelsFirstLinear):
     """Offsets x, y of every head, map and point, in cells of that map."""
 
     def __init__(self, hidden_dim: int, heads: int) -> None:
@@ -71,7 +74,7 @@ class SamplingOffsets(nn.Linear):
         init.copy_(self.bias, (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten())
 
 
-class SamplingWeights(nn.Linear):
+class SamplingWeights(ChannelsFirstLinear):
     """Logits of the attention weights of every head, map and point."""
 
     def __init__(self, hidden_dim: int, heads: int) -> None:
@@ -94,7 +97,7 @@ class DeformableAttention(nn.Module):
         self.heads = config.num_attention_heads
         self.offsets = SamplingOffsets(config.hidden_dim, self.heads)
         self.weights = SamplingWeights(config.hidden_dim, self.heads)
-        self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.value = ChannelsFirstLinear(config.hidden_dim, config.hidden_dim)
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
 
     def forward(
@@ -109,9 +112,9 @@ class DeformableAttention(nn.Module):
             sizes: (h, w) per map.
         """
         located = hidden_states + positions
-        offsets = channels_first(self.offsets, located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
-        weights = channels_first(self.weights, located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
-        value = channels_first(self.value, hidden_states).masked_fill(~inside[:, None], 0.0)
+        offsets = self.offsets(located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
+        weights = self.weights(located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
+        value = self.value(hidden_states).masked_fill(~inside[:, None], 0.0)
         # half precision would miss the place by half a cell
         with torch.autocast(hidden_states.device.type, enabled=False):
             mixed = sample_points(
@@ -200,10 +203,11 @@ class DeformablePixelDecoder(nn.Module):
         """
         sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
         hidden_states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
+        levels = self.level_embedding(torch.arange(QUERY_LEVELS, device=hidden_states.device))
         positions = torch.cat(
             [
-                sine_positions(grid, x.shape[1], self.position_in_cell).to(x.dtype) + self.level_embedding.weight[level]
-                for level, (grid, x) in enumerate(zip(grids, maps, strict=True))
+                sine_positions(grid, x.shape[1], self.position_in_cell).to(x.dtype) + level
+                for level, grid, x in zip(levels, grids, maps, strict=True)
             ],
             dim=1,
         )

@@ -215,8 +215,10 @@ class QueryDecoder(nn.Module):
         batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
         memory, located, grids = self.memory(features, inside)
         coarse = self.coarse_features(features)
-        queries = self.queries.weight.expand(batch, -1, -1)
-        query_positions = self.query_positions.weight.expand(batch, -1, -1)
+        # asked for, not read from the weight, lest it lies elsewhere: on a disk, on another device
+        every = torch.arange(self.queries.num_embeddings, device=inside.device)
+        queries = self.queries(every).expand(batch, -1, -1)
+        query_positions = self.query_positions(every).expand(batch, -1, -1)
         heads = []
         for number, layer in enumerate(self.layers):
             level = number % len(memory)
@@ -235,11 +237,12 @@ class QueryDecoder(nn.Module):
     def memory(self, features: PixelFeatures, inside: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the image, [B, h, w]."""
         memory, located, grids = [], [], []
-        for number, level in enumerate(features.levels):
+        embeddings = self.level_embedding(torch.arange(QUERY_LEVELS, device=inside.device))
+        for level, embedding in zip(features.levels, embeddings, strict=False):  # a backbone may have fewer
             grid = resize_inside(inside, level.shape[-2:])
             # contiguous, lest each of the layers that read it keeps a copy of its own
             cells = level.flatten(2).transpose(1, 2).contiguous()
-            memory.append(cells + self.level_embedding.weight[number])
+            memory.append(cells + embedding)
             located.append(memory[-1] + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype))
             grids.append(grid)
         return memory, located, grids
@@ -289,7 +292,11 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "DeformableEncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
+    # the decoders, whose parts share maps, for several devices; their layers as units of sharded training
+    _no_split_modules = [  # noqa: RUF012 - the base class's type
+        "FeaturePyramid", "PixelDecoder", "DeformablePixelDecoder", "QueryDecoder",
+        "EncoderLayer", "DeformableEncoderLayer", "DecoderLayer",
+    ]  # fmt: skip
     _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """From backbone features to multi-scale features for the queries and one high-resolution map for the masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,8 +22,7 @@ from .layers_dataseg import (
 QUERY_LEVELS = 3
 
 
-@dataclass
-class PixelFeatures:
+class PixelFeatures(NamedTuple):
     """mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride. levels: [B, hidden_dim, h_l, w_l],
     coarsest first, for the queries' cross-attention."""
 
