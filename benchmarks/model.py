@@ -29,6 +29,7 @@ from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 SIZES = {"480x640": (480, 640), "1080x1920": (1080, 1920)}
+VOCABULARIES = (20, 133, 1000, 10_000)
 CPU = torch.device("cpu")
 Results = dict[str, Any]
 
@@ -108,13 +109,13 @@ def forward_rows(work: Work, device: torch.device, compiled: bool = False) -> Re
     return results
 
 
-def _inference(model: Any, pixel_values: Tensor) -> Callable[[], Any]:
+def _inference(model: Any, pixel_values: Tensor, **inputs: Tensor) -> Callable[[], Any]:
     model.eval().requires_grad_(False)
 
     @torch.inference_mode()
     def call() -> Any:
         with _autocast(pixel_values.device):
-            return model(pixel_values=pixel_values)
+            return model(pixel_values=pixel_values, **inputs)
 
     return call
 
@@ -126,6 +127,23 @@ def parity(theirs: Tensor, ours: Tensor) -> Results:
     if not (difference <= 1e-3 and flips <= 1e-3):  # not-a-number included
         raise RuntimeError(f"masks of the same weights differ by {difference:.1e} of the largest, {flips:.1e} of bits")
     return {"parity_mask_difference": difference, "parity_mask_bits_flipped": flips}
+
+
+def vocabulary_rows(work: Work, device: torch.device) -> Results:
+    """What names cost: our forward with each of the `VOCABULARIES`, as a share of that with the smallest."""
+    torch.manual_seed(0)
+    model = _to(dataseg(mask2former()), device)
+    pixel_values = _on(torch.randn(work.batch, 3, work.side, work.side), device)
+    dim = model.config.text_embedding_dim
+    calls = {
+        str(count): _inference(model, pixel_values, text_embeddings=torch.randn(count, dim, device=device))
+        for count in VOCABULARIES
+    }
+    seconds = {name: timing.least for name, timing in alternating(calls, work.repeats, device).items()}
+    return {
+        "vocabulary_seconds": seconds,
+        "vocabulary_cost_ratio": seconds["1000"] / seconds[str(VOCABULARIES[0])],
+    }
 
 
 def training_rows(work: Work, device: torch.device) -> Results:
@@ -183,7 +201,7 @@ def _on(images: Tensor, device: torch.device) -> Tensor:
     return images.to(device, memory_format=_memory_format(device))
 
 
-def _to(model: nn.Module, device: torch.device) -> nn.Module:
+def _to(model: nn.Module, device: torch.device) -> Any:
     anything: Any = model  # the signature known to type checkers lacks memory_format
     return anything.to(device, memory_format=_memory_format(device))
 
@@ -300,6 +318,7 @@ def _share_different(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> floa
 PROMISES = {
     "parity_forward_speedup": ("forward with Mask2Former's own weights", 1.4, True),
     "forward_speedup": ("forward, default pixel decoder", 2.3, True),
+    "vocabulary_cost_ratio": ("forward with 1,000 names, against 20", 1.1, False),
     "train_step_speedup": ("training step, 12 segments an image", 2.0, True),
     "train_memory_ratio": ("training peak above weights and optimiser", 0.5, False),
     "panoptic_post_speedup": ("panoptic post-processing, identical result", 4.5, True),
@@ -318,7 +337,7 @@ def table(results: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-MODEL_ROWS = {"forward": forward_rows, "training": training_rows}
+MODEL_ROWS = {"forward": forward_rows, "training": training_rows, "vocabulary": vocabulary_rows}
 POST_ROWS = {"panoptic": panoptic_rows, "instance": instance_rows, "semantic": semantic_rows}
 
 

@@ -144,6 +144,12 @@ def test_the_training_rows() -> None:
     assert rows["train_step_speedup"] > 0
 
 
+def test_the_vocabulary_rows() -> None:
+    rows = model.vocabulary_rows(WORK, CPU)
+    assert list(rows["vocabulary_seconds"]) == ["20", "133", "1000", "10000"]
+    assert rows["vocabulary_cost_ratio"] == rows["vocabulary_seconds"]["1000"] / rows["vocabulary_seconds"]["20"]
+
+
 def test_on_cuda_it_is_bfloat16_and_channels_last() -> None:
     assert model._memory_format(CUDA) == torch.channels_last
     assert model._memory_format(CPU) == torch.preserve_format

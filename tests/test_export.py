@@ -57,9 +57,13 @@ def check(model: DaTaSegModel, run: object, *shape: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("backbone", DYNAMIC_SIZE_BACKBONES)
-def test_batch_size_and_vocabulary_are_free(backbone: str, tiny_model: ModelFactory) -> None:
-    model = tiny_model(backbone_config={"model_type": backbone, **CONVOLUTIONAL[backbone]}, decoder_layers=1)
+@pytest.mark.parametrize(
+    ("backbone", "pixel_decoder"),
+    [*((backbone, "fpn") for backbone in DYNAMIC_SIZE_BACKBONES), ("resnet", "deformable")],
+)
+def test_batch_size_and_vocabulary_are_free(backbone: str, pixel_decoder: str, tiny_model: ModelFactory) -> None:
+    settings = {"model_type": backbone, **CONVOLUTIONAL[backbone]}
+    model = tiny_model(backbone_config=settings, pixel_decoder=pixel_decoder, decoder_layers=1)
     program = export_program(model, (64, 96), dynamic_size=True).module()
     check(model, program, 1, 64, 96, 7)
     check(model, program, 3, 96, 64, 1)

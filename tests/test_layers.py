@@ -10,7 +10,8 @@ from transformers.models.mask2former.modeling_mask2former import Mask2FormerSine
 
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.layers_dataseg import Attention, sine_positions
-from dataseg_hf.modeling_dataseg import DaTaSegModel, DecoderLayer, MaskView
+from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.query_decoder_dataseg import DecoderLayer, MaskView
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]
