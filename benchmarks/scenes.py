@@ -49,9 +49,9 @@ class Scene:
 def scene(num_queries: int = 100, num_things: int = 25, num_stuff: int = 5, sure: bool = True) -> Scene:
     """Things that do not touch each other before bands of stuff; the other queries see no object.
 
-    Where proposals are `sure`, their masks are hard, they have one class probability, and no more than two of them
-    meet at a point: then our rules and those of transformers name the same pixels. Otherwise masks are soft and
-    class probabilities range from 0.5 to 1.
+    Where proposals are `sure`, their masks are hard and they have one class probability; otherwise masks are soft and
+    class probabilities range from 0.5 to 1. Every kind of stuff has one proposal, so that nothing is met again, after
+    which transformers gives some ids twice.
     """
     y, x = torch.meshgrid(torch.arange(GRID), torch.arange(GRID), indexing="ij")
     cell = GRID / 5

@@ -7,6 +7,7 @@ import pytest
 import torch
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from conftest import TINY_BACKBONE, ModelFactory
+from tiny_backbones import backbone as tiny_backbone
 from torch import Tensor
 from transformers import ConvNextConfig
 
@@ -56,9 +57,13 @@ def check(model: DaTaSegModel, run: object, *shape: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
 
 
-@pytest.mark.parametrize("backbone", DYNAMIC_SIZE_BACKBONES)
-def test_batch_size_and_vocabulary_are_free(backbone: str, tiny_model: ModelFactory) -> None:
-    model = tiny_model(backbone_config={"model_type": backbone, **CONVOLUTIONAL[backbone]}, decoder_layers=1)
+@pytest.mark.parametrize(
+    ("backbone", "pixel_decoder"),
+    [*((backbone, "fpn") for backbone in DYNAMIC_SIZE_BACKBONES), ("resnet", "deformable")],
+)
+def test_batch_size_and_vocabulary_are_free(backbone: str, pixel_decoder: str, tiny_model: ModelFactory) -> None:
+    settings = {"model_type": backbone, **CONVOLUTIONAL[backbone]}
+    model = tiny_model(backbone_config=settings, pixel_decoder=pixel_decoder, decoder_layers=1)
     program = export_program(model, (64, 96), dynamic_size=True).module()
     check(model, program, 1, 64, 96, 7)
     check(model, program, 3, 96, 64, 1)
@@ -84,16 +89,20 @@ def test_what_cannot_be_exported_is_refused(tiny_model: ModelFactory) -> None:
         export_program(tiny_model().train(), (64, 64))
 
 
-@pytest.mark.parametrize(("backbone", "dynamic_size"), [(dict(TINY_BACKBONE), True), (SWIN, False)])
+@pytest.mark.parametrize(
+    ("backbone", "pixel_decoder", "dynamic_size"),
+    [(dict(TINY_BACKBONE), "fpn", True), (SWIN, "deformable", False), (tiny_backbone("dinov2"), "fpn", False)],
+)
 def test_onnxruntime_gives_the_same(
-    backbone: dict[str, object], dynamic_size: bool, tiny_model: ModelFactory, tmp_path: Path
+    backbone: dict[str, object], pixel_decoder: str, dynamic_size: bool, tiny_model: ModelFactory, tmp_path: Path
 ) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
-    model = tiny_model(backbone_config=backbone)
-    before = model.backbone.config._attn_implementation
+    model = tiny_model(backbone_config=backbone, pixel_decoder=pixel_decoder)
+    transformer = model.pretrainable_backbone()
+    before = transformer.config._attn_implementation
     export_onnx(model, tmp_path / "model.onnx", (64, 96), dynamic_size=dynamic_size)
-    assert model.backbone.config._attn_implementation == before
+    assert transformer.config._attn_implementation == before
     run = onnx_runner(tmp_path / "model.onnx")
     check(model, run, 1, 64, 96, 7)
     check(model, run, 3, 64, 96, 1)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import infer_auto_device_map
+from accelerate.utils import compute_module_sizes
 from tiny_backbones import backbone
 from torch import Tensor, nn
 
@@ -246,6 +248,31 @@ def test_shards_and_a_device_map_keep_every_weight(model: DaTaSegModel, tmp_path
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
         close(placed(images).masks_queries_logits, model(images).masks_queries_logits)
+
+
+def test_parts_on_a_disk_are_fetched_when_needed(model: DaTaSegModel, tmp_path: Path) -> None:
+    model.save_pretrained(tmp_path / "model")
+    places = {"backbone": "disk", "pixel_decoder": "disk", "query_decoder": "disk", "classifier": "cpu"}
+    placed = DaTaSegModel.from_pretrained(
+        tmp_path / "model", device_map={**places, "vocabularies": "cpu"}, offload_folder=tmp_path / "disk"
+    )
+    assert placed.query_decoder.queries.weight.is_meta
+    images = torch.randn(1, 3, *SIZE)
+    with torch.no_grad():
+        found, expected = placed(images), model(images)
+    close(found.masks_queries_logits, expected.masks_queries_logits)
+    close(found.class_queries_logits, expected.class_queries_logits)
+
+
+def test_no_device_gets_a_part_of_a_decoder(model: DaTaSegModel) -> None:
+    size = compute_module_sizes(model)[""]
+    places = infer_auto_device_map(
+        model,
+        max_memory={0: int(0.45 * size), 1: int(0.45 * size), "cpu": size},
+        no_split_module_classes=list(model._no_split_modules),
+    )
+    assert len(set(places.values())) > 1
+    assert {"pixel_decoder", "query_decoder"} <= set(places)
 
 
 def test_a_changed_vocabulary_keeps_every_weight(model: DaTaSegModel, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
 from .layers_dataseg import FeedForward, InsideGroupNorm, NormedConvolution, resize_inside, sine_positions
-from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, enlarge
+from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, channels_last, enlarge
 
 POINTS = 4  # sampled per head and level (Deformable DETR)
 GROUPS = 32  # of every GroupNorm (Mask2Former)
@@ -48,13 +48,16 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
     return total.unflatten(0, (batch, heads)).flatten(1, 2)
 
 
-def channels_first(layer: nn.Linear, hidden_states: Tensor) -> Tensor:
-    """A linear layer whose result lies in memory as [B, C, S], from [B, S, d]: sampling reads one channel at a time."""
-    weight = layer.weight.expand(hidden_states.shape[0], -1, -1)
-    return torch.baddbmm(layer.bias[:, None], weight, hidden_states.transpose(1, 2))
+class ChannelsFirstLinear(nn.Linear):
+    """A linear layer whose result lies in memory as [B, C, S]: sampling reads one channel at a time."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[B, S, d] -> [B, C, S]."""
+        weight = self.weight.expand(input.shape[0], -1, -1)
+        return torch.baddbmm(self.bias[:, None], weight, input.transpose(1, 2))
 
 
-class SamplingOffsets(nn.Linear):
+class SamplingOffsets(ChannelsFirstLinear):
     """Offsets x, y of every head, map and point, in cells of that map."""
 
     def __init__(self, hidden_dim: int, heads: int) -> None:
@@ -71,7 +74,7 @@ class SamplingOffsets(nn.Linear):
         init.copy_(self.bias, (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten())
 
 
-class SamplingWeights(nn.Linear):
+class SamplingWeights(ChannelsFirstLinear):
     """Logits of the attention weights of every head, map and point."""
 
     def __init__(self, hidden_dim: int, heads: int) -> None:
@@ -94,7 +97,7 @@ class DeformableAttention(nn.Module):
         self.heads = config.num_attention_heads
         self.offsets = SamplingOffsets(config.hidden_dim, self.heads)
         self.weights = SamplingWeights(config.hidden_dim, self.heads)
-        self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
+        self.value = ChannelsFirstLinear(config.hidden_dim, config.hidden_dim)
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
 
     def forward(
@@ -109,9 +112,9 @@ class DeformableAttention(nn.Module):
             sizes: (h, w) per map.
         """
         located = hidden_states + positions
-        offsets = channels_first(self.offsets, located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
-        weights = channels_first(self.weights, located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
-        value = channels_first(self.value, hidden_states).masked_fill(~inside[:, None], 0.0)
+        offsets = self.offsets(located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
+        weights = self.weights(located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
+        value = self.value(hidden_states).masked_fill(~inside[:, None], 0.0)
         # half precision would miss the place by half a cell
         with torch.autocast(hidden_states.device.type, enabled=False):
             mixed = sample_points(
@@ -172,14 +175,16 @@ class DeformablePixelDecoder(nn.Module):
             NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim)) for c in finer
         )
         self.outputs = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU())
+            NormedConvolution(
+                nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU(inplace=True)
+            )
             for _ in finer
         )
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
         """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
-        coarsest_first = list(reversed(feature_maps))
+        coarsest_first = [channels_last(x) for x in reversed(feature_maps)]
         grids = [resize_inside(inside, x.shape[-2:]) for x in coarsest_first]
         maps = [project(x, grid) for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)]
         levels = self.encode(maps, grids[:QUERY_LEVELS])
@@ -198,10 +203,11 @@ class DeformablePixelDecoder(nn.Module):
         """
         sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
         hidden_states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)
+        levels = self.level_embedding(torch.arange(QUERY_LEVELS, device=hidden_states.device))
         positions = torch.cat(
             [
-                sine_positions(grid, x.shape[1], self.position_in_cell).to(x.dtype) + self.level_embedding.weight[level]
-                for level, (grid, x) in enumerate(zip(grids, maps, strict=True))
+                sine_positions(grid, x.shape[1], self.position_in_cell).to(x.dtype) + level
+                for level, grid, x in zip(levels, grids, maps, strict=True)
             ],
             dim=1,
         )

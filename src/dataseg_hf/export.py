@@ -108,7 +108,7 @@ def export_onnx(
 @contextmanager
 def _eager_backbone(model: DaTaSegModel) -> Iterator[None]:
     """Plain attention in the backbone: torch 2.13 cannot rewrite the fused one of a Swin for ONNX."""
-    backbone: Any = model.backbone
+    backbone: Any = model.pretrainable_backbone()
     usual = backbone.config._attn_implementation
     backbone.set_attn_implementation("eager")
     try:

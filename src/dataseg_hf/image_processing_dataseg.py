@@ -20,6 +20,7 @@ from transformers.image_utils import (
 )
 from transformers.utils import TensorType
 
+from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 
 
@@ -152,6 +153,7 @@ class DaTaSegImageProcessor(PilBackend):
         overlap_mask_area_threshold: float = 0.8,
         label_ids_to_fuse: Iterable[int] | None = None,
         target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
+        mask2former_rules: bool = False,
     ) -> list[dict[str, Any]]:
         """One id map per image: a segment per thing, one segment per stuff category.
 
@@ -162,6 +164,8 @@ class DaTaSegImageProcessor(PilBackend):
             overlap_mask_area_threshold: least share of its own mask that a segment keeps, else it is dropped.
             label_ids_to_fuse: categories with one segment per image; by default the vocabulary's stuff.
             target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+            mask2former_rules: decide as transformers' Mask2Former does (`mask2former_panoptic_dataseg.py`), which among
+                other things leaves no pixel between the masks free.
 
         Returns:
             B dicts: `segmentation` int32 [H, W], 0 = no segment; `segments_info`, per segment `id` (from 1),
@@ -170,9 +174,10 @@ class DaTaSegImageProcessor(PilBackend):
         Raises:
             ValueError: unless there are B target sizes, or for a label id outside the vocabulary.
         """
+        predict = mask2former_panoptic_prediction if mask2former_rules else panoptic_prediction
         results = []
         for i, size in enumerate(_sizes(outputs, target_sizes)):
-            prediction = panoptic_prediction(
+            prediction = predict(
                 outputs.class_queries_logits[i],
                 outputs.masks_queries_logits[i],
                 _fused(outputs.is_thing[i], label_ids_to_fuse),

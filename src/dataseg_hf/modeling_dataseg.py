@@ -9,19 +9,17 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import MobileNetV2Config, PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.backbone_utils import load_backbone
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
-from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
+from .backbones_dataseg import UNUSED_IN_BACKBONE, build_backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder, SamplingOffsets, SamplingWeights
 from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
-from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
-from .pixel_decoder_dataseg import QUERY_LEVELS, PixelDecoder, PixelFeatures
-from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, dot_product, get_task, loss_weights
+from .pixel_decoder_dataseg import PixelDecoder
+from .query_decoder_dataseg import QueryDecoder
+from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
 from .warm_start_dataseg import (
     WarmStart,
@@ -111,169 +109,6 @@ class VocabularyStore(nn.Module):
         return embeddings
 
 
-class MaskView(nn.Module):
-    """Encodes the shape of a query's own mask for the class head (our setting).
-
-    The mask (detached) is sampled on a square around its mean, `mask_view_extent` times its RMS radius to each side.
-    """
-
-    def __init__(self, config: DaTaSegConfig) -> None:
-        super().__init__()
-        self.size, self.extent = config.mask_view_size, float(config.mask_view_extent)
-        side = math.ceil(math.ceil(self.size / 2) / 2)
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU()
-        )
-        self.projection = nn.Sequential(
-            nn.Linear(32 * side * side, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, config.hidden_dim)
-        )
-        self.norm = nn.LayerNorm(config.hidden_dim)
-
-    def forward(self, mask_logits: Tensor, inside: Tensor) -> Tensor:
-        """mask_logits [B, N, h, w], inside bool [B, h, w] -> [B, N, hidden_dim]."""
-        batch, queries = mask_logits.shape[:2]
-        masks = mask_logits.detach().float().sigmoid() * inside[:, None]
-        crops = F.grid_sample(masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1), align_corners=False)
-        code = self.convolutions(crops.to(mask_logits.dtype)).flatten(1)
-        return self.norm(self.projection(code)).view(batch, queries, -1)
-
-    @torch.no_grad()
-    def silence(self) -> None:
-        """Start from adding nothing, in a model whose class head knows its queries already; it learns from there."""
-        self.norm.weight.zero_()
-        self.norm.bias.zero_()
-
-    def window(self, masks: Tensor) -> Tensor:
-        """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size, size, 2]."""
-        height, width = masks.shape[-2:]
-        masks = masks.float()
-        mass = masks.sum((-2, -1)).clamp(min=1e-6)
-        x = torch.arange(width, device=masks.device) + 0.5
-        y = torch.arange(height, device=masks.device) + 0.5
-        columns, rows = masks.sum(-2), masks.sum(-1)
-        # no matrix product: autocast would compute it in half precision, in which the squares overflow
-        mean_x, mean_y = (columns * x).sum(-1) / mass, (rows * y).sum(-1) / mass
-        variance = (
-            (columns * (x - mean_x[..., None]).square()).sum(-1) + (rows * (y - mean_y[..., None]).square()).sum(-1)
-        ) / mass
-        half_side = self.extent * variance.clamp(min=0.25).sqrt()
-        step = torch.linspace(-1, 1, self.size, device=masks.device)
-        sample_x = (mean_x[..., None] + half_side[..., None] * step) * (2 / width) - 1
-        sample_y = (mean_y[..., None] + half_side[..., None] * step) * (2 / height) - 1
-        grid = (*sample_x.shape, self.size)
-        return torch.stack([sample_x[..., None, :].expand(grid[0], grid[1], self.size, self.size),
-                            sample_y[..., :, None].expand(grid[0], grid[1], self.size, self.size)], dim=-1)  # fmt: skip
-
-
-class DecoderLayer(GradientCheckpointingLayer):
-    """Masked cross-attention, self-attention, feed-forward (Mask2Former's order), post-norm."""
-
-    def __init__(self, config: DaTaSegConfig) -> None:
-        super().__init__()
-        self.cross_attention = Attention(config)
-        self.cross_norm = nn.LayerNorm(config.hidden_dim)
-        self.self_attention = Attention(config)
-        self.self_norm = nn.LayerNorm(config.hidden_dim)
-        self.feed_forward = FeedForward(config.hidden_dim, config.dim_feedforward)
-
-    def forward(
-        self, queries: Tensor, query_positions: Tensor, memory: Tensor, located_memory: Tensor, mask: Tensor
-    ) -> Tensor:
-        """queries, query_positions [B, N, d]; memory, and with its positions located_memory, [B, K, d]; additive mask
-        [B, 1, N, K]."""
-        seen = self.cross_attention(queries + query_positions, located_memory, memory, mask)
-        queries = self.cross_norm(queries + seen)
-        located = queries + query_positions
-        queries = self.self_norm(queries + self.self_attention(located, located, queries))
-        return self.feed_forward(queries)
-
-
-class QueryDecoder(nn.Module):
-    """Learnable queries, the masked-attention decoder and the two embedding heads."""
-
-    def __init__(self, config: DaTaSegConfig) -> None:
-        super().__init__()
-        self.position_in_cell = float(config.position_in_cell)
-        self.queries = nn.Embedding(config.num_queries, config.hidden_dim)
-        self.query_positions = nn.Embedding(config.num_queries, config.hidden_dim)
-        self.level_embedding = nn.Embedding(QUERY_LEVELS, config.hidden_dim)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
-        self.norm = nn.LayerNorm(config.hidden_dim)
-        self.mask_head = MLP(config.hidden_dim, config.mask_dim)
-        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim, config.class_head_layers)
-        self.mask_view = MaskView(config) if config.class_head_sees_mask else None
-
-    def forward(
-        self, features: PixelFeatures, inside: Tensor, every_layer: bool
-    ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the last one only; and
-        the mask logits of the last one, [B, N, h, w].
-
-        inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
-        the resolution of the attention that reads them.
-        """
-        batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
-        memory, located, grids = self.memory(features, inside)
-        coarse = self.coarse_features(features)
-        queries = self.queries.weight.expand(batch, -1, -1)
-        query_positions = self.query_positions.weight.expand(batch, -1, -1)
-        heads = []
-        for number, layer in enumerate(self.layers):
-            level = number % len(memory)
-            mask_embeddings = self.mask_head(self.norm(queries))
-            if every_layer:
-                with torch.no_grad():  # only the class head sees these masks, and it takes no gradient from them
-                    mask_logits = dot_product(mask_embeddings, features.mask_features)
-                heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
-            mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
-            queries = layer(queries, query_positions, memory[level], located[level], mask)
-        mask_embeddings = self.mask_head(self.norm(queries))
-        mask_logits = dot_product(mask_embeddings, features.mask_features)
-        heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
-        return heads, mask_logits
-
-    def memory(self, features: PixelFeatures, inside: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the image, [B, h, w]."""
-        memory, located, grids = [], [], []
-        for number, level in enumerate(features.levels):
-            grid = resize_inside(inside, level.shape[-2:])
-            # contiguous, lest each of the layers that read it keeps a copy of its own
-            cells = level.flatten(2).transpose(1, 2).contiguous()
-            memory.append(cells + self.level_embedding.weight[number])
-            located.append(memory[-1] + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype))
-            grids.append(grid)
-        return memory, located, grids
-
-    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, inside: Tensor) -> Tensor:
-        """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
-        queries = self.norm(queries)
-        if self.mask_view is not None:
-            queries = queries + self.mask_view(mask_logits, resize_inside(inside, mask_logits.shape[-2:]))
-        return self.class_head(queries)
-
-    @staticmethod
-    @torch.no_grad()
-    def coarse_features(features: PixelFeatures) -> list[Tensor]:
-        """The mask features at the grid of each level, [B, mask_dim, h_l, w_l], for the masks of the attention.
-
-        Resizing commutes with the dot product, so the features are resized once instead of N masks in every layer.
-        """
-        fine = features.mask_features.contiguous()  # else each resize makes a contiguous copy of its own
-        return [
-            F.interpolate(fine, size=level.shape[-2:], mode="bilinear", align_corners=False)
-            for level in features.levels
-        ]
-
-    @staticmethod
-    @torch.no_grad()
-    def attention_mask(mask_embeddings: Tensor, coarse_features: Tensor, grid: Tensor) -> Tensor:
-        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is empty."""
-        inside = grid.flatten(1)[:, None]
-        outside = (dot_product(mask_embeddings, coarse_features) < 0).flatten(2) | ~inside
-        blocked = outside & ~(outside.all(-1, keepdim=True) & inside)
-        return additive_mask(blocked, coarse_features.dtype)[:, None]
-
-
 PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
     "fpn": PixelDecoder,
     "deformable": DeformablePixelDecoder,
@@ -290,7 +125,11 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     accepts_loss_kwargs = False
     _supports_sdpa = True
-    _no_split_modules = ["EncoderLayer", "DeformableEncoderLayer", "DecoderLayer"]  # noqa: RUF012 - the base class's type
+    # the decoders, whose parts share maps, for several devices; their layers as units of sharded training
+    _no_split_modules = [  # noqa: RUF012 - the base class's type
+        "FeaturePyramid", "PixelDecoder", "DeformablePixelDecoder", "QueryDecoder",
+        "EncoderLayer", "DeformableEncoderLayer", "DecoderLayer",
+    ]  # fmt: skip
     _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
 
     @torch.no_grad()
@@ -603,8 +442,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 f"`pixel_mask` has shape {tuple(pixel_mask.shape)}, `pixel_values` {tuple(pixel_values.shape)}"
             )
         inside = pixel_mask.to(torch.bool)
-        feature_maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
-        features = self.pixel_decoder(feature_maps, inside)
+        features = self.pixel_decoder(self.backbone(pixel_values.to(self.dtype)).feature_maps, inside)
         every_layer = labels is not None or output_auxiliary_logits
         heads, mask_logits = self.query_decoder(features, inside, every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), embeddings)
@@ -655,30 +493,6 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         # in float32 whatever the autocast: matching costs of half precision overflow
         with torch.autocast(device_type=truth.image.device.type, enabled=False):
             return task.loss(layers, truth, self.config, loss_weights(self.config, overrides))
-
-
-# what no feature map of these architectures uses: without a gradient it stops distributed training
-UNUSED_IN_BACKBONE = {
-    "swin": "swin.layernorm.",
-    "bit": "bit.norm.",
-    "dinov2": "transformer.embeddings.mask_token",
-    "dinov2_with_registers": "transformer.embeddings.mask_token",
-    "dinov3_vit": "transformer.embeddings.mask_token",
-}
-
-
-def build_backbone(config: DaTaSegConfig) -> nn.Module:
-    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there.
-
-    Plain vision transformers, which have one stride, get a feature pyramid.
-    """
-    backbone_config = cast(PreTrainedConfig, config.backbone_config)
-    if isinstance(backbone_config, MobileNetV2Config):
-        return MobileNetV2Backbone(backbone_config)
-    backbone = load_backbone(config)
-    if backbone_config.model_type in PLAIN_TRANSFORMERS:
-        return FeaturePyramid(backbone, backbone_config)
-    return backbone
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:

@@ -102,12 +102,16 @@ class Resize:
         by_columns = self.columns.enlarge(cells.transpose(1, 2).contiguous(), columns)
         return self.rows.enlarge(by_columns.transpose(1, 2).contiguous(), rows)
 
-    def windows(self, maps: Tensor, least: Tensor) -> list[Window]:
-        """For each of the maps [K, h, w] the pixels outside which it stays below `least`, [K]."""
-        rows, columns = (maps.amax(axis) >= least[:, None] for axis in (-1, -2))
+    def windows(self, rows: Tensor, columns: Tensor) -> list[Window]:
+        """Of K maps the pixels that touch cells of the rows bool [K, h] and columns bool [K, w]."""
         ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
         filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
         return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
+
+
+def where_reached(maps: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows bool [K, h] and columns bool [K, w] in which maps [K, h, w] reach `least`, [K]."""
+    return maps.amax(-1) >= least[:, None], maps.amax(-2) >= least[:, None]
 
 
 def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
@@ -249,7 +253,7 @@ def _owners(
     logits = mask_logits[members].float()
     resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
     least = _logit(mask_threshold * scores[members].min() / scores[members])
-    windows = resize.windows(logits, least)
+    windows = resize.windows(*where_reached(logits, least))
     own_masks: list[tuple[Window, Tensor]] = []
     place = 0
     for number, group in enumerate(groups, start=1):
@@ -348,7 +352,8 @@ def _binary_masks(
 ) -> tuple[list[Tensor], list[Window], Tensor]:
     """Binary masks of logits [K, h, w], each within its window, and the mean probability inside, 0 without any: [K]."""
     resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
-    windows = resize.windows(logits, _logit(torch.full((len(logits),), mask_threshold, device=logits.device)))
+    least = _logit(torch.full((len(logits),), mask_threshold, device=logits.device))
+    windows = resize.windows(*where_reached(logits, least))
     crops = []
     quality = torch.zeros(len(logits), device=logits.device)
     for i, (rows, columns) in enumerate(windows):
