@@ -191,6 +191,10 @@ def edited(name, **changes):
         (edited("config.json", auto_map={"AutoModel": "a/b--modeling_dataseg.X"}), "from another repository"),
         (edited("config.json", model_type="convnext"), "is a 'convnext' model"),
         (edited("config.json", vocabularies={}), "stores no vocabulary"),
+        (
+            edited("config.json", vocabularies={"birds": {"labels": ["owl"], "is_thing": [True]}}),
+            "'birds' of 1 labels, whose text embeddings the weights do not hold",
+        ),
         (edited("config.json", text_encoder={"kind": "hub", "name_or_path": "/tower"}), "the local folder '/tower'"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not valid JSON"),
         (lambda folder: (folder / "mix.json").write_text("["), "mix.json: cannot be read"),

@@ -1,5 +1,9 @@
 """Images -> model inputs, and model outputs -> segmentations in the formats of transformers."""
 
+from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before what an old version lacks
+
+# isort: split
+
 from collections.abc import Iterable, Sequence
 from typing import Any
 

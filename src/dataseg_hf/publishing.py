@@ -16,6 +16,7 @@ from .model_card import model_card
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
+EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces."""
@@ -134,7 +135,9 @@ def checkpoint_files(folder: str | Path) -> list[str]:
             "that tower on the Hub there, or null, with which the stored vocabularies still work"
         )
     processor = _read_json(folder / PROCESSOR)
-    names = [CONFIG, PROCESSOR, *_weight_files(folder), *_code_files(folder, config, processor)]
+    weights = _weight_files(folder)
+    _check_embeddings(folder, config, weights)
+    names = [CONFIG, PROCESSOR, *weights, *_code_files(folder, config, processor)]
     return sorted(set(names))
 
 
@@ -166,6 +169,22 @@ def _weight_files(folder: Path) -> list[str]:
         except SafetensorError as error:
             raise ValueError(f"{folder / shard}: is not a whole safetensors file ({error}); save it again") from error
     return [*names, *sorted(shards)]
+
+
+def _check_embeddings(folder: Path, config: Mapping[str, Any], weights: Iterable[str]) -> None:
+    """ValueError for a vocabulary of the config whose embeddings the weights lack."""
+    shapes: dict[str, list[int]] = {}
+    for name in weights:
+        if name != WEIGHTS_INDEX:
+            with safe_open(folder / name, framework="pt") as file:
+                keys = [key for key in list(file.keys()) if key.startswith(EMBEDDINGS)]
+                shapes |= {key: file.get_slice(key).get_shape() for key in keys}
+    for name, vocabulary in config["vocabularies"].items():
+        if shapes.get(EMBEDDINGS + name, [0])[0] != len(vocabulary["labels"]):
+            raise ValueError(
+                f"{folder / CONFIG}: names a vocabulary '{name}' of {len(vocabulary['labels'])} labels, whose text "
+                "embeddings the weights do not hold; add it with model.add_vocabulary and save the model again"
+            )
 
 
 def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any]) -> list[str]:

@@ -268,7 +268,8 @@ class HubTextEncoder:
             revision = f" at revision '{self.revision}'" if self.revision else ""
             raise OSError(
                 f"text tower '{self.name_or_path}'{revision} cannot be loaded ({str(error).strip().splitlines()[0]}); "
-                "give `text_embeddings=` yourself, or the path of a local folder with config, safetensors and tokenizer"
+                "choose a stored vocabulary, give `text_embeddings=` yourself, or the path of a local folder with "
+                "config, safetensors and tokenizer"
             ) from error
 
 
@@ -422,7 +423,7 @@ class PrecomputedTextEncoder:
 
     def _refusal(self) -> ValueError:
         return ValueError(
-            "this checkpoint cannot embed new words: its embeddings were precomputed; "
+            "this checkpoint cannot embed new words: its embeddings were precomputed; choose a stored vocabulary, or "
             f"give `text_embeddings=` of the same space ({self.source})"
         )
 
