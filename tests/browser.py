@@ -123,12 +123,17 @@ class Page:
         return self.evaluate("document.body.innerText")
 
     def point(self, element: str) -> tuple[float, float]:
-        """The middle of an element, given as an expression, after it was brought into view."""
-        box = self.evaluate(
-            f"(e => {{ e.scrollIntoView({{block: 'center'}}); const b = e.getBoundingClientRect();"
-            f" return [b.x + b.width / 2, b.y + b.height / 2] }})({element})"
+        """The middle of an element, given as an expression, in view and no longer moving."""
+        read = (
+            f"(async e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
+            " await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));"
+            f" const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})({element})"
         )
-        return box[0], box[1]
+        before, now = None, self.evaluate(read)
+        while before != now:
+            time.sleep(0.05)
+            before, now = now, self.evaluate(read)
+        return now[0], now[1]
 
     def hover(self, element: str) -> None:
         x, y = self.point(element)
