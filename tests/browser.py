@@ -126,7 +126,7 @@ class Page:
         """The middle of an element, given as an expression, in view and no longer moving."""
         read = (
             f"(async e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
-            " await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));"
+            " await new Promise(done => setTimeout(done, 20));"
             f" const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})({element})"
         )
         before, now = None, self.evaluate(read)
