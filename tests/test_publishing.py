@@ -16,10 +16,11 @@ import torch
 import yaml
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from hub_server import HubServer
-from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from PIL import Image
 from safetensors.torch import load_file
 
+from dataseg_hf import DaTaSegPipeline
 from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.model_card import model_card
 from dataseg_hf.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
@@ -382,7 +383,7 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
     for name, size in model_publication(finished, REPO).sizes().items():
         assert re.search(rf"^ +{size:,}  {re.escape(name)}$", printed, re.MULTILINE)
     assert "model someone/tiny: " in printed
-    assert "space someone/tiny: 3 files" in printed
+    assert "space someone/tiny: 8 files" in printed
     assert "DATASEG_MODEL=someone/tiny" in printed
     assert model_card(finished, REPO) in printed
     assert "optimizer.bin" not in printed
@@ -415,8 +416,11 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 def test_the_space_is_one_commit_of_the_demo(hub, api):
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     space = hub.space(REPO)
-    assert set(space.files) == {".gitattributes", "README.md", "app.py", "requirements.txt"}
-    for name in ("README.md", "app.py", "requirements.txt"):
+    tracked = {str(file.relative_to(SPACE)) for file in [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]}
+    assert {"README.md", "app.py", "requirements.txt"} < tracked
+    modules = {f"dataseg_hf/{name}.py" for name in ("__init__", "segments", "visualization")}
+    assert set(space.files) == {".gitattributes", *tracked, *modules}
+    for name in tracked:
         assert space.files[name] == (SPACE / name).read_bytes()
     assert space.variables == {"DATASEG_MODEL": "someone/tiny"}
     assert len(space.commits) == 2
@@ -429,6 +433,46 @@ def test_a_space_that_fails_and_succeeds(hub, api):
     assert list(hub.space(REPO).files) == [".gitattributes"]
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     assert "app.py" in hub.space(REPO).files
+
+
+RUNNING_SPACE = """
+import json, sys
+from pathlib import Path
+import dataseg_hf, app
+from gradio_client import Client, handle_file
+
+assert Path(dataseg_hf.__file__).is_relative_to(Path.cwd()), dataseg_hf.__file__
+page = app.build_demo(app.chosen_model())
+_, url, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
+arguments = handle_file(sys.argv[1]), "semantic", "pets", "", 0.5
+_, table, _, _ = Client(url, verbose=False).predict(*arguments, api_name="/segment")
+print("TABLE", json.dumps(table["data"]))
+"""
+
+
+def test_a_published_space_shows_the_published_model(finished, hub, api, photo, tmp_path):
+    """In a process that has neither this package nor the checkpoint, but what it fetches."""
+    pytest.importorskip("gradio")
+    publish(finished, REPO, api=api)
+    publish_space(SPACE, REPO, REPO, api=api)
+    fetched = snapshot_download(REPO, repo_type="space", endpoint=hub.url, local_dir=tmp_path / "space")
+    environment = {**os.environ, **hub.environment(tmp_path / "home"), **hub.space(REPO).variables}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNING_SPACE, str(photo)],
+        cwd=fetched,
+        env={**environment, "PYTHONPATH": fetched, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("TABLE "))
+    segmenter = DaTaSegPipeline(model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu")
+    expected = [
+        [found["label"], sum(found["mask"].histogram()[1:])]
+        for found in segmenter(str(photo), vocabulary="pets", subtask="semantic")
+    ]
+    assert [[row[0], int(row[2])] for row in json.loads(line.removeprefix("TABLE "))] == expected
 
 
 def test_a_folder_without_the_demo_is_refused(tmp_path, hub, api):

@@ -18,6 +18,7 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+SPACE_MODULES = ("segments.py", "visualization.py")  # of this package: the app imports them, and only them
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces."""
 
@@ -99,12 +100,20 @@ def model_publication(folder: str | Path, repo: str, licence: str | None = None)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
-    """What `publish_space` would send; ValueError for a folder without the demo."""
+    """What `publish_space` would send: the demo, its examples, and the two modules of this package that it imports.
+
+    Raises:
+        ValueError: for a folder without the demo.
+    """
     _check_repo(repo)
     missing = [name for name in SPACE_FILES if not (Path(folder) / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
-    files = {name: Path(folder) / name for name in SPACE_FILES}
+    package = Path(__file__).parent
+    files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
+    files |= {f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))}
+    files |= {f"{package.name}/{name}": package / name for name in SPACE_MODULES}
+    files[f"{package.name}/__init__.py"] = b'"""The part of the package that the demo needs."""\n'
     return Publication(repo, "space", files, {"DATASEG_MODEL": model})
 
 
