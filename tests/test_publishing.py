@@ -199,6 +199,7 @@ def edited(name, **changes):
         (edited("config.json", text_encoder={"kind": "hub", "name_or_path": "/tower"}), "the local folder '/tower'"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not valid JSON"),
         (lambda folder: (folder / "mix.json").write_text("["), "mix.json: cannot be read"),
+        (lambda folder: (folder / "mix.json").write_text('[{"name": "x"}]'), r"do not fit this version \(KeyError"),
         (lambda folder: (folder / "run_config.yaml").write_text("a: ["), "run_config.yaml: cannot be read"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
