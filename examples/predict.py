@@ -26,6 +26,7 @@ from tqdm import tqdm
 from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf.image_processing_dataseg import rgb_image
 from dataseg_hf.segments import (
     Segment,
     coco_annotations,
@@ -145,7 +146,7 @@ def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaT
 def read_image(path: Path) -> Image.Image:
     """RGB, upright."""
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return rgb_image(ImageOps.exif_transpose(image))
 
 
 class Writer:

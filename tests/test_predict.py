@@ -191,6 +191,15 @@ def test_photos_are_turned_upright(predict, model, tmp_path):
         assert picture.height > 400 > picture.width
 
 
+def test_images_of_16_bits_are_not_clipped(predict, model, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60))
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray((grey * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    out = tmp_path / "out"
+    assert predict(command(model, [tmp_path / "eight.png", tmp_path / "sixteen.png"], out, "--task", "semantic")) == 0
+    assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "sixteen.png").read_bytes()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -261,6 +261,17 @@ def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, met
     assert hub.count("PUT", "/lfs/") - before == (1 if path == "/lfs/" else 0)  # what has arrived is not sent again
 
 
+@pytest.mark.parametrize("path", ["/preupload/main", "/info/lfs/objects/batch", "/api/validate-yaml"])
+def test_an_answer_that_is_garbage(finished, hub, api, path):
+    hub.corrupt(path, lambda body: b"<" * len(body), method="POST")
+    with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
+        publish(finished, REPO, api=api)
+    assert list(hub.model(REPO).files) == [".gitattributes"]
+    hub.faults.clear()
+    publish(finished, REPO, api=api)
+    assert "model.safetensors" in hub.model(REPO).files
+
+
 def test_a_failure_that_passes_is_not_even_seen(finished, hub, api, no_waits):
     hub.drop("PUT", "/lfs/", after=20000, times=1)
     hub.fail("PUT", "/lfs/", times=2)

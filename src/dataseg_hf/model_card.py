@@ -87,8 +87,8 @@ def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str
         return _written(record, repo, licence)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{folder}: the files of the run do not fit this version ({error!r}); without run_config.yaml, mix.json and "
-            "all_results.json the model is published without a record of its training"
+            f"{folder}: the files of the run do not fit this version ({error!r}); without run_config.yaml, mix.json "
+            "and all_results.json the model is published without a record of its training"
         ) from error
 
 
