@@ -126,6 +126,15 @@ def test_the_window_that_sees_a_pixel_from_its_middle_decides():
     assert {(s.label_id, s.box) for s in settled} == {(THING, (6, 0, 2, 1)), (OTHER, (8, 0, 2, 1))}
 
 
+def test_what_loses_most_of_itself_is_dropped():
+    """Columns 5..9 and 6..9, seam at 8: the left object keeps 3 of 4 pixels, the right one 1 of 3."""
+    seen = [[strip(THING, 5, 9)], [strip(OTHER, 6, 9)]]
+    both = settle(join(seen, PAIR, set()), PAIR, (3, 16), least_share=0.3)
+    assert {(s.label_id, s.box) for s in both} == {(THING, (5, 0, 3, 1)), (OTHER, (8, 0, 1, 1))}
+    (kept,) = settle(join(seen, PAIR, set()), PAIR, (3, 16), least_share=0.5)
+    assert kept.label_id == THING
+
+
 def test_where_it_sees_nothing_the_other_one_counts():
     seen = [[strip(THING, 6, 10)], []]
     (settled,) = settle(join(seen, PAIR, set()), PAIR, (3, 16))

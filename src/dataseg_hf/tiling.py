@@ -107,7 +107,9 @@ def segment_image(
     things = _is_thing(model)
     merged = {"panoptic": [not thing for thing in things], "semantic": [True] * len(things), "instance": []}[task]
     groups = join(found, places, {label_id for label_id, merges in enumerate(merged) if merges})
-    return [_union(group) for group in groups] if task == "instance" else settle(groups, places, size)
+    if task == "instance":
+        return [_union(group) for group in groups]
+    return settle(groups, places, size, thresholds.overlap if task == "panoptic" else 0.0)
 
 
 def _is_thing(model: DaTaSegModel) -> list[bool]:
@@ -246,9 +248,14 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return np.count_nonzero(one & other) / union if union else 0.0
 
 
-def settle(groups: Sequence[Sequence[Member]], places: Sequence[Window], size: Size) -> list[Segment]:
-    """Groups as segments that do not overlap: a pixel goes to the window in whose core it lies, and where that window
-    sees nothing, to the first other one that sees something."""
+def settle(
+    groups: Sequence[Sequence[Member]], places: Sequence[Window], size: Size, least_share: float = 0.0
+) -> list[Segment]:
+    """Groups as segments that do not overlap.
+
+    A pixel goes to the window in whose core it lies, and where that window sees nothing, to the first other one that
+    sees something. A segment that so keeps less than `least_share` of its pixels is dropped, as within a window.
+    """
     owner = np.zeros(size, dtype=np.int32)
     in_window: dict[int, list[tuple[int, Segment]]] = defaultdict(list)
     for number, group in enumerate(groups, start=1):
@@ -267,7 +274,7 @@ def settle(groups: Sequence[Sequence[Member]], places: Sequence[Window], size: S
     for number, group in enumerate(groups, start=1):
         rows, columns = _bounds(group)
         segment = cropped(owner[rows, columns] == number, group[0].segment.label_id, _score(group))
-        if segment.mask.size:
+        if segment.mask.size and segment.area >= least_share * _union(group).area:
             settled.append(segment.moved(rows.start, columns.start))
     return settled
 
