@@ -1,43 +1,70 @@
-"""Segment images and draw the result: one PNG with a legend per image.
+"""Segment images, small or large, and write what was found: pictures with a legend, id maps, COCO json.
 
-python examples/predict.py --model outputs/shapes --input photo.jpg folder/ --output predictions
+python examples/predict.py --model outputs/shapes --input photo.jpg folder/ "more/**/*.png" --output predictions
 python examples/predict.py --model outputs/shapes --input photo.jpg --output predictions \
     --task semantic --vocabulary "cat, dog, grass"
+python examples/predict.py --model outputs/shapes --input aerial.tif --output predictions --tile 640 --tile_overlap 0.25
+
+Into the output folder go
+    overlays/NAME.png   the image with its segments and a legend
+    ids/NAME.png        panoptic: segment ids as in COCO's panoptic PNGs; semantic: category ids, 0 = none
+    predictions.json    COCO: the panoptic format for panoptic (its PNGs are in ids/), the instances format otherwise
 """
 
 import argparse
+import glob
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image, ImageOps
 from tqdm import tqdm
 from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
-from dataseg_hf.visualization import overlay, semantic_overlay
+from dataseg_hf.image_processing_dataseg import rgb_image
+from dataseg_hf.segments import (
+    Segment,
+    coco_annotations,
+    coco_categories,
+    coco_file,
+    coco_panoptic_annotation,
+    id_map,
+    rgb_ids,
+)
+from dataseg_hf.tiling import Thresholds, segment_image
+from dataseg_hf.visualization import segments_overlay, semantic_overlay
+
+OVERLAYS, IDS, RESULTS = "overlays", "ids", "predictions.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when all images were segmented, 1 when some could not be read, 2 for options that cannot work."""
     options = parse_options(arguments)
     try:
-        outputs = output_files(find_images(options.input), options.output)
+        sources = named_images(find_images(options.input))
         model, processor = load(options.model, options.vocabulary)
-        options.output.mkdir(parents=True, exist_ok=True)
+        writer = Writer(options.output, options.task, model)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
+    thresholds = Thresholds(options.threshold, options.mask_threshold, options.overlap_threshold)
     failures = []
-    for source, target in tqdm(outputs.items(), unit="image"):
+    for name, source in tqdm(sources.items(), unit="image"):
         try:
             image = read_image(source)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            failures.append(f"{source}: {error}")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            failures.append(f"{source}: {' '.join(str(error).split())}")
             continue
-        segmented(model, processor, image, options.task, options.threshold).save(target)
-    print(f"{len(outputs) - len(failures)} of {len(outputs)} images segmented into {options.output}")
+        found = segment_image(model, processor, image, options.task, thresholds, tile, options.tile_overlap)
+        writer.add(name, source, image, found)
+    writer.close()
+    print(f"{len(sources) - len(failures)} of {len(sources)} images segmented into {options.output}")
     for failure in failures:
         print(f"not read: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -47,22 +74,37 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Segment images with a DaTaSeg model.")
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or its id on the Hub")
-    parser.add_argument("--input", required=True, nargs="+", type=Path, help="image files, or folders of them")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the PNG files")
+    parser.add_argument("--input", required=True, nargs="+", help="image files, folders of them, or patterns")
+    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
     parser.add_argument("--task", default="panoptic", choices=["panoptic", "semantic", "instance"])
     parser.add_argument("--vocabulary", help="a vocabulary of the model, or words with commas; its default otherwise")
     parser.add_argument("--threshold", type=float, default=0.5, help="least score of a segment (not for semantic)")
+    parser.add_argument("--mask_threshold", type=float, default=0.5, help="least probability of a segment's pixels")
+    parser.add_argument(
+        "--overlap_threshold", type=float, default=0.8, help="share of its own mask that a panoptic segment must keep"
+    )
+    parser.add_argument(
+        "--tile", type=int, nargs="?", const=0, metavar="PIXELS",
+        help="segment larger images in windows of so many pixels; without a number, of the model's image size",
+    )  # fmt: skip
+    parser.add_argument("--tile_overlap", type=float, default=0.25, help="share of a window that the next one has too")
     options = parser.parse_args(arguments)
-    if not 0 <= options.threshold <= 1:
-        parser.error(f"argument --threshold: must lie in 0..1, got {options.threshold}")
+    for name in ("threshold", "mask_threshold", "overlap_threshold"):
+        if not 0 <= getattr(options, name) <= 1:
+            parser.error(f"argument --{name}: must lie in 0..1, got {getattr(options, name)}")
+    if not 0 <= options.tile_overlap < 1:
+        parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
+    if options.tile is not None and options.tile < 0:
+        parser.error(f"argument --tile: must be positive, got {options.tile}")
     return options
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files among the paths, and the images directly in the folders among them."""
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """The files among the inputs, the images directly in the folders, and what the patterns match."""
     known = Image.registered_extensions()
     images: list[Path] = []
-    for path in paths:
+    for text in inputs:
+        path = Path(text)
         if path.is_dir():
             inside = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
             if not inside:
@@ -71,23 +113,21 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
         elif path.exists():
             images.append(path)
         else:
-            raise ValueError(f"--input: {path} does not exist")
+            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+            if not matches:
+                raise ValueError(f"--input: {path} does not exist")
+            images += [match for match in matches if match.is_file()]
     return images
 
 
-def output_files(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
-    """Image -> PNG of its name in the folder; ValueError where two images would share one or lose themselves."""
-    files: dict[Path, Path] = {}
-    source_of: dict[Path, Path] = {}
+def named_images(images: Sequence[Path]) -> dict[str, Path]:
+    """Name of the results -> image; ValueError where two images would share one."""
+    named: dict[str, Path] = {}
     for image in dict.fromkeys(images):
-        target = folder / f"{image.stem}.png"
-        if target in source_of:
-            raise ValueError(f"{source_of[target]} and {image} would both become {target}: segment them separately")
-        if target.resolve() == image.resolve():
-            raise ValueError(f"{image} would be overwritten: choose another --output")
-        source_of[target] = image
-        files[image] = target
-    return files
+        if image.stem in named:
+            raise ValueError(f"{named[image.stem]} and {image} would both become {image.stem}.png: segment them apart")
+        named[image.stem] = image
+    return named
 
 
 def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
@@ -106,27 +146,45 @@ def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaT
 def read_image(path: Path) -> Image.Image:
     """RGB, upright."""
     with Image.open(path) as image:
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return rgb_image(ImageOps.exif_transpose(image))
 
 
-@torch.no_grad()
-def segmented(
-    model: DaTaSegModel, processor: DaTaSegImageProcessor, image: Image.Image, task: str, threshold: float
-) -> Image.Image:
-    """The image with its segments drawn over it."""
-    outputs = model(**processor(image, return_tensors="pt").to(model.device))
-    names = list(model.config.id2label.values())
-    sizes = [(image.height, image.width)]
-    if task == "semantic":
-        (classes,) = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)
-        return semantic_overlay(image, classes.cpu().numpy(), names)
-    if task == "instance":
-        (result,) = processor.post_process_instance_segmentation(
-            outputs, threshold, target_sizes=sizes, return_binary_maps=True
-        )
-    else:
-        (result,) = processor.post_process_panoptic_segmentation(outputs, threshold, target_sizes=sizes)
-    return overlay(image, result["segmentation"].cpu().numpy(), result["segments_info"], names)
+class Writer:
+    """Writes the results of one image after the other, and at last the json of all."""
+
+    def __init__(self, folder: Path, task: str, model: DaTaSegModel) -> None:
+        self.folder, self.task = folder, task
+        vocabulary = model.stored_vocabulary(str(model.config.default_vocabulary))
+        self.names = list(vocabulary["labels"])
+        self.categories = coco_categories(self.names, vocabulary["is_thing"])
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        for part in (OVERLAYS, IDS) if task != "instance" else (OVERLAYS,):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+
+    def add(self, name: str, source: Path, image: Image.Image, segments: Sequence[Segment]) -> None:
+        """Picture and id map of an image; its part of the json is kept."""
+        image_id, size = len(self.images) + 1, (image.height, image.width)
+        self.images.append({"id": image_id, "file_name": source.name, "height": size[0], "width": size[1]})
+        map_file = self.folder / IDS / f"{name}.png"
+        if self.task == "semantic":
+            ids = id_map(segments, [segment.label_id + 1 for segment in segments], size)
+            Image.fromarray(ids.astype(np.uint8 if len(self.names) < 256 else np.uint16)).save(map_file)
+            picture = semantic_overlay(image, ids - 1, self.names)
+        else:
+            picture = segments_overlay(image, segments, self.names)
+        picture.save(self.folder / OVERLAYS / f"{name}.png")
+        if self.task == "panoptic":
+            ids = id_map(segments, range(1, len(segments) + 1), size)
+            Image.fromarray(rgb_ids(ids)).save(map_file)
+            self.annotations.append(coco_panoptic_annotation(segments, image_id, map_file.name))
+        else:
+            self.annotations += coco_annotations(segments, image_id, size, first_id=len(self.annotations) + 1)
+
+    def close(self) -> None:
+        """Write the json."""
+        content = coco_file(self.images, self.annotations, self.categories)
+        (self.folder / RESULTS).write_text(json.dumps(content))
 
 
 if __name__ == "__main__":

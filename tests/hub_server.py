@@ -57,8 +57,8 @@ class Repo:
 class Fault:
     """What goes wrong with the next `times` requests of a method whose path matches.
 
-    status: answer with it. drop_after: read or write so many bytes of the body, then cut the line. change: what a
-    download's body becomes, its announced size and hash staying. lost: do what was asked, but cut the line instead of
+    status: answer with it. drop_after: read or write so many bytes of the body, then cut the line. change: what the
+    body of an answer becomes, its announced size and hash staying. lost: do what was asked, but cut the line instead of
     an answer.
     """
 
@@ -128,8 +128,8 @@ class HubServer:
     def lose_answer(self, method: str, pattern: str, times: int = 1000) -> None:
         self.faults.append(Fault(method, pattern, times, lost=True))
 
-    def corrupt(self, pattern: str, change: Callable[[bytes], bytes], times: int = 1000) -> None:
-        self.faults.append(Fault("GET", pattern, times, change=change))
+    def corrupt(self, pattern: str, change: Callable[[bytes], bytes], method: str = "GET", times: int = 1000) -> None:
+        self.faults.append(Fault(method, pattern, times, change=change))
 
     def fault(self, method: str, path: str) -> Fault | None:
         with self.lock:

@@ -1,13 +1,17 @@
-"""spaces/dataseg-demo/app.py through its own server."""
+"""spaces/dataseg-demo/app.py through its own server, as `gradio_client` calls it."""
 
 import importlib.util
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from PIL import Image
+from pycocotools import mask as coco_mask
 
 from dataseg_hf.checkpoint import save_checkpoint
 
@@ -16,14 +20,19 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from gradio_client import Client, handle_file
 
 APP = Path(__file__).resolve().parents[1] / "spaces" / "dataseg-demo" / "app.py"
+SCENE = {"cat", "dog", "grass", "sky"}
 
 
-@pytest.fixture(scope="module")
-def app():
+def load_app():
     spec = importlib.util.spec_from_file_location("dataseg_demo", APP)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def app():
+    return load_app()
 
 
 @pytest.fixture(scope="module")
@@ -38,34 +47,130 @@ def client(app, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
     demo = app.build_demo(folder)
-    _, url, _ = demo.launch(prevent_thread_lock=True, quiet=True)
+    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
     yield Client(url, verbose=False)
     demo.close()
 
 
-@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
-def test_segments_and_table(client, photo, task):
-    drawn, table = client.predict(handle_file(photo), task, "scene", "", 0.01, api_name="/segment")
+def segment(client, photo, task="panoptic", vocabulary="scene", words="", threshold=0.01):
+    image = None if photo is None else handle_file(photo)
+    return client.predict(image, task, vocabulary, words, threshold, api_name="/segment")
+
+
+@pytest.mark.parametrize("task", ["semantic", "instance"])
+def test_what_the_endpoint_returns(client, photo, task):
+    drawn, table, picture, coco = segment(client, photo, task)
     names = [annotation["label"] for annotation in drawn["annotations"]]
     assert names
     assert [row[0] for row in table["data"]] == names
-    assert {name.rstrip(" 0123456789") for name in names} <= {"cat", "dog", "grass", "sky"}
+    assert {name.rstrip(" 0123456789") for name in names} <= SCENE
     assert all((row[1] == "") == (task == "semantic") for row in table["data"])
+    content = json.loads(Path(coco).read_text())
+    assert content["images"] == [{"id": 1, "file_name": "image", "height": 50, "width": 90}]
+    assert {category["name"] for category in content["categories"]} == SCENE
+    masks = [coco_mask.decode(coco_mask.frPyObjects(a["segmentation"], 50, 90)) for a in content["annotations"]]
+    assert [int(row[2]) for row in table["data"]] == [mask.sum() for mask in masks]
+    for annotation, mask in zip(drawn["annotations"], masks, strict=True):
+        assert np.array_equal(np.array(Image.open(annotation["image"]))[..., 3] > 0, mask)
     if task == "semantic":
-        assert sum(float(row[2].rstrip("%")) for row in table["data"]) == pytest.approx(100, abs=0.2)
+        assert sum(mask.sum() for mask in masks) == 50 * 90
+    with Image.open(picture) as opened:
+        assert opened.width >= 384
+        assert opened.height > opened.width * 50 / 90  # the legend
 
 
 def test_own_words(client, photo):
-    _, table = client.predict(handle_file(photo), "semantic", "scene", " tree, red car ,", 0.5, api_name="/segment")
+    _, table, *_ = segment(client, photo, "semantic", words=" tree, red   car ,tree;\n")
     assert {row[0] for row in table["data"]} <= {"tree", "red car"}
     assert table["data"]
 
 
-def test_mistakes_are_explained(client, photo):
-    with pytest.raises(Exception, match="Choose an image first"):
-        client.predict(None, "panoptic", "scene", "", 0.5, api_name="/segment")
-    with pytest.raises(Exception, match="names a category twice"):
-        client.predict(handle_file(photo), "panoptic", "scene", "cat, cat", 0.5, api_name="/segment")
+def test_nothing_found_is_a_result(client, photo):
+    drawn, table, _, coco = segment(client, photo, threshold=1.0)
+    assert drawn["annotations"] == table["data"] == json.loads(Path(coco).read_text())["annotations"] == []
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "photo.jpg"
+    path.write_text("no image")
+    return path
+
+
+@pytest.fixture
+def wide_file(tmp_path):
+    path = tmp_path / "wide.png"
+    Image.new("1", (30_000, 2_000)).save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photo": None}, "Choose an image first"),
+        ({"words": "<b>" * 30}, r"'&lt;b&gt;&lt;b&gt;.*' is longer than 60 letters"),
+        ({"words": " , ;"}, "no word between the commas"),
+        ({"words": "cat, ?!"}, "'\\?!' holds no letter or digit"),
+        ({"words": ", ".join(f"word {number}" for number in range(300))}, "These are 300 words; at most 100"),
+        ({"vocabulary": None}, "Choose a vocabulary"),
+        ({"vocabulary": "birds"}, "birds"),
+        ({"task": "depth"}, "depth"),
+    ],
+)
+def test_mistakes_are_explained(client, photo, change, message):
+    with pytest.raises(Exception, match=message):
+        segment(client, **{"photo": photo, **change})
+
+
+def test_files_that_are_no_images_or_too_large(client, text_file, wide_file):
+    with pytest.raises(Exception, match="no image that can be read"):
+        segment(client, text_file)
+    with pytest.raises(Exception, match="30000 x 2000 pixels; at most 50 million"):
+        segment(client, wide_file)
+
+
+def test_a_file_above_the_limit_does_not_get_in(client, tmp_path):
+    (tmp_path / "large.png").write_bytes(b"0" * 21_000_000)
+    with pytest.raises(Exception, match=r"exceeds|413|[Mm]aximum"):
+        segment(client, tmp_path / "large.png")
+
+
+def test_an_upload_is_no_way_to_read_files_of_the_server(client, photo):
+    """A request that names a path instead of uploading anything is refused, though an image is there."""
+    here = {"path": str(photo), "meta": {"_type": "gradio.FileData"}}
+    body = json.dumps({"data": [here, "semantic", "scene", "", 0.5]}).encode()
+    headers = {"Content-Type": "application/json"}
+    url = f"{client.src.rstrip('/')}/gradio_api/call/segment"
+    with urlopen(Request(url, body, headers)) as answer:
+        event = json.load(answer)["event_id"]
+    with urlopen(f"{url}/{event}") as answer:
+        lines = answer.read().decode().splitlines()
+    assert lines[0] == "event: error"
+    assert not any("annotations" in line for line in lines)
+
+
+def test_a_photo_is_turned_upright_and_reduced(app, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by 90 degrees
+    Image.new("RGB", (2560, 1000)).save(tmp_path / "turned.jpg", exif=exif)
+    assert app.read_image(str(tmp_path / "turned.jpg")).size == (500, 1280)
+
+
+def test_several_users_at_once(client, photo):
+    with ThreadPoolExecutor(4) as pool:
+        vocabularies = ["scene", "pets"] * 4
+        tables = list(pool.map(lambda name: segment(client, photo, "semantic", name)[1]["data"], vocabularies))
+    for vocabulary, table in zip(vocabularies, tables, strict=True):
+        assert table == tables[vocabularies.index(vocabulary)]
+    assert {row[0] for row in tables[1]} <= {"cat", "dog", "hamster"}
+
+
+def test_one_endpoint_is_public(client):
+    assert list(client.view_api(return_format="dict")["named_endpoints"]) == ["/segment"]
+    assert not client.view_api(return_format="dict")["unnamed_endpoints"]
+
+
+# --- without a model
 
 
 def page_text(page):
@@ -76,11 +181,17 @@ def test_without_a_model_the_page_says_how_to_get_one(app, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATASEG_MODEL", raising=False)
     assert app.chosen_model() is None
-    assert "cotrain.py" in page_text(app.build_demo(None))
+    assert "make cotrain" in page_text(app.build_demo(None))
     (tmp_path / "outputs" / "shapes").mkdir(parents=True)
     assert app.chosen_model() == app.DEFAULT_MODEL
     broken = page_text(app.build_demo(app.chosen_model()))
     assert "cannot be loaded" in broken
-    assert "cotrain.py" in broken
+    assert "make cotrain" in broken
     monkeypatch.setenv("DATASEG_MODEL", "someone/model")
     assert app.chosen_model() == "someone/model"
+
+
+def test_a_checkpoint_whose_code_fails_leaves_a_page(app, tmp_path):
+    save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path)
+    (tmp_path / "configuration_dataseg.py").write_text("raise RuntimeError('<b>broken</b>')")
+    assert "RuntimeError: &lt;b&gt;broken" in page_text(app.build_demo(tmp_path))

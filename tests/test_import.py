@@ -21,7 +21,8 @@ from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel, regis
 PACKAGE = Path(dataseg_hf.__file__).parent
 SHIPPED = sorted(PACKAGE.glob("*_dataseg.py"))
 MAY_IMPORT = {
-    "configuration": set(),
+    "requirements": set(),
+    "configuration": {"requirements"},
     "losses": set(),
     "backbone_mobilenetv2": set(),
     "text_cache": set(),
@@ -50,7 +51,7 @@ MAY_IMPORT = {
         "text_embeddings",
         "warm_start",
     },
-    "image_processing": {"mask2former_panoptic", "postprocessing"},
+    "image_processing": {"mask2former_panoptic", "postprocessing", "requirements"},
     "pipeline": {"configuration"},
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}

@@ -176,6 +176,13 @@ def test_words_are_embedded_once(ours, model, images, monkeypatch):
     assert calls == [["tree", "car"], ["car", "tree"]]
 
 
+def test_kept_embeddings_do_not_pile_up(ours):
+    for number in range(200):
+        ours._sanitize_parameters(vocabulary=[f"word {number}"])
+    assert len(ours._embedded) == 64
+    assert ("word 199",) in ours._embedded
+
+
 def test_vocabulary_given_at_construction(model, images):
     segmenter = DaTaSegPipeline(
         model=model,
@@ -213,5 +220,23 @@ def test_a_model_without_text_encoder_says_so(images):
     model.config.text_encoder = None
     segmenter = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
     assert segmenter(images[0], vocabulary="pets", subtask="semantic")
-    with pytest.raises(ValueError, match="text_encoder"):
+    with pytest.raises(ValueError, match=r"text_encoder`; pass .* \['tree'\], or choose .*: \['pets', 'scene'\]"):
         segmenter(images[0], vocabulary=["tree"])
+
+
+def test_a_text_tower_that_cannot_be_fetched_is_named(images, tmp_path):
+    model = checkpoint_model()
+    model.config.text_encoder = {"kind": "hub", "name_or_path": str(tmp_path / "tower")}
+    segmenter = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
+    assert segmenter(images[0], vocabulary="pets", subtask="semantic")
+    with pytest.raises(OSError, match=r"text tower '.*tower' cannot be loaded .*; choose a stored vocabulary"):
+        segmenter(images[0], vocabulary=["tree"])
+
+
+def test_threshold_of_a_call(ours, images):
+    scores = [segment["score"] for segment in ours(images[0], subtask="instance", threshold=0.0)]
+    assert len(scores) > 2
+    middle = sorted(scores)[len(scores) // 2]
+    found = ours(images[0], subtask="instance", threshold=middle)
+    assert [segment["score"] for segment in found] == [score for score in scores if score > middle]
+    assert ours(images[0], subtask="instance", threshold=1.0) == []

@@ -1,6 +1,7 @@
 """examples/predict.py from the command line, and the drawing it does."""
 
 import importlib.util
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,20 @@ import pytest
 import torch
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from PIL import Image
+from pycocotools.coco import COCO
 from transformers import ConvNextConfig
 
 from dataseg_hf.checkpoint import save_checkpoint
-from dataseg_hf.visualization import category_colour, overlay, prediction_grid, semantic_overlay
+from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec
+from dataseg_hf.segments import Segment
+from dataseg_hf.visualization import (
+    category_colour,
+    overlay,
+    prediction_grid,
+    segments_overlay,
+    semantic_overlay,
+)
 
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "predict.py"
 
@@ -57,11 +68,97 @@ def command(model, inputs, output, *more):
 def test_one_picture_per_image(predict, model, photos, tmp_path, task, capsys):
     out = tmp_path / "out"
     assert predict(command(model, [photos], out, "--task", task, "--threshold", "0.1")) == 0
-    assert sorted(file.name for file in out.iterdir()) == ["a.png", "b.png"]
-    with Image.open(out / "a.png") as picture:
+    assert written(out / "overlays") == ["a.png", "b.png"]
+    assert written(out) == ["ids", "overlays", "predictions.json"][task == "instance" :]
+    with Image.open(out / "overlays" / "a.png") as picture:
         assert picture.width >= 384  # enlarged
         assert picture.height > picture.width * 50 / 90  # the legend
     assert f"2 of 2 images segmented into {out}" in capsys.readouterr().out
+
+
+LOW = ["--threshold", "0.1", "--overlap_threshold", "0.01"]  # a random model is never sure
+
+
+def written(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+def results(out):
+    return json.loads((out / "predictions.json").read_text())
+
+
+def instances(out):
+    """The results, and pycocotools' index of them."""
+    index = COCO(str(out / "predictions.json"))
+    return index.dataset, index
+
+
+def test_panoptic_results_are_read_by_a_reader_of_coco(predict, model, photos, tmp_path):
+    out = tmp_path / "out"
+    predict(command(model, [photos], out, *LOW, "--vocabulary", "pets"))
+    content = results(out)
+    assert content["categories"] == [
+        {"id": number, "name": name, "isthing": 1} for number, name in enumerate(["cat", "dog", "hamster"], start=1)
+    ]
+    classes = tuple(ClassInfo(category["name"], True) for category in content["categories"])
+    spec = DatasetSpec("found", "panoptic", classes, {1: 0, 2: 1, 3: 2})
+    data = read_coco_panoptic(spec, images=photos, annotations=out / "ids", annotation_file=out / "predictions.json")
+    assert not data.problems
+    for sample, record in zip(data, content["annotations"], strict=True):
+        assert record["segments_info"]
+        assert sample.annotation.segment_map.shape == sample.image.shape[:2]
+        for number, info in enumerate(record["segments_info"]):
+            mask = sample.annotation.segment_map == number
+            assert info["area"] == mask.sum()
+            assert info["category_id"] == sample.annotation.class_labels[number] + 1
+            assert 0.1 < info["score"] <= 1
+            y, x = mask.nonzero()
+            assert info["bbox"] == [x.min(), y.min(), x.max() + 1 - x.min(), y.max() + 1 - y.min()]
+
+
+def test_instance_results_are_read_by_pycocotools(predict, model, photos, tmp_path):
+    out = tmp_path / "out"
+    predict(command(model, [photos], out, "--threshold", "0.05", "--task", "instance"))
+    content, index = instances(out)
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.png"]
+    assert len({record["id"] for record in content["annotations"]}) == len(content["annotations"]) > 2
+    for record in content["annotations"]:
+        mask = index.annToMask(record)
+        image = index.imgs[record["image_id"]]
+        assert mask.shape == (image["height"], image["width"])
+        assert record["area"] == mask.sum() > 0
+        y, x = mask.nonzero()
+        assert record["bbox"] == [x.min(), y.min(), x.max() + 1 - x.min(), y.max() + 1 - y.min()]
+        assert index.cats[record["category_id"]]["name"] in ("cat", "dog")
+
+
+def test_semantic_maps_and_their_json_agree(predict, model, photos, tmp_path):
+    out = tmp_path / "out"
+    predict(command(model, [photos], out, "--task", "semantic"))
+    content, index = instances(out)
+    for image in content["images"]:
+        ids = np.array(Image.open(out / "ids" / f"{Path(image['file_name']).stem}.png"))
+        assert ids.min() > 0
+        records = index.imgToAnns[image["id"]]
+        assert sorted(record["category_id"] for record in records) == np.unique(ids).tolist()
+        for record in records:
+            assert np.array_equal(index.annToMask(record), ids == record["category_id"])
+            assert "score" not in record
+
+
+def test_large_images_in_windows(predict, model, photos, tmp_path):
+    for name, more in (("whole", []), ("own", ["--tile"]), ("small", ["--tile", "40", "--tile_overlap", "0.5"])):
+        assert predict(command(model, [photos / "a.jpg"], tmp_path / name, "--task", "semantic", *more)) == 0
+    whole, own, small = ((tmp_path / name / "ids" / "a.png").read_bytes() for name in ("whole", "own", "small"))
+    assert len({whole, own, small}) == 3
+
+
+def test_patterns(predict, model, photos, tmp_path):
+    (photos / "deep" / "er").mkdir(parents=True)
+    (photos / "b.png").rename(photos / "deep" / "er" / "b.png")
+    out = tmp_path / "out"
+    assert predict(command(model, [photos / "**" / "*.[jp][pn]g"], out)) == 0
+    assert written(out / "overlays") == ["a.png", "b.png"]
 
 
 def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
@@ -69,7 +166,7 @@ def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
     for vocabulary in ("pets", "scene", "tree, red car", "hamster"):
         arguments = command(model, [photos / "a.jpg"], tmp_path, "--vocabulary", vocabulary, "--task", "semantic")
         assert predict(arguments) == 0
-        pictures.append((tmp_path / "a.png").read_bytes())
+        pictures.append((tmp_path / "overlays" / "a.png").read_bytes())
     assert len(set(pictures)) == len(pictures)
 
 
@@ -77,7 +174,8 @@ def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_pat
     (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
     (photos / "text.png").write_text("no image")
     assert predict(command(model, [photos], tmp_path / "out")) == 1
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+    assert written(tmp_path / "out" / "overlays") == ["a.png", "b.png"]
+    assert len(results(tmp_path / "out")["images"]) == 2
     captured = capsys.readouterr()
     assert "2 of 4 images" in captured.out
     reported = [line for line in captured.err.splitlines() if line.startswith("not read: ")]
@@ -89,8 +187,17 @@ def test_photos_are_turned_upright(predict, model, tmp_path):
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     Image.new("RGB", (400, 200)).save(tmp_path / "turned.jpg", exif=exif)
     assert predict(command(model, [tmp_path / "turned.jpg"], tmp_path / "out")) == 0
-    with Image.open(tmp_path / "out" / "turned.png") as picture:
+    with Image.open(tmp_path / "out" / "overlays" / "turned.png") as picture:
         assert picture.height > 400 > picture.width
+
+
+def test_images_of_16_bits_are_not_clipped(predict, model, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (40, 60))
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray((grey * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    out = tmp_path / "out"
+    assert predict(command(model, [tmp_path / "eight.png", tmp_path / "sixteen.png"], out, "--task", "semantic")) == 0
+    assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "sixteen.png").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +206,7 @@ def test_photos_are_turned_upright(predict, model, tmp_path):
         (lambda model, photos, out: command(model, [photos / "no.jpg"], out), "no.jpg does not exist"),
         (lambda model, photos, out: command(model, [out.parent / "empty"], out), "no image in folder"),
         (lambda model, photos, out: command(model, [photos, out.parent / "a.png"], out), "would both become"),
-        (lambda model, photos, out: command(model, [photos / "b.png"], photos), "would be overwritten"),
+        (lambda model, photos, out: command(model, [photos / "*.bmp"], out), "*.bmp does not exist"),
         (lambda model, photos, out: command(str(photos), [photos], out), "config.json"),
         (lambda model, photos, out: command(str(out.parent / "other"), [photos], out), "is a 'convnext' model"),
         (lambda model, photos, out: command(model, [photos], out, "--vocabulary", " , "), "has no labels"),
@@ -116,11 +223,28 @@ def test_one_line_errors(predict, model, photos, tmp_path, capsys, change, messa
     assert message in error[0]
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--threshold", "2", "must lie in 0..1, got 2.0"),
+        ("--overlap_threshold", "-1", "must lie in 0..1, got -1.0"),
+        ("--tile_overlap", "1", "must lie in 0..1, below 1, got 1.0"),
+        ("--tile", "-5", "must be positive, got -5"),
+    ],
+)
+def test_impossible_options(predict, model, photos, tmp_path, capsys, option, value, message):
+    with pytest.raises(SystemExit) as stop:
+        predict(command(model, [photos], tmp_path / "out", f"{option}={value}"))
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].endswith(f"argument {option}: {message}")
+
+
 def test_from_the_shell(model, photos, tmp_path):
-    arguments = [sys.executable, str(SCRIPT), *command(model, [photos], tmp_path / "out", "--threshold", "2")]
+    arguments = [sys.executable, str(SCRIPT), *command(model, [photos], tmp_path / "out")]
+    (photos / "text.png").write_text("no image")
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].endswith("argument --threshold: must lie in 0..1, got 2.0")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(f"not read: {photos / 'text.png'}: ")
 
 
 # --- drawing
@@ -163,6 +287,23 @@ def test_of_overlapping_masks_the_best_is_on_top():
     drawn = overlay(image, masks, [{"label_id": 0}, {"label_id": 1}], NAMES)
     assert drawn.getpixel((200, 10)) == blend(category_colour(0), 100)
     assert drawn.getpixel((390, 10)) == blend(category_colour(1), 100)
+
+
+@pytest.mark.parametrize("size", [(64, 32), (500, 300), (4000, 1900)])
+def test_segments_are_drawn_as_their_masks_are(size):
+    """Also where the picture is enlarged or reduced."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), dtype=np.uint8))
+    segments, masks = [], []
+    for label_id in (2, 0, 2):
+        top, left = (int(rng.integers(0, side // 2)) for side in size[::-1])
+        inside = rng.random((size[1] // 3, size[0] // 3)) < 0.9
+        segments.append(Segment(label_id, 0.5, inside, top, left))
+        masks.append(segments[-1].within(slice(0, size[1]), slice(0, size[0])))
+    infos = [{"label_id": segment.label_id} for segment in segments]
+    expected = overlay(image, np.array(masks), infos, NAMES)
+    assert segments_overlay(image, segments, NAMES) == expected
+    assert segments_overlay(image, [], NAMES) == overlay(image, np.zeros((0, *size[::-1]), bool), [], NAMES)
 
 
 def test_semantic_map_with_void():

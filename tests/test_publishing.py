@@ -16,10 +16,11 @@ import torch
 import yaml
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from hub_server import HubServer
-from huggingface_hub import HfApi, ModelCard, hf_hub_download
+from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
 from PIL import Image
 from safetensors.torch import load_file
 
+from dataseg_hf import DaTaSegPipeline
 from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.model_card import model_card
 from dataseg_hf.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
@@ -191,9 +192,14 @@ def edited(name, **changes):
         (edited("config.json", auto_map={"AutoModel": "a/b--modeling_dataseg.X"}), "from another repository"),
         (edited("config.json", model_type="convnext"), "is a 'convnext' model"),
         (edited("config.json", vocabularies={}), "stores no vocabulary"),
+        (
+            edited("config.json", vocabularies={"birds": {"labels": ["owl"], "is_thing": [True]}}),
+            "'birds' of 1 labels, whose text embeddings the weights do not hold",
+        ),
         (edited("config.json", text_encoder={"kind": "hub", "name_or_path": "/tower"}), "the local folder '/tower'"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not valid JSON"),
         (lambda folder: (folder / "mix.json").write_text("["), "mix.json: cannot be read"),
+        (lambda folder: (folder / "mix.json").write_text('[{"name": "x"}]'), r"do not fit this version \(KeyError"),
         (lambda folder: (folder / "run_config.yaml").write_text("a: ["), "run_config.yaml: cannot be read"),
         (
             lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
@@ -253,6 +259,17 @@ def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, met
     publish(finished, REPO, api=api)
     assert hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
     assert hub.count("PUT", "/lfs/") - before == (1 if path == "/lfs/" else 0)  # what has arrived is not sent again
+
+
+@pytest.mark.parametrize("path", ["/preupload/main", "/info/lfs/objects/batch", "/api/validate-yaml"])
+def test_an_answer_that_is_garbage(finished, hub, api, path):
+    hub.corrupt(path, lambda body: b"<" * len(body), method="POST")
+    with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
+        publish(finished, REPO, api=api)
+    assert list(hub.model(REPO).files) == [".gitattributes"]
+    hub.faults.clear()
+    publish(finished, REPO, api=api)
+    assert "model.safetensors" in hub.model(REPO).files
 
 
 def test_a_failure_that_passes_is_not_even_seen(finished, hub, api, no_waits):
@@ -378,7 +395,7 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
     for name, size in model_publication(finished, REPO).sizes().items():
         assert re.search(rf"^ +{size:,}  {re.escape(name)}$", printed, re.MULTILINE)
     assert "model someone/tiny: " in printed
-    assert "space someone/tiny: 3 files" in printed
+    assert "space someone/tiny: 8 files" in printed
     assert "DATASEG_MODEL=someone/tiny" in printed
     assert model_card(finished, REPO) in printed
     assert "optimizer.bin" not in printed
@@ -411,8 +428,11 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 def test_the_space_is_one_commit_of_the_demo(hub, api):
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     space = hub.space(REPO)
-    assert set(space.files) == {".gitattributes", "README.md", "app.py", "requirements.txt"}
-    for name in ("README.md", "app.py", "requirements.txt"):
+    tracked = {str(file.relative_to(SPACE)) for file in [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]}
+    assert {"README.md", "app.py", "requirements.txt"} < tracked
+    modules = {f"dataseg_hf/{name}.py" for name in ("__init__", "segments", "visualization")}
+    assert set(space.files) == {".gitattributes", *tracked, *modules}
+    for name in tracked:
         assert space.files[name] == (SPACE / name).read_bytes()
     assert space.variables == {"DATASEG_MODEL": "someone/tiny"}
     assert len(space.commits) == 2
@@ -425,6 +445,46 @@ def test_a_space_that_fails_and_succeeds(hub, api):
     assert list(hub.space(REPO).files) == [".gitattributes"]
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     assert "app.py" in hub.space(REPO).files
+
+
+RUNNING_SPACE = """
+import json, sys
+from pathlib import Path
+import dataseg_hf, app
+from gradio_client import Client, handle_file
+
+assert Path(dataseg_hf.__file__).is_relative_to(Path.cwd()), dataseg_hf.__file__
+page = app.build_demo(app.chosen_model())
+_, url, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
+arguments = handle_file(sys.argv[1]), "semantic", "pets", "", 0.5
+_, table, _, _ = Client(url, verbose=False).predict(*arguments, api_name="/segment")
+print("TABLE", json.dumps(table["data"]))
+"""
+
+
+def test_a_published_space_shows_the_published_model(finished, hub, api, photo, tmp_path):
+    """In a process that has neither this package nor the checkpoint, but what it fetches."""
+    pytest.importorskip("gradio")
+    publish(finished, REPO, api=api)
+    publish_space(SPACE, REPO, REPO, api=api)
+    fetched = snapshot_download(REPO, repo_type="space", endpoint=hub.url, local_dir=tmp_path / "space")
+    environment = {**os.environ, **hub.environment(tmp_path / "home"), **hub.space(REPO).variables}
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNING_SPACE, str(photo)],
+        cwd=fetched,
+        env={**environment, "PYTHONPATH": fetched, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("TABLE "))
+    segmenter = DaTaSegPipeline(model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu")
+    expected = [
+        [found["label"], sum(found["mask"].histogram()[1:])]
+        for found in segmenter(str(photo), vocabulary="pets", subtask="semantic")
+    ]
+    assert [[row[0], int(row[2])] for row in json.loads(line.removeprefix("TABLE "))] == expected
 
 
 def test_a_folder_without_the_demo_is_refused(tmp_path, hub, api):

@@ -24,6 +24,7 @@ from transformers.dynamic_module_utils import check_imports
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
+from dataseg_hf.requirements_dataseg import OLDEST_TRANSFORMERS
 
 BACKBONES = {"convnext": convnext, "mobilenet": mobilenet}
 SUBTASKS = ["panoptic", "semantic", "instance"]
@@ -195,6 +196,41 @@ def compare(original, image, tensors, found):
         "DaTaSegPipeline",
         "ImageSegmentationPipeline",
     ]
+
+
+OLD_TRANSFORMERS = """
+import importlib.metadata, json, sys
+real = importlib.metadata.version
+importlib.metadata.version = lambda name: "5.22.9" if name == "transformers" else real(name)
+from transformers import AutoConfig, AutoImageProcessor
+
+def message(call, *args, **kwargs):
+    try:
+        call(*args, **kwargs)
+    except ImportError as error:
+        return str(error)
+
+folder = sys.argv[1]
+found = [message(c.from_pretrained, folder, trust_remote_code=True) for c in (AutoConfig, AutoImageProcessor)]
+print(json.dumps([*found, message(__import__, "dataseg_hf")]))
+"""
+
+
+def test_an_older_transformers_is_told_from_what_is_needed(checkpoints, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", OLD_TRANSFORMERS, str(checkpoints / "convnext")],
+        env={**os.environ, "HF_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    declared = (Path(__file__).resolve().parents[1] / "setup.cfg").read_text()
+    assert f"transformers>={OLDEST_TRANSFORMERS},<6" in declared
+    for message in json.loads(done.stdout):
+        assert f"transformers>={OLDEST_TRANSFORMERS} is required" in message
+        assert "found transformers==5.22.9" in message
+        assert f"pip install -U 'transformers>={OLDEST_TRANSFORMERS}'" in message
 
 
 def test_saving_again_keeps_the_code(checkpoints, tmp_path):

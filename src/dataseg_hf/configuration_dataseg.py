@@ -1,5 +1,9 @@
 """DaTaSeg model configuration."""
 
+from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before what an old version lacks
+
+# isort: split
+
 import re
 from collections import Counter
 from typing import Any, Literal

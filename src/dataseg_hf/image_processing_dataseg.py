@@ -1,5 +1,9 @@
 """Images -> model inputs, and model outputs -> segmentations in the formats of transformers."""
 
+from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before what an old version lacks
+
+# isort: split
+
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -79,7 +83,7 @@ class DaTaSegImageProcessor(PilBackend):
     def process_image(self, image: Any, input_data_format: Any = None, **kwargs: Any) -> NDArray[Any]:
         """RGB array [3, H, W], uint8 or float32, of a PIL image, array or tensor."""
         if isinstance(image, Image.Image):
-            return np.array(_rgb(image)).transpose(2, 0, 1)
+            return np.array(rgb_image(image)).transpose(2, 0, 1)
         if isinstance(image, Tensor):
             image = image.detach().cpu().numpy()
         channels_first = super().process_image(image, input_data_format=input_data_format)
@@ -272,7 +276,8 @@ def _with_channel(image: Any) -> Any:
     return image[None] if isinstance(image, (np.ndarray, Tensor)) and image.ndim == 2 else image
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb_image(image: Image.Image) -> Image.Image:
+    """8-bit RGB of an image of any mode; ValueError for modes without a fixed range of values."""
     if image.mode.startswith("I;16"):
         # Pillow would clip at 255 instead
         return Image.fromarray((np.array(image) >> 8).astype(np.uint8)).convert("RGB")

@@ -82,9 +82,20 @@ def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str
         licence: of the weights, as the Hub writes it; without, the metadata states none.
 
     Raises:
-        ValueError: for one of these files that cannot be read.
+        ValueError: for one of these files that cannot be read, or lacks what a run of this version writes.
     """
     record = read_record(folder, repo)
+    try:
+        return _written(record, repo, licence)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{folder}: the files of the run do not fit this version ({error!r}); without run_config.yaml, mix.json "
+            "and all_results.json the model is published without a record of its training"
+        ) from error
+
+
+def _written(record: Record, repo: str, licence: str | None) -> str:
+    """The card of a record."""
     parts = [
         f"# {plain(record.name)}",
         _summary(record),

@@ -366,7 +366,10 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     def embed(self, labels: Sequence[str]) -> Tensor:
         """Text embeddings [C, D] of new names by the config's text encoder."""
         if self.config.text_encoder is None:
-            raise ValueError("this model's config names no `text_encoder`; pass `text_embeddings`")
+            raise ValueError(
+                f"this model's config names no `text_encoder`; pass `text_embeddings` for {list(labels)}, or choose a "
+                f"stored vocabulary: {sorted(self.config.vocabularies or {})}"
+            )
         return build_text_encoder(self.config.text_encoder)(labels)
 
     def _classes(

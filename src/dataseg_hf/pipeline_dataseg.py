@@ -11,6 +11,7 @@ from transformers import ImageSegmentationPipeline
 from .configuration_dataseg import check_vocabulary
 
 SUBTASKS = ("panoptic", "semantic", "instance")
+KEPT_LISTS = 64  # of words whose embeddings are kept
 OPTIONS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold", "timeout", "local_files_only")
 
 
@@ -66,6 +67,8 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         check_vocabulary("words", words, flags)
         key = tuple(words)
         if key not in self._embedded:
+            if len(self._embedded) == KEPT_LISTS:
+                del self._embedded[next(iter(self._embedded))]  # the oldest
             self._embedded[key] = self.model.embed(words).to(self.device)
         return {"text_embeddings": self._embedded[key], "is_thing": torch.tensor(flags, device=self.device)}
 

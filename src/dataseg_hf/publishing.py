@@ -16,7 +16,9 @@ from .model_card import model_card
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
+EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+SPACE_MODULES = ("segments.py", "visualization.py")  # of this package: the app imports them, and only them
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces."""
 
@@ -98,12 +100,20 @@ def model_publication(folder: str | Path, repo: str, licence: str | None = None)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
-    """What `publish_space` would send; ValueError for a folder without the demo."""
+    """What `publish_space` would send: the demo, its examples, and the two modules of this package that it imports.
+
+    Raises:
+        ValueError: for a folder without the demo.
+    """
     _check_repo(repo)
     missing = [name for name in SPACE_FILES if not (Path(folder) / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
-    files = {name: Path(folder) / name for name in SPACE_FILES}
+    package = Path(__file__).parent
+    files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
+    files |= {f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))}
+    files |= {f"{package.name}/{name}": package / name for name in SPACE_MODULES}
+    files[f"{package.name}/__init__.py"] = b'"""The part of the package that the demo needs."""\n'
     return Publication(repo, "space", files, {"DATASEG_MODEL": model})
 
 
@@ -134,7 +144,9 @@ def checkpoint_files(folder: str | Path) -> list[str]:
             "that tower on the Hub there, or null, with which the stored vocabularies still work"
         )
     processor = _read_json(folder / PROCESSOR)
-    names = [CONFIG, PROCESSOR, *_weight_files(folder), *_code_files(folder, config, processor)]
+    weights = _weight_files(folder)
+    _check_embeddings(folder, config, weights)
+    names = [CONFIG, PROCESSOR, *weights, *_code_files(folder, config, processor)]
     return sorted(set(names))
 
 
@@ -166,6 +178,22 @@ def _weight_files(folder: Path) -> list[str]:
         except SafetensorError as error:
             raise ValueError(f"{folder / shard}: is not a whole safetensors file ({error}); save it again") from error
     return [*names, *sorted(shards)]
+
+
+def _check_embeddings(folder: Path, config: Mapping[str, Any], weights: Iterable[str]) -> None:
+    """ValueError for a vocabulary of the config whose embeddings the weights lack."""
+    shapes: dict[str, list[int]] = {}
+    for name in weights:
+        if name != WEIGHTS_INDEX:
+            with safe_open(folder / name, framework="pt") as file:
+                keys = [key for key in list(file.keys()) if key.startswith(EMBEDDINGS)]
+                shapes |= {key: file.get_slice(key).get_shape() for key in keys}
+    for name, vocabulary in config["vocabularies"].items():
+        if shapes.get(EMBEDDINGS + name, [0])[0] != len(vocabulary["labels"]):
+            raise ValueError(
+                f"{folder / CONFIG}: names a vocabulary '{name}' of {len(vocabulary['labels'])} labels, whose text "
+                "embeddings the weights do not hold; add it with model.add_vocabulary and save the model again"
+            )
 
 
 def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any]) -> list[str]:

@@ -185,5 +185,6 @@ class HubTextEncoder:
             revision = f" at revision '{self.revision}'" if self.revision else ""
             raise OSError(
                 f"text tower '{self.name_or_path}'{revision} cannot be loaded ({str(error).strip().splitlines()[0]}); "
-                "give `text_embeddings=` yourself, or the path of a local folder with config, safetensors and tokenizer"
+                "choose a stored vocabulary, give `text_embeddings=` yourself, or the path of a local folder with "
+                "config, safetensors and tokenizer"
             ) from error

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from .segments import Segment
+
 LEAST_SIDE, MOST_SIDE = 384, 1600  # pixels of a picture
 OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
 LEAST_TEXT = 14  # pixels, height of a line
@@ -46,8 +48,28 @@ def overlay(
         raise ValueError(f"segmentation {maps.shape} must be [H, W], or [{len(segments_info)}, H, W] for the segments")
     maps = _resampled(maps, image)
     masks = [maps == segment["id"] for segment in segments_info] if maps.ndim == 2 else list(maps.astype(bool))
-    label_ids = [int(segment["label_id"]) for segment in segments_info]
-    on_top = np.full(maps.shape[-2:], -1)
+    return _drawn(image, masks, [int(segment["label_id"]) for segment in segments_info], names)
+
+
+def segments_overlay(image: Image.Image, segments: Sequence[Segment], names: Sequence[str]) -> Image.Image:
+    """Segments over an image, the first on top; otherwise as `overlay`, without masks of the image's full size."""
+    rows, columns = _sampled_pixels(image)
+    masks = []
+    for segment in segments:
+        height, width = segment.mask.shape
+        inside = [(axis >= start) & (axis < start + side) for axis, start, side in
+                  ((rows, segment.top, height), (columns, segment.left, width))]  # fmt: skip
+        mask = np.zeros((len(rows), len(columns)), dtype=bool)
+        mask[np.ix_(*inside)] = segment.mask[np.ix_(rows[inside[0]] - segment.top, columns[inside[1]] - segment.left)]
+        masks.append(mask)
+    return _drawn(image, masks, [segment.label_id for segment in segments], names)
+
+
+def _drawn(
+    image: Image.Image, masks: Sequence[NDArray[np.bool_]], label_ids: Sequence[int], names: Sequence[str]
+) -> Image.Image:
+    """Masks at the size of the picture over the picture of an image."""
+    on_top = np.full(_drawn_size(image)[::-1], -1)
     edge = np.zeros(on_top.shape, dtype=bool)
     for number in reversed(range(len(masks))):  # the first is the best
         on_top[masks[number]] = number
@@ -152,10 +174,16 @@ def _resampled(maps: NDArray[Any], image: Image.Image) -> NDArray[Any]:
             f"segmentation {maps.shape[-2:]} and image {(image.height, image.width)} (height, width) differ in size; "
             "post-process with `target_sizes`"
         )
+    rows, columns = _sampled_pixels(image)
+    return maps[..., rows[:, None], columns]
+
+
+def _sampled_pixels(image: Image.Image) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """The row of the image that each row of its picture shows, and the columns alike."""
     width, height = _drawn_size(image)
     rows = ((np.arange(height) + 0.5) * image.height / height).astype(int)
     columns = ((np.arange(width) + 0.5) * image.width / width).astype(int)
-    return maps[..., rows[:, None], columns]
+    return rows, columns
 
 
 def _painted(

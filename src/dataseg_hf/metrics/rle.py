@@ -6,6 +6,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..segments import run_lengths
+
 Rle: TypeAlias = dict[str, Any]
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]
 """Bool [M, H, W], or M RLE dicts whose `counts` are compressed (bytes or str) or a list of run lengths."""
@@ -21,16 +23,16 @@ def mask_annotations(masks: Masks, count: int, size: tuple[int, int], name: str)
     if isinstance(masks, np.ndarray):
         if masks.dtype != np.bool_ or masks.shape != (count, *size):
             raise ValueError(f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}")
-        runs = [_runs_of_mask(mask) for mask in masks]
-        rles = [_compressed(run_lengths, size) for run_lengths in runs]
+        runs = [run_lengths(mask) for mask in masks]
+        rles = [_compressed(runs_of_mask, size) for runs_of_mask in runs]
     else:
         if len(masks) != count:
             raise ValueError(f"{name}: {len(masks)} masks for {count} label_ids")
         rles = [_compressed_rle(rle, size, f"{name}[{index}]") for index, rle in enumerate(masks)]
         runs = _checked_runs(rles, size, name)
     return [
-        {"segmentation": rle, "area": float(sum(run_lengths[1::2]))}
-        for rle, run_lengths in zip(rles, runs, strict=True)
+        {"segmentation": rle, "area": float(sum(runs_of_mask[1::2]))}
+        for rle, runs_of_mask in zip(rles, runs, strict=True)
     ]
 
 
@@ -39,21 +41,6 @@ def polygons_to_rle(polygons: list[list[float]], size: tuple[int, int]) -> Rle:
     from faster_coco_eval import mask_api_new_cpp as coco_mask
 
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size), 0)
-
-
-def _runs_of_mask(mask: NDArray[np.bool_]) -> list[int]:
-    """Run lengths of a mask [H, W], column by column, of zeros and ones in turn.
-
-    The places where the value changes are found along the rows as they lie in memory and then sorted by column, which
-    is several times as fast as copying the mask to column order.
-    """
-    height, width = mask.shape
-    y, x = np.divmod(np.flatnonzero(mask[1:] != mask[:-1]), max(width, 1))
-    changes_at_top = mask[:1].flatten()
-    changes_at_top[1:] ^= mask[-1:].ravel()[:-1]  # a column follows the end of the one before
-    changes = np.concatenate([x * height + y + 1, np.flatnonzero(changes_at_top) * height])
-    changes.sort()
-    return np.diff(changes, prepend=0, append=height * width).tolist()
 
 
 def _compressed(runs: list[int], size: tuple[int, int]) -> Rle:
@@ -90,9 +77,9 @@ def _checked_runs(rles: list[Rle], size: tuple[int, int], name: str) -> list[lis
         for index, rle in enumerate(rles):
             _checked_runs([rle], size, f"{name}[{index}]")
         raise
-    for index, run_lengths in enumerate(runs):
-        if sum(run_lengths) != size[0] * size[1]:
+    for index, runs_of_mask in enumerate(runs):
+        if sum(runs_of_mask) != size[0] * size[1]:
             raise ValueError(
-                f"{name}[{index}]: run lengths add up to {sum(run_lengths)} pixels, the image has {size[0] * size[1]}"
+                f"{name}[{index}]: run lengths add up to {sum(runs_of_mask)} pixels, the image has {size[0] * size[1]}"
             )
     return runs
