@@ -132,8 +132,8 @@ def demo_page(segmenter: Pipeline) -> gr.Blocks:
         # not preprocessed, so that this app says what is wrong with a file
         settings = {"preprocess": False, "concurrency_id": "model", "concurrency_limit": 1}
         done = button.click(segment, choices, first[1:], api_name="segment", **settings)
-        choices[1] = other
-        done.success(compare, choices, second[1:], api_visibility="private", **settings)
+        compared = [image, other, vocabulary, words, threshold]
+        done.success(compare, compared, second[1:], api_visibility="private", **settings)
         other.change(
             lambda chosen: gr.update(visible=chosen != NOTHING), other, second[0], api_visibility="private", queue=False
         )
