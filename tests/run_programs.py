@@ -8,8 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
+from accelerate.state import AcceleratorState
+from example_scripts import main_of
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).parent.parent
@@ -86,6 +89,15 @@ def start(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fals
         command(folder, *arguments, processes=processes, launch=launch),
         capture_output=True, text=True, env=environment(), timeout=300
     )  # fmt: skip
+
+
+def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
+    """A run in this process, which spares its start: for those that end before training. Returns the exit code."""
+    monkeypatch.setattr(sys, "argv", command(folder, *arguments)[1:])
+    try:
+        return main_of("cotrain")()
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)  # else the next run of the process would share it
 
 
 def begin(folder: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:

@@ -218,13 +218,11 @@ def test_a_run_starts_from_a_mask2former(swin_folder: Path, classifier: bool) ->
 
 
 def test_a_run_names_the_weights_it_cannot_start_from(tmp_path: Path) -> None:
-    for options, message in (
-        ({"mask2former_weights": str(tmp_path)}, "mask2former_weights: cannot start from"),
-        ({"mask2former_weights": "x", "backbone_weights": "y"}, "give either `backbone_weights` or"),
-    ):
-        config = run_settings(**options)
-        with pytest.raises(ConfigError, match=message):
-            build_model(config, [], build_text_encoder(TEXT))
+    config = run_settings(mask2former_weights=str(tmp_path))
+    with pytest.raises(ConfigError, match="mask2former_weights: cannot load"):
+        build_model(config, [], build_text_encoder(TEXT))
+    with pytest.raises(ConfigError, match="backbone_weights and mask2former_weights: give one"):
+        run_settings(mask2former_weights="x", backbone_weights="y")
 
 
 # --- what cannot be taken --------------------------------------------------------------------------------------------

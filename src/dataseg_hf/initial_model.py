@@ -98,7 +98,7 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
     if config.freeze_backbone:
         model.pretrainable_backbone().requires_grad_(False)
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 

@@ -1,10 +1,11 @@
 """Gradients of one optimiser step on eight images, for any number of processes and micro-batches.
 
-python gradients.py TASK MICRO_BATCHES OUTPUT.safetensors, alone or under torchrun.
+python gradients.py MICRO_BATCHES FOLDER, alone or under torchrun; writes FOLDER/TASK.safetensors for each of the tasks.
 """
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from safetensors.torch import save_file
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments, TaskName
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.training import accumulate_gradients
 
@@ -42,10 +43,10 @@ def scene(row: int, task: str) -> Sample:
     return Sample(image, annotation, row, f"{row}.png")
 
 
-def main(task: str, micro_batches: int, output: str) -> None:
-    torch.set_num_threads(1)
+def step(task: TaskName, micro_batches: int, accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """Gradients of the step's only batch, by parameter."""
     torch.manual_seed(0)
-    spec = DatasetSpec(name="world", task=task, classes=CLASSES, id_map={})  # type: ignore[arg-type]
+    spec = DatasetSpec(name="world", task=task, classes=CLASSES, id_map={})
     data = SampleDataset(spec, range(IMAGES), lambda row: scene(row, task))
     member = TrainingSet("world", data, 1.0, IMAGES, Augmentation(SIDE, horizontal_flip=0.0), {})
     config = DaTaSegConfig(
@@ -70,18 +71,24 @@ def main(task: str, micro_batches: int, output: str) -> None:
     )
     model = DaTaSegModel(config).train()
     model.add_vocabulary("world", spec.labels, spec.is_thing, HashedNgramEncoder(16)(spec.labels))
-    settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
-    accelerator = Accelerator(cpu=True, kwargs_handlers=[settings])
     wrapped = accelerator.prepare(model)
     sampler = MixingSampler([member], 0, 0, 1, micro_batches, accelerator.process_index, accelerator.num_processes)
     batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3))
     accumulate_gradients(wrapped, member, batches, 0, {}, accelerator)
-    if accelerator.is_main_process:
-        gradients = {name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}
-        save_file(gradients, Path(output))
+    return {name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def main(micro_batches: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+    accelerator = Accelerator(cpu=True, kwargs_handlers=[settings])
+    for task in get_args(TaskName):
+        gradients = step(task, micro_batches, accelerator)
+        if accelerator.is_main_process:
+            save_file(gradients, Path(folder) / f"{task}.safetensors")
     accelerator.wait_for_everyone()
     accelerator.end_training()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(int(sys.argv[1]), sys.argv[2])
