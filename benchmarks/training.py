@@ -49,7 +49,10 @@ def shapes_run(steps: int, folder: Path, ema_decay: float) -> CoTraining:
     run_folder = RunFolder(folder)
     run_folder.path.mkdir(parents=True, exist_ok=True)
     run_folder.start_history(0)
-    return CoTraining(config, resolve_schedule(config, members), model, members, run_folder, Accelerator(cpu=True))
+    schedule, accelerator = resolve_schedule(config, members), Accelerator(cpu=True)
+    return CoTraining(
+        config, schedule, model, members, run_folder, accelerator, lambda result, path: result.save_pretrained(path)
+    )
 
 
 def data_wait_share(steps: int) -> float:

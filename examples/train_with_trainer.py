@@ -33,6 +33,10 @@ from dataseg_hf.training import step_loss_weights
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 
 
+_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "poly": "polynomial", "constant": "constant_with_warmup"}
+_WITHOUT_EFFECT = ("max_minutes", "ema_decay", "best_metric", "push_to_hub", "dry_run", "evaluate_every")
+
+
 class MixBatches:
     """The batches of the remaining steps, one dataset each, as arguments of the model's `forward`."""
 
@@ -101,7 +105,8 @@ def trainer_arguments(config: RunConfig, schedule: Schedule) -> TrainingArgument
         output_dir=expand(config.output_dir, "output_dir"),
         max_steps=schedule.max_steps,
         learning_rate=config.learning_rate,
-        lr_scheduler_type=config.schedule if config.schedule != "poly" else "polynomial",
+        lr_scheduler_type=_SCHEDULERS[config.schedule],
+        lr_scheduler_kwargs={"power": 0.9, "lr_end": 0.0} if config.schedule == "poly" else {},
         warmup_steps=schedule.warmup_steps,
         max_grad_norm=config.max_grad_norm,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
@@ -135,10 +140,15 @@ def main() -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    ignored = [name for name in _WITHOUT_EFFECT if getattr(config, name)]
+    if ignored:
+        print(f"without effect in the Trainer: {', '.join(ignored)}")
     processor = build_processor(config)
     arguments = trainer_arguments(config, schedule)
     trainer = MixTrainer(config, schedule, model, members, args=arguments, processing_class=processor)
-    resume = config.resume if config.resume != "latest" else get_last_checkpoint(arguments.output_dir)
+    resume = config.resume
+    if resume == "latest":
+        resume = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, arguments.output_dir)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from PIL import Image
-from run_programs import begin, command, environment, start, wait_until, weights
+from run_programs import SETTINGS, begin, command, environment, start, wait_until, weights
 
 EVALUATE = ("--evaluate_every", "3")
 
@@ -53,7 +53,10 @@ def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 0)])
 def test_a_run_killed_three_times_ends_in_the_same_bits(tmp_path: Path, processes: int, workers: int) -> None:
-    options = (*EVALUATE, "--checkpoint_every", "1", "--num_workers", str(workers))
+    # drop path draws from torch's global generator, whose state must come back too
+    backbone = {**SETTINGS["model"]["backbone_config"], "drop_path_rate": 0.3}
+    options = (*EVALUATE, "--checkpoint_every", "1", "--num_workers", str(workers),
+               "--model.backbone_config", json.dumps(backbone))  # fmt: skip
     whole = start(tmp_path / "whole" / "run", *options, processes=processes)
     assert whole.returncode == 0, whole.stderr[-3000:]
 
@@ -67,6 +70,7 @@ def test_a_run_killed_three_times_ends_in_the_same_bits(tmp_path: Path, processe
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert f"Resuming from {folder}/checkpoints/step-0000000" in resumed.stdout
     assert_same_run(tmp_path / "whole" / "run", folder)
+    assert not list((folder / "checkpoints").glob("unfinished-*"))
 
 
 def kill_family(process: subprocess.Popen[str]) -> None:
@@ -108,6 +112,57 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     assert printed.count("stopped by SIGTERM after step") == 2
     (saved,) = (folder / "checkpoints").iterdir()
     assert int(saved.name.removeprefix("step-")) == len(history(folder)) - 1
+
+
+def test_a_signal_that_cannot_save_is_no_success(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder, "--max_steps", "2000", "--checkpoint_every", "1000", "--log_every", "1",
+                    "--on_save_error", "warn", "--evaluation", "{}")  # fmt: skip
+    wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 2, process)
+    (folder / "checkpoints").write_text("where the checkpoints should go")
+    process.terminate()
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 1, printed
+    assert "the checkpoint could not be written" in printed
+
+
+def test_going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    whole = start(folder, "--keep_checkpoints", "3", "--evaluation", "{}")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    before = weights(folder)
+    (folder / "all_results.json").unlink()
+    again = start(
+        folder, "--keep_checkpoints", "1", "--evaluation", "{}", "--resume", f"{folder}/checkpoints/step-00000004"
+    )
+    assert again.returncode == 0, again.stderr[-3000:]
+    names = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert names == ["step-00000008", "superseded-step-00000006", "superseded-step-00000008"]
+    assert [row[0] for row in history(folder)] == ["step", *map(str, range(1, 9))]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights(folder).items())
+
+
+def test_a_checkpoint_is_a_model_that_loads(tmp_path: Path) -> None:
+    from transformers import AutoModel
+
+    folder = tmp_path / "run"
+    done = start(folder, "--evaluation", "{}")
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = AutoModel.from_pretrained(folder / "checkpoints/step-00000008")
+    final = weights(folder)
+    assert all(torch.equal(tensor, final[name]) for name, tensor in model.state_dict().items())
+
+
+def test_what_a_time_limit_ended_goes_on_with_another_limit(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    first = start(folder, "--max_minutes", "0.000001", "--evaluation", "{}")
+    assert first.returncode == 0, first.stderr[-3000:]
+    assert json.loads((folder / "all_results.json").read_text())["steps"] == 1
+    same = start(folder, "--max_minutes", "0.000001", "--evaluation", "{}", "--resume", "latest")
+    assert "holds a finished run of 1 steps" in same.stdout
+    more = start(folder, "--max_minutes", "10", "--evaluation", "{}", "--resume", "latest")
+    assert more.returncode == 0, more.stderr[-3000:]
+    assert json.loads((folder / "all_results.json").read_text())["steps"] == 8
 
 
 def read(file: Path) -> str:

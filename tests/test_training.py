@@ -166,7 +166,16 @@ def co_training(tiny_model: ModelFactory, folder: Path, accelerator: Accelerator
     run_folder = RunFolder(folder)
     run_folder.start_history(0)
     config = settings(log_every=1000)
-    return CoTraining(config, schedule(60), model_of_the_mix(tiny_model), members(), run_folder, accelerator)
+    model = model_of_the_mix(tiny_model)
+    return CoTraining(
+        config,
+        schedule(60),
+        model,
+        members(),
+        run_folder,
+        accelerator,
+        lambda result, path: result.save_pretrained(path),
+    )
 
 
 def no_evaluation(model: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:

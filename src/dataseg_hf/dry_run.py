@@ -11,8 +11,6 @@ from .schedule import Schedule
 from .training import CoTraining, Evaluate
 from .training_log import peak_memory
 
-IMAGES = 4  # of each held-out set
-
 
 @dataclass(frozen=True)
 class DatasetCost:
@@ -27,7 +25,7 @@ class DatasetCost:
 
 @dataclass(frozen=True)
 class Projection:
-    """What the whole run would take, in seconds. image_seconds: of evaluation, per image and held-out set."""
+    """What the whole run would take, in seconds, without pictures and checkpoints. image_seconds: to score an image."""
 
     datasets: Sequence[DatasetCost]
     image_seconds: float
@@ -49,10 +47,12 @@ class Projection:
         return "\n".join(lines)
 
 
-def dry_run(training: CoTraining, held_out: Sequence[EvaluationSet], evaluate: Evaluate) -> Projection:
+def dry_run(
+    training: CoTraining, held_out: Sequence[EvaluationSet], few: Sequence[EvaluationSet], evaluate: Evaluate
+) -> Projection:
     """Train two steps on each dataset, the second of which counts, and score a few images of each held-out set.
 
-    evaluate: scores held-out sets of at most `IMAGES` images.
+    few: the held-out sets with few images, which `evaluate` scores.
     """
     total = sum(member.ratio for member in training.members)
     costs = []
@@ -62,7 +62,7 @@ def dry_run(training: CoTraining, held_out: Sequence[EvaluationSet], evaluate: E
         costs.append(DatasetCost(member.name, member.ratio / total, seconds, data_seconds, memory))
     started = time.perf_counter()
     evaluate(training.result(), training.step, [chosen.name for chosen in held_out])
-    scored = sum(min(IMAGES, len(chosen.data)) for chosen in held_out)
+    scored = sum(len(chosen.data) for chosen in few)
     image_seconds = (time.perf_counter() - started) / scored if scored else 0.0
     images = evaluated_images(training.schedule, held_out)
     return Projection(
@@ -73,9 +73,11 @@ def dry_run(training: CoTraining, held_out: Sequence[EvaluationSet], evaluate: E
     )
 
 
-def few_images(held_out: Sequence[EvaluationSet]) -> list[EvaluationSet]:
-    """The held-out sets with at most `IMAGES` images each."""
-    return [replace(one, data=one.data.select(range(min(IMAGES, len(one.data))))) for one in held_out]
+def few_images(held_out: Sequence[EvaluationSet], processes: int) -> list[EvaluationSet]:
+    """The held-out sets with few images each: a batch for every process."""
+    return [
+        replace(one, data=one.data.select(range(min(one.batch_size * processes, len(one.data))))) for one in held_out
+    ]
 
 
 def evaluated_images(schedule: Schedule, held_out: Sequence[EvaluationSet]) -> int:

@@ -128,7 +128,11 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
     path, revision = hub_reference(expand(cast(str, config.model_weights), "model_weights"))
     model = cast(
         DaTaSegModel,
-        _loaded(lambda: DaTaSegModel.from_pretrained(path, revision=revision, **config.model), "model_weights", path),
+        _loaded(
+            lambda: DaTaSegModel.from_pretrained(path, revision=revision, dtype=torch.float32, **config.model),
+            "model_weights",
+            path,
+        ),
     )
     text = _text_settings(config, encoder)
     if encoder.dim != model.config.text_embedding_dim:

@@ -282,6 +282,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on the batch."""
         super().train(mode)
         self._freeze()  # here as well, as loading makes every parameter trainable again
+        backbone = self.pretrainable_backbone()
+        if not any(parameter.requires_grad for parameter in backbone.parameters()):
+            backbone.eval()  # no dropout in a backbone that is not trained
         return self
 
     def _freeze(self) -> None:

@@ -35,11 +35,11 @@ def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, A
 def learning_rate(config: RunConfig, schedule: Schedule, step: int) -> float:
     """Rate of the step-th step, counted from 0: linear warm-up, then the schedule."""
     warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
-    progress = step / schedule.max_steps
+    remaining = max(0.0, 1 - step / schedule.max_steps)
     decay = {
-        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
-        "poly": (1 - progress) ** 0.9,
-        "linear": 1 - progress,
+        "cosine": 0.5 * (1 - math.cos(math.pi * remaining)),
+        "poly": remaining**0.9,
+        "linear": remaining,
         "constant": 1.0,
     }
     return config.learning_rate * warmup * decay[config.schedule]

@@ -321,9 +321,11 @@ class RunConfig:
             if duration is None:
                 continue
             try:
-                dataset = parse_duration(duration).dataset
+                parsed = parse_duration(duration)
             except ValueError as error:
                 raise ConfigError(f"{key}: {error}") from error
+            dataset = parsed.dataset
+            _require(key != "max_steps" or parsed.amount > 0, f"{key}: must be positive, not '{duration}'")
             _require(
                 dataset is None or dataset in self.datasets,
                 f"{key}: '{dataset}' is no entry of datasets {sorted(self.datasets)}",

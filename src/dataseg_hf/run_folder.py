@@ -34,7 +34,7 @@ class RunFolder:
     """Paths and bookkeeping under `output_dir`; only the main process writes."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()
         self.results_file = self.path / "all_results.json"
         self.history_file = self.path / "history.csv"
         self.evaluations_file = self.path / "evaluations.jsonl"
@@ -137,10 +137,27 @@ class RunFolder:
         unfinished, final = self.unfinished_checkpoint(step), self.checkpoint(step)
         (unfinished / PROGRESS_FILE).write_text(json.dumps(progress))
         flush_to_disk(unfinished)
-        shutil.rmtree(final, ignore_errors=True)
-        unfinished.rename(final)
+        _put_in_place(unfinished, final)
         for old in self.complete_checkpoints()[:-keep]:
-            shutil.rmtree(old)
+            _discard(old)
+
+    def remove_unfinished(self) -> None:
+        """Delete what a killed run left half written."""
+        for leftover in [*self.path.glob("unfinished-*"), *self.checkpoints.glob("unfinished-*")]:
+            shutil.rmtree(leftover)
+
+    def supersede_after(self, step: int) -> list[Path]:
+        """Rename checkpoints and the best model of later steps: a run goes on from an earlier one. Returns them."""
+        later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
+        best = self.best / BEST_FILE
+        if best.is_file() and json.loads(best.read_text())["step"] > step:
+            later.append(self.best)
+        renamed = []
+        for path in later:
+            target = path.with_name(f"superseded-{path.name}")
+            shutil.rmtree(target, ignore_errors=True)
+            renamed.append(path.rename(target))
+        return renamed
 
     # --- models
 
@@ -159,8 +176,7 @@ class RunFolder:
         write(aside)
         (aside / BEST_FILE).write_text(json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
         flush_to_disk(aside)
-        shutil.rmtree(self.best, ignore_errors=True)
-        aside.rename(self.best)
+        _put_in_place(aside, self.best)
 
     def best_value(self) -> float:
         """The metric of the best model so far; minus infinity before the first."""
@@ -195,9 +211,10 @@ class RunFolder:
         return list(csv.DictReader(_whole_lines(self.history_file)))
 
     def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a line of JSON with the metrics after `step` steps."""
-        with self.evaluations_file.open("a") as file:
-            file.write(json.dumps({"step": step, **_defined(metrics)}) + "\n")
+        """Add a line of JSON with the metrics after `step` steps, in place of one of the same step and sets."""
+        row = {"step": step, **_defined(metrics)}
+        others = [old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)]
+        replace_file(self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row]))
 
     def read_evaluations(self) -> list[dict[str, Any]]:
         """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""
@@ -208,11 +225,16 @@ class RunFolder:
         keys = [key for row in self.read_evaluations() if row["step"] == step for key in row]
         return {key.rpartition("/")[0] for key in keys if key != "step"}
 
-    def finished_steps(self) -> int | None:
-        """Steps of a run that ended and wrote its results, else None."""
+    def finished_steps(self, max_minutes: float | None) -> int | None:
+        """Steps of a run that ended and wrote its results, else None; one that its time limit ended, and that has
+        another one now, may go on."""
         if not self.results_file.exists():
             return None
-        return int(json.loads(self.results_file.read_text())["steps"])
+        results = json.loads(self.results_file.read_text())
+        before = yaml.safe_load(self.config_file.read_text())["max_minutes"] if self.config_file.exists() else None
+        if results["steps"] < results.get("max_steps", 0) and max_minutes != before:
+            return None
+        return int(results["steps"])
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a value that is not defined (not a number) is null."""
@@ -225,6 +247,23 @@ def flush_to_disk(folder: Path) -> None:
         if file.is_file():
             with file.open("rb") as opened:
                 os.fsync(opened.fileno())
+
+
+def _put_in_place(filled: Path, final: Path) -> None:
+    """Give a filled folder its name; one that had it is deleted only afterwards."""
+    doomed = final.with_name(f"unfinished-discarded-{final.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if final.exists():
+        final.rename(doomed)
+    filled.rename(final)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder that others take for whole as long as it has its name."""
+    doomed = folder.with_name(f"unfinished-discarded-{folder.name}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def replace_file(file: Path, text: str) -> None:

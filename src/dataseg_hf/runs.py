@@ -1,6 +1,6 @@
 """A co-training run from settings to results: builds the parts, trains, scores, draws, saves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -33,7 +33,7 @@ from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
 from .training import CoTraining
-from .training_state import WRITE_ERRORS, SaveError
+from .training_state import SaveError, on_main, write_or_warn
 from .visualization import prediction_grid
 
 
@@ -60,11 +60,14 @@ def run(config: RunConfig) -> dict[str, Any]:
         PublishError: when the Hub does not take the final model, which is on the disk.
     """
     accelerator = start_accelerator(config)
+    # what the launcher said belongs to the settings with which the run can be repeated
+    config = replace(config, mixed_precision=accelerator.mixed_precision)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
     if config.resume is not None:
         folder.check_same_run(config)
-        if folder.finished_steps() is not None:
-            accelerator.print(f"{folder.path} holds a finished run of {folder.finished_steps()} steps: nothing to do.")
+        finished = folder.finished_steps(config.max_minutes)
+        if finished is not None:
+            accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
             return {}
     parts = build_parts(config, folder, accelerator)
     facts = run_facts(config, parts.schedule, parts.model, parts.members, accelerator)
@@ -72,31 +75,29 @@ def run(config: RunConfig) -> dict[str, Any]:
         describe(facts, parts.members, parts.held_out)
     if config.dry_run:
         return look_ahead(parts)
-    checkpoint = prepare_folder(parts)
-    if accelerator.is_main_process:
-        folder.write_facts(facts)
-        check_hub(config)
+    check_hub(config, accelerator)
+    checkpoint = prepare_folder(parts, facts)
     start_trackers(accelerator, config, facts)
 
     with StopSignals() as signals:
 
-        def score(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
+        def evaluate_and_keep(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
             return score_and_draw(parts, current, step, names, signals)
 
-        training = CoTraining(
-            config, parts.schedule, parts.model, parts.members, folder, accelerator, checkpoint=checkpoint
-        )
-        outcome = training.run(score, signals)
+        training = start_training(parts, checkpoint)
+        outcome = training.run(evaluate_and_keep, signals)
         results: dict[str, Any] = {
             "steps": outcome.steps,
+            "max_steps": parts.schedule.max_steps,
             "train_seconds": round(outcome.seconds, 2),
             "parameters": facts["parameters"],
-            **training.evaluate(score, [chosen.name for chosen in parts.held_out]),
+            **training.evaluate(evaluate_and_keep, [chosen.name for chosen in parts.held_out]),
         }
+    write_results(parts, outcome.model, results)
     if accelerator.is_main_process:
-        write_results(parts, outcome.model, results)
-        if config.push_to_hub is not None:
-            push(folder, config.push_to_hub, config.hub_private)
+        report(results, folder)
+    if config.push_to_hub is not None:
+        push(parts, config.push_to_hub)
     accelerator.wait_for_everyone()
     accelerator.end_training()
     return results
@@ -105,14 +106,33 @@ def run(config: RunConfig) -> dict[str, Any]:
 def look_ahead(parts: Parts) -> dict[str, Any]:
     """Two steps per dataset and a small evaluation, in a folder that is gone afterwards; prints the projection."""
     accelerator = parts.accelerator
-    with TemporaryDirectory() as temporary, StopSignals() as signals:
-        small = replace(parts, folder=RunFolder(temporary), held_out=few_images(parts.held_out))
-        training = CoTraining(parts.config, parts.schedule, parts.model, parts.members, small.folder, accelerator)
+    with TemporaryDirectory() as temporary:
+        small = replace(
+            parts, folder=RunFolder(temporary), held_out=few_images(parts.held_out, accelerator.num_processes)
+        )
         projection = dry_run(
-            training, parts.held_out, lambda model, step, names: score_and_draw(small, model, step, names, signals)
+            start_training(small, checkpoint=None),
+            parts.held_out,
+            small.held_out,
+            lambda model, step, names: score(small, model, step, names, StopSignals()),
         )
     accelerator.print(projection.table())
     return asdict(projection)
+
+
+def start_training(parts: Parts, checkpoint: Path | None) -> CoTraining:
+    """The training of a run, at its start or where a checkpoint left it."""
+    processor = build_processor(parts.config)
+    return CoTraining(
+        parts.config,
+        parts.schedule,
+        parts.model,
+        parts.members,
+        parts.folder,
+        parts.accelerator,
+        save_model=lambda model, path: save_checkpoint(model, processor, path),
+        checkpoint=checkpoint,
+    )
 
 
 # --- before training -------------------------------------------------------------------------------------------------
@@ -149,30 +169,40 @@ def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) 
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
 
 
-def prepare_folder(parts: Parts) -> Path | None:
-    """The checkpoint to continue from, or None after making room for a fresh start."""
+def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
+    """The checkpoint to continue from, or None after making room for a fresh start.
+
+    Raises:
+        ConfigError: on all processes, for a folder that cannot be written, and data that is not the run's.
+    """
     config, folder, accelerator = parts.config, parts.folder, parts.accelerator
     mix = resolve_mix(parts.members)
     checkpoint = folder.find_checkpoint(config.resume) if config.resume is not None else None
     if checkpoint is not None:
         folder.check_same_mix(mix)
         accelerator.print(f"Resuming from {checkpoint}.")
-    elif accelerator.is_main_process:
-        if config.resume is not None:
-            print(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
-        try:
+    elif config.resume is not None:
+        accelerator.print(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
+
+    def prepare() -> None:
+        steps = 0
+        if checkpoint is not None:
+            steps = folder.steps_of(checkpoint)
+            folder.remove_unfinished()
+            for path in folder.supersede_after(steps):
+                print(f"Of later steps, now {path}.")
+        else:
             earlier = folder.set_aside()
             folder.write_config(config)
             folder.write_mix(mix)
-        except OSError as error:
-            raise ConfigError(f"output_dir: cannot write to '{folder.path}': {error.strerror}") from error
-        if earlier is not None:
-            print(f"{folder.path} held an earlier run, now in {earlier}.")
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        steps = 0 if checkpoint is None else folder.steps_of(checkpoint)
+            if earlier is not None:
+                print(f"{folder.path} held an earlier run, now in {earlier}.")
+        folder.write_facts(facts)
         folder.start_history(steps)
-    accelerator.wait_for_everyone()
+
+    failure = on_main(prepare, accelerator)
+    if failure is not None:
+        raise ConfigError(f"output_dir: cannot write to '{folder.path}': {failure}")
     return checkpoint
 
 
@@ -185,17 +215,24 @@ def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> N
         raise ConfigError(f"best_metric: '{config.best_metric}' is not measured; measured are {given}")
 
 
-def check_hub(config: RunConfig) -> None:
+def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
     """Make the repository to which the model will go, so that a missing right is known before training."""
-    if config.push_to_hub is None:
+    repo = config.push_to_hub
+    if repo is None:
         return
-    try:
-        HfApi().create_repo(config.push_to_hub, private=config.hub_private, exist_ok=True)
-    except (HTTPError, OSError, ValueError) as error:
+
+    def create() -> None:
+        try:
+            HfApi().create_repo(repo, private=config.hub_private, exist_ok=True)
+        except (HTTPError, ValueError) as error:
+            raise OSError(str(error)) from error
+
+    failure = on_main(create, accelerator)
+    if failure is not None:
         raise ConfigError(
-            f"push_to_hub: cannot make '{config.push_to_hub}' on the Hub: {' '.join(str(error).split())}; log in with "
-            "`hf auth login`, or leave it out and publish later with examples/publish.py"
-        ) from error
+            f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth login`, or leave it out "
+            "and publish later with examples/publish.py"
+        )
 
 
 def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> None:
@@ -243,10 +280,31 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
 def score_and_draw(
     parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals
 ) -> dict[str, float]:
-    """Metrics of the named held-out sets, and a grid of predictions of each as PNG; the best model is kept.
+    """Metrics of the named held-out sets, a grid of predictions of each as PNG; the best model is kept.
 
     Raises:
-        StopRequested: when a signal comes, on the process that gets it.
+        StopRequested, SaveError: as `score` and `write_or_warn`.
+    """
+    config, accelerator, folder = parts.config, parts.accelerator, parts.folder
+    results = score(parts, model, step, names, signals)
+    log_metrics(accelerator, results, step)
+    chosen_sets = [chosen for chosen in parts.held_out if chosen.name in names]
+    for write, what in (
+        (lambda: draw_pictures(parts, model, chosen_sets, step), f"pictures in {folder.pictures}"),
+        (lambda: keep_best(parts, model, step, results), f"the best model in {folder.best}"),
+        # last, as it says that this evaluation is done
+        (lambda: folder.append_evaluation(step, results), f"metrics in {folder.evaluations_file}"),
+    ):
+        write_or_warn(write, f"step {step}: {what}", config.on_save_error, accelerator)
+    accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
+    return results
+
+
+def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> dict[str, float]:
+    """Metrics of the named held-out sets.
+
+    Raises:
+        StopRequested: when a signal comes to a run of one process; several finish first what they count together.
     """
     config, accelerator = parts.config, parts.accelerator
     chosen_sets = [chosen for chosen in parts.held_out if chosen.name in names]
@@ -255,10 +313,10 @@ def score_and_draw(
 
         def progress(count: int) -> None:
             bar.update(count * accelerator.num_processes)
-            if signals.received is not None:
+            if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        results = evaluate(
+        return evaluate(
             model,
             chosen_sets,
             config.image_mean,
@@ -268,14 +326,6 @@ def score_and_draw(
             gather=lambda state: gather_object([state]),
             progress=progress,
         )
-    if accelerator.is_main_process:
-        draw_pictures(parts, model, chosen_sets, step)
-        keep_best(parts, model, step, results)
-        # last, as it says that this evaluation is done
-        parts.folder.append_evaluation(step, results)
-        print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
-    log_metrics(accelerator, results, step)
-    return results
 
 
 def draw_pictures(parts: Parts, model: DaTaSegModel, chosen_sets: Sequence[EvaluationSet], step: int) -> None:
@@ -295,40 +345,49 @@ def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, f
     value = results.get(config.best_metric) if config.best_metric is not None else None
     if config.best_metric is None or value is None or not value > folder.best_value():
         return
-    try:
-        folder.write_best(
-            lambda path: save_checkpoint(model, build_processor(config), path), step, config.best_metric, value
-        )
-    except WRITE_ERRORS as error:
-        message = f"step {step}: the best model could not be written to {folder.best}: {error}"
-        if config.on_save_error == "raise":
-            raise SaveError(message) from error
-        print(f"warning: {message}; training goes on")
-    else:
-        print(f"step {step}: the best {config.best_metric} so far, {value:.3f}: kept in {folder.best}")
-
-
-def push(folder: RunFolder, repo: str, private: bool) -> None:
-    """Publish the final model; it is on the disk whatever becomes of this."""
-    try:
-        print(f"Published: {publish(folder.path, repo, private=private)}")
-    except (PublishError, ValueError) as error:
-        raise PublishError(
-            f"push_to_hub: {error}. The model is whole in {folder.path}: publish it with "
-            f"examples/publish.py --model {folder.path} --repo {repo}"
-        ) from error
+    processor = build_processor(config)
+    folder.write_best(lambda path: save_checkpoint(model, processor, path), step, config.best_metric, value)
+    print(f"step {step}: the best {config.best_metric} so far, {value:.3f}: kept in {folder.best}")
 
 
 def write_results(parts: Parts, model: DaTaSegModel, results: dict[str, Any]) -> None:
-    """The final model, curves and results; the results last, as they say that the run is finished."""
-    folder = parts.folder
-    try:
-        folder.write_model(lambda path: save_checkpoint(model, build_processor(parts.config), path))
+    """The final model, curves and results; the results last, as they say that the run is finished.
+
+    Raises:
+        SaveError: on all processes; the last checkpoint holds what is needed to write them.
+    """
+    folder, processor = parts.folder, build_processor(parts.config)
+
+    def write() -> None:
+        folder.write_model(lambda path: save_checkpoint(model, processor, path))
         draw_curves(folder.read_history(), folder.read_evaluations(), folder.path / "curves.png")
         folder.write_results(results)
-    except WRITE_ERRORS as error:
+
+    failure = on_main(write, parts.accelerator)
+    if failure is not None:
         raise SaveError(
-            f"the final model could not be written to {folder.path}: {error}; make room, then --resume latest "
+            f"the final model could not be written to {folder.path}: {failure}; make room, then --resume latest "
             "writes it from the last checkpoint"
-        ) from error
-    report(results, folder)
+        )
+
+
+def push(parts: Parts, repo: str) -> None:
+    """Publish the final model; it is on the disk whatever becomes of this.
+
+    Raises:
+        PublishError: on all processes, where the Hub does not take it.
+    """
+    folder = parts.folder.path
+
+    def send() -> None:
+        try:
+            print(f"Published: {publish(folder, repo, private=parts.config.hub_private)}")
+        except ValueError as error:
+            raise PublishError(str(error)) from error
+
+    failure = on_main(send, parts.accelerator)
+    if failure is not None:
+        raise PublishError(
+            f"push_to_hub: {failure}. The model is whole in {folder}: publish it with "
+            f"examples/publish.py --model {folder} --repo {repo}"
+        )

@@ -27,7 +27,7 @@ from .schedule import Schedule
 from .stop_signals import StopRequested, StopSignals
 from .tasks_dataseg import count_targets, loss_weights
 from .training_log import StepFacts, StepLog
-from .training_state import SaveError, load_training_state, save_training_state
+from .training_state import SaveError, SaveModel, load_training_state, save_training_state
 
 # the metrics of the model on the named held-out sets after a step, computed by all processes
 Evaluate = Callable[[DaTaSegModel, int, Sequence[str]], dict[str, float]]
@@ -68,11 +68,12 @@ class CoTraining:
         members: Sequence[TrainingSet],
         folder: RunFolder,
         accelerator: Accelerator,
+        save_model: SaveModel,
         checkpoint: Path | None = None,
     ) -> None:
-        """checkpoint: folder of a complete checkpoint to continue from."""
+        """save_model: writes a model into a folder. checkpoint: folder of a complete checkpoint to continue from."""
         self.config, self.schedule, self.members = config, schedule, members
-        self.folder, self.accelerator = folder, accelerator
+        self.folder, self.accelerator, self.save_model = folder, accelerator, save_model
         self.model = model
         sharded = accelerator.distributed_type == DistributedType.FSDP
         if not sharded:  # shards must lie in memory in their order
@@ -93,12 +94,13 @@ class CoTraining:
         if checkpoint is not None:
             self.step, self.seconds = load_training_state(checkpoint, accelerator, self.averaged)
             self.saved_step = self.step
+        self.log = StepLog(config, schedule, folder, accelerator, self.step, self.seconds)
 
     def run(self, evaluate: Evaluate, signals: StopSignals) -> Outcome:
         """Train to the end of the schedule, or of the time.
 
         Args:
-            signals: A noted signal stops training after the current step, or within an evaluation.
+            signals: A noted signal stops training after the current step.
 
         Raises:
             StopRequested: when a signal came; the state was saved.
@@ -106,11 +108,11 @@ class CoTraining:
             DivergedError: naming step, dataset, images and loss terms, when a loss or gradient is not finite.
             SaveError: when a checkpoint cannot be written and the settings do not say to go on.
         """
-        last_step, accelerator = self.schedule.max_steps, self.accelerator
+        last_step = self.schedule.max_steps
         batches = self.batches()
-        with StepLog(self.config, self.schedule, self.folder, accelerator, self.step, self.seconds) as log:
+        with self.log:
             self.evaluate(evaluate, self.missing_evaluations())
-            while self.step < last_step:
+            while self.step < last_step and not self.out_of_time():
                 started = time.perf_counter()
                 micro_batches, failure = _fetch(batches)
                 data_seconds = time.perf_counter() - started
@@ -119,18 +121,14 @@ class CoTraining:
                 facts = self.optimise(micro_batches, data_seconds)
                 self.seconds += time.perf_counter() - started
                 for batch in micro_batches:
-                    log.report_skipped(batch.skipped)
-                log.record(facts, self.seconds)
+                    self.log.report_skipped(batch.skipped)
+                self.log.record(facts, self.seconds)
 
-                if self.out_of_time():
-                    break
                 if self.step < last_step:
                     due = self.schedule.evaluations_due(self.step)
-                    if self.schedule.checkpoint_due(self.step) or (due and self.schedule.checkpoint_every):
-                        log.flush()
+                    if self.schedule.checkpoint_due(self.step) or due:
                         self.save()  # before an evaluation, whatever becomes of that
                     self.evaluate(evaluate, due)
-        if self.schedule.checkpoint_every and self.saved_step < self.step:
             self.save()
         return Outcome(self.result(), self.step, self.seconds)
 
@@ -186,12 +184,16 @@ class CoTraining:
         interrupted, terminated, failed = agree(
             [got == signal.SIGINT, got == signal.SIGTERM, failure is not None], self.accelerator
         )
-        if not (interrupted or terminated or failed):
-            return
-        self.save()
         if interrupted or terminated:
+            self.save(leaving=True)
             raise StopRequested(signal.SIGINT if interrupted else signal.SIGTERM, self.step)
-        raise DataError(data_failure(failure)) from failure
+        if failed:
+            message = data_failure(failure)
+            try:
+                self.save(leaving=True)
+            except SaveError as error:
+                message = f"{message}. And {error}"
+            raise DataError(message) from failure
 
     def out_of_time(self) -> bool:
         """Whether the time limit is reached, decided alike on all processes."""
@@ -213,14 +215,13 @@ class CoTraining:
         return [name for name, is_missing in zip(due, missing, strict=True) if is_missing]
 
     def evaluate(self, evaluate: Evaluate, due: Sequence[str]) -> dict[str, float]:
-        """Score the held-out sets that are due; a signal ends it, and the resumed run repeats it."""
+        """Score the held-out sets that are due; a signal to a run of one process ends it, and resuming repeats it."""
         if not due:
             return {}
         try:
             return evaluate(self.result(), self.step, due)
         except StopRequested:
-            if self.saved_step < self.step:
-                self.save()
+            self.save(leaving=True)
             raise
         finally:
             self.wrapped.train()
@@ -238,13 +239,19 @@ class CoTraining:
             whole.copy_(cast(DTensor, shard.detach()).full_tensor())
         return self.unsharded
 
-    def save(self) -> None:
-        """Write a checkpoint; a failure is an error or a warning, as the settings say."""
-        keep = self.config.keep_checkpoints
+    def save(self, leaving: bool = False) -> None:
+        """Write a checkpoint, unless there is one of this step; a failure is an error, or a warning if so set.
+
+        leaving: the run ends after it, so that a failure cannot be made good and is an error.
+        """
+        self.log.flush()
+        if self.saved_step == self.step:
+            return
+        result, keep = self.result(), self.config.keep_checkpoints
         try:
-            save_training_state(self.folder, self.accelerator, self.averaged, self.step, self.seconds, keep)
+            save_training_state(self.folder, self.accelerator, result, self.save_model, self.step, self.seconds, keep)
         except SaveError as error:
-            if self.config.on_save_error == "raise":
+            if self.config.on_save_error == "raise" or leaving:
                 raise
             self.accelerator.print(f"warning: {error}; training goes on, earlier checkpoints are kept")
         else:

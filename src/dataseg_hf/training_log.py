@@ -57,7 +57,7 @@ class StepLog:
         self.bar = tqdm(total=total, initial=first_step, disable=not self.main, unit="step", mininterval=1.0)
         self.rows: list[dict[str, Any]] = []
         self.interval: list[StepFacts] = []
-        self.since = seconds
+        self.seconds = self.since = seconds
         self.reported: set[str] = set()
 
     def __enter__(self) -> "StepLog":
@@ -67,6 +67,8 @@ class StepLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Whatever ended training: no row is lost."""
+        if self.interval and error is None:
+            self.report(self.seconds)
         self.flush()
         self.bar.close()
 
@@ -77,6 +79,7 @@ class StepLog:
                "seconds": f"{seconds:.2f}", "data_seconds": f"{facts.data_seconds:.4f}"}  # fmt: skip
         self.rows.append({**row, **{name: f"{value:.5g}" for name, value in facts.terms.items()}})
         self.interval.append(facts)
+        self.seconds = seconds
         self.bar.update()
         if facts.step % self.config.log_every == 0:
             self.report(seconds)
@@ -105,9 +108,13 @@ class StepLog:
         self.interval, self.since = [], seconds
 
     def flush(self) -> None:
-        """Write the rows held so far."""
+        """Write the rows held so far; where the disk is full they are held on to."""
         if self.main:
-            self.folder.append_history(self.rows)
+            try:
+                self.folder.append_history(self.rows)
+            except OSError as error:
+                self.bar.write(f"warning: {self.folder.history_file} could not be written: {error}; its rows are kept")
+                return
         self.rows = []
 
 

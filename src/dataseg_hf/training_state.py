@@ -4,17 +4,23 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch.distributed.checkpoint.api import CheckpointException
 
+from .modeling_dataseg import DaTaSegModel
 from .optimization import AveragedWeights
 from .run_folder import PROGRESS_FILE, RunFolder
 
-# what a full disk or an unwritable folder raises: Python's files, torch's and safetensors'
-WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
+# what a full disk or an unwritable folder raises: Python's files, torch's, safetensors', and the shards'
+WRITE_ERRORS = (OSError, RuntimeError, SafetensorError, CheckpointException)
+
+OnSaveError = Literal["raise", "warn"]
+SaveModel = Callable[[DaTaSegModel, Path], None]
 
 
 class SaveError(RuntimeError):
@@ -24,43 +30,68 @@ class SaveError(RuntimeError):
 def save_training_state(
     folder: RunFolder,
     accelerator: Accelerator,
-    averaged: AveragedWeights | None,
+    result: DaTaSegModel,
+    save_model: SaveModel,
     step: int,
     seconds: float,
     keep: int,
-) -> Path:
-    """Write the training state on all processes together; returns its folder.
+) -> None:
+    """Write a checkpoint on all processes together: a loadable model, and the training state in a folder of its own.
 
     Raises:
         SaveError: on all processes, where one of them could not write; earlier checkpoints stay.
     """
     unfinished = folder.unfinished_checkpoint(step)
 
-    def begin() -> None:
-        if accelerator.is_main_process:
-            folder.begin_checkpoint(step)
-
-    def fill() -> None:
-        accelerator.save_state(str(unfinished / "state"))
-
     def finish() -> None:
+        save_model(result, unfinished)
+        folder.finish_checkpoint(step, {"step": step, "train_seconds": seconds}, keep)
+
+    failure = (
+        on_main(lambda: folder.begin_checkpoint(step), accelerator)
+        or together(lambda: accelerator.save_state(str(unfinished / "state")), accelerator)
+        or on_main(finish, accelerator)
+    )
+    if failure is not None:
         if accelerator.is_main_process:
-            if averaged is not None:
-                tensors = {name: tensor.contiguous() for name, tensor in averaged.model.state_dict().items()}
-                save_file(tensors, unfinished / "averaged.safetensors")
-            folder.finish_checkpoint(step, {"step": step, "train_seconds": seconds}, keep)
-
-    for part in (begin, fill, finish):
-        failure = _together(part, accelerator)
-        if failure is not None:
-            if accelerator.is_main_process:
-                shutil.rmtree(unfinished, ignore_errors=True)  # what little it holds may be what the disk lacks
-            raise SaveError(f"step {step}: the checkpoint could not be written to {folder.checkpoints}: {failure}")
-    return folder.checkpoint(step)
+            shutil.rmtree(unfinished, ignore_errors=True)  # what little it holds may be what the disk lacks
+        raise SaveError(f"step {step}: the checkpoint could not be written to {folder.checkpoints}: {failure}")
 
 
-def _together(write: Callable[[], None], accelerator: Accelerator) -> str | None:
-    """Run a part on all processes; what went wrong on one of them."""
+def load_training_state(path: Path, accelerator: Accelerator, averaged: AveragedWeights | None) -> tuple[int, float]:
+    """Restore the training state; returns the steps done and the seconds they took."""
+    accelerator.load_state(str(path / "state"))
+    if averaged is not None:
+        averaged.model.load_state_dict(load_file(path / "model.safetensors"))
+    progress = json.loads((path / PROGRESS_FILE).read_text())
+    return progress["step"], progress["train_seconds"]
+
+
+# --- failures that all processes learn of ----------------------------------------------------------------------------
+
+
+def write_or_warn(write: Callable[[], None], what: str, on_save_error: OnSaveError, accelerator: Accelerator) -> None:
+    """Write something on the main process; a failure is an error on all processes, or a warning.
+
+    Raises:
+        SaveError: where `on_save_error` is "raise".
+    """
+    failure = on_main(write, accelerator)
+    if failure is None:
+        return
+    message = f"{what} could not be written: {failure}"
+    if on_save_error == "raise":
+        raise SaveError(message)
+    accelerator.print(f"warning: {message}; training goes on")
+
+
+def on_main(write: Callable[[], None], accelerator: Accelerator) -> str | None:
+    """As `together`, where only the main process writes."""
+    return together(write if accelerator.is_main_process else lambda: None, accelerator)
+
+
+def together(write: Callable[[], object], accelerator: Accelerator) -> str | None:
+    """Run something on all processes; returns what went wrong on one of them, on all."""
     failure = None
     try:
         write()
@@ -68,12 +99,3 @@ def _together(write: Callable[[], None], accelerator: Accelerator) -> str | None
         failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
     failed = accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device), "sum")
     return None if float(failed) == 0 else failure or "another process could not write"
-
-
-def load_training_state(path: Path, accelerator: Accelerator, averaged: AveragedWeights | None) -> tuple[int, float]:
-    """Restore the training state; returns the steps done and the seconds they took."""
-    accelerator.load_state(str(path / "state"))
-    if averaged is not None:
-        averaged.model.load_state_dict(load_file(path / "averaged.safetensors"))
-    progress = json.loads((path / PROGRESS_FILE).read_text())
-    return progress["step"], progress["train_seconds"]

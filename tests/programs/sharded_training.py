@@ -14,7 +14,8 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 
-from dataseg_hf.initial_model import build_model, run_text_encoder
+from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
 from dataseg_hf.run_config import parse_run_config
 from dataseg_hf.run_folder import RunFolder
 from dataseg_hf.schedule import resolve_schedule
@@ -51,7 +52,11 @@ def main(kind: str, config_file: str, folder: str, checkpoint: str | None = None
     accelerator.wait_for_everyone()
     schedule = resolve_schedule(config, members)
     resumed = None if checkpoint is None else Path(checkpoint)
-    training = CoTraining(config, schedule, model, members, run_folder, accelerator, resumed)
+    processor = build_processor(config)
+    training = CoTraining(
+        config, schedule, model, members, run_folder, accelerator,
+        lambda result, path: save_checkpoint(result, processor, path), resumed,
+    )  # fmt: skip
     outcome = training.run(lambda model, step, names: {}, StopSignals())
     if accelerator.is_main_process:
         tensors = {name: tensor.contiguous() for name, tensor in outcome.model.state_dict().items()}

@@ -275,7 +275,11 @@ def mixing_loader(
         BadSampleError: for an image that cannot be used, naming its dataset, unless the member allows to skip it.
     """
     samples = _MixedSamples(sampler.members, image_mean, image_std)
-    batches = iter(DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers))
+    # a generator of its own: the loader's draw from the global one would shift what dropout draws after a resume
+    generator = torch.Generator()
+    batches = iter(
+        DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers, generator=generator)
+    )
     if num_workers and sys.platform != "win32":
         # torch raises in the midst of whatever runs when a worker dies; without that, the next batch does
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
