@@ -82,6 +82,23 @@ class MicroBatch:
     image_ids: list[int | str]
     skipped: list[str] = field(default_factory=list)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """On the way from a worker every tensor costs a shared file: small ones, which are many, go by value."""
+        labels = [
+            {name: value.numpy() if value.nbytes <= _SENT_BY_VALUE else value for name, value in label.items()}
+            for label in self.inputs["labels"]
+        ]
+        return {**self.__dict__, "inputs": {**self.inputs, "labels": labels}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        labels = [
+            {name: torch.as_tensor(value) for name, value in label.items()} for label in state["inputs"]["labels"]
+        ]
+        self.__dict__.update(state, inputs={**state["inputs"], "labels": labels})
+
+
+_SENT_BY_VALUE = 1 << 18  # bytes
+
 
 def _index_batches(member: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
     """Endless batches of indices; each epoch is a new permutation, and batches run on across epochs.
