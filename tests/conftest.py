@@ -34,11 +34,14 @@ def one_thread_one_seed() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What readers keep in the cache of `datasets` goes to a temporary folder, in child processes too."""
+    """What readers keep in the cache of `datasets`, and demos in Gradio's, goes to temporary folders, in child processes
+    too."""
     folder = str(tmp_path_factory.mktemp("datasets_cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", folder)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
+        # a demo that ends deletes what is in this folder, that of a demo in another process included
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         yield
 
 
