@@ -34,8 +34,7 @@ def one_thread_one_seed() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What readers keep in the cache of `datasets`, and demos in Gradio's, goes to temporary folders, as does what child
-    processes keep."""
+    """Caches of `datasets` (readers) and of Gradio (demos) are temporary folders, in child processes too."""
     folder = str(tmp_path_factory.mktemp("datasets_cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", folder)
