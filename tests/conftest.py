@@ -1,5 +1,6 @@
 """One thread, one seed, and a model small enough to build in every test."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -10,6 +11,10 @@ from torch import Tensor
 
 from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.modeling_dataseg import DaTaSegModel
+
+if "DATASEG_DATA" in os.environ:
+    # Chromium and Gradio refuse to upload a file whose path holds ".."
+    os.environ["DATASEG_DATA"] = str(Path(os.environ["DATASEG_DATA"]).resolve())
 
 ConfigFactory: TypeAlias = Callable[..., DaTaSegConfig]
 ModelFactory: TypeAlias = Callable[..., DaTaSegModel]
