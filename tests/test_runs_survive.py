@@ -15,6 +15,8 @@ import torch
 from PIL import Image
 from run_programs import SETTINGS, begin, command, environment, start, wait_until, weights
 
+from dataseg_hf.run_folder import RunFolder
+
 EVALUATE = ("--evaluate_every", "3")
 
 
@@ -275,3 +277,19 @@ def test_a_loss_that_is_not_finite_stops_two_processes_with_its_terms(tmp_path: 
     assert "images ['shapes_" in error
     assert "Checkpoints are kept" in error
     assert sorted(path.name for path in (folder / "checkpoints").iterdir())[0].startswith("step-0000000")
+
+
+def test_history_rows_that_do_not_fit_are_not_half_written(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    folder.start_history(0)
+    folder.append_history([{"step": 1, "dataset": "first"}])
+    before = folder.history_file.read_bytes()
+    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            folder.append_history([{"step": 2, "dataset": "a name that does not fit any more"}])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert folder.history_file.read_bytes() == before

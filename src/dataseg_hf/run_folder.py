@@ -202,9 +202,16 @@ class RunFolder:
         replace_file(self.history_file, text.getvalue())
 
     def append_history(self, rows: list[dict[str, Any]]) -> None:
-        """Add one row per step."""
-        with self.history_file.open("a", newline="") as file:
-            csv.DictWriter(file, HISTORY_FIELDS).writerows(rows)
+        """Add one row per step: all of them, or none where they cannot be written (OSError)."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, HISTORY_FIELDS).writerows(rows)
+        size = self.history_file.stat().st_size
+        try:
+            with self.history_file.open("a", newline="") as file:
+                file.write(text.getvalue())
+        except OSError:
+            os.truncate(self.history_file, size)
+            raise
 
     def read_history(self) -> list[dict[str, str]]:
         """All rows, or none where there is no history yet."""

@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, gather_object, set_seed
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
+from PIL import Image
 from tqdm.auto import tqdm
 
 from .checkpoint import save_checkpoint
@@ -288,9 +289,9 @@ def score_and_draw(
     config, accelerator, folder = parts.config, parts.accelerator, parts.folder
     results = score(parts, model, step, names, signals)
     log_metrics(accelerator, results, step)
-    chosen_sets = [chosen for chosen in parts.held_out if chosen.name in names]
+    grids = draw_grids(parts, model, names) if accelerator.is_main_process else {}
     for write, what in (
-        (lambda: draw_pictures(parts, model, chosen_sets, step), f"pictures in {folder.pictures}"),
+        (lambda: save_grids(parts, grids, step), f"pictures in {folder.pictures}"),
         (lambda: keep_best(parts, model, step, results), f"the best model in {folder.best}"),
         # last, as it says that this evaluation is done
         (lambda: folder.append_evaluation(step, results), f"metrics in {folder.evaluations_file}"),
@@ -328,15 +329,26 @@ def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], si
         )
 
 
-def draw_pictures(parts: Parts, model: DaTaSegModel, chosen_sets: Sequence[EvaluationSet], step: int) -> None:
-    """Predictions beside truth for the first images of every set: in the folder and in the trackers."""
-    config, folder = parts.config, parts.folder
-    folder.pictures.mkdir(parents=True, exist_ok=True)
-    for chosen in chosen_sets:
-        rows = pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std)
-        grid = prediction_grid(rows, ["image", "truth", "prediction"])
-        grid.save(folder.pictures / f"{chosen.name}-step{step:06d}.png")
-        log_picture(parts.accelerator, chosen.name, grid, step)
+def draw_grids(parts: Parts, model: DaTaSegModel, names: Sequence[str]) -> dict[str, Image.Image]:
+    """Predictions beside truth for the first images of the named held-out sets, by name."""
+    config = parts.config
+    return {
+        chosen.name: prediction_grid(
+            pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std),
+            ["image", "truth", "prediction"],
+        )
+        for chosen in parts.held_out
+        if chosen.name in names
+    }
+
+
+def save_grids(parts: Parts, grids: Mapping[str, Image.Image], step: int) -> None:
+    """Write the grids into the folder and to the trackers."""
+    folder = parts.folder.pictures
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, grid in grids.items():
+        grid.save(folder / f"{name}-step{step:06d}.png")
+        log_picture(parts.accelerator, name, grid, step)
 
 
 def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, float]) -> None:
