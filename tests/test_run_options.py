@@ -172,6 +172,13 @@ def test_bf16_trains(tmp_path: Path) -> None:
         (["--model_weights", "nowhere"], "model_weights: cannot load 'nowhere'"),
         (["--model_weights", "a", "--backbone_weights", "b"], "model_weights and backbone_weights: give one"),
         (["--text_encoder", "null"], "text_encoder: is required"),
+        (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
+        (["--datasets.shapes_panoptic.spec", "cocoo"], "datasets.shapes_panoptic.spec: unknown dataset 'cocoo'"),
+        (["--datasets.shapes_panoptic.count", "0"], "has no images"),
+        (["--text_encoder", '{"kind": "word2vec"}'], "`kind` must be one of"),
+        (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
+        (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
+        (["--resume", "nowhere"], "resume: 'nowhere' is no complete checkpoint"),
     ],
 )
 def test_bad_settings_are_one_line(

@@ -1,11 +1,11 @@
-"""Whole runs as users start them: what they leave, on two processes, resumed where there is nothing, with bad input."""
+"""Whole runs as users start them: what they leave, on two processes, resumed where there is nothing."""
 
 import json
 from pathlib import Path
 
 import pytest
 import torch
-from run_programs import run_here, start, weights
+from run_programs import start, weights
 
 
 @pytest.fixture(scope="module")
@@ -89,28 +89,3 @@ def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
     done = start(folder, "--max_steps", "1", "--evaluation", "{}")
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "run.previous-1/precious.txt").read_text() == "results of last week"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
-        (["--datasets.shapes_panoptic.spec", "cocoo"], "datasets.shapes_panoptic.spec: unknown dataset 'cocoo'"),
-        (["--datasets.shapes_panoptic.count", "0"], "has no images"),
-        (["--text_encoder", '{"kind": "word2vec"}'], "`kind` must be one of"),
-        (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
-        (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
-        (["--resume", "nowhere"], "resume: 'nowhere' is no complete checkpoint"),
-    ],
-)
-def test_bad_input_is_one_line(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: list[str],
-    message: str,
-) -> None:
-    assert run_here(monkeypatch, tmp_path / "run", *arguments) == 2
-    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert message in errors[0]
