@@ -94,10 +94,12 @@ def start(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fals
 def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
     """A run in this process, which spares its start: for those that end before training. Returns the exit code."""
     monkeypatch.setattr(sys, "argv", command(folder, *arguments)[1:])
+    # Accelerate's state is shared by all that a process does: neither take it over nor leave it
+    AcceleratorState._reset_state(reset_partial_state=True)
     try:
         return main_of("cotrain")()
     finally:
-        AcceleratorState._reset_state(reset_partial_state=True)  # else the next run of the process would share it
+        AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def begin(folder: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
