@@ -7,7 +7,9 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(
-    str(page.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md", "spaces/*/README.md") for page in ROOT.glob(pattern)
+    str(page.relative_to(ROOT))
+    for pattern in ("*.md", "docs/*.md", "spaces/*/README.md")
+    for page in ROOT.glob(pattern)
 )
 
 

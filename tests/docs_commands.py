@@ -89,7 +89,7 @@ class Shell:
     def _assign(self, words: Sequence[str]) -> tuple[int, str]:
         values = dict(word.split("=", 1) for word in words if word != "export")
         if "..." in values.values():
-            raise UnknownLineError(f"`{' '.join(words)}`: say in the placeholders of tests/test_docs.py what it is here")
+            raise UnknownLineError(f"`{' '.join(words)}`: say in PLACEHOLDERS of tests/test_docs.py what it is here")
         self.variables |= values
         if words[0] == "export":
             self.exported |= values
@@ -192,5 +192,3 @@ def says(output: str, promised: str, numbers: bool) -> bool:
     )
     given = "".join(comparable(line) + "\n" for line in output.splitlines())
     return re.fullmatch(pattern, given) is not None
-
-

@@ -1,4 +1,4 @@
-"""A folder that holds what the pages take for granted: photographs, small datasets where they place theirs, checkpoints."""
+"""A folder that holds what the pages take for granted: photographs, small datasets in the right places, checkpoints."""
 
 import io
 import os

@@ -12,9 +12,11 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from docs_blocks import PAGES, Block, blocks, blocks_of
 from docs_commands import Shell, Smaller, UnknownLineError, lines_of, says, transcript
@@ -30,9 +32,10 @@ from dataseg_hf.sources import load_source, training_mix
 SMALLER = (
     Smaller(
         r"cotrain\.py --config examples/configs/shapes\.yaml",
-        "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 --datasets.shapes_panoptic.count 8 "
-        "--datasets.shapes_semantic.count 8 --datasets.shapes_boxes.count 8 --evaluation.shapes_panoptic.count 2 "
-        "--evaluation.shapes_semantic.count 2 --evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
+        "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 "
+        "--datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 --datasets.shapes_boxes.count 8 "
+        "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2 "
+        "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
         "trains for 6 minutes",
     ),
     Smaller(
@@ -82,16 +85,36 @@ ALL = [block for page in PAGES for block in blocks(page)]
 # --- what blocks run in ----------------------------------------------------------------------------------------------
 
 
+@dataclass
+class World:
+    """What the blocks find and leave.
+
+    Args:
+        folder: stands for the root of the checkout.
+        shell: runs lines there.
+        names: of Python, by page.
+        done: Python blocks that have run.
+        space: address of the demo, while it runs.
+    """
+
+    folder: Path
+    shell: Shell
+    names: dict[str, dict[str, Any]] = field(default_factory=dict)
+    done: set[Block] = field(default_factory=set)
+    space: str = ""
+
+
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> Shell:
+def whole_world(tmp_path_factory: pytest.TempPathFactory) -> World:
     """A folder with all that the pages speak of, the model of `make cotrain` and its scores included."""
     folder = tmp_path_factory.mktemp("world")
     make_world(folder)
-    shell = Shell(folder, SMALLER, PLACEHOLDERS, exported={"HF_HUB_DISABLE_XET": "1"})
+    cache = tmp_path_factory.mktemp("cache")  # of text embeddings
+    world = World(folder, Shell(folder, SMALLER, PLACEHOLDERS, exported={"DATASEG_CACHE": str(cache)}))
     for line in (TRAINING, SCORING):
-        code, output = shell.run(line)
+        code, output = world.shell.run(line)
         assert code == 0, output
-    return shell
+    return world
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +141,11 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def world(shell: Shell, hub: HubServer, evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """The shell in its folder, data and Hub at hand."""
-    monkeypatch.chdir(shell.folder)
-    monkeypatch.setenv("DATA", str(shell.folder / DATA))
-    return shell
+def world(whole_world: World, hub: HubServer, evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> World:
+    """The world with its data and its Hub, as the working folder."""
+    monkeypatch.chdir(whole_world.folder)
+    monkeypatch.setenv("DATA", str(whole_world.folder / DATA))
+    return whole_world
 
 
 # --- python ----------------------------------------------------------------------------------------------------------
@@ -130,8 +153,6 @@ def world(shell: Shell, hub: HubServer, evaluate_caches: None, monkeypatch: pyte
 
 def panoptic_names() -> dict[str, Any]:
     """A predicted and a true image of two segments, as the page on evaluation calls them."""
-    import numpy as np
-
     pred_map = np.array([[1, 1], [2, 2]])
     infos = [{"id": 1, "label_id": 0, "score": 0.9}, {"id": 2, "label_id": 1, "score": 0.8}]
     true_infos = [{"id": 1, "label_id": 0, "iscrowd": 0}, {"id": 2, "label_id": 1, "iscrowd": 0}]
@@ -159,32 +180,27 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 }
 """Names that a page leaves to the reader."""
 
-_namespaces: dict[tuple[str, str], tuple[set[Block], dict[str, Any]]] = {}
 
-
-def run_python(block: Block, world: Shell) -> None:
+def run_python(block: Block, world: World) -> None:
     """Run a block after those before it on its page, in the names that they left."""
-    done, names = _namespaces.setdefault(
-        (str(world.folder), block.page), (set(), GIVEN.get(block.page, lambda: {})() | {"__name__": block.page})
-    )
+    names = world.names.setdefault(block.page, {**GIVEN.get(block.page, dict)(), "__name__": block.page})
     for earlier in blocks(block.page):
-        if earlier.language == "python" and earlier.line <= block.line and earlier not in done:
-            text = "\n" * earlier.line + earlier.text.replace('"SPACE"', f'"{os.environ.get("SPACE", "")}"')
+        if earlier.language == "python" and earlier.line <= block.line and earlier not in world.done:
+            # as many lines above it as on the page, for the line numbers of errors
+            text = "\n" * earlier.line + earlier.text.replace("SPACE", world.space)
             exec(compile(text, earlier.page, "exec"), names)
-            done.add(earlier)
+            world.done.add(earlier)
 
 
 @pytest.fixture
-def space(block: Block, world: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def space(block: Block, world: World) -> Iterator[None]:
     """The demo on the trained model, where a block calls it."""
-    if '"SPACE"' not in block.text:
+    if block.language != "python" or "SPACE" not in block.text:
         yield
         return
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
     app = demo_app()
     demo = app.build_demo(Path("outputs/shapes"))
-    _, url, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
-    monkeypatch.setenv("SPACE", url)
+    _, world.space, _ = app.launch(demo, prevent_thread_lock=True, quiet=True)
     yield
     demo.close()
 
@@ -192,29 +208,29 @@ def space(block: Block, world: Shell, monkeypatch: pytest.MonkeyPatch) -> Iterat
 # --- shell and settings ----------------------------------------------------------------------------------------------
 
 
-def run_line(line: str, world: Shell) -> tuple[int, str]:
+def run_line(line: str, world: World) -> tuple[int, str]:
     """One line, the files that it reads laid out before."""
     if NEEDS_REAL_DATA.search(line) and "DATASEG_DATA" not in os.environ:
         pytest.skip("DATASEG_DATA is not set")
     if match := re.match(r"python -m dataseg_hf\.metrics (\w+)", line):
         use_exports(world.folder, match[1])
-    return world.run(line)
+    return world.shell.run(line)
 
 
-def run_bash(block: Block, world: Shell) -> None:
+def run_bash(block: Block, world: World) -> None:
     for line in lines_of(block.text):
         code, output = run_line(line, world)
         assert code == 0, f"{block}: `{line}` ended with exit code {code}:\n{output[-3000:]}"
 
 
-def run_console(block: Block, world: Shell) -> None:
+def run_console(block: Block, world: World) -> None:
     for line, promised in transcript(block.text):
         _, output = run_line(line, world)
         of_our_model = "outputs/" in line or "$" in line
         assert says(output, promised, numbers=not of_our_model), f"{block}: `{line}` printed\n{output[-3000:]}"
 
 
-def run_yaml(block: Block, world: Shell) -> None:
+def run_yaml(block: Block, world: World) -> None:
     """Read the settings, load an image of each dataset, and make the model where they say from what."""
     file = world.folder / "block.yaml"
     file.write_text(settings(block.text))
@@ -237,7 +253,7 @@ OUTPUT = ("text", "bibtex")
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in ALL if block.language not in OUTPUT])
-def test_block(block: Block, world: Shell, space: None) -> None:
+def test_block(block: Block, world: World, space: None) -> None:
     assert block.language in RUNNERS, (
         f"{block}: a block of language '{block.language}'; name one of {[*RUNNERS, *OUTPUT]} behind its fence"
     )
