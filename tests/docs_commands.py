@@ -62,7 +62,7 @@ class Shell:
 
     def run(self, line: str) -> tuple[int, str]:
         """Exit code and output of one line; UnknownLineError for one that cannot be run."""
-        words = [self.placeholders.get(word, word) for word in shlex.split(self._expanded(line), comments=True)]
+        words = [self._value(self.placeholders.get(word, word)) for word in shlex.split(line, comments=True)]
         if any(words[: len(start)] == start for start in SET_UP):
             return 0, ""
         if words[0] == "export" or re.fullmatch(r"\w+=\S*", line.strip()):
@@ -76,15 +76,17 @@ class Shell:
             return self._python(arguments)
         raise UnknownLineError(f"no test knows how to run `{line}`: teach tests/docs_commands.py, or mark it as `text`")
 
-    def _expanded(self, line: str) -> str:
+    def _value(self, word: str) -> str:
+        """A word with its variables replaced, those in single quotes included: no page has such."""
+
         def value(match: re.Match[str]) -> str:
             name = match[1] or match[2]
             known = {**os.environ, **self.variables}
             if name not in known:
-                raise UnknownLineError(f"`{line}` uses ${name}, which no line before it sets")
+                raise UnknownLineError(f"`{word}` names a variable that no line before it sets")
             return known[name]
 
-        return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, line)
+        return re.sub(r"\$(?:(\w+)|\{(\w+)\})", value, word)
 
     def _assign(self, words: Sequence[str]) -> tuple[int, str]:
         values = dict(word.split("=", 1) for word in words if word != "export")

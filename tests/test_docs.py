@@ -279,7 +279,7 @@ def test_blocks_are_found_where_markdown_has_them() -> None:
     [
         ("cargo build", r"no test knows how to run `cargo build`"),
         ("python benchmarks/data.py", r"may take long: add how a test runs it to SMALLER"),
-        ("python examples/predict.py --model $NOWHERE", r"\$NOWHERE, which no line before it sets"),
+        ("python examples/predict.py --model $NOWHERE", r"`\$NOWHERE` names a variable that no line before it sets"),
         ("export SOMETHING=...", r"say in the placeholders"),
     ],
 )
