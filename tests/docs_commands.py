@@ -167,20 +167,24 @@ class Shell:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a shell block, each whole, without empty ones and comments."""
-    joined = re.sub(r"\\\n\s*", " ", text)
-    return [line for line in joined.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [line for line in _joined(text).splitlines() if line.strip() and not line.lstrip().startswith("#")]
 
 
 def transcript(text: str) -> list[tuple[str, str]]:
     """(line, output) of a block in which `$ ` stands before what is typed."""
-    parts = re.split(r"^\$ ", re.sub(r"\\\n\s*", " ", text), flags=re.MULTILINE)
+    parts = re.split(r"^\$ ", _joined(text), flags=re.MULTILINE)
     if parts[0].strip() or len(parts) == 1:
         raise UnknownLineError("a `console` block begins with `$ ` and a line to run; what is only output is `text`")
     return [(line, output) for line, _, output in (part.partition("\n") for part in parts[1:])]
 
 
+def _joined(text: str) -> str:
+    """Lines that end in a backslash joined with the next."""
+    return re.sub(r"\s*\\\n\s*", " ", text)
+
+
 def says(output: str, promised: str, numbers: bool) -> bool:
-    """Whether an output is the promised one, in which a line `...` stands for any lines.
+    """Whether an output is the promised one, in which a line `...` stands for any lines. Progress bars are no part of it.
 
     Args:
         numbers: whether the digits must agree too.
@@ -192,5 +196,6 @@ def says(output: str, promised: str, numbers: bool) -> bool:
     pattern = "".join(
         r"(?:.*\n)*?" if line == "..." else re.escape(comparable(line)) + "\n" for line in promised.splitlines()
     )
-    given = "".join(comparable(line) + "\n" for line in output.splitlines())
+    lasting = [line for line in output.rstrip("\n").split("\n") if "\r" not in line]
+    given = "".join(comparable(line) + "\n" for line in lasting)
     return re.fullmatch(pattern, given) is not None

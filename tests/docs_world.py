@@ -60,8 +60,11 @@ def make_world(folder: Path) -> None:
 
 def settings(text: str) -> str:
     """The settings of a page, completed to those of a small run."""
-    shapes = {"datasets": {"shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes", "count": 2}}}
-    return yaml.safe_dump({**TINY_RUN, **shapes, **yaml.safe_load(text)}, sort_keys=False)
+    given = yaml.safe_load(text)
+    completed = {**TINY_RUN, "datasets": {"shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes"}}, **given}
+    if "mask2former_weights" in given:
+        completed["model"] = given.get("model", {})  # the checkpoint brings its own
+    return yaml.safe_dump(completed, sort_keys=False)
 
 
 def use_exports(folder: Path, task: str) -> None:

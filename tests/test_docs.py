@@ -130,13 +130,13 @@ def only_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", guarded)
 
 
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
     """The Hub that blocks publish to."""
-    with HubServer() as server:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
-        monkeypatch.setenv("HF_TOKEN", server.token)
+    with HubServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+        patch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
+        patch.setenv("HF_TOKEN", server.token)
         yield server
 
 
@@ -168,7 +168,8 @@ def panoptic_space() -> dict[str, Any]:
 
 
 def mask_space() -> dict[str, Any]:
-    shapes: dict[str, Any] = {"masks": [{"size": [2, 2], "counts": [0, 4]}], "boxes": [], "label_ids": [1]}
+    mask = {"size": [2, 2], "counts": "04"}  # run lengths 0 and 4: all of it
+    shapes: dict[str, Any] = {"masks": [mask], "boxes": [], "label_ids": [1]}
     return {"prediction": {**shapes, "scores": [0.5]}, "truth": {**shapes, "iscrowd": [0]}}
 
 
@@ -280,7 +281,7 @@ def test_blocks_are_found_where_markdown_has_them() -> None:
         ("cargo build", r"no test knows how to run `cargo build`"),
         ("python benchmarks/data.py", r"may take long: add how a test runs it to SMALLER"),
         ("python examples/predict.py --model $NOWHERE", r"`\$NOWHERE` names a variable that no line before it sets"),
-        ("export SOMETHING=...", r"say in the placeholders"),
+        ("export SOMETHING=...", r"say in PLACEHOLDERS of tests/test_docs.py"),
     ],
 )
 def test_a_line_that_nothing_can_run_fails(line: str, message: str, tmp_path: Path) -> None:
@@ -308,5 +309,6 @@ def test_shell_lines_are_joined_and_comments_left_out() -> None:
 def test_what_a_transcript_promises() -> None:
     assert says("ap  0.25\nar  0.50\nend", "ap  0.25\n...\nend\n", numbers=True)
     assert says("ap  0.25\n", "ap  0.31\n", numbers=False)
+    assert says("\rloading 0 of 9\rloading 9 of 9\nap  0.25\n", "ap  0.25\n", numbers=True)
     assert not says("ap  0.25\n", "ap  0.31\n", numbers=True)
     assert not says("ap  0.25\nmore\n", "ap  0.25\n", numbers=True)
