@@ -184,7 +184,7 @@ def _joined(text: str) -> str:
 
 
 def says(output: str, promised: str, numbers: bool) -> bool:
-    """Whether an output is the promised one, in which a line `...` stands for any lines. Progress bars are no part of it.
+    """Whether an output is the promised one, in which a line `...` stands for any lines; progress bars do not count.
 
     Args:
         numbers: whether the digits must agree too.
@@ -196,6 +196,7 @@ def says(output: str, promised: str, numbers: bool) -> bool:
     pattern = "".join(
         r"(?:.*\n)*?" if line == "..." else re.escape(comparable(line)) + "\n" for line in promised.splitlines()
     )
-    lasting = [line for line in output.rstrip("\n").split("\n") if "\r" not in line]
+    lines = output.removesuffix("\n").split("\n") if output else []
+    lasting = [line for line in lines if "\r" not in line]
     given = "".join(comparable(line) + "\n" for line in lasting)
     return re.fullmatch(pattern, given) is not None
