@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | lint | bench | bench-data | demo
+#   make test | lint | bench | bench-data | claims | demo
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: cotrain test lint bench bench-data demo install clean
+.PHONY: cotrain test lint bench bench-data claims demo install clean
 
 install: $(STAMP)
 
@@ -35,6 +35,9 @@ bench: $(STAMP)
 
 bench-data: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)
+
+claims: $(STAMP)
+	$(BIN)/python -m benchmarks.claims $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
