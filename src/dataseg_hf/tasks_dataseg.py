@@ -389,7 +389,7 @@ def mask_supervision(
     """
     height, width = layers[0].mask_features.shape[-2:]
     all_cells = height * width <= config.train_num_points
-    at_points, groups = _mask_groups(targets, layers, truth, config, weights, merged, all_cells)
+    at_points, groups = mask_groups(targets, layers, truth, config, weights, merged, all_cells)
     terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "mask", "dice")}
     for layer, group in zip(layers, groups, strict=True):
         terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
@@ -412,7 +412,7 @@ def mask_supervision(
 
 
 @torch.no_grad()
-def _mask_groups(
+def mask_groups(
     targets: SegmentMapTargets | MaskTargets,
     layers: Sequence[Proposals],
     truth: Truth,
@@ -421,7 +421,14 @@ def _mask_groups(
     merged: Tensor,
     all_cells: bool,
 ) -> tuple[PointValues, list[Groups]]:
-    """Targets at the points on which masks are matched, all cells of the mask grid or random ones; groups per layer."""
+    """Matching and MERGE: which proposals of each layer work for which target.
+
+    all_cells: compare masks on all cells of the mask grid instead of `config.train_num_points` random points. The
+    other arguments are those of `mask_supervision`.
+
+    Returns:
+        The targets at the points on which masks were compared, and the groups of each layer.
+    """
     mask_features = layers[0].mask_features.float()
     if all_cells:
         at_points = cell_values(targets, mask_features.shape[-2], mask_features.shape[-1])
