@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | lint | bench | bench-data | demo
+#   make test | lint | bench | bench-data | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +10,7 @@ ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: cotrain test lint bench bench-data demo install clean
+.PHONY: cotrain test lint bench bench-data demo docs install clean
 
 install: $(STAMP)
 
@@ -38,6 +38,14 @@ bench-data: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
+
+# a link that leads nowhere, or a docstring that does not render, is an error
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --fresh-env --quiet -d build/doctrees docs build/docs
+
+.venv/installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
