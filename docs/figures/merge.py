@@ -3,7 +3,6 @@
 python docs/figures/merge.py [FOLDER]     # by default beside this file
 """
 
-import io
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,12 +49,12 @@ from dataseg_hf.tasks_dataseg import (
 )
 from dataseg_hf.visualization import category_colour, overlay, semantic_overlay
 
-SCENE, SIDE, STRIDE = 0, 96, 2  # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
+SCENE, SIDE, STRIDE = 110, 96, 2  # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)
 BACKGROUND = len(NAMES)
 STANDARD = (0.5, 0.5, 0.5)  # mean and standard deviation of pixel values
 LEAST_SCORE = 0.3  # of an instance that is drawn
-INK, GOOD, BAD = "#202020", "#1b7837", "#b2182b"
+INK = "#202020"
 
 
 @dataclass
@@ -201,11 +200,9 @@ def main(folder: Path) -> list[Path]:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """As a PNG of 128 colours, which the eye does not tell from all of them."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=100, facecolor="white")
+    """As a PNG."""
+    figure.savefig(path, dpi=100, facecolor="white", pil_kwargs={"optimize": True})
     plt.close(figure)
-    Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
     return path
 
 
@@ -218,14 +215,15 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure
 
 
 def show(panel: Axes, picture: Any, title: str, colour: str = INK) -> None:
-    """A picture under a title."""
-    panel.imshow(picture, interpolation="nearest")
+    """A picture under a title: a scene as its pixels are, what is larger smoothly reduced."""
+    pixels = np.asarray(picture)
+    panel.imshow(pixels, interpolation="nearest" if len(pixels) == SIDE else "hanning")
     panel.set_title(title, fontsize=10, color=colour)
 
 
 def tinted(image: NDArray[np.uint8], mask: Tensor, label: int) -> NDArray[np.uint8]:
     """The image in grey, with the probabilities of a mask [h, w] in the colour of its category."""
-    grey = np.repeat(image.mean(-1, keepdims=True), 3, axis=-1) * 0.55 + 100
+    grey = image.mean(-1, keepdims=True) // 24 * 13 + 100  # few levels, which keeps the files small
     colour = (60, 60, 60) if label == BACKGROUND else category_colour(label)
     weight = 0.85 * F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bilinear")[0, 0, ..., None]
     return (grey * (1 - weight.numpy()) + np.array(colour) * weight.numpy()).astype(np.uint8)
@@ -238,40 +236,53 @@ def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> F
     show(axes.flat[0], sample.image, "the image")
     for query, (panel, proposal) in enumerate(zip(axes.flat[1:], made, strict=False)):
         mask = output.mask_logits[0, query].sigmoid()
-        show(panel, tinted(sample.image, mask, proposal.label), f"{query + 1}: {proposal.name} {proposal.probability}")
+        show(panel, tinted(sample.image, mask, proposal.label), f"{query + 1}: {proposal.name} {proposal.probability:.2f}")
     return figure
 
 
 def draw_inference(sample: Sample, output: Proposals) -> Figure:
-    """The results of the three tasks beside each other."""
+    """The results of the three tasks beside each other, the instances each by itself."""
     image = Image.fromarray(sample.image)
     id_map, found = panoptic(output), instances(output)
-    objects = [{"label_id": label} for label in found.label_ids.tolist()]
-    figure, axes = panels(1, 3, 9.6, 3.9)
-    show(axes[0, 0], overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges")
-    show(axes[0, 1], semantic_overlay(image, semantic(output), NAMES), "semantic: every category merges")
-    show(axes[0, 2], overlay(image, found.masks, objects, NAMES), "instance: nothing merges, masks overlap")
+    figure = plt.figure(figsize=(9.4, 6.2), layout="constrained")
+    maps, objects = figure.subfigures(2, 1, height_ratios=(3.9, 2.3))
+    left, right = maps.subplots(1, 2)
+    show(left, overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges")
+    show(right, semantic_overlay(image, semantic(output), NAMES), "semantic: every category merges")
+    objects.suptitle("instance: nothing merges, masks may overlap", fontsize=10, color=INK)
+    panels = list(objects.subplots(1, len(found.masks)))
+    for panel, mask, label, score in zip(panels, found.masks, found.label_ids.tolist(), found.scores, strict=True):
+        show(panel, tinted(sample.image, mask, label), f"{NAMES[label]} {score:.2f}")
+    for panel in (left, right, *panels):
+        panel.set_axis_off()
+        panel.set_anchor("N")
     return figure
 
 
 def draw_training(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
-    """For one target of panoptic and one of semantic training: target, matched proposal, recruits, merged mask."""
-    rows: Mapping[str, int] = {"panoptic": made[0].label, "semantic": made[-2].label}
-    figure, axes = panels(len(rows), 4, 8.4, 4.9)
-    for row, (task, label) in zip(axes, rows.items(), strict=True):
+    """Targets of two tasks, each with its matched proposal, its recruits and the mask that the loss compares."""
+    split, thing = made[0].label, made[-2].label
+    rows = (("panoptic", split), ("panoptic", thing), ("semantic", thing))
+    figure, axes = panels(len(rows), 4, 8.4, 7.2)
+    for row, (task, label) in zip(axes, rows, strict=True):
         seen = training(sample, output, task)
         target = seen.classes.tolist().index(label)
         matched, recruits = int(seen.groups.matched[0, target]), seen.recruits(target)
-        joined = output.mask_logits[0, recruits].amax(0).sigmoid()
-        numbers = " and ".join(str(query + 1) for query in recruits)
-        before, after = seen.dice(seen.alone, target), seen.dice(seen.merged, target)
-        show(row[0], tinted(sample.image, seen.values[target], label), f"{task}: target '{NAMES[label]}'")
+        show(row[0], tinted(sample.image, seen.values[target], label), f"target: {NAMES[label]}")
+        row[0].text(-0.04, 0.5, task, transform=row[0].transAxes, ha="right", va="center", rotation=90, fontsize=12)
         show(row[1], tinted(sample.image, seen.alone[target].sigmoid(), label), f"matched: {matched + 1}")
+        joined = output.mask_logits[0, recruits].amax(0).sigmoid() if recruits else torch.zeros_like(seen.values[target])
+        numbers = " and ".join(str(query + 1) for query in recruits) or "nobody"
         show(row[2], tinted(sample.image, joined, label), f"recruited: {numbers}")
-        show(row[3], tinted(sample.image, seen.merged[target].sigmoid(), label), "compared: their maximum")
-        row[1].text(0.5, -0.02, f"dice loss {before:.2f}", transform=row[1].transAxes, ha="center", va="top", color=BAD)
-        row[3].text(0.5, -0.02, f"dice loss {after:.2f}", transform=row[3].transAxes, ha="center", va="top", color=GOOD)
+        show(row[3], tinted(sample.image, seen.merged[target].sigmoid(), label), "compared with the target")
+        below(row[1], f"dice loss alone {seen.dice(seen.alone, target):.2f}")
+        below(row[3], f"dice loss {seen.dice(seen.merged, target):.2f}")
     return figure
+
+
+def below(panel: Axes, text: str) -> None:
+    """A line of text under a picture."""
+    panel.text(0.5, -0.02, text, transform=panel.transAxes, ha="center", va="top", color=INK)
 
 
 def draw_boxes(sample: Sample, made: Sequence[Made]) -> Figure:
@@ -284,8 +295,10 @@ def draw_boxes(sample: Sample, made: Sequence[Made]) -> Figure:
     masks = {"the object": thing.mask, "half of it": half, "the whole box": filled}
 
     figure, axes = panels(1, 4, 9.2, 3.0)
-    show(axes[0, 0], sample.image, f"annotation: box '{thing.name}'")
+    show(axes[0, 0], sample.image, "")
+    below(axes[0, 0], f"annotation: a box, {thing.name}")
     outline(axes[0, 0], box)
+    draw_shadows(axes[0, 0], {})
     for panel, (name, mask) in zip(axes[0, 1:], masks.items(), strict=True):
         output = as_model_output([Made(thing.label, 0.9, mask)])
         shadows = box_shadows(sample, thing.label, box, output)
@@ -293,9 +306,7 @@ def draw_boxes(sample: Sample, made: Sequence[Made]) -> Figure:
         show(panel, tinted(sample.image, output.mask_logits[0, 0].sigmoid(), thing.label), name)
         outline(panel, box)
         draw_shadows(panel, shadows)
-        colour = GOOD if loss < 0.2 else BAD
-        panel.text(0.5, -0.02, f"projection loss {float(loss):.2f}", transform=panel.transAxes, ha="center", va="top",
-                   color=colour)  # fmt: skip
+        below(panel, f"projection loss {float(loss):.2f}")
     return figure
 
 
