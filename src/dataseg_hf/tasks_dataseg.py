@@ -653,6 +653,7 @@ class Boxes(Instance):
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
+"""The four tasks, by name."""
 
 
 def get_task(name: str) -> Task:

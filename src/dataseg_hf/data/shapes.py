@@ -366,6 +366,7 @@ SHAPES_OPEN = _spec("shapes_open", "panoptic", _full_names(OPEN_COMBINATIONS), P
 SHAPES_SPECS: dict[str, DatasetSpec] = {
     spec.name: spec for spec in (SHAPES_PANOPTIC, SHAPES_SEMANTIC, SHAPES_BOXES, SHAPES_OPEN)
 }
+"""The four datasets of this world, by name."""
 
 _COMBINATIONS: dict[str, tuple[Combination, ...]] = {
     "shapes_panoptic": PANOPTIC_COMBINATIONS,
