@@ -60,7 +60,14 @@ def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: 
     return make_refnode(app.builder, node["refdoc"], docname, anchor, content, target)
 
 
+def readable_factories(*event: Any) -> tuple[str | None, str | None]:
+    """Signatures of dataclasses as Python: defaults that a factory makes are printed as `<factory>`, which is none."""
+    signature, returns = event[-2:]
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("missing-reference", link_class)
+    app.connect("autodoc-process-signature", readable_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
