@@ -1,4 +1,4 @@
-"""Settings of the documentation site: the pages of this folder, and the API reference from the docstrings (`make docs`).
+"""Settings of the documentation site (`make docs`): the pages of this folder, and the API reference from docstrings.
 
 Nothing is fetched. Warnings are errors: a link to a page, heading or type of ours that is not there ends the build.
 """
@@ -34,7 +34,7 @@ autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
-# Types in signatures are to be found, those of other packages aside; what docstrings write in backticks may be any code.
+# Types in signatures are to be found, those of other packages aside; what docstrings have in backticks may be any code.
 nitpicky = True
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|data|exc)", r"(?!dataseg_hf\.).*")]
 

@@ -1,4 +1,4 @@
-"""The pictures of docs/merge.md: proposals made up for a drawn scene, and what the package's own functions make of them.
+"""The pictures of docs/merge.md: proposals made up for a drawn scene, and what the package's functions make of them.
 
 python docs/figures/merge.py [FOLDER]     # by default beside this file
 """
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 
@@ -235,8 +235,8 @@ def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> F
     figure, axes = panels(2, columns, 1.85 * columns, 4.3)
     show(axes.flat[0], sample.image, "the image")
     for query, (panel, proposal) in enumerate(zip(axes.flat[1:], made, strict=False)):
-        mask = output.mask_logits[0, query].sigmoid()
-        show(panel, tinted(sample.image, mask, proposal.label), f"{query + 1}: {proposal.name} {proposal.probability:.2f}")
+        picture = tinted(sample.image, output.mask_logits[0, query].sigmoid(), proposal.label)
+        show(panel, picture, f"{query + 1}: {proposal.name} {proposal.probability:.2f}")
     return figure
 
 
@@ -245,7 +245,7 @@ def draw_inference(sample: Sample, output: Proposals) -> Figure:
     image = Image.fromarray(sample.image)
     id_map, found = panoptic(output), instances(output)
     figure = plt.figure(figsize=(9.4, 6.2), layout="constrained")
-    maps, objects = figure.subfigures(2, 1, height_ratios=(3.9, 2.3))
+    maps, objects = cast(Any, figure.subfigures(2, 1, height_ratios=(3.9, 2.3)))
     left, right = maps.subplots(1, 2)
     show(left, overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges")
     show(right, semantic_overlay(image, semantic(output), NAMES), "semantic: every category merges")
@@ -271,9 +271,9 @@ def draw_training(sample: Sample, made: Sequence[Made], output: Proposals) -> Fi
         show(row[0], tinted(sample.image, seen.values[target], label), f"target: {NAMES[label]}")
         row[0].text(-0.04, 0.5, task, transform=row[0].transAxes, ha="right", va="center", rotation=90, fontsize=12)
         show(row[1], tinted(sample.image, seen.alone[target].sigmoid(), label), f"matched: {matched + 1}")
-        joined = output.mask_logits[0, recruits].amax(0).sigmoid() if recruits else torch.zeros_like(seen.values[target])
+        joined = sum((output.mask_logits[0, query].sigmoid() for query in recruits), torch.zeros_like(seen.alone[0]))
         numbers = " and ".join(str(query + 1) for query in recruits) or "nobody"
-        show(row[2], tinted(sample.image, joined, label), f"recruited: {numbers}")
+        show(row[2], tinted(sample.image, joined.clamp(max=1), label), f"recruited: {numbers}")
         show(row[3], tinted(sample.image, seen.merged[target].sigmoid(), label), "compared with the target")
         below(row[1], f"dice loss alone {seen.dice(seen.alone, target):.2f}")
         below(row[3], f"dice loss {seen.dice(seen.merged, target):.2f}")
@@ -316,9 +316,7 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def box_shadows(
-    sample: Sample, label: int, box: Sequence[int], output: Proposals
-) -> dict[str, tuple[Tensor, Tensor]]:
+def box_shadows(sample: Sample, label: int, box: Sequence[int], output: Proposals) -> dict[str, tuple[Tensor, Tensor]]:
     """Projections of a mask and of its box onto the columns [w] and the rows [h] of the mask grid."""
     labels = {"class_labels": torch.tensor([label]), "boxes": torch.tensor([box]) / SIDE}
     grid = output.mask_features.shape[-2:]

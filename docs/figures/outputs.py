@@ -1,6 +1,7 @@
 """docs/outputs.png: held-out scenes, the kind of annotation that their training sets have, and what the one model says.
 
-python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml --output_dir outputs/shapes_scores
+python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml \
+    --output_dir outputs/shapes_scores
 python docs/figures/outputs.py --model outputs/shapes --scores outputs/shapes_scores/results.json
 
 Shown is of each set the scene with the median score, so that the picture is neither better nor worse than the model.
@@ -27,6 +28,7 @@ SETS = {  # vocabulary and held-out set -> heading, task of the output, what a s
     "shapes_semantic": ("trained with classes per pixel", "panoptic", AS_SCORED),
     "shapes_boxes": ("trained with boxes", "instance", Thresholds(score=0.5)),
 }
+SCORES = Path("outputs/shapes_scores/results.json")
 ROWS = ("held-out scenes", "what training images are annotated with", "what the one model says: {}")
 CELL_WIDTH = 256  # pixels
 
@@ -35,7 +37,7 @@ def main() -> None:
     """Draw the picture that the command line asks for."""
     parser = argparse.ArgumentParser(description="Draw what a model of the shapes world makes of held-out scenes.")
     parser.add_argument("--model", default="outputs/shapes", help="folder of a model of `make cotrain`")
-    parser.add_argument("--scores", default=Path("outputs/shapes_scores/results.json"), type=Path, help="its evaluation")
+    parser.add_argument("--scores", default=SCORES, type=Path, help="its evaluation")
     parser.add_argument("--output", default=Path("docs/outputs.png"), type=Path, help="picture to write")
     options = parser.parse_args()
     scores = json.loads(options.scores.read_text())["images"]
@@ -53,9 +55,7 @@ def median_scene(scores: Sequence[float | None]) -> int:
     return ranked[(len(ranked) - 1) // 2][1]
 
 
-def outputs_picture(
-    model: DaTaSegModel, processor: DaTaSegImageProcessor, scenes: Mapping[str, int]
-) -> Image.Image:
+def outputs_picture(model: DaTaSegModel, processor: DaTaSegImageProcessor, scenes: Mapping[str, int]) -> Image.Image:
     """A column per set: a scene, its annotation as in training, the output in the set's vocabulary."""
     columns = []
     for name, (_, task, thresholds) in SETS.items():
@@ -63,9 +63,7 @@ def outputs_picture(
         image, names = Image.fromarray(sample.image), SHAPES_SPECS[name].labels
         model.set_vocabulary(name)
         found = segment_image(model, processor, image, task, thresholds)
-        columns.append(
-            (image, annotated(image, name, sample.annotation, names), segments_overlay(image, found, names))
-        )
+        columns.append((image, annotated(image, name, sample.annotation, names), segments_overlay(image, found, names)))
     tasks = ", ".join(task for _, task, _ in SETS.values())
     captions = [row.format(tasks) for row in ROWS]
     rows = [list(row) for row in zip(*columns, strict=True)]

@@ -47,8 +47,13 @@ def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
 
 @dataclass
 class Proposals:
-    """Output of one decoder layer: class_logits float32 [B, N, C + 1] (last = background), and the masks as
-    mask_embeddings [B, N, d] and mask_features [B, d, h, w], so that the losses compute only the masks they compare."""
+    """Output of one decoder layer, without the masks themselves, so that the losses compute only those they compare.
+
+    Args:
+        class_logits: float32 [B, N, C + 1] (last = background).
+        mask_embeddings: [B, N, d].
+        mask_features: [B, d, h, w].
+    """
 
     class_logits: Tensor
     mask_embeddings: Tensor
@@ -56,7 +61,7 @@ class Proposals:
 
     @property
     def mask_logits(self) -> Tensor:
-        """All masks, computed anew at each call: [B, N, h, w]."""
+        """All masks [B, N, h, w], computed anew at each call."""
         return dot_product(self.mask_embeddings, self.mask_features)
 
 
@@ -64,10 +69,14 @@ class Proposals:
 class Truth:
     """A training batch as the losses see it.
 
-    labels: per image the dict described at `DaTaSegModel.forward`. image: normalised pixels [B, 3, H, W]. inside: bool
-    [B, H, W], false in the padding. valid_size: [B, 2], height and width of each image as fractions of the canvas.
-    is_thing: bool [C]. num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
-    seeds: int64 [B] or None, for the sampled points.
+    Args:
+        labels: per image the dict described at `DaTaSegModel.forward`.
+        image: normalised pixels [B, 3, H, W].
+        inside: bool [B, H, W], false in the padding.
+        valid_size: [B, 2], height and width of each image as fractions of the canvas.
+        is_thing: bool [C].
+        num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+        seeds: int64 [B] or None, for the sampled points.
     """
 
     labels: Sequence[Mapping[str, Tensor]]
@@ -82,7 +91,12 @@ class Truth:
 
 @dataclass
 class LossResult:
-    """Weighted terms summed over the decoder layers; their sum is the loss. unmatched: targets that found no query."""
+    """What a task's loss is made of.
+
+    Args:
+        terms: weighted, summed over the decoder layers; their sum is the loss.
+        unmatched: number of targets that found no query.
+    """
 
     terms: dict[str, Tensor]
     unmatched: Tensor
@@ -90,9 +104,12 @@ class LossResult:
 
 @dataclass
 class PointValues:
-    """Targets at points, float in 0..1. values [B, M, P]; valid and void [B, P] or, per target, [B, M, P].
+    """Targets at points, float in 0..1.
 
-    valid: weight of annotated pixels of the image. void: that of pixels which count nowhere (unlabelled, crowd).
+    Args:
+        values: [B, M, P].
+        valid: weight of annotated pixels of the image, [B, P] or, per target, [B, M, P].
+        void: weight of pixels which count nowhere (unlabelled, crowd), alike.
     """
 
     values: Tensor
@@ -259,9 +276,11 @@ def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
 class Groups:
     """Which query works for which target.
 
-    seated: int64 [B, K], indices of the targets that the losses see (`seat`). matched: int64 [B, K], -1 = none.
-    recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group. ignored:
-    bool [B, N], no class loss.
+    Args:
+        seated: int64 [B, K], indices of the targets that the losses see (`seat`).
+        matched: int64 [B, K], -1 = none.
+        recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group.
+        ignored: bool [B, N], no class loss.
     """
 
     seated: Tensor
