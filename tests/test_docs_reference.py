@@ -20,8 +20,8 @@ def test_every_name_that_the_package_exports_is_in_the_reference() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "data.sample", "data.catalog", "data.readers", "data.shapes", "data.mixing", "metrics", "evaluation", "run_config",
-        "training", "publishing", "export", "tasks_dataseg", "tiling",
+        "data.sample", "data.catalog", "data.readers", "data.shapes", "data.mixing", "metrics", "evaluation",
+        "run_config", "training", "publishing", "export", "tasks_dataseg", "tiling",
     ],
 )  # fmt: skip
 def test_public_modules_are_in_the_reference(module: str) -> None:
