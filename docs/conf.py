@@ -3,13 +3,16 @@
 Nothing is fetched. Warnings are errors: a link to a page, heading or type of ours that is not there ends the build.
 """
 
+import re
 from typing import Any
 
 from docutils import nodes
+from numpy.typing import ArrayLike
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
+from sphinx.util.typing import stringify_annotation
 
 from dataseg_hf import __version__
 
@@ -60,14 +63,22 @@ def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: 
     return make_refnode(app.builder, node["refdoc"], docname, anchor, content, target)
 
 
-def readable_factories(*event: Any) -> tuple[str | None, str | None]:
-    """Signatures of dataclasses as Python: defaults that a factory makes are printed as `<factory>`, which is none."""
+def readable_signature(*event: Any) -> tuple[str | None, str | None]:
+    """Signature and return type with numpy's names for arrays, and `...` for defaults that print as no Python."""
     signature, returns = event[-2:]
-    return signature and signature.replace("<factory>", "..."), returns
+    return signature and _readable(signature), returns and _readable(returns)
+
+
+def _readable(text: str) -> str:
+    text = text.replace(stringify_annotation(ArrayLike, "smart"), "~numpy.typing.ArrayLike")
+    text = re.sub(
+        r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype(\[[^\]]*\])\]", r"~numpy.typing.NDArray\1", text
+    )
+    return re.sub(r"<factory>|<function \S*<lambda>>", "...", text)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
     app.connect("missing-reference", link_class)
-    app.connect("autodoc-process-signature", readable_factories)
+    app.connect("autodoc-process-signature", readable_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
