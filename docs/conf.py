@@ -21,7 +21,6 @@ author = "the authors of dataseg_hf"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["figures/*.md"]
 highlight_language = "text"  # of blocks that name no language
 myst_heading_anchors = 3
 

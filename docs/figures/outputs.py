@@ -44,6 +44,7 @@ def main() -> None:
     scenes = {name: median_scene(list(scores[name].values())) for name in SETS}
     model = DaTaSegModel.from_pretrained(options.model).eval()
     processor = DaTaSegImageProcessor.from_pretrained(options.model)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     picture = outputs_picture(model, processor, scenes)
     picture.quantize(256, kmeans=2, dither=Image.Dither.NONE).save(options.output, optimize=True)
     print(f"{options.output}: scenes {scenes}")
