@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -331,8 +332,9 @@ def matched_masks(layers: Sequence[Proposals], matched: Sequence[Tensor]) -> Ten
     return dot_product(torch.cat(chosen, dim=1), layers[0].mask_features)
 
 
-def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups]) -> Tensor:
-    """MERGE in training: mask logits, elementwise maximum over each target's group: [B, L * M, h, w] of L layers."""
+def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups], reduction: str = "maximum") -> Tensor:
+    """MERGE in training: mask logits [B, L * M, h, w] of L layers, over each target's group the elementwise maximum,
+    or, "soft", the logit of the probability that any of them covers the cell."""
     masks = matched_masks(layers, [group.matched for group in groups])
     num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
     image = torch.cat([group.recruits[0] for group in groups])
@@ -347,16 +349,34 @@ def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups]) -> Tenso
     recruits = [code @ cells for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)]
     rows = masks.flatten(2).flatten(0, 1)
     index = (image * masks.shape[1] + target)[:, None].expand(-1, rows.shape[1])
+    if reduction == "soft":
+        return _covered_by_any(rows, index, torch.cat(recruits)).view_as(masks)
     return rows.scatter_reduce(0, index, torch.cat(recruits), "amax", include_self=True).view_as(masks)
 
 
+def _covered_by_any(rows: Tensor, index: Tensor, recruits: Tensor) -> Tensor:
+    """Logit of 1 - prod(1 - sigmoid(m)) over each row of [K, P] and the recruits [R, P] that `index` [R, P] adds to it;
+    rows without any stay as they are, to the bit."""
+    # 1 - sigmoid(m) = exp(-softplus(m)), so that the product is a sum
+    total = F.softplus(rows.float()).scatter_add(0, index, F.softplus(recruits.float())).clamp(min=1e-30)
+    soft = total + torch.log(-torch.expm1(-total))
+    joined = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, index[:, 0], True)
+    return torch.where(joined[:, None], soft.to(rows.dtype), rows)
+
+
 def recruit(
-    class_logits: Tensor, foreground: Tensor, values: PointValues, classes: Tensor, matched: Tensor, merged: Tensor
+    class_logits: Tensor,
+    foreground: Tensor,
+    values: PointValues,
+    classes: Tensor,
+    matched: Tensor,
+    merged: Tensor,
+    least_overlap: float | None = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Unmatched proposals that join a target of a merged category (our reading of MERGE).
 
     A proposal joins the target of its most likely category, background included among the candidates, when more than
-    half of its own non-empty mask, void left out, lies inside that target.
+    `least_overlap` (None: none is asked for) of its own non-empty mask, void left out, lies inside that target.
 
     Args:
         class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the points.
@@ -372,7 +392,9 @@ def recruit(
     area = (foreground * values.valid[:, None]).sum(-1, keepdim=True)
     fits = class_logits.argmax(-1)[:, :, None] == classes[:, None, :]
     open_target = (matched >= 0) & merged[classes.clamp(min=0)]
-    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0) & (overlap > 0.5 * area)
+    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0)
+    if least_overlap is not None:
+        joins = joins & (overlap > least_overlap * area)
     image, query, target = joins.nonzero(as_tuple=True)
     return image, query, target
 
@@ -413,7 +435,9 @@ def mask_supervision(
     for layer, group in zip(layers, groups, strict=True):
         terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
     # copies, so that the whole is freed: the sampling below would make and keep them in any case
-    masks_of_layers = [part.contiguous() for part in merged_masks(layers, groups).float().chunk(len(layers), dim=1)]
+    whole = merged_masks(layers, groups, config.merge_reduction).float()
+    masks_of_layers = [part.contiguous() for part in whole.chunk(len(layers), dim=1)]
+    del whole
     for masks, group in zip(masks_of_layers, groups, strict=True):
         if all_cells:
             prediction, compared, values = masks.flatten(2), at_points, rows_of(at_points.values, group.seated)
@@ -475,7 +499,7 @@ def mask_groups(
         if config.merge_in_training:
             values = PointValues(rows_of(at_points.values, seated), at_points.valid, at_points.void)
             classes = rows_of(targets.classes, seated)
-            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged)
+            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged, config.merge_overlap)
         ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
         groups.append(Groups(seated, matched, recruits, ignored))
     return at_points, groups
@@ -576,7 +600,7 @@ def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
 
 
 def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    return torch.nn.functional.interpolate(image.float(), size=tuple(size), mode="area")
+    return F.interpolate(image.float(), size=tuple(size), mode="area")
 
 
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, last: Groups) -> LossResult:

@@ -35,6 +35,8 @@ class TrainingSet:
         split_things: semantic targets of thing classes are connected parts.
         keep_in_memory: hold decoded samples (each worker its own); for small sets only.
         skip_bad_samples: replace an image that cannot be used by another one instead of raising.
+        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss; so of all members or
+            of none.
     """
 
     name: str
@@ -46,6 +48,7 @@ class TrainingSet:
     split_things: bool = False
     keep_in_memory: bool = False
     skip_bad_samples: bool = False
+    in_every_step: bool = False
 
     @property
     def task(self) -> TaskName:
@@ -56,6 +59,11 @@ class TrainingSet:
     def size(self) -> int | None:
         """Number of images; None where a stream does not tell."""
         return self.data.size if isinstance(self.data, SampleStream) else len(self.data)
+
+
+def batches_per_step(members: Sequence[TrainingSet]) -> int:
+    """1, of a drawn member, or one of every member."""
+    return len(members) if all(member.in_every_step for member in members) else 1
 
 
 @dataclass(frozen=True)
@@ -190,26 +198,37 @@ class MixingSampler:
         self.micro_batches, self.rank, self.world_size = micro_batches, rank, world_size
 
     def __len__(self) -> int:
-        return (self.last_step - self.first_step) * self.micro_batches
+        batches = batches_per_step(self.members)
+        return (self.last_step - self.first_step) * batches * self.micro_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = mixing_order(
-            [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members],
-            [member.batch_size for member in self.members],
-            [member.ratio for member in self.members],
-            self.seed,
-        )
         streams: dict[int, Iterator[Any]] = {}
-        for step, (member, indices) in islice(enumerate(order), self.first_step, self.last_step):
-            rows = self._rows(streams, member, indices)
-            items = [
-                Item(member, index, item_seed(self.seed, step, place), row)
-                for place, (index, row) in enumerate(zip(indices, rows, strict=True))
+        for step, batches in islice(enumerate(self._steps()), self.first_step, self.last_step):
+            places = count()
+            for member, indices in batches:
+                rows = self._rows(streams, member, indices)
+                items = [
+                    Item(member, index, item_seed(self.seed, step, place), row)
+                    for index, row, place in zip(indices, rows, places, strict=False)  # places never end
+                ]
+                own = items[self.rank :: self.world_size]
+                share = len(own) // self.micro_batches
+                for first in range(0, len(own), share):
+                    yield own[first : first + share]
+
+    def _steps(self) -> Iterator[list[tuple[int, list[int]]]]:
+        """The batches (member, indices) of each step, endless."""
+        sizes = [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members]
+        batch_sizes = [member.batch_size for member in self.members]
+        if batches_per_step(self.members) > 1:
+            streams = [
+                _index_batches(number, size, batch_size, self.seed)
+                for number, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
             ]
-            own = items[self.rank :: self.world_size]
-            share = len(own) // self.micro_batches
-            for first in range(0, len(own), share):
-                yield own[first : first + share]
+            while True:
+                yield [(number, next(stream)["indices"]) for number, stream in enumerate(streams)]
+        for batch in mixing_order(sizes, batch_sizes, [member.ratio for member in self.members], self.seed):
+            yield [batch]
 
     def _rows(self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]) -> list[Any]:
         """The rows of a streamed member's batch; its stream is opened at its first batch of this sampler."""
