@@ -92,12 +92,7 @@ class Truth:
 
 @dataclass
 class LossResult:
-    """What a task's loss is made of.
-
-    Args:
-        terms: weighted, summed over the decoder layers; their sum is the loss.
-        unmatched: number of targets that found no query.
-    """
+    """Weighted `terms`, summed over the decoder layers, whose sum is the loss; `unmatched` targets found no query."""
 
     terms: dict[str, Tensor]
     unmatched: Tensor
@@ -464,13 +459,9 @@ def mask_groups(
     merged: Tensor,
     all_cells: bool,
 ) -> tuple[PointValues, list[Groups]]:
-    """Matching and MERGE: which proposals of each layer work for which target.
+    """Matching and MERGE: the targets at the points on which masks are compared, and the groups of each layer.
 
-    all_cells: compare masks on all cells of the mask grid instead of `config.train_num_points` random points. The
-    other arguments are those of `mask_supervision`.
-
-    Returns:
-        The targets at the points on which masks were compared, and the groups of each layer.
+    all_cells: compare on all cells of the mask grid instead of `config.train_num_points` random points.
     """
     mask_features = layers[0].mask_features.float()
     if all_cells:
