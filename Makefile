@@ -1,6 +1,10 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
+<<<<<<< HEAD
 #   make test | lint | bench | bench-data | claims | demo
+=======
+#   make test | lint | bench | bench-data | demo | docs
+>>>>>>> docs7
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +14,11 @@ ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
+<<<<<<< HEAD
 .PHONY: cotrain test lint bench bench-data claims demo install clean
+=======
+.PHONY: cotrain test lint bench bench-data demo docs install clean
+>>>>>>> docs7
 
 install: $(STAMP)
 
@@ -41,6 +49,14 @@ claims: $(STAMP)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
+
+# a link that leads nowhere, or a docstring that does not render, is an error
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --fresh-env --quiet -d build/doctrees docs build/docs
+
+.venv/installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
 
 clean:
 	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

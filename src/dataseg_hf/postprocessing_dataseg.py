@@ -18,7 +18,12 @@ BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
 
 @dataclass
 class PanopticPrediction:
-    """segmentation: int32 [H, W], 0 = none; segments: dicts with id, label_id, was_fused, score."""
+    """Segments that do not overlap.
+
+    Args:
+        segmentation: int32 [H, W], 0 = none.
+        segments: dicts with id, label_id, was_fused, score.
+    """
 
     segmentation: Tensor
     segments: list[dict]
@@ -26,9 +31,14 @@ class PanopticPrediction:
 
 @dataclass
 class InstancePrediction:
-    """Scored objects that may overlap, best first: scores [K], label_ids int64 [K].
+    """K scored objects that may overlap, best first.
 
-    crops: K binary masks, each within its window of the result, whose height and width are `size`.
+    Args:
+        crops: K binary masks, each within its window of the result.
+        windows: rows and columns of the result, of each mask.
+        scores: [K].
+        label_ids: int64 [K].
+        size: height and width of the result.
     """
 
     crops: list[Tensor]
@@ -39,7 +49,7 @@ class InstancePrediction:
 
     @property
     def masks(self) -> Tensor:
-        """The masks at full size, built anew at each call: bool [K, H, W]."""
+        """The masks at full size, bool [K, H, W], built anew at each call."""
         masks = torch.zeros(len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device)
         for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
             mask[window] = crop

@@ -11,9 +11,10 @@ from .run_config import ConfigError, RunConfig
 
 @dataclass(frozen=True)
 class Schedule:
-    """The durations of a run in optimiser steps.
+    """The durations of a run in optimiser steps. 0 means never, and for evaluation and checkpoints, only at the end.
 
-    evaluate_every: per held-out set. 0 means never, and for evaluation and checkpoints, only at the end.
+    Args:
+        evaluate_every: per held-out set.
     """
 
     max_steps: int

@@ -48,8 +48,13 @@ def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
 
 @dataclass
 class Proposals:
-    """Output of one decoder layer: class_logits float32 [B, N, C + 1] (last = background), and the masks as
-    mask_embeddings [B, N, d] and mask_features [B, d, h, w], so that the losses compute only the masks they compare."""
+    """Output of one decoder layer, without the masks themselves, so that the losses compute only those they compare.
+
+    Args:
+        class_logits: float32 [B, N, C + 1] (last = background).
+        mask_embeddings: [B, N, d].
+        mask_features: [B, d, h, w].
+    """
 
     class_logits: Tensor
     mask_embeddings: Tensor
@@ -57,7 +62,7 @@ class Proposals:
 
     @property
     def mask_logits(self) -> Tensor:
-        """All masks, computed anew at each call: [B, N, h, w]."""
+        """All masks [B, N, h, w], computed anew at each call."""
         return dot_product(self.mask_embeddings, self.mask_features)
 
 
@@ -65,10 +70,14 @@ class Proposals:
 class Truth:
     """A training batch as the losses see it.
 
-    labels: per image the dict described at `DaTaSegModel.forward`. image: normalised pixels [B, 3, H, W]. inside: bool
-    [B, H, W], false in the padding. valid_size: [B, 2], height and width of each image as fractions of the canvas.
-    is_thing: bool [C]. num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
-    seeds: int64 [B] or None, for the sampled points.
+    Args:
+        labels: per image the dict described at `DaTaSegModel.forward`.
+        image: normalised pixels [B, 3, H, W].
+        inside: bool [B, H, W], false in the padding.
+        valid_size: [B, 2], height and width of each image as fractions of the canvas.
+        is_thing: bool [C].
+        num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+        seeds: int64 [B] or None, for the sampled points.
     """
 
     labels: Sequence[Mapping[str, Tensor]]
@@ -83,7 +92,7 @@ class Truth:
 
 @dataclass
 class LossResult:
-    """Weighted terms summed over the decoder layers; their sum is the loss. unmatched: targets that found no query."""
+    """Weighted `terms`, summed over the decoder layers, whose sum is the loss; `unmatched` targets found no query."""
 
     terms: dict[str, Tensor]
     unmatched: Tensor
@@ -91,9 +100,12 @@ class LossResult:
 
 @dataclass
 class PointValues:
-    """Targets at points, float in 0..1. values [B, M, P]; valid and void [B, P] or, per target, [B, M, P].
+    """Targets at points, float in 0..1.
 
-    valid: weight of annotated pixels of the image. void: that of pixels which count nowhere (unlabelled, crowd).
+    Args:
+        values: [B, M, P].
+        valid: weight of annotated pixels of the image, [B, P] or, per target, [B, M, P].
+        void: weight of pixels which count nowhere (unlabelled, crowd), alike.
     """
 
     values: Tensor
@@ -260,9 +272,11 @@ def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
 class Groups:
     """Which query works for which target.
 
-    seated: int64 [B, K], indices of the targets that the losses see (`seat`). matched: int64 [B, K], -1 = none.
-    recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group. ignored:
-    bool [B, N], no class loss.
+    Args:
+        seated: int64 [B, K], indices of the targets that the losses see (`seat`).
+        matched: int64 [B, K], -1 = none.
+        recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group.
+        ignored: bool [B, N], no class loss.
     """
 
     seated: Tensor
@@ -411,7 +425,7 @@ def mask_supervision(
     """
     height, width = layers[0].mask_features.shape[-2:]
     all_cells = height * width <= config.train_num_points
-    at_points, groups = _mask_groups(targets, layers, truth, config, weights, merged, all_cells)
+    at_points, groups = mask_groups(targets, layers, truth, config, weights, merged, all_cells)
     terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "mask", "dice")}
     for layer, group in zip(layers, groups, strict=True):
         terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
@@ -436,7 +450,7 @@ def mask_supervision(
 
 
 @torch.no_grad()
-def _mask_groups(
+def mask_groups(
     targets: SegmentMapTargets | MaskTargets,
     layers: Sequence[Proposals],
     truth: Truth,
@@ -445,7 +459,10 @@ def _mask_groups(
     merged: Tensor,
     all_cells: bool,
 ) -> tuple[PointValues, list[Groups]]:
-    """Targets at the points on which masks are matched, all cells of the mask grid or random ones; groups per layer."""
+    """Matching and MERGE: the targets at the points on which masks are compared, and the groups of each layer.
+
+    all_cells: compare on all cells of the mask grid instead of `config.train_num_points` random points.
+    """
     mask_features = layers[0].mask_features.float()
     if all_cells:
         at_points = cell_values(targets, mask_features.shape[-2], mask_features.shape[-1])
@@ -670,6 +687,7 @@ class Boxes(Instance):
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
+"""The four tasks, by name."""
 
 
 def get_task(name: str) -> Task:

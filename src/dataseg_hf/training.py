@@ -40,8 +40,9 @@ MOST_SKIPPED_STEPS = 50
 class Outcome:
     """What training came to.
 
-    model: the weights to use, averaged ones where averaging is on. seconds: of training alone, over all parts of a
-    resumed run.
+    Args:
+        model: the weights to use, averaged ones where averaging is on.
+        seconds: of training alone, over all parts of a resumed run.
     """
 
     model: DaTaSegModel

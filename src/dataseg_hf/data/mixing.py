@@ -29,11 +29,14 @@ from .transforms import Augmentation, TransformedSample, augment
 class TrainingSet:
     """One member of the mix: its data and how this run uses it.
 
-    ratio: share of the steps, relative to the other members'. batch_size: images per optimiser step, over all processes
-    and micro-batches. split_things: semantic targets of thing classes are connected parts. keep_in_memory: hold decoded
-    samples (each worker its own); for small sets only. skip_bad_samples: replace an image that cannot be used by
-    another one instead of raising. in_every_step: a step takes a batch of each member, and the ratio is its share of
-    the loss; so of all members or of none.
+    Args:
+        ratio: share of the steps, relative to the other members'.
+        batch_size: images per optimiser step, over all processes and micro-batches.
+        split_things: semantic targets of thing classes are connected parts.
+        keep_in_memory: hold decoded samples (each worker its own); for small sets only.
+        skip_bad_samples: replace an image that cannot be used by another one instead of raising.
+        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss; so of all members or
+            of none.
     """
 
     name: str
@@ -65,9 +68,13 @@ def batches_per_step(members: Sequence[TrainingSet]) -> int:
 
 @dataclass(frozen=True)
 class Item:
-    """One image of one step: member of the mix, index in its data, and the seed of everything random about it.
+    """One image of one step.
 
-    index: of a streamed member, the place in its endless stream; row: what the stream gave there.
+    Args:
+        member: of the mix.
+        index: in the member's data; of a streamed member, the place in its endless stream.
+        seed: of everything random about it.
+        row: what the stream gave there.
     """
 
     member: int
@@ -78,9 +85,11 @@ class Item:
 
 @dataclass
 class MicroBatch:
-    """What one process computes at once. inputs: tensors of the model's forward (`labels` a list of dicts).
+    """What one process computes at once.
 
-    skipped: a message per image that could not be used and was replaced by another.
+    Args:
+        inputs: tensors of the model's forward (`labels` a list of dicts).
+        skipped: a message per image that could not be used and was replaced by another.
     """
 
     member: int

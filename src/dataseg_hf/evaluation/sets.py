@@ -22,10 +22,13 @@ TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
 class EvaluationSet:
     """A held-out set and how it is scored.
 
-    text_embeddings: [C, D] of the names of its spec, in their order. vocabulary: that of the model with these names;
-    asked for instead of them in a model that has parts of its own for each. image_size: side of the square canvas.
-    shortest_edge: see `resize_only`.
-    threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
+    Args:
+        text_embeddings: [C, D] of the names of its spec, in their order.
+        vocabulary: that of the model with these names; asked for instead of them in a model that has parts of its own
+            for each.
+        image_size: side of the square canvas.
+        shortest_edge: see `resize_only`.
+        threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
 
     Raises:
         ConfigError: for a metric that the truth of the set cannot give.
