@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | test-oldest | lint | bench | bench-data | demo
+#   make test | test-oldest | lint | bench | bench-data | claims | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -11,7 +11,7 @@ ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: cotrain test test-oldest lint bench bench-data demo install clean
+.PHONY: cotrain test test-oldest lint bench bench-data claims demo docs install clean
 
 install: $(STAMP)
 
@@ -46,8 +46,19 @@ bench: $(STAMP)
 bench-data: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)
 
+claims: $(STAMP)
+	$(BIN)/python -m benchmarks.claims $(ARGS)
+
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
+
+# a link that leads nowhere, or a docstring that does not render, is an error
+docs: .venv/installed-docs
+	$(BIN)/python -m sphinx --fail-on-warning --fresh-env --quiet -d build/doctrees docs build/docs
+
+.venv/installed-docs: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $@
 
 clean:
 	rm -rf .venv $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -3,6 +3,8 @@
 python benchmarks/training.py [--steps 120] [--output outputs/bench_training.json]
 
 Three ratios, each of two sides measured in the same run, on one thread a process. Exit code 1 when a bar is missed.
+The second process is measured with as many images a process and step as the one has, and (`_same_batch`, no bar) with
+the same images a step, half of them for each, where the exchange of gradients weighs twice as much.
 """
 
 import argparse
@@ -102,8 +104,11 @@ def bare_step(model: DaTaSegModel, optimizer: AdamW, training: CoTraining, micro
     optimizer.zero_grad()
 
 
-def images_per_second(processes: int, steps: int) -> float:
-    """Images per second of `examples/cotrain.py`, one thread a process, over the second half of its steps."""
+def images_per_second(processes: int, steps: int, batch_size: int = 8) -> float:
+    """Images per second of `examples/cotrain.py`, one thread a process, over the second half of its steps.
+
+    batch_size: images of a step, over all processes.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         launch = [sys.executable]
         if processes > 1:
@@ -112,12 +117,14 @@ def images_per_second(processes: int, steps: int) -> float:
             *launch, str(ROOT / "examples/cotrain.py"), "--output_dir", f"{temporary}/run", "--num_threads", "1",
             "--max_steps", str(steps), "--checkpoint_every", "0", "--evaluation", "{}", "--check_samples", "1",
         ]  # fmt: skip
+        for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes"):
+            command += [f"--datasets.{name}.batch_size", str(batch_size)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
         subprocess.run(command, check=True, capture_output=True, env=environment)
         with Path(f"{temporary}/run/history.csv").open() as file:
             rows = list(csv.DictReader(file))
     half = len(rows) // 2
-    return 8 * (len(rows) - half) / (float(rows[-1]["seconds"]) - float(rows[half - 1]["seconds"]))
+    return batch_size * (len(rows) - half) / (float(rows[-1]["seconds"]) - float(rows[half - 1]["seconds"]))
 
 
 def main() -> int:
@@ -127,15 +134,19 @@ def main() -> int:
     parser.add_argument("--output", default="outputs/bench_training.json")
     arguments = parser.parse_args()
     bare, looped, overhead = step_overhead(arguments.steps)
-    one, two = images_per_second(1, arguments.steps), images_per_second(2, arguments.steps)
+    one, two, two_larger = (
+        images_per_second(processes, arguments.steps, batch_size) for processes, batch_size in ((1, 8), (2, 8), (2, 16))
+    )
     results: dict[str, float] = {
         "data_wait_share": data_wait_share(4 * arguments.steps),
         "step_overhead": overhead,
-        "two_processes": two / one,
+        "two_processes": two_larger / one,
+        "two_processes_same_batch": two / one,
         "bare_step_seconds": bare,
         "loop_step_seconds": looped,
         "images_per_second_1": one,
-        "images_per_second_2": two,
+        "images_per_second_2": two_larger,
+        "images_per_second_2_same_batch": two,
         "cores": os.cpu_count() or 0,
     }
     missed = 0

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.modeling_dataseg import DaTaSegOutput
@@ -21,7 +22,7 @@ class NoisyTruth(torch.nn.Module):
 
     def __init__(self, chosen: EvaluationSet, mean: float, std: float, noise: float = 0.0) -> None:
         super().__init__()
-        self.noise, self.device = noise, torch.device("cpu")
+        self.noise, self.device, self.config = noise, torch.device("cpu"), DaTaSegConfig()
         self.classes = len(chosen.data.spec.classes)
         self.truth_of = {}
         for index in range(len(chosen.data)):

@@ -1,13 +1,14 @@
 """The order of the mix: a function of (seed, step), the same on any number of processes and workers."""
 
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
 import pytest
 import torch
 
-from dataseg_hf.data.mixing import MixingSampler, TrainingSet, item_seed, mixing_loader, mixing_order
+from dataseg_hf.data.mixing import Item, MixingSampler, TrainingSet, item_seed, mixing_loader, mixing_order
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 
@@ -95,3 +96,24 @@ def test_a_dataset_without_images_is_refused() -> None:
     empty = TrainingSet("nothing", shapes_dataset("shapes_boxes", "train", count=0), 1.0, 2, Augmentation(32), {})
     with pytest.raises(ValueError, match="'nothing' has no images"):
         MixingSampler([empty], 0, 0, 1)
+
+
+def test_a_batch_of_every_dataset_in_every_step() -> None:
+    members = [replace(member, in_every_step=True) for member in shapes_members()]
+    members[1] = replace(members[1], batch_size=2)
+    sampler = MixingSampler(members, 0, 0, 9)
+    batches = list(sampler)
+    assert [batch[0].member for batch in batches] == [0, 1, 2] * 9
+    assert [len(batch) for batch in batches[:3]] == [4, 2, 4]
+    assert len(sampler) == 27
+    for member in range(3):
+        indices = [item.index for batch in batches[member::3] for item in batch]
+        assert sorted(indices[:5]) == sorted(indices[5:10]) == [0, 1, 2, 3, 4]
+    for step in range(9):
+        seeds = [item.seed for batch in batches[3 * step : 3 * step + 3] for item in batch]
+        assert len(set(seeds)) == 10  # no two images of a step share their points
+
+    def named(items: list[list[Item]]) -> list[list[tuple[int, int, int]]]:
+        return [[(item.member, item.index, item.seed) for item in batch] for batch in items]
+
+    assert named(list(MixingSampler(members, 0, 4, 9))) == named(batches[12:])

@@ -608,6 +608,42 @@ def test_a_model_without_the_view_runs(tiny_model: ModelFactory, batch: BatchFac
 # --- mixed precision -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("part", ["dataset_classifiers", "dataset_decoders"])
+def test_parts_for_each_dataset(
+    part: str, tiny_model: ModelFactory, batch: BatchFactory, tmp_path: Path, images: Tensor
+) -> None:
+    model = tiny_model(**{part: True})
+    model.add_vocabulary("other", ["square", "circle"], text_embeddings=torch.eye(2, 16))
+    own, of_other = {name for name, _ in model.named_parameters() if "world" in name}, "other"
+    assert own
+    model(**batch("panoptic"), vocabulary="world").loss.backward()
+    touched = set(all_gradients(model))
+    assert own <= touched
+    assert not any(of_other in name for name in touched)
+
+    model.save_pretrained(tmp_path)
+    loaded = DaTaSegModel.from_pretrained(tmp_path)
+    model.eval()
+    for name in ("world", "other"):
+        with torch.no_grad():
+            before, after = model(images, vocabulary=name), loaded(images, vocabulary=name)
+        assert torch.equal(before.class_queries_logits, after.class_queries_logits)
+        assert torch.equal(before.masks_queries_logits, after.masks_queries_logits)
+    with pytest.raises(ValueError, match=r"parts of its own for each dataset.*'other', 'world'"):
+        model(images, text_embeddings=torch.randn(2, 16))
+
+
+def test_classifiers_for_each_dataset_do_not_start_from_text(tiny_model: ModelFactory) -> None:
+    model = tiny_model(dataset_classifiers=True)
+    same = torch.eye(2, 16)
+    for name in ("one", "two"):
+        model.add_vocabulary(name, ["square", "circle"], text_embeddings=same)
+    one, two = model.vocabularies.get("one"), model.vocabularies.get("two")
+    assert not torch.equal(one, two)
+    assert not torch.equal(one, same)
+    close(one.norm(dim=-1), torch.ones(2))
+
+
 @pytest.mark.parametrize("task", ALL_TASKS)
 def test_bfloat16_autocast_trains(task: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
     model = tiny_model().train()

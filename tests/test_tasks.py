@@ -303,6 +303,19 @@ def test_a_proposal_that_does_not_fit_stays_out(reason: str, arguments: tuple[An
     assert recruited(*arguments) == [], reason
 
 
+@pytest.mark.parametrize(
+    ("least_overlap", "joins"), [(0.5, [1]), (0.25, [1, 2]), (0.0, [1, 2, 3]), (None, [1, 2, 3, 4])]
+)
+def test_the_share_that_a_recruit_must_have_inside_its_target(least_overlap: float | None, joins: list[int]) -> None:
+    target = [1.0, 1, 1, 0, 0, 0, 0]
+    foreground = torch.tensor([[target, [1, 1, 0, 1, 0, 0, 0], [1, 0, 0, 1, 0, 0, 0], [1, 0, 0, 1, 1, 1, 1],
+                                [0, 0, 0, 1, 1, 0, 0]]])  # fmt: skip
+    values = PointValues(torch.tensor([[target]]), torch.ones(1, 7), torch.zeros(1, 7))
+    logits, classes, matched = class_logits(SKY, SKY, SKY, SKY, SKY), torch.tensor([[SKY]]), torch.tensor([[0]])
+    joined = recruit(logits, foreground, values, classes, matched, STUFF, least_overlap)
+    assert joined[1].tolist() == joins
+
+
 def test_void_is_left_out_of_the_share_of_a_recruit() -> None:
     # one cell in the target, three in void
     assert recruited(SKY, [1, 1, 1, 1], [1, 0, 0, 0], [1, 0, 0, 0], SKY, 0) == [(0, 1, 0)]
@@ -350,6 +363,28 @@ def test_gradient_of_merged_masks() -> None:
     assert torch.autograd.gradcheck(
         lambda x: merged_masks([proposals(x, x)], [group])[group.matched >= 0].square(), [masks]
     )
+
+
+def test_soft_merging_is_the_probability_that_any_covers_the_cell() -> None:
+    group = groups([[1, 2], [3, -1]], [(0, 0, 1), (0, 3, 1), (1, 0, 0)], [])
+    masks = 3 * torch.randn(2, 4, 3, 3, dtype=torch.float64)
+    merged = merged_masks([proposals(masks, masks)], [group], "soft")
+    covers = masks.sigmoid()
+    any_of_three = 1 - (1 - covers[0, 2]) * (1 - covers[0, 0]) * (1 - covers[0, 3])
+    close(merged[0, 1].sigmoid(), any_of_three)
+    close(merged[1, 0].sigmoid(), 1 - (1 - covers[1, 3]) * (1 - covers[1, 0]))
+    assert torch.equal(merged[0, 0], masks[0, 1])  # without recruits, to the bit
+
+
+@pytest.mark.parametrize("logit", [-200.0, 0.0, 200.0])
+def test_soft_merging_is_finite(logit: float) -> None:
+    group = groups([[0]], [(0, 1, 0)], [])
+    masks = torch.full((1, 2, 3, 3), logit, requires_grad=True)
+    merged = merged_masks([proposals(masks, masks)], [group], "soft")
+    merged.sum().backward()
+    assert merged.isfinite().all()
+    assert masks.grad is not None
+    assert masks.grad.isfinite().all()
 
 
 def test_class_targets_of_matched_recruited_ignored_and_other_queries() -> None:

@@ -28,7 +28,13 @@ from transformers import (
     SiglipModel,
 )
 
-from dataseg_hf.text_embeddings_dataseg import FileTextEncoder, HashedNgramEncoder, HubTextEncoder, build_text_encoder
+from dataseg_hf.text_embeddings_dataseg import (
+    FileTextEncoder,
+    HashedNameEncoder,
+    HashedNgramEncoder,
+    HubTextEncoder,
+    build_text_encoder,
+)
 
 
 def cosine(encoder: HashedNgramEncoder, first: str, second: str) -> float:
@@ -43,6 +49,19 @@ def plain_signs(text: str, dim: int) -> list[int]:
     """Bits of SHAKE-256, most significant first, as -1 and 1."""
     digest = hashlib.shake_256(text.encode()).digest((dim + 7) // 8)
     return [1 if digest[i // 8] >> (7 - i % 8) & 1 else -1 for i in range(dim)]
+
+
+def test_hashed_names_are_equal_or_strangers() -> None:
+    encoder = build_text_encoder({"kind": "hashed_names", "dim": 4096})
+    assert isinstance(encoder, HashedNameEncoder)
+    assert encoder.dim == 4096
+    names = ["red circle", "red square", "red circles", "red circle"]
+    embedded = encoder(names)
+    expected = torch.tensor([plain_signs(f"name:{name}", 4096) for name in names]) / 64.0
+    torch.testing.assert_close(embedded, expected)
+    similar = embedded @ embedded.T
+    assert similar[0, 3] == pytest.approx(1, abs=1e-6)
+    assert similar[0, 1:3].abs().max() < 0.1  # five standard deviations of orthogonality
 
 
 def test_hashed_embedding_equals_a_plain_computation() -> None:

@@ -91,6 +91,13 @@ def top_labels(model: MobileNetV2ForImageClassification, path: Path, count: int 
     return [(model.config.id2label[i], p) for i, p in zip(indices.tolist(), values.tolist(), strict=True)]
 
 
+def convert(weights: Path, output: Path) -> None:
+    """Write the backbone of an array file into a folder."""
+    with np.load(weights, allow_pickle=False) as arrays:
+        build_backbone(build_classifier(arrays)).save_pretrained(output)
+    print(f"wrote {output}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--weights", type=Path, required=True, help=".npz file of the convolutions")
@@ -106,8 +113,7 @@ def main() -> None:
     for path in args.check:
         print(path.name, ", ".join(f"{label} {p:.2f}" for label, p in top_labels(classifier, path)), sep=": ")
     if args.output is not None:
-        build_backbone(classifier).save_pretrained(args.output)
-        print(f"wrote {args.output}")
+        convert(args.weights, args.output)
 
 
 if __name__ == "__main__":

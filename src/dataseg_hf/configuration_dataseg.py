@@ -50,6 +50,16 @@ class DaTaSegConfig(PreTrainedConfig):
         mask_view_extent (`float`, defaults to 2.2): Half side of the view in units of the mask's RMS radius [ours].
         merge_in_training (`bool`, defaults to `True`):
             Let unmatched proposals of a merged category join their target in training (`docs/method.md`) [ours].
+        merge_overlap (`float`, *optional*, defaults to 0.5):
+            Share of its own mask that a proposal must have inside the target to join it; `None` asks for none.
+        merge_reduction (`str`, defaults to `"maximum"`):
+            What becomes of the mask logits of a group: their `"maximum"`, or `"soft"`, the logit of the probability
+            that any of them covers the pixel.
+        dataset_classifiers (`bool`, defaults to `False`):
+            Baseline without text: every stored vocabulary has class embeddings of its own, random at first and
+            learned. Such a model knows no other vocabulary.
+        dataset_decoders (`bool`, defaults to `False`):
+            Baseline: every stored vocabulary has queries, decoder and heads of its own.
         class_weight, mask_weight, dice_weight (`float`): Weights of the losses and matching costs (2, 5, 5).
         projection_weight (`float`, defaults to 5.0): Weight of the box projection loss, per axis [ours].
         color_affinity_weight (`float`, defaults to 1.0): Weight of the boxes' colour-affinity loss [ours]; 0: off.
@@ -89,6 +99,10 @@ class DaTaSegConfig(PreTrainedConfig):
     mask_view_size: int = 16
     mask_view_extent: float | int = 2.2
     merge_in_training: bool = True
+    merge_overlap: float | int | None = 0.5
+    merge_reduction: Literal["maximum", "soft"] = "maximum"
+    dataset_classifiers: bool = False
+    dataset_decoders: bool = False
     class_weight: float | int = 2.0
     mask_weight: float | int = 5.0
     dice_weight: float | int = 5.0
@@ -121,6 +135,11 @@ class DaTaSegConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(labels))
             self.label2id = {label: index for index, label in enumerate(labels)}
         super().__post_init__(**kwargs)
+
+    @property
+    def knows_stored_vocabularies_only(self) -> bool:
+        """Whether parts of the model belong to one vocabulary each, so that no other can be asked for."""
+        return self.dataset_classifiers or self.dataset_decoders
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
@@ -156,6 +175,8 @@ class DaTaSegConfig(PreTrainedConfig):
                      "no_object_weight", "init_std"):  # fmt: skip
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        if self.merge_overlap is not None and not 0 <= self.merge_overlap < 1:
+            raise ValueError(f"`merge_overlap` must be None or in [0, 1), got {self.merge_overlap}")
         if not self.mask_view_extent > 0:
             raise ValueError(f"`mask_view_extent` must be positive, got {self.mask_view_extent}")
         if not self.initial_logit_scale > 0:

@@ -358,8 +358,8 @@ def _single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, 
     kept: list[int] = []
     for index, (mask, window) in enumerate(zip(found.crops, found.windows, strict=True)):
         visible = mask & (segmentation[window] < 0)
-        area = int(visible.sum())
-        if area == 0 or area < least_share * int(mask.sum()):
+        area = int(visible.count_nonzero())
+        if area == 0 or area < least_share * int(mask.count_nonzero()):
             continue
         segmentation[window].masked_fill_(visible, len(kept))
         kept.append(index)

@@ -82,22 +82,28 @@ class TextClassifier(nn.Module):
 
 
 class VocabularyStore(nn.Module):
-    """Text embeddings of the stored vocabularies: one buffer [C, D] each, saved with the weights."""
+    """Embeddings of the stored vocabularies, saved with the weights: one buffer [C, D] each, or, with
+    `dataset_classifiers`, one parameter."""
 
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__()
+        self.learned = config.dataset_classifiers
         self._seen: set[str] = set()
         for name, vocabulary in (config.vocabularies or {}).items():
             self.put(name, torch.empty(len(vocabulary["labels"]), config.text_embedding_dim))
 
     def put(self, name: str, embeddings: Tensor) -> None:
         """Store or replace the embeddings [C, D] of a vocabulary."""
-        self.register_buffer(f"text_{name}", embeddings)
+        if self.learned:
+            self.register_parameter(f"text_{name}", nn.Parameter(embeddings))
+        else:
+            self.register_buffer(f"text_{name}", embeddings)
         self._seen.discard(name)
 
     def get(self, name: str) -> Tensor:
         """Embeddings [C, D] of a stored vocabulary; ValueError where a config named it and nothing embedded it."""
-        embeddings = self.get_buffer(f"text_{name}")
+        key = f"text_{name}"
+        embeddings = self.get_parameter(key) if self.learned else self.get_buffer(key)
         # looked at once, because it waits for the device, and not in a compiled graph
         if name not in self._seen and not torch.compiler.is_compiling():
             if embeddings.isnan().any():
@@ -107,6 +113,26 @@ class VocabularyStore(nn.Module):
                 )
             self._seen.add(name)
         return embeddings
+
+
+class DatasetDecoders(nn.Module):
+    """A query decoder for each stored vocabulary: the baseline of `dataset_decoders`."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name in config.vocabularies or {}:
+            self.add(name)
+
+    def add(self, name: str) -> QueryDecoder:
+        """A decoder for a vocabulary that had none; returns it, for its initialisation."""
+        decoder = QueryDecoder(self.config)
+        self.add_module(f"of_{name}", decoder)
+        return decoder
+
+    def of(self, name: str) -> QueryDecoder:
+        """The decoder of a stored vocabulary."""
+        return cast(QueryDecoder, self.get_submodule(f"of_{name}"))
 
 
 PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
@@ -153,8 +179,8 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
             init.constant_(module.logit_scale, math.log(self.config.initial_logit_scale))
         elif isinstance(module, VocabularyStore):
             # not-a-number until loaded or set: a vocabulary without embeddings must not pass for one
-            for buffer in module.buffers():
-                init.constant_(buffer, float("nan"))
+            for embeddings in (*module.buffers(), *module.parameters()):
+                init.constant_(embeddings, float("nan"))
 
 
 class DaTaSegModel(DaTaSegPreTrainedModel):
@@ -165,7 +191,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         self.backbone = build_backbone(config)
         channels = cast(Sequence[int], self.backbone.channels)
         self.pixel_decoder = PIXEL_DECODERS[config.pixel_decoder](config, channels)
-        self.query_decoder = QueryDecoder(config)
+        self.query_decoder = DatasetDecoders(config) if config.dataset_decoders else QueryDecoder(config)
         self.classifier = TextClassifier(config)
         self.vocabularies = VocabularyStore(config)
         self._freeze()
@@ -216,6 +242,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             OSError: for a checkpoint that cannot be fetched.
             ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has.
         """
+        if options.get("dataset_classifiers") or options.get("dataset_decoders"):
+            raise ValueError("a Mask2Former checkpoint has one decoder and one classifier: leave `dataset_*` out")
         source = read_mask2former(name_or_path, revision)
         labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
         settings = mask2former_settings(source.config)
@@ -268,13 +296,14 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """Make the class head equal a linear classifier over the same classes; how much of it could be expressed."""
         if self.config.class_head_layers > 1:
             raise ValueError("a classifier can be taken by a class head of one layer only: leave `class_head_layers`")
-        head = cast(nn.Linear, self.query_decoder.class_head[0])
+        decoder = cast(QueryDecoder, self.query_decoder)
+        head = cast(nn.Linear, decoder.class_head[0])
         aligned = align_classifier(classifier.weight, classifier.bias, text_embeddings)
         head.weight.copy_(aligned.weight)
         head.bias.copy_(aligned.bias)
         self.classifier.background.copy_(aligned.background)
-        if self.query_decoder.mask_view is not None:
-            self.query_decoder.mask_view.silence()
+        if decoder.mask_view is not None:
+            decoder.mask_view.silence()
         self.classifier.logit_scale.fill_(math.log(mean_length(self)))
         return aligned.explained
 
@@ -312,7 +341,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             labels: Distinct category names.
             is_thing: Whether each is countable; all of them by default.
             text_embeddings: [C, D] in the space the model was trained with; by default the config's `text_encoder`
-                embeds the labels.
+                embeds the labels. Of no use with `dataset_classifiers`, which start at random.
 
         Raises:
             ValueError: if names, flags and embeddings do not fit together.
@@ -320,7 +349,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         labels = list(labels)
         things = [True] * len(labels) if is_thing is None else [bool(flag) for flag in is_thing]
         check_vocabulary(name, labels, things)
-        if text_embeddings is None:
+        if self.config.dataset_classifiers:
+            text_embeddings = F.normalize(torch.randn(len(labels), self.config.text_embedding_dim), dim=-1)
+        elif text_embeddings is None:
             text_embeddings = self.embed(labels)
         expected = (len(labels), self.config.text_embedding_dim)
         if tuple(text_embeddings.shape) != expected:
@@ -330,8 +361,10 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             )
         if not torch.isfinite(text_embeddings).all():
             raise ValueError(f"vocabulary '{name}': text embeddings are not finite")
-        stored = {**(self.config.vocabularies or {}), name: {"labels": labels, "is_thing": things}}
-        self.config.vocabularies = stored
+        known = self.config.vocabularies or {}
+        if isinstance(self.query_decoder, DatasetDecoders) and name not in known:
+            self.query_decoder.add(name).to(self.device, self.dtype).apply(self._init_weights)
+        self.config.vocabularies = {**known, name: {"labels": labels, "is_thing": things}}
         self.vocabularies.put(name, text_embeddings.detach().to(self.device, torch.float32).clone())
         if self.config.default_vocabulary is None or self.config.default_vocabulary == name:
             self.set_vocabulary(name)
@@ -380,6 +413,11 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     ) -> tuple[Tensor, Tensor]:
         """Text embeddings [C, D] and thing flags [C] that a call asks for."""
         if text_embeddings is not None:
+            if self.config.knows_stored_vocabularies_only:
+                raise ValueError(
+                    "this model has parts of its own for each dataset: name a stored `vocabulary` "
+                    f"({sorted(self.config.vocabularies or {})}) instead of `text_embeddings`"
+                )
             if vocabulary is not None:
                 raise ValueError("give either `text_embeddings` or `vocabulary`, not both")
             if text_embeddings.dim() != 2 or text_embeddings.shape[1] != self.config.text_embedding_dim:
@@ -394,12 +432,16 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             return text_embeddings, is_thing
         if is_thing is not None:
             raise ValueError("`is_thing` goes with `text_embeddings`; a stored vocabulary has flags of its own")
-        name = vocabulary or self.config.default_vocabulary
-        if name is None:
-            raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
+        name = self._chosen_vocabulary(vocabulary)
         flags = self.stored_vocabulary(name)["is_thing"]
         embeddings = self.vocabularies.get(name)
         return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
+
+    def _chosen_vocabulary(self, vocabulary: str | None) -> str:
+        name = vocabulary or self.config.default_vocabulary
+        if name is None:
+            raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
+        return name
 
     # --- forward
 
@@ -450,7 +492,10 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         inside = pixel_mask.to(torch.bool)
         features = self.pixel_decoder(self.backbone(pixel_values.to(self.dtype)).feature_maps, inside)
         every_layer = labels is not None or output_auxiliary_logits
-        heads, mask_logits = self.query_decoder(features, inside, every_layer)
+        decoder = self.query_decoder
+        if isinstance(decoder, DatasetDecoders):
+            decoder = decoder.of(self._chosen_vocabulary(vocabulary))
+        heads, mask_logits = decoder(features, inside, every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), embeddings)
         layers = [
             Proposals(logits, mask_embeddings, features.mask_features)

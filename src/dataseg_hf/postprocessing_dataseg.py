@@ -6,7 +6,7 @@ time and memory grow with what is seen, not with the number of queries or catego
 Shapes: N queries, C categories, h x w mask grid, H x W result.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +18,12 @@ BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
 
 @dataclass
 class PanopticPrediction:
-    """segmentation: int32 [H, W], 0 = none; segments: dicts with id, label_id, was_fused, score."""
+    """Segments that do not overlap.
+
+    Args:
+        segmentation: int32 [H, W], 0 = none.
+        segments: dicts with id, label_id, was_fused, score.
+    """
 
     segmentation: Tensor
     segments: list[dict]
@@ -26,9 +31,14 @@ class PanopticPrediction:
 
 @dataclass
 class InstancePrediction:
-    """Scored objects that may overlap, best first: scores [K], label_ids int64 [K].
+    """K scored objects that may overlap, best first.
 
-    crops: K binary masks, each within its window of the result, whose height and width are `size`.
+    Args:
+        crops: K binary masks, each within its window of the result.
+        windows: rows and columns of the result, of each mask.
+        scores: [K].
+        label_ids: int64 [K].
+        size: height and width of the result.
     """
 
     crops: list[Tensor]
@@ -39,7 +49,7 @@ class InstancePrediction:
 
     @property
     def masks(self) -> Tensor:
-        """The masks at full size, built anew at each call: bool [K, H, W]."""
+        """The masks at full size, bool [K, H, W], built anew at each call."""
         masks = torch.zeros(len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device)
         for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
             mask[window] = crop
@@ -109,9 +119,15 @@ class Resize:
         return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
 
 
-def where_reached(maps: Tensor, least: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows bool [K, h] and columns bool [K, w] in which maps [K, h, w] reach `least`, [K]."""
-    return maps.amax(-1) >= least[:, None], maps.amax(-2) >= least[:, None]
+def where_reached(maps: Sequence[Tensor], least: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows bool [K, h] and columns bool [K, w] in which K maps [h, w] reach `least`, [K]."""
+    rows, columns = (torch.stack([values.amax(axis) for values in maps]) for axis in (-1, -2))
+    return rows >= least[:, None], columns >= least[:, None]
+
+
+def chosen_maps(mask_logits: Tensor, queries: Sequence[int]) -> list[Tensor]:
+    """float32 [h, w] of each query; views where they are float32 already, as a copy takes longer than what follows."""
+    return [mask_logits[query].float() for query in queries]
 
 
 def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
@@ -249,9 +265,10 @@ def _owners(
     best = torch.zeros(size, device=mask_logits.device)
     if not groups:
         return owner, []
-    members = torch.tensor([query for group in groups for query in group], device=mask_logits.device)
-    logits = mask_logits[members].float()
-    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
+    queries = [query for group in groups for query in group]
+    members = torch.tensor(queries, device=mask_logits.device)
+    logits = chosen_maps(mask_logits, queries)
+    resize = Resize((mask_logits.shape[-2], mask_logits.shape[-1]), valid_size, size)
     least = _logit(mask_threshold * scores[members].min() / scores[members])
     windows = resize.windows(*where_reached(logits, least))
     own_masks: list[tuple[Window, Tensor]] = []
@@ -265,7 +282,7 @@ def _owners(
             rows, columns = window = windows[i]
             if rows.stop == rows.start:
                 continue
-            probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
+            probabilities = resize.window(logits[i][None], rows, columns)[0].sigmoid_()
             own[_within(window, around)] |= probabilities >= mask_threshold
             value = probabilities.mul_(scores[group[i - places.start]])
             owner[window].masked_fill_(value > best[window], number)
@@ -337,7 +354,8 @@ def instance_prediction(
     best, index = best[best > threshold], index[best > threshold]
     queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
     distinct, position = queries.unique(return_inverse=True)
-    crops, windows, quality = _binary_masks(mask_logits[distinct].float(), valid_size, size, mask_threshold)
+    maps = chosen_maps(mask_logits, distinct.tolist())
+    crops, windows, quality = _binary_masks(maps, valid_size, size, mask_threshold)
     scores = best * quality[position]
     kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
@@ -348,19 +366,21 @@ def instance_prediction(
 
 
 def _binary_masks(
-    logits: Tensor, valid_size: Tensor, size: tuple[int, int], mask_threshold: float
+    logits: Sequence[Tensor], valid_size: Tensor, size: tuple[int, int], mask_threshold: float
 ) -> tuple[list[Tensor], list[Window], Tensor]:
-    """Binary masks of logits [K, h, w], each within its window, and the mean probability inside, 0 without any: [K]."""
-    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size)
-    least = _logit(torch.full((len(logits),), mask_threshold, device=logits.device))
+    """Binary masks of K logits [h, w], each within its window, and the mean probability inside, 0 without any: [K]."""
+    quality = torch.zeros(len(logits), device=valid_size.device)
+    if not logits:
+        return [], [], quality
+    resize = Resize((logits[0].shape[0], logits[0].shape[1]), valid_size, size)
+    least = _logit(torch.full((len(logits),), mask_threshold, device=quality.device))
     windows = resize.windows(*where_reached(logits, least))
     crops = []
-    quality = torch.zeros(len(logits), device=logits.device)
     for i, (rows, columns) in enumerate(windows):
         if rows.stop == rows.start:
-            crops.append(torch.zeros(0, 0, dtype=torch.bool, device=logits.device))
+            crops.append(torch.zeros(0, 0, dtype=torch.bool, device=quality.device))
             continue
-        probabilities = resize.window(logits[i : i + 1], rows, columns)[0].sigmoid_()
+        probabilities = resize.window(logits[i][None], rows, columns)[0].sigmoid_()
         inside = probabilities >= mask_threshold
         quality[i] = (probabilities * inside).sum() / inside.sum().clamp(min=1)
         crops.append(inside)

@@ -34,8 +34,9 @@ class PublishError(RuntimeError):
 class Publication:
     """What one commit holds.
 
-    files: name in the repository -> file on disk, or its content.
-    variables: of a Space, by name.
+    Args:
+        files: name in the repository -> file on disk, or its content.
+        variables: of a Space, by name.
     """
 
     repo: str

@@ -12,6 +12,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from .configuration_dataseg import DaTaSegConfig
+from .data.corruptions import Corruption
 from .data.sample import TaskName
 from .durations import Duration, parse_duration
 
@@ -152,6 +153,7 @@ class EvalEntry(Source):
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
             that it keeps.
         every: Interval of its evaluation, instead of the run's `evaluate_every`.
+        corruption: Corrupt its images, e.g. `{kind: noise, strength: 2}`; see `data.corruptions.Corruption`.
     """
 
     vocabulary: str | None = None
@@ -162,6 +164,7 @@ class EvalEntry(Source):
     threshold: float = 0.5
     overlap_threshold: float = 0.8
     every: Duration | None = None
+    corruption: Corruption | None = None
 
     def check(self, key: str) -> None:
         """As `Source.check`."""
@@ -198,6 +201,8 @@ class RunConfig:
         image_mean, image_std: Normalisation of pixel values in 0..1.
         size_temperature: Instead of ratios: draw each dataset in proportion to (number of images) ** (1 / temperature);
             1 is by size, and the higher, the more alike the shares.
+        every_dataset_in_a_step: Baseline: instead of one dataset drawn by its share, every step trains on a batch of
+            each, whose losses count by their shares.
         on_bad_sample: What to do with an image that cannot be used: `raise` ends the run, `skip` takes another image
             of the dataset instead, counts and reports it.
         check_samples: Images of each dataset, evenly spaced, that are read before training starts.
@@ -247,6 +252,7 @@ class RunConfig:
     image_mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     image_std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     size_temperature: float | None = None
+    every_dataset_in_a_step: bool = False
     on_bad_sample: Literal["raise", "skip"] = "raise"
     check_samples: int = 32
     seed: int = 0
@@ -306,6 +312,12 @@ class RunConfig:
                 entry.vocabulary is None or entry.vocabulary in self.datasets,
                 f"evaluation.{name}.vocabulary: '{entry.vocabulary}' is no entry of datasets {sorted(self.datasets)}",
             )
+            for part in ("dataset_classifiers", "dataset_decoders"):
+                _require(
+                    entry.vocabulary is not None or not self.model.get(part),
+                    f"evaluation.{name}.vocabulary: is required with model.{part}, whose model knows the names of "
+                    f"{sorted(self.datasets)} only",
+                )
         _require(
             self.default_vocabulary is None or self.default_vocabulary in self.datasets,
             f"default_vocabulary: '{self.default_vocabulary}' is no entry of datasets {sorted(self.datasets)}",

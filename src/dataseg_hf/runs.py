@@ -29,7 +29,7 @@ from .run_config import ConfigError, EvalEntry, RunConfig, expand
 from .run_folder import RunFolder
 from .run_report import describe, headline, report, run_facts
 from .schedule import Schedule, resolve_schedule
-from .sources import load_source, resolve_mix, source_spec, training_mix
+from .sources import load_held_out, resolve_mix, source_spec, training_mix
 from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
@@ -262,9 +262,7 @@ def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[Evalu
 def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder) -> EvaluationSet:
     """A held-out set with the embeddings of its names."""
     key = f"evaluation.{name}"
-    data = load_source(entry, key, config.on_bad_sample)
-    if isinstance(data, SampleStream):
-        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
+    data = load_held_out(entry, key, config.on_bad_sample)
     if entry.vocabulary is not None:
         trained = source_spec(config.datasets[entry.vocabulary], f"datasets.{entry.vocabulary}")
         if trained.labels != data.spec.labels:

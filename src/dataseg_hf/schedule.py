@@ -4,16 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .data.mixing import TrainingSet
+from .data.mixing import TrainingSet, batches_per_step
 from .durations import Duration, parse_duration
 from .run_config import ConfigError, RunConfig
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The durations of a run in optimiser steps.
+    """The durations of a run in optimiser steps. 0 means never, and for evaluation and checkpoints, only at the end.
 
-    evaluate_every: per held-out set. 0 means never, and for evaluation and checkpoints, only at the end.
+    Args:
+        evaluate_every: per held-out set.
     """
 
     max_steps: int
@@ -48,12 +49,13 @@ def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> in
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)
-    total = sum(member.ratio for member in members)
+    ratios = {member.name: 1.0 if member.in_every_step else member.ratio for member in members}
+    total = 1.0 if batches_per_step(members) > 1 else sum(ratios.values())
     if parsed.unit == "images":
-        images_per_step = sum(member.ratio * member.batch_size for member in members) / total
+        images_per_step = sum(ratios[member.name] * member.batch_size for member in members) / total
         return math.ceil(parsed.amount / images_per_step)
     member = next(member for member in members if member.name == parsed.dataset)
     if member.size is None:
         raise ConfigError(f"{key}: '{member.name}' is a stream of unknown size; give steps or images")
     # rounded first: one epoch of 16 images, 8 of them in a third of the steps, is 6 steps and no fraction more
-    return math.ceil(round(parsed.amount * member.size * total / (member.ratio * member.batch_size), 6))
+    return math.ceil(round(parsed.amount * member.size * total / (ratios[member.name] * member.batch_size), 6))

@@ -14,8 +14,10 @@ Size = tuple[int, int]  # height, width
 class Segment:
     """One segment of an image.
 
-    label_id: index into the vocabulary. score: 0..1, None in semantic results. mask: bool [h, w], the part of the image
-    that begins at pixel (top, left) and holds the whole segment.
+    Args:
+        label_id: index into the vocabulary.
+        score: 0..1, None in semantic results.
+        mask: bool [h, w], the part of the image that begins at pixel (top, left) and holds the whole segment.
     """
 
     label_id: int

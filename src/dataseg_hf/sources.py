@@ -9,12 +9,13 @@ from typing import Any, Literal
 
 from .data.catalog import CATALOG
 from .data.category_map import map_categories, mapped_spec
+from .data.corruptions import corrupted
 from .data.mixing import TrainingSet
 from .data.readers import READERS, Reader
 from .data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
 from .data.shapes import SHAPES_SPECS, shapes_dataset
 from .data.transforms import Augmentation
-from .run_config import ConfigError, RunConfig, Source, SpecSettings, TrainEntry, expand
+from .run_config import ConfigError, EvalEntry, RunConfig, Source, SpecSettings, TrainEntry, expand
 
 OnBadSample = Literal["raise", "skip", "collect"]
 
@@ -109,6 +110,14 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
     if len(data) == 0 and on_bad_sample != "collect":
         raise ConfigError(f"{key}: dataset '{spec.name}' has no images")
     return data
+
+
+def load_held_out(entry: EvalEntry, key: str, on_bad_sample: OnBadSample = "raise") -> SampleDataset:
+    """The images and truth of a held-out entry; as `load_source`, and ConfigError for a stream."""
+    data = load_source(entry, key, on_bad_sample)
+    if isinstance(data, SampleStream):
+        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
+    return data if entry.corruption is None else corrupted(data, entry.corruption)
 
 
 def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | SampleStream:
@@ -213,12 +222,16 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
                     "set its share; give probabilities instead"
                 )
             weights.append(member.size ** (1 / config.size_temperature))
-    return [replace(member, ratio=weight / sum(weights)) for member, weight in zip(members, weights, strict=True)]
+    return [
+        replace(member, ratio=weight / sum(weights), in_every_step=config.every_dataset_in_a_step)
+        for member, weight in zip(members, weights, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class MixRow:
-    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the steps, 0..1."""
+    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the steps, or of the loss
+    where every step has a batch of each; 0..1."""
 
     name: str
     task: str
@@ -236,7 +249,8 @@ def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
     rows = []
     for member in members:
         share, size = member.ratio / total, member.size
-        passes = None if not size else 1000 * share * member.batch_size / size
+        batches = 1.0 if member.in_every_step else share
+        passes = None if not size else 1000 * batches * member.batch_size / size
         spec = member.data.spec
         rows.append(
             MixRow(member.name, member.task, size, len(spec.classes), share, member.batch_size, passes, spec.licence)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -47,8 +48,13 @@ def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
 
 @dataclass
 class Proposals:
-    """Output of one decoder layer: class_logits float32 [B, N, C + 1] (last = background), and the masks as
-    mask_embeddings [B, N, d] and mask_features [B, d, h, w], so that the losses compute only the masks they compare."""
+    """Output of one decoder layer, without the masks themselves, so that the losses compute only those they compare.
+
+    Args:
+        class_logits: float32 [B, N, C + 1] (last = background).
+        mask_embeddings: [B, N, d].
+        mask_features: [B, d, h, w].
+    """
 
     class_logits: Tensor
     mask_embeddings: Tensor
@@ -56,7 +62,7 @@ class Proposals:
 
     @property
     def mask_logits(self) -> Tensor:
-        """All masks, computed anew at each call: [B, N, h, w]."""
+        """All masks [B, N, h, w], computed anew at each call."""
         return dot_product(self.mask_embeddings, self.mask_features)
 
 
@@ -64,10 +70,14 @@ class Proposals:
 class Truth:
     """A training batch as the losses see it.
 
-    labels: per image the dict described at `DaTaSegModel.forward`. image: normalised pixels [B, 3, H, W]. inside: bool
-    [B, H, W], false in the padding. valid_size: [B, 2], height and width of each image as fractions of the canvas.
-    is_thing: bool [C]. num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
-    seeds: int64 [B] or None, for the sampled points.
+    Args:
+        labels: per image the dict described at `DaTaSegModel.forward`.
+        image: normalised pixels [B, 3, H, W].
+        inside: bool [B, H, W], false in the padding.
+        valid_size: [B, 2], height and width of each image as fractions of the canvas.
+        is_thing: bool [C].
+        num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+        seeds: int64 [B] or None, for the sampled points.
     """
 
     labels: Sequence[Mapping[str, Tensor]]
@@ -82,7 +92,7 @@ class Truth:
 
 @dataclass
 class LossResult:
-    """Weighted terms summed over the decoder layers; their sum is the loss. unmatched: targets that found no query."""
+    """Weighted `terms`, summed over the decoder layers, whose sum is the loss; `unmatched` targets found no query."""
 
     terms: dict[str, Tensor]
     unmatched: Tensor
@@ -90,9 +100,12 @@ class LossResult:
 
 @dataclass
 class PointValues:
-    """Targets at points, float in 0..1. values [B, M, P]; valid and void [B, P] or, per target, [B, M, P].
+    """Targets at points, float in 0..1.
 
-    valid: weight of annotated pixels of the image. void: that of pixels which count nowhere (unlabelled, crowd).
+    Args:
+        values: [B, M, P].
+        valid: weight of annotated pixels of the image, [B, P] or, per target, [B, M, P].
+        void: weight of pixels which count nowhere (unlabelled, crowd), alike.
     """
 
     values: Tensor
@@ -259,9 +272,11 @@ def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
 class Groups:
     """Which query works for which target.
 
-    seated: int64 [B, K], indices of the targets that the losses see (`seat`). matched: int64 [B, K], -1 = none.
-    recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group. ignored:
-    bool [B, N], no class loss.
+    Args:
+        seated: int64 [B, K], indices of the targets that the losses see (`seat`).
+        matched: int64 [B, K], -1 = none.
+        recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group.
+        ignored: bool [B, N], no class loss.
     """
 
     seated: Tensor
@@ -312,8 +327,9 @@ def matched_masks(layers: Sequence[Proposals], matched: Sequence[Tensor]) -> Ten
     return dot_product(torch.cat(chosen, dim=1), layers[0].mask_features)
 
 
-def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups]) -> Tensor:
-    """MERGE in training: mask logits, elementwise maximum over each target's group: [B, L * M, h, w] of L layers."""
+def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups], reduction: str = "maximum") -> Tensor:
+    """MERGE in training: mask logits [B, L * M, h, w] of L layers, over each target's group the elementwise maximum,
+    or, "soft", the logit of the probability that any of them covers the cell."""
     masks = matched_masks(layers, [group.matched for group in groups])
     num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
     image = torch.cat([group.recruits[0] for group in groups])
@@ -328,16 +344,34 @@ def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups]) -> Tenso
     recruits = [code @ cells for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)]
     rows = masks.flatten(2).flatten(0, 1)
     index = (image * masks.shape[1] + target)[:, None].expand(-1, rows.shape[1])
+    if reduction == "soft":
+        return _covered_by_any(rows, index, torch.cat(recruits)).view_as(masks)
     return rows.scatter_reduce(0, index, torch.cat(recruits), "amax", include_self=True).view_as(masks)
 
 
+def _covered_by_any(rows: Tensor, index: Tensor, recruits: Tensor) -> Tensor:
+    """Logit of 1 - prod(1 - sigmoid(m)) over each row of [K, P] and the recruits [R, P] that `index` [R, P] adds to it;
+    rows without any stay as they are, to the bit."""
+    # 1 - sigmoid(m) = exp(-softplus(m)), so that the product is a sum
+    total = F.softplus(rows.float()).scatter_add(0, index, F.softplus(recruits.float())).clamp(min=1e-30)
+    soft = total + torch.log(-torch.expm1(-total))
+    joined = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, index[:, 0], True)
+    return torch.where(joined[:, None], soft.to(rows.dtype), rows)
+
+
 def recruit(
-    class_logits: Tensor, foreground: Tensor, values: PointValues, classes: Tensor, matched: Tensor, merged: Tensor
+    class_logits: Tensor,
+    foreground: Tensor,
+    values: PointValues,
+    classes: Tensor,
+    matched: Tensor,
+    merged: Tensor,
+    least_overlap: float | None = 0.5,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Unmatched proposals that join a target of a merged category (our reading of MERGE).
 
     A proposal joins the target of its most likely category, background included among the candidates, when more than
-    half of its own non-empty mask, void left out, lies inside that target.
+    `least_overlap` (None: none is asked for) of its own non-empty mask, void left out, lies inside that target.
 
     Args:
         class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the points.
@@ -353,7 +387,9 @@ def recruit(
     area = (foreground * values.valid[:, None]).sum(-1, keepdim=True)
     fits = class_logits.argmax(-1)[:, :, None] == classes[:, None, :]
     open_target = (matched >= 0) & merged[classes.clamp(min=0)]
-    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0) & (overlap > 0.5 * area)
+    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0)
+    if least_overlap is not None:
+        joins = joins & (overlap > least_overlap * area)
     image, query, target = joins.nonzero(as_tuple=True)
     return image, query, target
 
@@ -389,12 +425,14 @@ def mask_supervision(
     """
     height, width = layers[0].mask_features.shape[-2:]
     all_cells = height * width <= config.train_num_points
-    at_points, groups = _mask_groups(targets, layers, truth, config, weights, merged, all_cells)
+    at_points, groups = mask_groups(targets, layers, truth, config, weights, merged, all_cells)
     terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "mask", "dice")}
     for layer, group in zip(layers, groups, strict=True):
         terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
     # copies, so that the whole is freed: the sampling below would make and keep them in any case
-    masks_of_layers = [part.contiguous() for part in merged_masks(layers, groups).float().chunk(len(layers), dim=1)]
+    whole = merged_masks(layers, groups, config.merge_reduction).float()
+    masks_of_layers = [part.contiguous() for part in whole.chunk(len(layers), dim=1)]
+    del whole
     for masks, group in zip(masks_of_layers, groups, strict=True):
         if all_cells:
             prediction, compared, values = masks.flatten(2), at_points, rows_of(at_points.values, group.seated)
@@ -412,7 +450,7 @@ def mask_supervision(
 
 
 @torch.no_grad()
-def _mask_groups(
+def mask_groups(
     targets: SegmentMapTargets | MaskTargets,
     layers: Sequence[Proposals],
     truth: Truth,
@@ -421,7 +459,10 @@ def _mask_groups(
     merged: Tensor,
     all_cells: bool,
 ) -> tuple[PointValues, list[Groups]]:
-    """Targets at the points on which masks are matched, all cells of the mask grid or random ones; groups per layer."""
+    """Matching and MERGE: the targets at the points on which masks are compared, and the groups of each layer.
+
+    all_cells: compare on all cells of the mask grid instead of `config.train_num_points` random points.
+    """
     mask_features = layers[0].mask_features.float()
     if all_cells:
         at_points = cell_values(targets, mask_features.shape[-2], mask_features.shape[-1])
@@ -449,7 +490,7 @@ def _mask_groups(
         if config.merge_in_training:
             values = PointValues(rows_of(at_points.values, seated), at_points.valid, at_points.void)
             classes = rows_of(targets.classes, seated)
-            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged)
+            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged, config.merge_overlap)
         ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
         groups.append(Groups(seated, matched, recruits, ignored))
     return at_points, groups
@@ -550,7 +591,7 @@ def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
 
 
 def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    return torch.nn.functional.interpolate(image.float(), size=tuple(size), mode="area")
+    return F.interpolate(image.float(), size=tuple(size), mode="area")
 
 
 def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, last: Groups) -> LossResult:
@@ -646,6 +687,7 @@ class Boxes(Instance):
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
+"""The four tasks, by name."""
 
 
 def get_task(name: str) -> Task:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from .text_encoder_dataseg import HashedNgramEncoder, TextEncoder
+from .text_encoder_dataseg import HashedNameEncoder, HashedNgramEncoder, TextEncoder
 from .text_files_dataseg import FileTextEncoder, JoinedTextEncoder, file_encoder, joined_encoder
 from .text_towers_dataseg import HubTextEncoder
 
@@ -46,6 +46,7 @@ class _Kind(NamedTuple):
 
 _KINDS = {
     "hashed_ngrams": _Kind(HashedNgramEncoder, (), ("dim",)),
+    "hashed_names": _Kind(HashedNameEncoder, (), ("dim",)),
     "hub": _Kind(HubTextEncoder, ("name_or_path",), ("templates", "revision")),
     "file": _Kind(file_encoder, ("path", "names"), ("names_key", "aliases", "key")),
     "files": _Kind(joined_encoder, ("files",), ()),
@@ -57,6 +58,7 @@ def build_text_encoder(spec: Mapping[str, Any]) -> TextEncoder:
     """The encoder that a spec describes; a spec is plain JSON, so that a config can keep it.
 
     - `{"kind": "hashed_ngrams", "dim": 256}`: `HashedNgramEncoder`.
+    - `{"kind": "hashed_names", "dim": 256}`: `HashedNameEncoder`.
     - `{"kind": "hub", "name_or_path": ..., "templates": [...], "revision": ...}`: `HubTextEncoder`.
     - `{"kind": "file", "path": ..., "names": ..., "names_key": ..., "aliases": {...}, "key": ...}`: `FileTextEncoder`;
       names are a list, or the path of a `.txt` (a name per line) or `.json` (a list, or an object with `names_key`).
@@ -83,6 +85,7 @@ def build_text_encoder(spec: Mapping[str, Any]) -> TextEncoder:
 
 __all__ = [
     "FileTextEncoder",
+    "HashedNameEncoder",
     "HashedNgramEncoder",
     "HubTextEncoder",
     "JoinedTextEncoder",

@@ -78,5 +78,33 @@ class HashedNgramEncoder:
         return self.WORD_WEIGHT * self._signs("word", word) + self.NGRAM_WEIGHT * spelling
 
     def _signs(self, kind: str, text: str) -> NDArray[np.floating[Any]]:
-        digest = hashlib.shake_256(f"{kind}:{text}".encode()).digest(-(-self._dim // 8))
-        return np.unpackbits(np.frombuffer(digest, dtype=np.uint8))[: self._dim] * 2.0 - 1.0
+        return random_signs(f"{kind}:{text}", self._dim)
+
+
+class HashedNameEncoder:
+    """A direction of its own for every name, nearly orthogonal to all others: class numbers instead of meaning.
+
+    Equal names, of whatever dataset, are one class; all others are strangers ("circle" and "circles", too). The
+    baseline of a label space merged by hand (MSeg, Lambert et al., CVPR 2020), with `category_map` as the hand.
+    """
+
+    def __init__(self, dim: int = 256) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self._dim = dim
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding."""
+        return self._dim
+
+    def __call__(self, names: Sequence[str]) -> Tensor:
+        """Embed C names: float32 [C, D], unit norm."""
+        rows = np.stack([random_signs(f"name:{name}", self._dim) for name in checked_names(names)])
+        return F.normalize(torch.from_numpy(rows), dim=-1).float()
+
+
+def random_signs(text: str, dim: int) -> NDArray[np.floating[Any]]:
+    """A vector of dim signs that follows from the text, the same on every platform."""
+    digest = hashlib.shake_256(text.encode()).digest(-(-dim // 8))
+    return np.unpackbits(np.frombuffer(digest, dtype=np.uint8))[:dim] * 2.0 - 1.0

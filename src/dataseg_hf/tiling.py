@@ -28,8 +28,10 @@ BATCH = 4  # windows at once
 class Thresholds:
     """What a segment needs to be reported; not for semantic results. All in 0..1.
 
-    score: class probability (panoptic), or that times the mask's own certainty (instance). mask: probability at which a
-    pixel belongs to a mask. overlap: share of its own mask that a panoptic segment keeps.
+    Args:
+        score: class probability (panoptic), or that times the mask's own certainty (instance).
+        mask: probability at which a pixel belongs to a mask.
+        overlap: share of its own mask that a panoptic segment keeps.
     """
 
     score: float = 0.5
@@ -39,7 +41,11 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of an image that the model sees at once. core: the part in which it is the one to decide."""
+    """A rectangle of an image that the model sees at once.
+
+    Args:
+        core: the part in which it is the one to decide.
+    """
 
     rows: slice
     columns: slice

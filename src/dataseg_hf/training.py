@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from .data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader, to_device
+from .data.mixing import MicroBatch, MixingSampler, TrainingSet, batches_per_step, mixing_loader, to_device
 from .data.sample import BadSampleError
 from .modeling_dataseg import DaTaSegModel
 from .optimization import AveragedWeights, learning_rate, parameter_groups, set_learning_rate
@@ -40,8 +40,9 @@ MOST_SKIPPED_STEPS = 50
 class Outcome:
     """What training came to.
 
-    model: the weights to use, averaged ones where averaging is on. seconds: of training alone, over all parts of a
-    resumed run.
+    Args:
+        model: the weights to use, averaged ones where averaging is on.
+        seconds: of training alone, over all parts of a resumed run.
     """
 
     model: DaTaSegModel
@@ -136,13 +137,14 @@ class CoTraining:
 
     def batches(self) -> Iterator[list[MicroBatch]]:
         """The micro-batches of this process, a list per remaining step."""
-        size = self.config.gradient_accumulation_steps
+        micro_batches = self.config.gradient_accumulation_steps
+        size = micro_batches * batches_per_step(self.members)
         sampler = MixingSampler(
             self.members,
             self.config.seed,
             first_step=self.step,
             last_step=self.schedule.max_steps,
-            micro_batches=size,
+            micro_batches=micro_batches,
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
@@ -154,13 +156,21 @@ class CoTraining:
                 yield group
                 group = []
 
-    def optimise(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> StepFacts:
-        """One optimiser step on one dataset."""
-        member = self.members[micro_batches[0].member]
+    def optimise(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
+        """One optimiser step, on one dataset or on a batch of each; facts of each of its batches."""
         rate = learning_rate(self.config, self.schedule, self.step)
         set_learning_rate(self.optimizer, rate)
-        weights = step_loss_weights(self.config, self.schedule, self.model, member, self.step)
-        terms = accumulate_gradients(self.wrapped, member, micro_batches, self.step, weights, self.accelerator)
+        size = self.config.gradient_accumulation_steps
+        batches = [micro_batches[first : first + size] for first in range(0, len(micro_batches), size)]
+        members = [self.members[batch[0].member] for batch in batches]
+        terms_of = []
+        for number, (member, batch) in enumerate(zip(members, batches, strict=True), start=1):
+            weights = step_loss_weights(self.config, self.schedule, self.model, member, self.step)
+            share = member.ratio / sum(one.ratio for one in members)
+            last = number == len(batches)
+            terms_of.append(
+                accumulate_gradients(self.wrapped, member, batch, self.step, weights, self.accelerator, share, last)
+            )
         norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm))
         finite = norm < float("inf")
         if finite or self.accelerator.scaler is not None:
@@ -169,12 +179,18 @@ class CoTraining:
         self.skipped_steps = 0 if finite else self.skipped_steps + 1
         if not finite and (self.accelerator.scaler is None or self.skipped_steps >= MOST_SKIPPED_STEPS):
             problem = f"the norm of the gradient is {norm}"
-            raise DivergedError(divergence(self.step, member, micro_batches, problem, terms, self.accelerator))
+            raise DivergedError(
+                divergence(self.step, members[-1], micro_batches, problem, terms_of[-1], self.accelerator)
+            )
         self.optimizer.zero_grad()
         if self.averaged is not None:
             self.averaged.update(self.model, self.step)
         self.step += 1
-        return StepFacts(self.step, member, terms, rate, norm, data_seconds)
+        waited = data_seconds / len(batches)
+        return [
+            StepFacts(self.step, member, terms, rate, norm, waited)
+            for member, terms in zip(members, terms_of, strict=True)
+        ]
 
     # --- between steps
 
@@ -268,18 +284,24 @@ def accumulate_gradients(
     step: int,
     weights: Mapping[str, float],
     accelerator: Accelerator,
+    share: float = 1.0,
+    last_of_step: bool = True,
 ) -> dict[str, float]:
-    """Forward and backward of one optimiser step; returns its loss terms, summed over micro-batches and processes.
+    """Forward and backward of a batch; returns its loss terms, summed over micro-batches and processes.
 
-    The losses are normalised by the targets of the whole step, so that the gradient is the same for any number of
+    The losses are normalised by the targets of the whole batch, so that the gradient is the same for any number of
     processes and micro-batches.
+
+    Args:
+        share: of this batch in the gradient of the step.
+        last_of_step: whether the step ends with it, so that the processes exchange their gradients.
     """
     counted = torch.tensor(float(sum(count_targets(batch.inputs["labels"]) for batch in micro_batches)))
     num_targets = accelerator.reduce(counted.to(accelerator.device), "sum")
     num_images = torch.tensor(float(member.batch_size), device=accelerator.device)
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
     for number, batch in enumerate(micro_batches, start=1):
-        last = number == len(micro_batches)
+        last = last_of_step and number == len(micro_batches)
         with nullcontext() if last else accelerator.no_sync(wrapped):
             problem, terms = None, {}
             try:
@@ -300,7 +322,7 @@ def accumulate_gradients(
                 known = {name: float(value) for name, value in terms.items()}
                 raise DivergedError(divergence(step, member, [batch], problem, known, accelerator))
             # DistributedDataParallel averages over processes; the loss is already a share of the whole
-            accelerator.backward(output.loss * accelerator.num_processes)
+            accelerator.backward(output.loss * (accelerator.num_processes * share))
         for name, value in terms.items():
             totals[name] = totals[name] + value.detach()
         totals["unmatched_targets"] = totals["unmatched_targets"] + output.unmatched_targets

@@ -24,7 +24,10 @@ else:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """One optimiser step. terms: weighted loss terms and counts. data_seconds: of waiting for its images."""
+    """A batch of one dataset in an optimiser step, which has one, or one of each dataset.
+
+    terms: weighted loss terms and counts. data_seconds: of waiting for its images.
+    """
 
     step: int
     member: TrainingSet
@@ -72,16 +75,13 @@ class StepLog:
         self.flush()
         self.bar.close()
 
-    def record(self, facts: StepFacts, seconds: float) -> None:
+    def record(self, batches: Sequence[StepFacts], seconds: float) -> None:
         """Take in one step. seconds: of training so far, over all parts of a resumed run."""
-        row = {"step": facts.step, "dataset": facts.member.name, "loss": f"{facts.loss:.5f}",
-               "learning_rate": f"{facts.rate:.3e}", "gradient_norm": f"{facts.gradient_norm:.4f}",
-               "seconds": f"{seconds:.2f}", "data_seconds": f"{facts.data_seconds:.4f}"}  # fmt: skip
-        self.rows.append({**row, **{name: f"{value:.5g}" for name, value in facts.terms.items()}})
-        self.interval.append(facts)
+        self.rows += [_history_row(facts, seconds) for facts in batches]
+        self.interval += batches
         self.seconds = seconds
         self.bar.update()
-        if facts.step % self.config.log_every == 0:
+        if batches[-1].step % self.config.log_every == 0:
             self.report(seconds)
             self.flush()
 
@@ -116,6 +116,13 @@ class StepLog:
                 self.bar.write(f"warning: {self.folder.history_file} could not be written: {error}; its rows are kept")
                 return
         self.rows = []
+
+
+def _history_row(facts: StepFacts, seconds: float) -> dict[str, Any]:
+    row = {"step": facts.step, "dataset": facts.member.name, "loss": f"{facts.loss:.5f}",
+           "learning_rate": f"{facts.rate:.3e}", "gradient_norm": f"{facts.gradient_norm:.4f}",
+           "seconds": f"{seconds:.2f}", "data_seconds": f"{facts.data_seconds:.4f}"}  # fmt: skip
+    return {**row, **{name: f"{value:.5g}" for name, value in facts.terms.items()}}
 
 
 def _mean_losses(interval: Sequence[StepFacts]) -> dict[str, float]:

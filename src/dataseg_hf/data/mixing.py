@@ -29,10 +29,14 @@ from .transforms import Augmentation, TransformedSample, augment
 class TrainingSet:
     """One member of the mix: its data and how this run uses it.
 
-    ratio: share of the steps, relative to the other members'. batch_size: images per optimiser step, over all processes
-    and micro-batches. split_things: semantic targets of thing classes are connected parts. keep_in_memory: hold decoded
-    samples (each worker its own); for small sets only. skip_bad_samples: replace an image that cannot be used by
-    another one instead of raising.
+    Args:
+        ratio: share of the steps, relative to the other members'.
+        batch_size: images per optimiser step, over all processes and micro-batches.
+        split_things: semantic targets of thing classes are connected parts.
+        keep_in_memory: hold decoded samples (each worker its own); for small sets only.
+        skip_bad_samples: replace an image that cannot be used by another one instead of raising.
+        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss; so of all members or
+            of none.
     """
 
     name: str
@@ -44,6 +48,7 @@ class TrainingSet:
     split_things: bool = False
     keep_in_memory: bool = False
     skip_bad_samples: bool = False
+    in_every_step: bool = False
 
     @property
     def task(self) -> TaskName:
@@ -56,11 +61,20 @@ class TrainingSet:
         return self.data.size if isinstance(self.data, SampleStream) else len(self.data)
 
 
+def batches_per_step(members: Sequence[TrainingSet]) -> int:
+    """1, of a drawn member, or one of every member."""
+    return len(members) if all(member.in_every_step for member in members) else 1
+
+
 @dataclass(frozen=True)
 class Item:
-    """One image of one step: member of the mix, index in its data, and the seed of everything random about it.
+    """One image of one step.
 
-    index: of a streamed member, the place in its endless stream; row: what the stream gave there.
+    Args:
+        member: of the mix.
+        index: in the member's data; of a streamed member, the place in its endless stream.
+        seed: of everything random about it.
+        row: what the stream gave there.
     """
 
     member: int
@@ -71,9 +85,11 @@ class Item:
 
 @dataclass
 class MicroBatch:
-    """What one process computes at once. inputs: tensors of the model's forward (`labels` a list of dicts).
+    """What one process computes at once.
 
-    skipped: a message per image that could not be used and was replaced by another.
+    Args:
+        inputs: tensors of the model's forward (`labels` a list of dicts).
+        skipped: a message per image that could not be used and was replaced by another.
     """
 
     member: int
@@ -182,26 +198,37 @@ class MixingSampler:
         self.micro_batches, self.rank, self.world_size = micro_batches, rank, world_size
 
     def __len__(self) -> int:
-        return (self.last_step - self.first_step) * self.micro_batches
+        batches = batches_per_step(self.members)
+        return (self.last_step - self.first_step) * batches * self.micro_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = mixing_order(
-            [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members],
-            [member.batch_size for member in self.members],
-            [member.ratio for member in self.members],
-            self.seed,
-        )
         streams: dict[int, Iterator[Any]] = {}
-        for step, (member, indices) in islice(enumerate(order), self.first_step, self.last_step):
-            rows = self._rows(streams, member, indices)
-            items = [
-                Item(member, index, item_seed(self.seed, step, place), row)
-                for place, (index, row) in enumerate(zip(indices, rows, strict=True))
+        for step, batches in islice(enumerate(self._steps()), self.first_step, self.last_step):
+            places = count()
+            for member, indices in batches:
+                rows = self._rows(streams, member, indices)
+                items = [
+                    Item(member, index, item_seed(self.seed, step, place), row)
+                    for index, row, place in zip(indices, rows, places, strict=False)  # places never end
+                ]
+                own = items[self.rank :: self.world_size]
+                share = len(own) // self.micro_batches
+                for first in range(0, len(own), share):
+                    yield own[first : first + share]
+
+    def _steps(self) -> Iterator[list[tuple[int, list[int]]]]:
+        """The batches (member, indices) of each step, endless."""
+        sizes = [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members]
+        batch_sizes = [member.batch_size for member in self.members]
+        if batches_per_step(self.members) > 1:
+            streams = [
+                _index_batches(number, size, batch_size, self.seed)
+                for number, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
             ]
-            own = items[self.rank :: self.world_size]
-            share = len(own) // self.micro_batches
-            for first in range(0, len(own), share):
-                yield own[first : first + share]
+            while True:
+                yield [(number, next(stream)["indices"]) for number, stream in enumerate(streams)]
+        for batch in mixing_order(sizes, batch_sizes, [member.ratio for member in self.members], self.seed):
+            yield [batch]
 
     def _rows(self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]) -> list[Any]:
         """The rows of a streamed member's batch; its stream is opened at its first batch of this sampler."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
 RawId: TypeAlias = int | str
-"""How a file names a category: a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
+"""How a file names a category, by a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
 
 
 class BadSampleError(ValueError):
@@ -75,10 +75,11 @@ class DatasetSpec:
 class Segments:
     """Annotation in which a pixel belongs to at most one segment (panoptic, semantic).
 
-    segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabelled).
-    class_labels: int64 [M], class index per segment. Semantic annotation has one segment per class that occurs.
-    is_crowd: bool [M]; a crowd segment is neither target nor background in training, and excuses predictions of its
-    class in panoptic quality (COCO's rule).
+    Args:
+        segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabelled).
+        class_labels: int64 [M], class index per segment. Semantic annotation has one segment per class that occurs.
+        is_crowd: bool [M]; a crowd segment is neither target nor background in training, and excuses predictions of its
+            class in panoptic quality (COCO's rule).
     """
 
     segment_map: NDArray[np.int32]
@@ -90,8 +91,11 @@ class Segments:
 class Instances:
     """Annotation by object; objects may overlap (instance masks, boxes).
 
-    class_labels: int64 [M]. boxes: float32 [M, 4], xyxy in pixels of the image. is_crowd: bool [M]: a region of many
-    objects that is neither target nor background. masks: bool [M, H, W], or None where only boxes are annotated.
+    Args:
+        class_labels: int64 [M].
+        boxes: float32 [M, 4], xyxy in pixels of the image.
+        is_crowd: bool [M]: a region of many objects that is neither target nor background.
+        masks: bool [M, H, W], or None where only boxes are annotated.
     """
 
     class_labels: NDArray[np.int64]
@@ -105,7 +109,12 @@ Annotation: TypeAlias = Segments | Instances
 
 @dataclass
 class Sample:
-    """One image with its annotation. image: uint8 RGB [H, W, 3], same height and width as the annotation."""
+    """One image with its annotation.
+
+    Args:
+        image: uint8 RGB [H, W, 3].
+        annotation: of the same height and width.
+    """
 
     image: NDArray[np.uint8]
     annotation: Annotation
@@ -117,10 +126,12 @@ class Sample:
 class SampleDataset:
     """A map-style dataset: rows that are cheap to hold (paths, ids), and the function that loads one of them.
 
-    rows: a `datasets.Dataset` of paths and ids (or any sequence); rows hold no pixels. `load(row)` reads the files and
-    returns the Sample, or raises BadSampleError. Indexable from any worker process.
-    problems: one message per image that had to be left out of the rows, as its annotation cannot be used.
-    notes: what a user should know of and may be meant, such as listed images that are absent from a subset.
+    Args:
+        rows: a `datasets.Dataset` of paths and ids (or any sequence); rows hold no pixels.
+        load: `load(row)` reads the files and returns the Sample, or raises BadSampleError. Indexable from any worker
+            process.
+        problems: one message per image that had to be left out of the rows, as its annotation cannot be used.
+        notes: what a user should know of and may be meant, such as listed images that are absent from a subset.
     """
 
     spec: DatasetSpec
@@ -150,8 +161,11 @@ class SampleDataset:
 class SampleStream:
     """A dataset that can only be read in order (a Hub dataset with `streaming=True`).
 
-    `epoch(seed)` starts a pass: an iterator over rows in an order that is a function of the seed; rows may hold encoded
-    images. `load` as in `SampleDataset`. `size`: number of rows where it is known.
+    Args:
+        epoch: `epoch(seed)` starts a pass: an iterator over rows in an order that is a function of the seed; rows may
+            hold encoded images.
+        load: as in `SampleDataset`.
+        size: number of rows where it is known.
     """
 
     spec: DatasetSpec

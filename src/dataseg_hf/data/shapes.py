@@ -121,9 +121,13 @@ OUTLINES = {"circle": _regular(48), "square": _regular(4), "triangle": _regular(
 
 @dataclass(frozen=True)
 class Thing:
-    """One shape of a scene. radius, centre (x, y): fractions of the image side; angle: radians; rgb: 0 to 255.
+    """One shape of a scene. Its area is that of a circle of its radius, whatever the shape.
 
-    Its area is that of a circle of this radius, whatever the shape.
+    Args:
+        radius: as a fraction of the image side.
+        centre: (x, y), as fractions of the image side.
+        angle: radians.
+        rgb: 0 to 255.
     """
 
     colour: str
@@ -143,8 +147,11 @@ class Thing:
 class Scene:
     """A drawn scene with everything that is true about it; N things, from the rearmost to the foremost.
 
-    image: uint8 RGB [H, W, 3]. stuff_map: int64 [H, W], index into `TEXTURES`, also beneath the things.
-    full_masks: bool [N, H, W], the things within the image as if alone. visible_masks: bool [N, H, W], what is seen.
+    Args:
+        image: uint8 RGB [H, W, 3].
+        stuff_map: int64 [H, W], index into `TEXTURES`, also beneath the things.
+        full_masks: bool [N, H, W], the things within the image as if alone.
+        visible_masks: bool [N, H, W], what is seen.
     """
 
     image: NDArray[np.uint8]
@@ -366,6 +373,7 @@ SHAPES_OPEN = _spec("shapes_open", "panoptic", _full_names(OPEN_COMBINATIONS), P
 SHAPES_SPECS: dict[str, DatasetSpec] = {
     spec.name: spec for spec in (SHAPES_PANOPTIC, SHAPES_SEMANTIC, SHAPES_BOXES, SHAPES_OPEN)
 }
+"""The four datasets of this world, by name."""
 
 _COMBINATIONS: dict[str, tuple[Combination, ...]] = {
     "shapes_panoptic": PANOPTIC_COMBINATIONS,

@@ -49,11 +49,12 @@ class Augmentation:
 class TransformedSample:
     """A sample after augmentation: neither normalised nor padded.
 
-    image: uint8 RGB [h, w, 3], h and w at most `image_size`; the annotation has the same h and w.
-    box_axes: bool [M, 2] for Instances, None for Segments: whether a box is still tight in x and in y. A cut in x may
-    have taken the object's highest or lowest point, so the box is no longer tight in y; in x it is, because the object
-    reaches the cut (measured: `benchmarks/box_tightness.py`). Boxes of instances with masks are recomputed from the
-    visible mask: tight on both axes.
+    Args:
+        image: uint8 RGB [h, w, 3], h and w at most `image_size`; the annotation has the same h and w.
+        box_axes: bool [M, 2] for Instances, None for Segments: whether a box is still tight in x and in y. A cut in x
+            may have taken the object's highest or lowest point, so the box is no longer tight in y; in x it is, because
+            the object reaches the cut (measured: `benchmarks/box_tightness.py`). Boxes of instances with masks are
+            recomputed from the visible mask: tight on both axes.
     """
 
     image: NDArray[np.uint8]

@@ -144,12 +144,10 @@ def proposals_of(
 def _forward(
     model: DaTaSegModel, chosen: EvaluationSet, pixel_values: Tensor, pixel_mask: Tensor, things: Tensor
 ) -> list[Proposals]:
-    output = model(
-        pixel_values=pixel_values.to(model.device),
-        pixel_mask=pixel_mask.to(model.device),
-        text_embeddings=chosen.text_embeddings.to(model.device),
-        is_thing=things,
-    )
+    classes: dict[str, Any] = {"text_embeddings": chosen.text_embeddings.to(model.device), "is_thing": things}
+    if model.config.knows_stored_vocabularies_only:
+        classes = {"vocabulary": chosen.vocabulary}
+    output = model(pixel_values=pixel_values.to(model.device), pixel_mask=pixel_mask.to(model.device), **classes)
     return [
         Proposals(*parts)
         for parts in zip(output.class_queries_logits, output.masks_queries_logits, output.valid_size, strict=True)

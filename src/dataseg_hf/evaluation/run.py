@@ -13,13 +13,13 @@ from tqdm.auto import tqdm
 from transformers import AutoConfig
 
 from ..configuration_dataseg import DaTaSegConfig
-from ..data.sample import DatasetSpec, SampleStream
+from ..data.sample import DatasetSpec
 from ..image_processing_dataseg import DaTaSegImageProcessor
 from ..initial_model import configured_text_encoder, embed, hub_reference
 from ..modeling_dataseg import DaTaSegModel
 from ..run_config import ConfigError, EvalEntry, MetricName, expand
 from ..run_folder import RunFolder
-from ..sources import load_source
+from ..sources import load_held_out
 from ..version import __version__
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
@@ -114,9 +114,7 @@ def evaluation_set(
         ConfigError: for data that is not there, names that cannot be embedded, a metric that the truth cannot give.
     """
     key = f"evaluation.{name}"
-    data = load_source(entry, key)
-    if isinstance(data, SampleStream):
-        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
+    data = load_held_out(entry, key)
     if options.flip:
         check_mirror(data.spec, entry.image_size, key)
     metrics: Sequence[Any] = options.metrics or entry.metrics
@@ -150,6 +148,11 @@ def embeddings_of(
     Those of a vocabulary stored in the model where the entry names one; else the model's text encoder embeds the names;
     where it has none, because its embeddings came out of files, the one of the settings.
     """
+    if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
+        raise ConfigError(
+            f"{key}.vocabulary: is required, as the model has parts of its own for each of its vocabularies "
+            f"{sorted(model.config.vocabularies or {})}"
+        )
     if entry.vocabulary is not None:
         return stored_embeddings(labels, entry.vocabulary, key, model)
     remembered = model.config.text_encoder

@@ -22,7 +22,11 @@ Gather = Callable[[Any], list[Any]]
 
 @dataclass(frozen=True)
 class Processes:
-    """Who scores what. gather: collects an object from every process, in the order of their ranks."""
+    """Who scores what.
+
+    Args:
+        gather: collects an object from every process, in the order of their ranks.
+    """
 
     rank: int = 0
     world_size: int = 1
@@ -31,7 +35,11 @@ class Processes:
 
 @dataclass(frozen=True, order=True)
 class ImageScore:
-    """The headline of a set's first metric for one image alone, `nan` where undefined. index: its place in the set."""
+    """The headline of a set's first metric for one image alone, `nan` where undefined.
+
+    Args:
+        index: its place in the set.
+    """
 
     index: int
     image_id: int | str = field(compare=False)
@@ -42,8 +50,11 @@ class ImageScore:
 class SetResult:
     """Everything measured on a set.
 
-    metrics: by name what the metric computes, per class too. image_scores: of all images in order, where asked for.
-    confusion: int64 [C, C + 1] (`metrics.semantic`). curves: of mask and box AP.
+    Args:
+        metrics: by name what the metric computes, per class too.
+        image_scores: of all images in order, where asked for.
+        confusion: int64 [C, C + 1] (`metrics.semantic`).
+        curves: of mask and box AP.
     """
 
     name: str

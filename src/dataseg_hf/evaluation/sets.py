@@ -22,9 +22,13 @@ TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
 class EvaluationSet:
     """A held-out set and how it is scored.
 
-    text_embeddings: [C, D] of the names of its spec, in their order. image_size: side of the square canvas.
-    shortest_edge: see `resize_only`.
-    threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
+    Args:
+        text_embeddings: [C, D] of the names of its spec, in their order.
+        vocabulary: that of the model with these names; asked for instead of them in a model that has parts of its own
+            for each.
+        image_size: side of the square canvas.
+        shortest_edge: see `resize_only`.
+        threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
 
     Raises:
         ConfigError: for a metric that the truth of the set cannot give.
@@ -39,6 +43,7 @@ class EvaluationSet:
     shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
+    vocabulary: str | None = None
 
     @classmethod
     def of(cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor) -> "EvaluationSet":
@@ -53,6 +58,7 @@ class EvaluationSet:
             shortest_edge=entry.shortest_edge,
             threshold=entry.threshold,
             overlap_threshold=entry.overlap_threshold,
+            vocabulary=entry.vocabulary,
         )
 
     def __post_init__(self) -> None:

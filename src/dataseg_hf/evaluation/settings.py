@@ -11,7 +11,7 @@ from ..run_config import ConfigError, EvalEntry, MetricName, read_settings
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
-"""Of the coarsest grid: on canvases of whole multiples the cells of a mirror image are those of the image."""
+"""Of the coarsest grid. On canvases of whole multiples the cells of a mirror image are those of the image."""
 
 
 @dataclass(frozen=True)

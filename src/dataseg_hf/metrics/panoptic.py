@@ -95,7 +95,7 @@ def panoptic_counts(
             listed again with the same label.
         truth_map: int [H, W], segment id per pixel; every id that `truth_segments` does not list is void.
         truth_segments: dicts with `id`, `label_id`, and `iscrowd` (0 where absent).
-        num_classes: C.
+        num_classes: the number of classes, C.
 
     Raises:
         ValueError: for maps of different size, labels out of range, a listed predicted segment without pixels.

@@ -51,7 +51,7 @@ def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int, ignore
     Args:
         pred: int [H, W]; a value outside 0..C-1 counts as wrong, in the last column.
         truth: int [H, W].
-        num_classes: C.
+        num_classes: the number of classes, C.
         ignore_index: value of `truth` that is left out; it may be a class, which then has no pixels of its own.
 
     Raises:

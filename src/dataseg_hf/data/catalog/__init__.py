@@ -31,6 +31,7 @@ CATALOG: dict[str, DatasetSpec] = {
         CAMVID,
     )
 }
+"""The known datasets, by name (`docs/catalog.md` is the table)."""
 
 __all__ = [
     "ADE20K_PANOPTIC",
