@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from docs_blocks import PAGES, Block, blocks, blocks_of
+from docs_blocks import PAGES, Block, blocks, markdown_blocks, rst_blocks
 from docs_commands import Shell, Smaller, UnknownLineError, lines_of, says, transcript
 from docs_world import DATA, make_world, settings, use_exports
 from example_scripts import demo_app
@@ -271,8 +271,14 @@ def test_every_page_is_looked_at() -> None:
 
 def test_blocks_are_found_where_markdown_has_them() -> None:
     text = "a\n\n- item\n\n  ```python\n  x = 1\n  ```\n\n```bash extra\nls\n```\n\n~~~\nplain\n~~~\n\n    indented\n"
-    found = [(block.line, block.language, block.text) for block in blocks_of("p.md", text)]
+    found = [(block.line, block.language, block.text) for block in markdown_blocks("p.md", text)]
     assert found == [(5, "python", "x = 1\n"), (9, "bash", "ls\n"), (13, "", "plain\n"), (17, "", "indented\n")]
+
+
+def test_blocks_are_found_where_restructuredtext_has_them() -> None:
+    text = ".. code-block:: bash\n   :linenos:\n\n   ls\n\n     -a\n\nthus::\n\n  x\n\n.. figure:: a.png\n\n   b\n"
+    found = [(block.line, block.language, block.text) for block in rst_blocks("p.rst", text)]
+    assert found == [(1, "bash", "ls\n\n  -a\n"), (8, "", "x\n")]
 
 
 @pytest.mark.parametrize(
