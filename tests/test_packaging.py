@@ -113,13 +113,15 @@ def test_the_installed_wheel_works_outside_of_the_checkout(wheel: Path, tmp_path
     environment = tmp_path / "venv"
     venv.create(environment, with_pip=False)
     python = environment / "bin/python"
-    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "--no-deps", "--no-index", str(wheel)]
-    done = subprocess.run(install, capture_output=True, text=True, check=False)
+    used = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    used.pop("PYTHONPATH", None)  # may lead to the checkout
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    install = [*pip, "install", "--no-deps", "--no-index", str(wheel)]
+    done = subprocess.run(install, env=used, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (site_packages,) = environment.glob("lib/python*/site-packages")
     (site_packages / "around.pth").write_text(sysconfig.get_path("purelib") + "\n")
     save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path / "model")
-    used = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     for command in (["-c", USE], ["-m", "dataseg_hf.metrics", "--help"]):
         done = subprocess.run(
             [str(python), "-I", *command], cwd=tmp_path, env=used, capture_output=True, text=True, check=False
