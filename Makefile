@@ -1,10 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-<<<<<<< HEAD
-#   make test | lint | bench | bench-data | claims | demo
-=======
-#   make test | lint | bench | bench-data | demo | docs
->>>>>>> docs7
+#   make test | lint | bench | bench-data | claims | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,11 +10,7 @@ ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-<<<<<<< HEAD
-.PHONY: cotrain test lint bench bench-data claims demo install clean
-=======
-.PHONY: cotrain test lint bench bench-data demo docs install clean
->>>>>>> docs7
+.PHONY: cotrain test lint bench bench-data claims demo docs install clean
 
 install: $(STAMP)
 
