@@ -9,6 +9,7 @@ from conftest import ModelFactory
 from numpy.typing import NDArray
 from test_evaluation import MEAN, STD, held_out
 
+from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.data.sample import Sample
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.evaluation.flip import Proposals, paired_views, summed_views
@@ -109,7 +110,7 @@ def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.i
 class RedGreenBlue(torch.nn.Module):
     """A query per channel, whose mask is where the image has that colour: mirrored images give mirrored masks."""
 
-    device = torch.device("cpu")
+    device, config = torch.device("cpu"), DaTaSegConfig()
 
     def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, **_: Any) -> DaTaSegOutput:
         logits = torch.full((len(pixel_values), 3, 13), -20.0)

@@ -1,5 +1,4 @@
-"""What every finished run left: a small JSON file per run and seed, in the repository, so that a grid goes on anywhere.
-"""
+"""What every finished run left: a small JSON file per run and seed in the repository, to go on with anywhere."""
 
 import hashlib
 import json
