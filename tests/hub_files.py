@@ -79,7 +79,7 @@ def write(folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str
     whole = Dataset.from_dict(columns, features=Features(features))
     for shard in range(shards):
         part = whole.shard(shards, shard) if shards > 1 else whole
-        part.to_parquet(folder / f"data/train-{shard:05d}-of-{shards:05d}.parquet")
+        part.to_parquet(folder / f"data/train-{shard:05d}-of-{shards:05d}.parquet", batch_size=100)
     return folder
 
 

@@ -95,7 +95,9 @@ def test_a_row_without_image_id(tmp_path):
 )
 def test_bad_objects(tmp_path, streaming, found, message):
     entries = [{"bbox": box, "category": category} for box, category in found]
-    path = write(tmp_path / "d", [{"image": photo(), "objects": entries}], OBJECTS)
+    # of no fixed length: pyarrow before 26 cannot read such a list back where a place is empty
+    features = {**OBJECTS, "objects": List({**OBJECT, "bbox": List(Value("float32"))})}
+    path = write(tmp_path / "d", [{"image": photo(), "objects": entries}], features)
     data = read_hub(BOXES, path=str(path), objects_column="objects", streaming=streaming)
     with pytest.raises(BadSampleError, match=rf"^dataset 'tiny', split 'train', row (0-)?0: {message}"):
         only_sample(data)

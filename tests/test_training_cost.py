@@ -61,7 +61,7 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(
     model = tiny_model(backbone_config=backbone(kind), pixel_decoder=pixel_decoder, encoder_layers=2).train()
     images, arguments = torch.randn(2, 3, *SIZE), step("panoptic")
     loss, gradients, kept = trained(model, images, arguments)
-    model.activation_checkpointing_enable()
+    model.gradient_checkpointing_enable()
     layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
     assert {*model.pixel_decoder.encoder, *model.query_decoder.layers} <= set(layers)
     assert any(layer in set(model.backbone.modules()) for layer in layers)

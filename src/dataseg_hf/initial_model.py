@@ -1,5 +1,6 @@
 """The model with which a run starts: new, or from a checkpoint; with the vocabularies of the mix, and its processor."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -98,7 +99,9 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
     if config.freeze_backbone:
         model.pretrainable_backbone().requires_grad_(False)
     if config.gradient_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # 5.23 gave it another name
+            model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 
