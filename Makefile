@@ -1,22 +1,23 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | lint | bench | bench-data | claims | demo | docs
+#   make test | test-oldest | lint | bench | bench-data | claims | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
+OLDEST := .venv-oldest
 CONFIG ?= examples/configs/shapes.yaml
 ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
 
-.PHONY: cotrain test lint bench bench-data claims demo docs install clean
+.PHONY: cotrain test test-oldest lint bench bench-data claims demo docs install clean
 
 install: $(STAMP)
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,demo,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,demo,test,lint]"
 	touch $@
 
 cotrain: $(STAMP)
@@ -24,6 +25,15 @@ cotrain: $(STAMP)
 
 test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# with the oldest versions that are supported, in an environment of their own
+test-oldest: $(OLDEST)/installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+
+$(OLDEST)/installed: setup.cfg pyproject.toml constraints-oldest.txt
+	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt -e ".[train,demo,test]"
+	touch $@
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -51,4 +61,4 @@ docs: .venv/installed-docs
 	touch $@
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -49,6 +49,20 @@ def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def evaluate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches of `evaluate` away from the user's, one for all tests: Python keeps the package of modules it has seen."""
+    import evaluate
+
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluate.config, "HF_METRICS_CACHE", folder / "metrics")
+        patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder / "modules")
+        # the user's own folder of modules may be on the path by now, because transformers puts it there, and come first
+        patch.syspath_prepend(folder / "modules")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Text embeddings of a test are cached for that test alone."""

@@ -1,6 +1,5 @@
 """spaces/dataseg-demo/app.py through its own server, as `gradio_client` calls it."""
 
-import importlib.util
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,7 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 from checkpoint_models import checkpoint_model, checkpoint_processor
+from example_scripts import demo_app
 from PIL import Image
 from pycocotools import mask as coco_mask
 
@@ -19,20 +19,12 @@ pytest.importorskip("gradio")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from gradio_client import Client, handle_file
 
-APP = Path(__file__).resolve().parents[1] / "spaces" / "dataseg-demo" / "app.py"
 SCENE = {"cat", "dog", "grass", "sky"}
-
-
-def load_app():
-    spec = importlib.util.spec_from_file_location("dataseg_demo", APP)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
 def app():
-    return load_app()
+    return demo_app()
 
 
 @pytest.fixture(scope="module")

@@ -1,23 +1,22 @@
-"""The worked examples of docs/datasets.md, run as they stand there."""
+"""What the worked examples of docs/datasets.md read; `test_docs.py` runs all its blocks."""
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from docs_blocks import blocks
 from PIL import Image
 
 from dataseg_hf.data.sample import Instances, SampleDataset, Segments
 from dataseg_hf.run_config import parse_run_config
 from dataseg_hf.sources import mix_table, resolve_mix, training_mix
 
-PAGE = (Path(__file__).parent.parent / "docs/datasets.md").read_text()
 HEAD = "output_dir: out\ntext_encoder: {kind: hashed_ngrams}\n"
 
 
 def block(language: str, containing: str) -> str:
-    (found,) = [text for text in re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL) if containing in text]
+    (found,) = [b.text for b in blocks("docs/datasets.md") if b.language == language and containing in b.text]
     return found
 
 

@@ -17,20 +17,8 @@ SPACES = Path(__file__).resolve().parents[1] / "spaces"
 MODULES = ["panoptic_quality", "mean_iou", "mask_ap"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def own_cache(tmp_path_factory):
-    """Caches of `evaluate` away from the user's, one for all tests: Python keeps the package of modules it has seen."""
-    folder = tmp_path_factory.mktemp("evaluate")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate.config, "HF_METRICS_CACHE", folder / "metrics")
-        patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder / "modules")
-        # the user's own folder of modules may be on the path by now, because transformers puts it there, and come first
-        patch.syspath_prepend(folder / "modules")
-        yield
-
-
 @pytest.fixture
-def load(monkeypatch):
+def load(evaluate_caches, monkeypatch):
     """`evaluate.load` with no way out of the machine."""
 
     def refuse(*_, **__):

@@ -201,7 +201,7 @@ def compare(original, image, tensors, found):
 OLD_TRANSFORMERS = """
 import importlib.metadata, json, sys
 real = importlib.metadata.version
-importlib.metadata.version = lambda name: "5.22.9" if name == "transformers" else real(name)
+importlib.metadata.version = lambda name: "5.17.9" if name == "transformers" else real(name)
 from transformers import AutoConfig, AutoImageProcessor
 
 def message(call, *args, **kwargs):
@@ -229,7 +229,7 @@ def test_an_older_transformers_is_told_from_what_is_needed(checkpoints, tmp_path
     assert f"transformers>={OLDEST_TRANSFORMERS},<6" in declared
     for message in json.loads(done.stdout):
         assert f"transformers>={OLDEST_TRANSFORMERS} is required" in message
-        assert "found transformers==5.22.9" in message
+        assert "found transformers==5.17.9" in message
         assert f"pip install -U 'transformers>={OLDEST_TRANSFORMERS}'" in message
 
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
 
+DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
 
 
@@ -78,13 +78,7 @@ class DaTaSegConfig(PreTrainedConfig):
     """
 
     model_type = "dataseg"
-    sub_configs_defaults = {  # noqa: RUF012 - the base class declares it as a ClassVar
-        "backbone_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="swin",
-            init_kwargs={"out_features": ["stage1", "stage2", "stage3", "stage4"]},
-        )
-    }
+    sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - the base class declares it as a ClassVar
     attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}  # noqa: RUF012
 
     backbone_config: dict | PreTrainedConfig | None = None
@@ -125,13 +119,10 @@ class DaTaSegConfig(PreTrainedConfig):
     text_encoder: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if isinstance(self.backbone_config, dict) and "model_type" not in self.backbone_config:
-            raise ValueError(
-                "`backbone_config` has no `model_type`; name the backbone's architecture there, "
-                'e.g. {"model_type": "convnext", "out_features": [...]}'
-            )
-        if isinstance(self.backbone_config, dict) and self.backbone_config["model_type"] not in CONFIG_MAPPING:
-            raise ValueError(f"`backbone_config` names an unknown architecture '{self.backbone_config['model_type']}'")
+        if self.backbone_config is None:
+            self.backbone_config = DEFAULT_BACKBONE
+        if isinstance(self.backbone_config, dict):
+            self.backbone_config = backbone_config(self.backbone_config)
         if self.vocabularies is None:
             self.vocabularies = {}
         for name, vocabulary in self.vocabularies.items():
@@ -203,6 +194,18 @@ class DaTaSegConfig(PreTrainedConfig):
             raise ValueError(
                 f"`default_vocabulary` is '{self.default_vocabulary}', stored are {sorted(self.vocabularies or {})}"
             )
+
+
+def backbone_config(settings: dict[str, Any]) -> PreTrainedConfig:
+    """The config of the backbone that settings describe; ValueError unless they name a known architecture."""
+    if "model_type" not in settings:
+        raise ValueError(
+            "`backbone_config` has no `model_type`; name the backbone's architecture there, "
+            'e.g. {"model_type": "convnext", "out_features": [...]}'
+        )
+    if settings["model_type"] not in CONFIG_MAPPING:
+        raise ValueError(f"`backbone_config` names an unknown architecture '{settings['model_type']}'")
+    return CONFIG_MAPPING[settings["model_type"]].from_dict(settings)
 
 
 def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None:

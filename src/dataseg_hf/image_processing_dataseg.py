@@ -20,6 +20,7 @@ from transformers.image_utils import (
     IMAGENET_DEFAULT_STD,
     PILImageResampling,
     SizeDict,
+    infer_channel_dimension_format,
     make_flat_list_of_images,
 )
 from transformers.utils import TensorType
@@ -86,6 +87,8 @@ class DaTaSegImageProcessor(PilBackend):
             return np.array(rgb_image(image)).transpose(2, 0, 1)
         if isinstance(image, Tensor):
             image = image.detach().cpu().numpy()
+        if input_data_format is None and isinstance(image, np.ndarray) and image.ndim == 3:
+            input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4))
         channels_first = super().process_image(image, input_data_format=input_data_format)
         return _readable(_three_channels(channels_first))
 

@@ -2,7 +2,7 @@
 
 from transformers.utils.versions import require_version
 
-OLDEST_TRANSFORMERS = "5.23"
+OLDEST_TRANSFORMERS = "5.18"
 
 require_version(
     f"transformers>={OLDEST_TRANSFORMERS}",
