@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | test-oldest | lint | bench | bench-data | claims | demo | docs
+#   make test | test-full | test-oldest | lint | bench | bench-data | claims | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,8 +10,10 @@ CONFIG ?= examples/configs/shapes.yaml
 ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no
+# a file stays with one process, because its tests share what is slow to make
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: cotrain test test-oldest lint bench bench-data claims demo docs install clean
+.PHONY: cotrain test test-full test-oldest lint bench bench-data claims demo docs install clean
 
 install: $(STAMP)
 
@@ -23,12 +25,17 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 cotrain: $(STAMP)
 	$(LAUNCH) examples/cotrain.py --config $(CONFIG) $(ARGS)
 
+# the fast part, under five minutes on two cores
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# all of it; ARGS="-m slow" is the rest
+test-full: $(STAMP)
+	$(PYTEST) -m "" $(ARGS)
 
 # with the oldest versions that are supported, in an environment of their own
 test-oldest: $(OLDEST)/installed
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(subst $(BIN),$(OLDEST)/bin,$(PYTEST)) -m "" $(ARGS)
 
 $(OLDEST)/installed: setup.cfg pyproject.toml constraints-oldest.txt
 	test -x $(OLDEST)/bin/python || $(PYTHON) -m venv $(OLDEST)

@@ -185,7 +185,7 @@ def _our_loss(model: DaTaSegModel, data: Batch, device: torch.device) -> Callabl
 
 def _step(model: nn.Module, loss: Callable[[], Tensor], device: torch.device) -> Callable[[], None]:
     _to(model, device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)  # as `training` does
 
     def step() -> None:
         with _autocast(device):

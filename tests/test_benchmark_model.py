@@ -10,6 +10,8 @@ from benchmarks import measure, model
 from benchmarks.scenes import GRID, NUM_CLASSES, scene, training_batch
 from torch import Tensor
 
+pytestmark = pytest.mark.slow
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 

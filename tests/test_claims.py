@@ -74,6 +74,7 @@ def test_what_is_finished_with_these_settings_is_not_made_again(tmp_path: Path) 
     assert missing == [("alone_boxes", 0), ("co", 1), ("alone_boxes", 1), ("co", 2), ("alone_boxes", 2)]
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_written_down_with_its_last_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "OUTPUTS", tmp_path / "outputs")
     broken = replace(RUNS["co"], settings={"learning_rate": -1.0})

@@ -15,6 +15,8 @@ import yaml
 from PIL import Image
 from run_programs import SETTINGS, start
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 OWN = {"task": "semantic", "classes": [{"name": "road", "ids": [1]}, {"name": "car", "ids": [2], "thing": True}]}
 

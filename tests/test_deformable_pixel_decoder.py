@@ -192,6 +192,7 @@ def test_every_parameter_learns(deformable_model: ModelFactory, scene_labels: Ca
         assert parameter.grad.abs().max() > 0, name
 
 
+@pytest.mark.slow
 def test_it_compiles_and_exports(deformable_model: ModelFactory) -> None:
     class Masks(nn.Module):
         def __init__(self, model: DaTaSegModel) -> None:

@@ -19,6 +19,8 @@ pytest.importorskip("gradio")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 from gradio_client import Client, handle_file
 
+pytestmark = pytest.mark.slow
+
 SCENE = {"cat", "dog", "grass", "sky"}
 
 

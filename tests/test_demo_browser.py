@@ -15,7 +15,7 @@ from PIL import Image
 from dataseg_hf.checkpoint import save_checkpoint
 
 pytest.importorskip("gradio")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 APP = Path(__file__).resolve().parents[1] / "spaces" / "dataseg-demo" / "app.py"

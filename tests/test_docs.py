@@ -29,6 +29,8 @@ from dataseg_hf.initial_model import build_model, run_text_encoder
 from dataseg_hf.run_config import parse_run_config
 from dataseg_hf.sources import load_source, training_mix
 
+pytestmark = pytest.mark.slow
+
 SMALLER = (
     Smaller(
         r"cotrain\.py --config examples/configs/shapes\.yaml",

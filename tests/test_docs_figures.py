@@ -32,6 +32,7 @@ def output(merge: ModuleType, made: list) -> Proposals:
     return merge.as_model_output(made)
 
 
+@pytest.mark.slow
 def test_the_script_draws_the_committed_pictures(merge: ModuleType, tmp_path: Path) -> None:
     written = merge.main(tmp_path / "pictures")
     assert {path.name for path in written} == {path.name for path in FIGURES.glob("merge_*.png")}

@@ -19,6 +19,8 @@ from transformers import ConvNextConfig
 from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.metrics.files import score_panoptic
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = EXAMPLES / "evaluate.py"
 SHAPES = {"reader": "shapes", "split": "eval", "image_size": 32, "threshold": 0.1, "overlap_threshold": 0.2}
 EVALUATION: dict[str, dict[str, Any]] = {

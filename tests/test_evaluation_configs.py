@@ -19,6 +19,8 @@ from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics.files import score_instances, score_panoptic
 from dataseg_hf.run_config import ConfigError
 
+pytestmark = pytest.mark.slow
+
 CONFIGS = EXAMPLES / "configs"
 
 

@@ -15,6 +15,8 @@ from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.export import DYNAMIC_SIZE_BACKBONES, OUTPUTS, export_onnx, export_program, onnx_runner
 from dataseg_hf.modeling_dataseg import DaTaSegModel
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "export.py"
 WIDTHS = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "out_features": TINY_BACKBONE["out_features"]}
 RESNET = {**WIDTHS, "embedding_size": 8, "layer_type": "basic"}

@@ -120,6 +120,7 @@ def test_evaluation_knows_no_training():
         assert own_imports(file) & {"training", "runs"} == set(), file
 
 
+@pytest.mark.slow
 def test_the_package_imports_and_runs_without_the_extras():
     """In a process where the extras are not installed, as far as Python can tell."""
     script = f"""

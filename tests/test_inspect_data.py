@@ -18,6 +18,8 @@ from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 from dataseg_hf.visualization import category_colour
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SPEC = DatasetSpec("three", "instance", tuple(ClassInfo(n, True) for n in ("cat", "dog", "cow")), {1: 0, 2: 1, 3: 2})
 

@@ -52,6 +52,7 @@ def smooth_masks(draw: torch.Generator, count: int, strength: float) -> Tensor:
     return strength * F.interpolate(coarse, size=(GRID, GRID), mode="bicubic")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["clear", "soft", "noise"])
 @settings(deadline=None, max_examples=12)
 @given(

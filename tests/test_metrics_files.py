@@ -303,6 +303,7 @@ def test_box_errors_name_file_and_image(instances, capsys):
     assert_refused(capsys, "instances", options | {"pred-json": "no.json"}, "no.json: no such file")
 
 
+@pytest.mark.slow
 def test_the_module_runs_as_a_command(semantic):
     options, metric = semantic
     command = [sys.executable, "-m", "dataseg_hf.metrics"]

@@ -384,6 +384,7 @@ def pycocotools_stats(num_classes, images, iou_type):
     return evaluation.stats.tolist()
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
 def test_200_random_cases_equal_pycocotools(iou_type):

@@ -11,6 +11,8 @@ from metric_cases import measure, random_images
 
 from dataseg_hf.metrics import merge_processes
 
+pytestmark = pytest.mark.slow
+
 COUNTS = [0, 1, 2, 3, 4, 7, 8]
 """Numbers of images; below the number of processes some have none."""
 

@@ -674,6 +674,7 @@ def painted(labels: dict[str, Tensor]) -> Tensor:
     return colours[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1)[None]
 
 
+@pytest.mark.slow
 def test_a_tiny_model_learns_two_images(tiny_model: ModelFactory, scene_labels: LabelFactory) -> None:
     """Every segment comes out as one of its class with IoU above 0.8: the whole path from image to segments works."""
     model = tiny_model(initial_logit_scale=20.0).train()

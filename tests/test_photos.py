@@ -12,7 +12,10 @@ from dataseg_hf.sources import load_source, training_set
 
 PHOTOS = Path(__file__).parent.parent / "examples/configs/photos.yaml"
 
-pytestmark = pytest.mark.skipif("DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif("DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA"),
+]
 
 
 @pytest.fixture(scope="module")

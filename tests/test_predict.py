@@ -239,6 +239,7 @@ def test_impossible_options(predict, model, photos, tmp_path, capsys, option, va
     assert capsys.readouterr().err.splitlines()[-1].endswith(f"argument {option}: {message}")
 
 
+@pytest.mark.slow
 def test_from_the_shell(model, photos, tmp_path):
     arguments = [sys.executable, str(SCRIPT), *command(model, [photos], tmp_path / "out")]
     (photos / "text.png").write_text("no image")

@@ -25,6 +25,8 @@ from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.model_card import model_card
 from dataseg_hf.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 SPACE = ROOT / "spaces" / "dataseg-demo"
 REPO = "someone/tiny"

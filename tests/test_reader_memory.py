@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from annotation_files import save
 
+pytestmark = pytest.mark.slow
+
 IMAGES_PER_MB = {"instances": 157, "panoptic": 970}
 LIMIT = {"instances": 150, "panoptic": 200}
 """MB above what the smallest file takes. Instances are mapped from disk; of panoptic files the segments of each image

@@ -24,6 +24,8 @@ from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.sample import SampleDataset
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def root() -> Path:

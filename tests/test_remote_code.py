@@ -26,6 +26,8 @@ from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
 from dataseg_hf.requirements_dataseg import OLDEST_TRANSFORMERS
 
+pytestmark = pytest.mark.slow
+
 BACKBONES = {"convnext": convnext, "mobilenet": mobilenet}
 SUBTASKS = ["panoptic", "semantic", "instance"]
 LOW = {"threshold": 0.05, "overlap_mask_area_threshold": 0.01}

@@ -110,6 +110,7 @@ def trained(model: DaTaSegModel, scene_labels: LabelFactory) -> tuple[DaTaSegMod
     return model.eval(), pixels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["fpn", "deformable"])
 @pytest.mark.parametrize("canvas", [(64, 128), (128, 128)])
 def test_another_canvas_leaves_the_masks_of_a_trained_model(

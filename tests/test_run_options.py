@@ -14,6 +14,8 @@ from run_programs import ROOT, command, environment, run_here, start, weights
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+pytestmark = pytest.mark.slow
+
 NO_EVALUATION = ("--evaluation", "{}")
 
 

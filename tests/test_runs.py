@@ -62,6 +62,7 @@ def test_resume_refuses_other_settings(whole: tuple[Path, str]) -> None:
     assert "was started with other settings for ['learning_rate']" in done.stderr
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(whole: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = start(folder, processes=2)

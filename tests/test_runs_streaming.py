@@ -6,8 +6,11 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pytest
 import torch
 from run_programs import start, weights
+
+pytestmark = pytest.mark.slow
 
 CLASSES = [{"name": "road", "ids": [1]}, {"name": "sky", "ids": [2]}]
 

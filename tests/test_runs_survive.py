@@ -17,6 +17,8 @@ from run_programs import SETTINGS, begin, command, environment, start, wait_unti
 
 from dataseg_hf.run_folder import RunFolder
 
+pytestmark = pytest.mark.slow
+
 EVALUATE = ("--evaluate_every", "3")
 
 

@@ -23,6 +23,8 @@ from dataseg_hf.data.readers.hub import read_hub
 from dataseg_hf.data.readers.stream_order import in_turn, shuffled
 from dataseg_hf.data.sample import SampleDataset, SampleStream
 
+pytestmark = pytest.mark.slow
+
 offline = pytest.fixture(autouse=True)(own_cache_and_no_network)
 
 

@@ -373,7 +373,7 @@ def test_a_precomputed_space_embeds_nothing_new() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({}, r"`kind` must be one of \['file', 'files', 'hashed_ngrams', 'hub', 'precomputed'\], got None"),
+        ({}, r"must be one of \['file', 'files', 'hashed_names', 'hashed_ngrams', 'hub', 'precomputed'\], got None"),
         ({"kind": "word2vec"}, "got 'word2vec'"),
         ({"kind": "hashed_ngrams", "dims": 8}, r"unknown options \['dims'\].*optional: \['dim'\]"),
         ({"kind": "hub"}, r"missing options \['name_or_path'\]"),

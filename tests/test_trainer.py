@@ -5,8 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from run_programs import ROOT, command, environment, start, weights
+
+pytestmark = pytest.mark.slow
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from dataseg_hf.modeling_dataseg import DaTaSegModel
 
+pytestmark = pytest.mark.slow
+
 ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]
 PIXEL_DECODERS = ["fpn", "deformable"]

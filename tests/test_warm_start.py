@@ -372,6 +372,7 @@ def semantic(probabilities: Tensor, mask_logits: Tensor) -> Tensor:
     return torch.einsum("bqc,bqhw->bchw", probabilities[..., :-1], mask_logits.sigmoid()).argmax(1)
 
 
+@pytest.mark.slow
 def test_a_trained_checkpoint_classifies_its_labels_at_once(trained_folder: Path) -> None:
     data = shapes_dataset("shapes_panoptic", "eval", count=16)
     images = torch.stack([pixels(data[index]) for index in range(16)])

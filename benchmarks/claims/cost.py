@@ -8,7 +8,7 @@ from benchmarks.claims.runner import Grid
 from benchmarks.measure import alternating, floating_point_operations
 
 from dataseg_hf import DaTaSegModel
-from dataseg_hf.data.mixing import MixingSampler, mixing_loader
+from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.run_config import RunConfig, parse_run_config
 from dataseg_hf.sources import training_mix
 
@@ -75,9 +75,9 @@ def step_operations(config: RunConfig, model: DaTaSegModel) -> dict[str, int]:
     found = {}
     for member in training_mix(config):
         (batch,) = mixing_loader(MixingSampler([member], 0, 0, 1), config.image_mean, config.image_std)
-        found[member.name] = floating_point_operations(
-            lambda batch=batch, member=member: model(
-                **batch.inputs, vocabulary=member.name, task=member.task
-            ).loss.backward()
-        )
+
+        def step(batch: MicroBatch = batch, member: TrainingSet = member) -> None:
+            model(**batch.inputs, vocabulary=member.name, task=member.task).loss.backward()
+
+        found[member.name] = floating_point_operations(step)
     return found

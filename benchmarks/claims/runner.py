@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -62,12 +63,12 @@ class Grid:
                 stdout=file, stderr=subprocess.STDOUT, env=environment, cwd=ROOT, check=False,
             ).returncode  # fmt: skip
         seconds = round(time.perf_counter() - started, 1)
-        known = {"run": run.name, "seed": seed, "settings": digest(settings), "seconds": seconds, "machine": machine()}
+        known = Result(run.name, seed, digest(settings), seconds=seconds, machine=machine())
         shutil.rmtree(output / "checkpoints", ignore_errors=True)  # optimiser states, three times the model
         if code:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
-            return Result(**known, error=f"exit code {code}: {tail}")
-        return Result(**known, **of_training(output))
+            return replace(known, error=f"exit code {code}: {tail}")
+        return replace(known, **of_training(output))
 
     def provide(self, run: Run, seed: int) -> None:
         """The model of a run that another starts from: trained again where only its numbers are here."""
