@@ -99,7 +99,12 @@ class Shell:
 
     def _make(self, arguments: Sequence[str]) -> tuple[int, str]:
         """What make would do: its training runs are run, its other programs have tests of their own."""
-        done = subprocess.run(["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+        # without what a `make test-full ARGS=...` around this test hands on
+        outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "CONFIG")
+        environment = {name: value for name, value in os.environ.items() if name not in outer}
+        done = subprocess.run(
+            ["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
         if done.returncode != 0:
             return done.returncode, done.stderr
         for line in done.stdout.splitlines():
