@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .postprocessing_dataseg import PanopticPrediction, Resize, Window, valid_grid
+from .postprocessing_dataseg import PanopticPrediction, Resize, Window, spans, valid_grid
 
 
 def mask2former_panoptic_prediction(
@@ -79,12 +79,12 @@ def _reach(probabilities: list[Tensor], scores: Tensor, size: tuple[int, int], m
     best = torch.zeros_like(probabilities[0])
     largest = torch.stack([probability.amax(-1) for probability in probabilities]) * scores[:, None]
     # a little less than the best, which only makes windows larger, for a fraction of the rows
-    for probability, score, rows in zip(probabilities, scores, _spans(largest > 0.01), strict=True):
+    for probability, score, rows in zip(probabilities, scores, spans(largest > 0.01), strict=True):
         torch.maximum(best[rows], probability[rows] * score, out=best[rows])
     least = (0.2499 * _least_around(best)).clamp(max=0.999 * mask_threshold)
     in_rows = torch.zeros_like(largest, dtype=torch.bool)
     in_columns = torch.zeros(len(scores), best.shape[1], dtype=torch.bool, device=best.device)
-    for number, rows in enumerate(_spans(largest >= least.amin(-1))):
+    for number, rows in enumerate(spans(largest >= least.amin(-1))):
         if rows.stop > rows.start:
             excess = torch.addcmul(-least[rows], probabilities[number][rows], scores[number])
             in_rows[number, rows] = excess.amax(-1) >= 0
@@ -102,13 +102,6 @@ def _least_around(values: Tensor) -> Tensor:
             torch.minimum(here, values.narrow(axis, start, count), out=here)
         values = least
     return values
-
-
-def _spans(rows: Tensor) -> list[slice]:
-    """For bool [K, h] the smallest ranges that hold all true ones; 0:0 where there is none."""
-    first, end = rows.int().argmax(-1), rows.shape[-1] - rows.flip(-1).int().argmax(-1)
-    some = rows.any(-1)
-    return [slice(*pair) for pair in torch.stack([first * some, end * some], dim=-1).tolist()]
 
 
 def _owners(

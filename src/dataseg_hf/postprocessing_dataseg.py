@@ -121,8 +121,21 @@ class Resize:
 
 def where_reached(maps: Sequence[Tensor], least: Tensor) -> tuple[Tensor, Tensor]:
     """Rows bool [K, h] and columns bool [K, w] in which K maps [h, w] reach `least`, [K]."""
-    rows, columns = (torch.stack([values.amax(axis) for values in maps]) for axis in (-1, -2))
-    return rows >= least[:, None], columns >= least[:, None]
+    rows = torch.stack([values.amax(-1) for values in maps]) >= least[:, None]
+    # an empty span gives the lowest number, whose largest is itself
+    lowest = torch.full_like(maps[0][:1], -torch.inf)
+    largest = [
+        (values[span] if span.stop > span.start else lowest).amax(0)
+        for values, span in zip(maps, spans(rows), strict=True)
+    ]
+    return rows, torch.stack(largest) >= least[:, None]
+
+
+def spans(rows: Tensor) -> list[slice]:
+    """For bool [K, h] the smallest ranges that hold all true ones; 0:0 where there is none."""
+    first, end = rows.int().argmax(-1), rows.shape[-1] - rows.flip(-1).int().argmax(-1)
+    some = rows.any(-1)
+    return [slice(*pair) for pair in torch.stack([first * some, end * some], dim=-1).tolist()]
 
 
 def chosen_maps(mask_logits: Tensor, queries: Sequence[int]) -> list[Tensor]:
@@ -382,6 +395,6 @@ def _binary_masks(
             continue
         probabilities = resize.window(logits[i][None], rows, columns)[0].sigmoid_()
         inside = probabilities >= mask_threshold
-        quality[i] = (probabilities * inside).sum() / inside.sum().clamp(min=1)
+        quality[i] = (probabilities * inside).sum() / inside.count_nonzero().clamp(min=1)
         crops.append(inside)
     return crops, windows, quality
