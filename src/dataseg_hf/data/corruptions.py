@@ -8,7 +8,8 @@ import io
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from functools import partial
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +42,13 @@ class Corruption:
 
 def corrupted(data: SampleDataset, corruption: Corruption) -> SampleDataset:
     """The dataset with its images corrupted, each always in the same way; the annotation is as it was."""
+    return replace(data, load=partial(_load, load=data.load, corruption=corruption))
 
-    def load(row: object) -> Sample:
-        sample = data.load(row)
-        seed = zlib.crc32(str(sample.image_id).encode())
-        return replace(sample, image=_KINDS[corruption.kind](sample.image, corruption.strength - 1, seed))
 
-    return replace(data, load=load)
+def _load(row: Any, load: Callable[[Any], Sample], corruption: Corruption) -> Sample:
+    sample = load(row)
+    seed = zlib.crc32(str(sample.image_id).encode())
+    return replace(sample, image=_KINDS[corruption.kind](sample.image, corruption.strength - 1, seed))
 
 
 def _noise(image: Pixels, level: int, seed: int) -> Pixels:
