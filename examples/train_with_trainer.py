@@ -129,6 +129,8 @@ def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
     try:
         config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
+        if config.every_dataset_in_a_step:
+            raise ConfigError("every_dataset_in_a_step: the Trainer takes one dataset a step; use examples/cotrain.py")
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
         torch.manual_seed(config.seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from example_scripts import main_of
 from run_programs import ROOT, command, environment, start, weights
 
 pytestmark = pytest.mark.slow
@@ -47,3 +48,11 @@ def test_the_trainer_resumes_in_the_order_of_the_mix(tmp_path: Path) -> None:
     assert second.returncode == 0, second.stderr[-3000:]
     reference = weights(tmp_path / "whole" / "run")
     assert all(torch.equal(tensor, reference[name]) for name, tensor in weights(folder).items())
+
+
+def test_a_batch_of_every_dataset_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train_with_trainer.py", "--every_dataset_in_a_step", "true"])
+    assert main_of("train_with_trainer")() == 2
+    assert "every_dataset_in_a_step: the Trainer takes one dataset a step" in capsys.readouterr().err

@@ -36,7 +36,21 @@ def checked_names(names: Sequence[str]) -> list[str]:
     return list(names)
 
 
-class HashedNgramEncoder:
+class _HashedEncoder:
+    """What needs a length and nothing else."""
+
+    def __init__(self, dim: int = 256) -> None:
+        if dim < 1:
+            raise ValueError(f"dim must be at least 1, got {dim}")
+        self._dim = dim
+
+    @property
+    def dim(self) -> int:
+        """D, the length of an embedding."""
+        return self._dim
+
+
+class HashedNgramEncoder(_HashedEncoder):
     """Text embeddings without a model: names that share words are neighbours, others are nearly orthogonal.
 
     Lower-cased, punctuation read as spaces; a word contributes itself and its character 3-grams and 4-grams (with
@@ -49,16 +63,6 @@ class HashedNgramEncoder:
     WORD_WEIGHT = 1.0
     NGRAM_WEIGHT = 0.7  # of all n-grams of a word together
     NGRAM_SIZES = (3, 4)
-
-    def __init__(self, dim: int = 256) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        self._dim = dim
-
-    @property
-    def dim(self) -> int:
-        """D, the length of an embedding."""
-        return self._dim
 
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Embed C names: float32 [C, D], unit norm; ValueError for a name without a letter or digit."""
@@ -81,22 +85,12 @@ class HashedNgramEncoder:
         return random_signs(f"{kind}:{text}", self._dim)
 
 
-class HashedNameEncoder:
+class HashedNameEncoder(_HashedEncoder):
     """A direction of its own for every name, nearly orthogonal to all others: class numbers instead of meaning.
 
     Equal names, of whatever dataset, are one class; all others are strangers ("circle" and "circles", too). The
     baseline of a label space merged by hand (MSeg, Lambert et al., CVPR 2020), with `category_map` as the hand.
     """
-
-    def __init__(self, dim: int = 256) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
-        self._dim = dim
-
-    @property
-    def dim(self) -> int:
-        """D, the length of an embedding."""
-        return self._dim
 
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Embed C names: float32 [C, D], unit norm."""
