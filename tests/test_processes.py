@@ -73,3 +73,9 @@ def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Pa
     for name, tensor in result.items():
         assert torch.equal(tensor, resumed[name]), name
         torch.testing.assert_close(tensor, whole[name], atol=2e-3, rtol=1e-2, msg=name)
+
+
+def test_the_wrapper_of_a_run_is_gone_before_its_process_group(tmp_path: Path) -> None:
+    """Else its end may wait for ever for a thread of the group, which waits for Python's lock."""
+    command(tmp_path / "settings" / "run")  # writes the config
+    run_program("ends_whole.py", str(tmp_path / "settings" / "settings.yaml"), processes=2)

@@ -33,7 +33,7 @@ from .sources import load_held_out, resolve_mix, source_spec, training_mix
 from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
-from .training import CoTraining
+from .training import CoTraining, Outcome
 from .training_state import SaveError, on_main, write_or_warn
 from .visualization import prediction_grid
 
@@ -81,27 +81,40 @@ def run(config: RunConfig) -> dict[str, Any]:
     start_trackers(accelerator, config, facts)
 
     with StopSignals() as signals:
-
-        def evaluate_and_keep(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
-            return score_and_draw(parts, current, step, names, signals)
-
-        training = start_training(parts, checkpoint)
-        outcome = training.run(evaluate_and_keep, signals)
-        results: dict[str, Any] = {
-            "steps": outcome.steps,
-            "max_steps": parts.schedule.max_steps,
-            "train_seconds": round(outcome.seconds, 2),
-            "parameters": facts["parameters"],
-            **training.evaluate(evaluate_and_keep, [chosen.name for chosen in parts.held_out]),
-        }
+        outcome, metrics = train_and_score(parts, checkpoint, signals)
+    results: dict[str, Any] = {
+        "steps": outcome.steps,
+        "max_steps": parts.schedule.max_steps,
+        "train_seconds": round(outcome.seconds, 2),
+        "parameters": facts["parameters"],
+        **metrics,
+    }
     write_results(parts, outcome.model, results)
     if accelerator.is_main_process:
         report(results, folder)
     if config.push_to_hub is not None:
         push(parts, config.push_to_hub)
     accelerator.wait_for_everyone()
+    # Before the process group: DDP's reducer would take it down last, holding Python's lock, for which a thread of that
+    # group may be waiting to let go of its tensors; neither would go on. The group's own end gives the lock away.
+    accelerator.free_memory()
     accelerator.end_training()
     return results
+
+
+def train_and_score(parts: Parts, checkpoint: Path | None, signals: StopSignals) -> tuple[Outcome, dict[str, float]]:
+    """Train to the end; the metrics of all held-out sets. What wraps the model for several processes is gone after it.
+
+    Raises:
+        StopRequested, DataError, DivergedError, SaveError: see `CoTraining.run`.
+    """
+
+    def evaluate_and_keep(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
+        return score_and_draw(parts, current, step, names, signals)
+
+    training = start_training(parts, checkpoint)
+    outcome = training.run(evaluate_and_keep, signals)
+    return outcome, training.evaluate(evaluate_and_keep, [chosen.name for chosen in parts.held_out])
 
 
 def look_ahead(parts: Parts) -> dict[str, Any]:
