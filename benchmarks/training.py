@@ -3,8 +3,9 @@
 python benchmarks/training.py [--steps 120] [--output outputs/bench_training.json]
 
 Three ratios, each of two sides measured in the same run, on one thread a process. Exit code 1 when a bar is missed.
-The second process is measured with as many images a process and step as the one has, and (`_same_batch`, no bar) with
-the same images a step, half of them for each, where the exchange of gradients weighs twice as much.
+One process has one core, for its loading process as well, and two have two (Linux only). The second process is measured
+with as many images a process and step as the one has, and (`_same_batch`, no bar) with the same images a step, half of
+them for each, where the exchange of gradients weighs twice as much.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -105,7 +107,7 @@ def bare_step(model: DaTaSegModel, optimizer: AdamW, training: CoTraining, micro
 
 
 def images_per_second(processes: int, steps: int, batch_size: int = 8) -> float:
-    """Images per second of `examples/cotrain.py`, one thread a process, over the second half of its steps.
+    """Images per second of `examples/cotrain.py`, one thread and one core a process, over the second half of its steps.
 
     batch_size: images of a step, over all processes.
     """
@@ -120,7 +122,11 @@ def images_per_second(processes: int, steps: int, batch_size: int = 8) -> float:
         for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes"):
             command += [f"--datasets.{name}.batch_size", str(batch_size)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-        subprocess.run(command, check=True, capture_output=True, env=environment)
+        cores = sorted(os.sched_getaffinity(0))[:processes]
+        subprocess.run(
+            command, check=True, capture_output=True, env=environment,
+            preexec_fn=partial(os.sched_setaffinity, 0, cores),
+        )  # fmt: skip
         with Path(f"{temporary}/run/history.csv").open() as file:
             rows = list(csv.DictReader(file))
     half = len(rows) // 2

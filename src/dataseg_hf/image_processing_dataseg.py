@@ -354,16 +354,18 @@ def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
 
 def _single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, list[int]]:
     """All instances in one map int32 [H, W], -1 = none, the better before the worse; and which of them got into it."""
-    segmentation = torch.full(found.size, -1, dtype=torch.int32, device=found.scores.device)
+    # one instance after another, of few pixels each: nothing for a GPU, and NumPy's calls are the cheapest
+    segmentation = np.full(found.size, -1, dtype=np.int32)
     kept: list[int] = []
-    for index, (mask, window) in enumerate(zip(found.crops, found.windows, strict=True)):
-        visible = mask & (segmentation[window] < 0)
-        area = int(visible.count_nonzero())
-        if area == 0 or area < least_share * int(mask.count_nonzero()):
+    for index, (crop, window, whole) in enumerate(zip(found.crops, found.windows, found.areas, strict=True)):
+        around = segmentation[window]
+        visible = crop.cpu().numpy() & (around < 0)
+        area = np.count_nonzero(visible)
+        if area == 0 or area < least_share * whole:
             continue
-        segmentation[window].masked_fill_(visible, len(kept))
+        np.putmask(around, visible, len(kept))
         kept.append(index)
-    return segmentation, kept
+    return torch.from_numpy(segmentation).to(found.scores.device), kept
 
 
 __all__ = ["DaTaSegImageProcessor"]

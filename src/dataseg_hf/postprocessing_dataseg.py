@@ -14,6 +14,7 @@ from torch import Tensor
 
 Window = tuple[slice, slice]  # rows and columns of a result; empty ones are 0:0
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
+BUNDLE_PIXELS = 2**17  # of small masks that are enlarged together: what a core's cache holds
 
 
 @dataclass
@@ -36,6 +37,7 @@ class InstancePrediction:
     Args:
         crops: K binary masks, each within its window of the result.
         windows: rows and columns of the result, of each mask.
+        areas: pixels of each mask.
         scores: [K].
         label_ids: int64 [K].
         size: height and width of the result.
@@ -43,6 +45,7 @@ class InstancePrediction:
 
     crops: list[Tensor]
     windows: list[Window]
+    areas: list[int]
     scores: Tensor
     label_ids: Tensor
     size: tuple[int, int]
@@ -364,37 +367,70 @@ def instance_prediction(
     probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
     best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
     # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its mask
-    best, index = best[best > threshold], index[best > threshold]
+    above = int((best > threshold).count_nonzero())  # the first ones, as they are sorted
+    best, index = best[:above], index[:above]
     queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
     distinct, position = queries.unique(return_inverse=True)
     maps = chosen_maps(mask_logits, distinct.tolist())
-    crops, windows, quality = _binary_masks(maps, valid_size, size, mask_threshold)
+    crops, windows, areas, quality = _binary_masks(maps, valid_size, size, mask_threshold)
     scores = best * quality[position]
     kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
     order = position[kept].tolist()
     return InstancePrediction(
-        [crops[i] for i in order], [windows[i] for i in order], scores[kept], label_ids[kept], size
+        [crops[i] for i in order],
+        [windows[i] for i in order],
+        [areas[i] for i in order],
+        scores[kept],
+        label_ids[kept],
+        size,
     )
 
 
 def _binary_masks(
     logits: Sequence[Tensor], valid_size: Tensor, size: tuple[int, int], mask_threshold: float
-) -> tuple[list[Tensor], list[Window], Tensor]:
-    """Binary masks of K logits [h, w], each within its window, and the mean probability inside, 0 without any: [K]."""
-    quality = torch.zeros(len(logits), device=valid_size.device)
+) -> tuple[list[Tensor], list[Window], list[int], Tensor]:
+    """Binary masks of K logits [h, w], each within its window, their areas, and the mean probability inside, [K].
+
+    The mean of an empty mask is 0.
+    """
     if not logits:
-        return [], [], quality
+        return [], [], [], torch.zeros(0, device=valid_size.device)
     resize = Resize((logits[0].shape[0], logits[0].shape[1]), valid_size, size)
-    least = _logit(torch.full((len(logits),), mask_threshold, device=quality.device))
+    least = _logit(torch.full((len(logits),), mask_threshold, device=valid_size.device))
     windows = resize.windows(*where_reached(logits, least))
-    crops = []
-    for i, (rows, columns) in enumerate(windows):
-        if rows.stop == rows.start:
-            crops.append(torch.zeros(0, 0, dtype=torch.bool, device=quality.device))
-            continue
-        probabilities = resize.window(logits[i][None], rows, columns)[0].sigmoid_()
+    crops: list[Tensor] = []
+    counts: list[Tensor] = []
+    sums: list[Tensor] = []
+    for places in _bundles(windows):
+        # small masks are many, and take longer to hand to the device one by one than to compute
+        enlarged = [_enlarged(resize, logits[i], windows[i]) for i in places]
+        probabilities = torch.cat([values.flatten() for values in enlarged]).sigmoid_()
         inside = probabilities >= mask_threshold
-        quality[i] = (probabilities * inside).sum() / inside.count_nonzero().clamp(min=1)
-        crops.append(inside)
-    return crops, windows, quality
+        sizes = [values.numel() for values in enlarged]
+        parts = inside.split(sizes)
+        crops += [part.view_as(values) for part, values in zip(parts, enlarged, strict=True)]
+        counts += [part.count_nonzero() for part in parts]
+        sums += [part.sum() for part in probabilities.mul_(inside).split(sizes)]
+    areas = torch.stack(counts)
+    return crops, windows, areas.tolist(), torch.stack(sums) / areas.clamp(min=1)
+
+
+def _bundles(windows: Sequence[Window]) -> Iterator[range]:
+    """Successive windows that together have no more than BUNDLE_PIXELS pixels, or one alone that has."""
+    first = pixels = 0
+    for place, (rows, columns) in enumerate(windows):
+        area = (rows.stop - rows.start) * (columns.stop - columns.start)
+        if place > first and pixels + area > BUNDLE_PIXELS:
+            yield range(first, place)
+            first, pixels = place, 0
+        pixels += area
+    yield range(first, len(windows))
+
+
+def _enlarged(resize: Resize, logits: Tensor, window: Window) -> Tensor:
+    """The pixels of a window, of logits [h, w]; [0, 0] of an empty one."""
+    rows, columns = window
+    if rows.stop == rows.start:
+        return logits.new_zeros(0, 0)
+    return resize.window(logits[None], rows, columns)[0]
