@@ -248,13 +248,9 @@ class DaTaSegImageProcessor(PilBackend):
                 segmentation = [run_lengths(mask) for mask in found.masks]
             else:
                 segmentation, kept = _single_map(found, overlap_mask_area_threshold)
+            label_ids, scores = found.label_ids.tolist(), found.scores.tolist()
             segments = [
-                {
-                    "id": number,
-                    "label_id": int(found.label_ids[index]),
-                    "was_fused": False,
-                    "score": round(float(found.scores[index]), 6),
-                }
+                {"id": number, "label_id": label_ids[index], "was_fused": False, "score": round(scores[index], 6)}
                 for number, index in enumerate(kept)
             ]
             results.append({"segmentation": segmentation, "segments_info": segments})

@@ -86,11 +86,12 @@ class AxisResize:
         return ranges.where(cells.any(-1, keepdim=True), 0)
 
     def enlarge(self, values: Tensor, pixels: slice) -> Tensor:
-        """Some of the pixels, along the rows of values [K, cells, m], which begin at the cell that the first of those
-        pixels touches: [K, pixels, m]."""
+        """Some of the pixels, along the second axis of values [K, cells, ...], which begins at the cell that the first
+        of those pixels touches: [K, pixels, ...]."""
         start = self._first[pixels.start]
         low, high = self.low[pixels] - start, self.high[pixels] - start
-        return torch.lerp(values.index_select(1, low), values.index_select(1, high), self.weight[pixels, None])
+        weight = self.weight[pixels].view(-1, *[1] * (values.ndim - 2))
+        return torch.lerp(values.index_select(1, low), values.index_select(1, high), weight)
 
     def cells(self, pixels: slice) -> slice:
         """The cells that those pixels touch."""
@@ -111,9 +112,10 @@ class Resize:
 
     def enlarge(self, cells: Tensor, rows: slice, columns: slice) -> Tensor:
         """Those pixels of the result from the cells [K, h', w'] that they touch."""
-        # on transposed maps, so that whole rows are copied: many times faster than single values
-        by_columns = self.columns.enlarge(cells.transpose(1, 2).contiguous(), columns)
-        return self.rows.enlarge(by_columns.transpose(1, 2).contiguous(), rows)
+        maps, height, width = cells.shape
+        # as one table of rows: there, values are picked twice as fast as along the last of three axes
+        by_columns = self.columns.enlarge(cells.reshape(maps * height, width), columns)
+        return self.rows.enlarge(by_columns.view(maps, height, columns.stop - columns.start), rows)
 
     def windows(self, rows: Tensor, columns: Tensor) -> list[Window]:
         """Of K maps the pixels that touch cells of the rows bool [K, h] and columns bool [K, w]."""
