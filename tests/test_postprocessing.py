@@ -271,6 +271,30 @@ def test_bands_change_no_pixel(seed: int, elements: int) -> None:
         assert torch.equal(semantic_prediction(*arguments), expected)
 
 
+@pytest.mark.parametrize("pixels", [1, 40, 2**20])
+@pytest.mark.parametrize("seed", range(4))
+def test_instances_are_those_of_masks_enlarged_one_by_one(
+    seed: int, pixels: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Empty masks among them, at the bundles' borders too."""
+    generator = torch.Generator().manual_seed(seed)
+    masks = 4 * torch.randn(9, 5, 6, generator=generator) - 2
+    masks[::3] = -9.0
+    classes = torch.randn(9, len(IS_THING) + 1, generator=generator)
+    monkeypatch.setattr(postprocessing_dataseg, "BUNDLE_PIXELS", pixels)
+    found = instance_prediction(classes, masks, IS_THING, WHOLE, (11, 13))
+
+    enlarged = bilinear(masks, (11, 13)).sigmoid()
+    inside = enlarged >= 0.5
+    scores = classes.softmax(-1)[:, :-1] * ((enlarged * inside).flatten(1).sum(1) / inside.flatten(1).sum(1))[:, None]
+    pairs = [(q, c) for q in range(9) if inside[q].any() for c in IS_THING.nonzero()[:, 0].tolist()]
+    pairs.sort(key=lambda pair: float(-scores[pair]))
+    assert torch.equal(found.masks, torch.stack([inside[q] for q, _ in pairs]))
+    assert found.label_ids.tolist() == [c for _, c in pairs]
+    assert found.areas == found.masks.flatten(1).sum(1).tolist()
+    close(found.scores, torch.stack([scores[pair] for pair in pairs]))
+
+
 def test_a_category_that_is_best_at_no_cell_can_win_between_them() -> None:
     # at the two cells one of the first categories is sure, the third one is always there: 1, 0, 0.7 and 0, 1, 0.7
     masks = torch.tensor([[[20.0, -20.0]], [[-20.0, 20.0]], [[20.0, 20.0]]])
