@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
-from benchmarks.claims import runner
+from benchmarks.claims import report, runner
 from benchmarks.claims.grid import DROP, RUNS, SEEDS, composed, merged
+from benchmarks.claims.reading import READING, Comparison, Sentence
 from benchmarks.claims.report import Claims, gathered, page, write_report
 from benchmarks.claims.results import RESULTS, Result, Summary, digest, read, write
 from benchmarks.claims.runner import Grid, train_missing
-from benchmarks.claims.tables import TABLES
+from benchmarks.claims.tables import PQ, TABLES
 
 from dataseg_hf.run_config import parse_run_config
 
@@ -131,6 +132,25 @@ def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
 
 def test_the_page_is_made_of_its_numbers_alone() -> None:
     assert (DOCS / "claims.md").read_text() == page(PUBLISHED)
+
+
+def test_every_sentence_of_the_reading_is_shown_by_the_numbers() -> None:
+    claims = Claims(PUBLISHED)
+    assert [sentence.text for sentence in READING if not claims.holds(sentence)] == []
+
+
+@pytest.mark.parametrize(
+    ("others", "stands"), [((0.5, 0.52, 0.51), True), ((0.5, 0.6, 0.5), False), ((0.5, 0.5), False)]
+)
+def test_a_sentence_stands_while_three_seeds_of_each_side_say_so(
+    others: tuple[float, ...], stands: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sentence = Sentence("Sharing helps.", [Comparison("co", "better", "alone_boxes", PQ)])
+    monkeypatch.setattr(report, "READING", (sentence,))
+    runs = {"co": (0.6, 0.61, 0.6), "alone_boxes": others}
+    claims = Claims({"runs": {name: {"metrics": {PQ.metric: values}} for name, values in runs.items()}})
+    assert (claims.reading() == "- Sharing helps. (PQ: `co` 60.3, `alone_boxes` 51.0, better)") is stands
+    assert (claims.reading() == "- 1 of the sentences is not shown by these numbers.") is not stands
 
 
 def test_the_numbers_are_those_of_the_results() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 from benchmarks.claims.grid import RUNS, STEPS
+from benchmarks.claims.reading import READING, Comparison, Sentence
 from benchmarks.claims.results import Summary
 from benchmarks.claims.runner import Grid
 from benchmarks.claims.tables import TABLES, Column, Table
@@ -66,6 +67,25 @@ class Claims:
         if one is None or two is None or min(len(one.values), len(two.values)) < 3:
             return "not measured"
         return one.against(two)
+
+    def holds(self, sentence: Sentence) -> bool:
+        """Whether every comparison that a sentence rests on comes out as it says."""
+        return all(self.verdict(one.run, one.other, one.column.metric) == one.verdict for one in sentence.rests_on)
+
+    def reading(self) -> str:
+        """The sentences that hold, each with its numbers, as a list in Markdown; and how many do not, or not yet."""
+        held = [sentence for sentence in READING if self.holds(sentence)]
+        lines = [
+            f"- {sentence.text} ({'; '.join(self._numbers_of(one) for one in sentence.rests_on)})" for sentence in held
+        ]
+        absent = len(READING) - len(held)
+        if absent:
+            lines.append(f"- {absent} of the sentences {'is' if absent == 1 else 'are'} not shown by these numbers.")
+        return "\n".join(lines)
+
+    def _numbers_of(self, one: Comparison) -> str:
+        run, other = self.mean(one.run, one.column.metric), self.mean(one.other, one.column.metric)
+        return f"{one.column.name}: `{one.run}` {run}, `{one.other}` {other}, {one.verdict}"
 
     def table(self, name: str) -> str:
         """A table in Markdown: mean and [lowest, highest] over the seeds, and the verdict against the first row."""
