@@ -5,7 +5,7 @@
     make claims ARGS="--only co alone_panoptic --jobs 1"
     make claims ARGS="--report"         # only write the pages again
 
-A run on the shapes world is at most 90 seconds of one thread. Interrupted, the command goes on where it stopped, on
+A run on the shapes world is one to two minutes of one thread. Interrupted, the command goes on where it stopped, on
 another machine too: what is finished stands in `benchmarks/claims/results`. The photographs need `DATASEG_DATA`.
 """
 

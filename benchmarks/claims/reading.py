@@ -40,7 +40,7 @@ READING: tuple[Sentence, ...] = (
     ),
     Sentence(
         "**At equal steps in all it is a tie**: three separate models with three times the training are within "
-        "the spread of the one that replaces them, though the panoptic set, the largest, is a little better off alone.",
+        "the spread of the one that replaces them.",
         (
             Comparison("co", "tie", "alone_panoptic", PQ),
             Comparison("co", "tie", "alone_semantic", SEMANTIC_MIOU),
