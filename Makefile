@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | test-full | test-oldest | lint | bench | bench-data | claims | demo | docs
+#   make test | test-full | test-oldest | lint | bench | bench-data | claims | claims-gpu | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -13,7 +13,7 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 # a file stays with one process, because its tests share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: cotrain test test-full test-oldest lint bench bench-data claims demo docs install clean
+.PHONY: cotrain test test-full test-oldest lint bench bench-data claims claims-gpu demo docs install clean
 
 install: $(STAMP)
 
@@ -55,6 +55,9 @@ bench-data: $(STAMP)
 
 claims: $(STAMP)
 	$(BIN)/python -m benchmarks.claims $(ARGS)
+
+claims-gpu: $(STAMP)
+	$(BIN)/python -m benchmarks.claims.gpu $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py

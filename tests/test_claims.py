@@ -110,7 +110,7 @@ def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
     for seed, value in zip(SEEDS[:2], (0.6, 0.7), strict=True):
         write(result_of(grid, "alone_panoptic", seed, metrics={"shapes_panoptic/pq": value}), tmp_path)
     write(result_of(grid, "alone_panoptic", SEEDS[2], error="exit code 1"), tmp_path)
-    numbers = gathered(grid, None)
+    numbers = gathered(grid)
     claims = Claims(numbers)
     rows = claims.table("equal_total").splitlines()
     assert "| 51.0 [50.0, 52.0] | missing | missing |" not in rows[2]  # a metric that a whole run lacks
@@ -155,4 +155,4 @@ def test_a_sentence_stands_while_three_seeds_of_each_side_say_so(
 
 def test_the_numbers_are_those_of_the_results() -> None:
     grid = Grid(RESULTS, SEEDS, quick=False)
-    assert gathered(grid, PUBLISHED["cost"]) == PUBLISHED
+    assert gathered(grid) == PUBLISHED

@@ -13,16 +13,16 @@ import argparse
 import json
 import os
 import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
+from benchmarks.claims.conflict import measured_conflict
 from benchmarks.claims.cost import measured_cost
 from benchmarks.claims.grid import RUNS, SEEDS
+from benchmarks.claims.photographs import photographs_at_hand
 from benchmarks.claims.report import gathered, write_report
 from benchmarks.claims.results import RESULTS
 from benchmarks.claims.runner import OUTPUTS, ROOT, Grid, train_missing
-from benchmarks.photos.convert_mobilenet_v2 import convert
-
-BACKBONE = "backbone_mobilenet_v2/mobilenet_v2_1.0_224_uint8_weights.npz"
 
 
 def main() -> int:
@@ -43,31 +43,28 @@ def main() -> int:
         names = with_photos(names)
         failed = train_missing(grid, names, arguments.jobs)
     docs = OUTPUTS / "quick/docs" if arguments.quick else ROOT / "docs"
-    write_report(gathered(Grid(results, SEEDS if not arguments.quick else seeds, arguments.quick), cost(grid)), docs)
+    whole = Grid(results, seeds if arguments.quick else SEEDS, arguments.quick)
+    kept(whole, "cost", measured_cost)
+    kept(whole, "conflict", measured_conflict)
+    write_report(gathered(whole), docs)
     print(f"{docs / 'claims.md'} and {docs / 'claims.json'} are written.")
     return 1 if failed else 0
 
 
 def with_photos(names: list[str]) -> list[str]:
-    """The runs that can be made here; those on photographs need the data, and the backbone in torch's format."""
-    data = os.environ.get("DATASEG_DATA")
+    """The runs that can be made here; those on photographs need the data."""
     photos = [name for name in names if RUNS[name].world == "photos"]
-    if photos and data is None:
+    if photos and not photographs_at_hand():
         print(f"DATASEG_DATA is not set: without {', '.join(photos)}.", file=sys.stderr)
         return [name for name in names if name not in photos]
-    output = ROOT / "outputs/mobilenet_v2"
-    if photos and data is not None and not (output / "model.safetensors").exists():
-        convert(Path(data) / BACKBONE, output)
     return names
 
 
-def cost(grid: Grid) -> dict | None:
-    """What experiment i measured; anew where the models are at hand."""
-    file = grid.results / "cost.json"
-    measured = measured_cost(grid)
+def kept(grid: Grid, name: str, measure: Callable[[Grid], dict[str, Any] | None]) -> None:
+    """Measure on the models of the runs and write it beside their results; nothing where they are not at hand."""
+    measured = measure(grid)
     if measured is not None:
-        file.write_text(json.dumps(measured, indent=1) + "\n")
-    return json.loads(file.read_text()) if file.exists() else None
+        (grid.results / f"{name}.json").write_text(json.dumps(measured, indent=1) + "\n")
 
 
 if __name__ == "__main__":

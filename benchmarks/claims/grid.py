@@ -76,6 +76,9 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Settings:
 PANOPTIC, SEMANTIC, BOXES = "shapes_panoptic", "shapes_semantic", "shapes_boxes"
 THIRD = 1 / 3
 NO_AFFINITY: Settings = {"model": {"color_affinity_weight": 0.0}}
+# every class of an image is one target, as in the paper, instead of each connected part of a thing class
+WHOLE_CLASSES: Settings = {"datasets": {SEMANTIC: {"split_things": False}}}
+MERGE: Settings = {"model": {"merge_in_training": True}}
 # scenes of the same kind whose objects have masks, apart from those of training and of the held-out sets
 FULL_MASKS: Settings = {"datasets": {BOXES: {"split": "eval", "count": 600, "seed": 1}}}
 STORED_ONLY: Settings = {
@@ -138,6 +141,11 @@ def shapes_runs() -> list[Run]:
         Run("alone_boxes_no_affinity", keep=[BOXES], settings=NO_AFFINITY),
         Run("co_masks", settings=FULL_MASKS),
         Run("alone_masks", keep=[BOXES], settings=FULL_MASKS),
+        # d, g: the semantic set as the paper trains it, with and without MERGE in training
+        Run("whole_classes", settings=WHOLE_CLASSES),
+        Run("merge_whole_classes", settings=merged(WHOLE_CLASSES, MERGE)),
+        Run("alone_semantic_whole", keep=[SEMANTIC], settings=WHOLE_CLASSES),
+        Run("alone_semantic_whole_merge", keep=[SEMANTIC], settings=merged(WHOLE_CLASSES, MERGE)),
         # f: number of datasets, and their shares
         Run("two_panoptic_semantic", keep=[PANOPTIC, SEMANTIC]),
         Run("two_panoptic_boxes", keep=[PANOPTIC, BOXES]),
@@ -145,12 +153,15 @@ def shapes_runs() -> list[Run]:
         Run("by_size", settings=shares_by_size(1.0)),
         Run("temperature_3", settings=shares_by_size(3.0)),
         # g: MERGE in training (`co` has none)
-        Run("merge_maximum", settings={"model": {"merge_in_training": True}}),
-        Run("merge_any_overlap", settings={"model": {"merge_in_training": True, "merge_overlap": None}}),
-        Run("merge_soft", settings={"model": {"merge_in_training": True, "merge_reduction": "soft"}}),
+        Run("merge_maximum", settings=MERGE),
+        Run("merge_any_overlap", settings=merged(MERGE, {"model": {"merge_overlap": None}})),
+        Run("merge_soft", settings=merged(MERGE, {"model": {"merge_reduction": "soft"}})),
         # k: the class head
         Run("no_mask_view", settings={"model": {"class_head_sees_mask": False}}),
-        # remedies where co-training loses on the large set
+        # where co-training loses on the large set, is it the length of training? Half of it for both sides
+        Run("co_half", share_of_steps=1 / 2),
+        Run("alone_panoptic_half", keep=[PANOPTIC], share_of_steps=1 / 2),
+        # remedies
         Run("more_panoptic", settings={"datasets": {PANOPTIC: {"ratio": 2}}}),
         Run("wider", settings={"model": {"hidden_dim": 96, "mask_dim": 48, "dim_feedforward": 384}}),
         Run("fine_tuned_panoptic", keep=[PANOPTIC], share_of_steps=THIRD, start="co"),

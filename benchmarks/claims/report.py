@@ -15,13 +15,15 @@ from benchmarks.claims.tables import TABLES, Column, Table
 from jinja2 import Environment, StrictUndefined
 
 HERE = Path(__file__).parent
+MEASURED = ("cost", "conflict", "gpu")
+"""Files beside the results of the runs; each may be missing."""
 SIGNS = {"better": " +", "worse": " -", "tie": " ="}
 
 
 # --- numbers
 
 
-def gathered(grid: Grid, cost: Mapping[str, Any] | None) -> dict[str, Any]:
+def gathered(grid: Grid) -> dict[str, Any]:
     """Every number of the grid; runs that failed or are missing are named."""
     runs: dict[str, Any] = {}
     for name, run in RUNS.items():
@@ -42,7 +44,9 @@ def gathered(grid: Grid, cost: Mapping[str, Any] | None) -> dict[str, Any]:
                 if count == len(results)
             },
         }
-    return {"seeds": list(grid.seeds), "base_steps": dict(STEPS), "runs": runs, "cost": cost}
+    files = {name: grid.results / f"{name}.json" for name in MEASURED}
+    measured = {name: json.loads(file.read_text()) if file.exists() else None for name, file in files.items()}
+    return {"seeds": list(grid.seeds), "base_steps": dict(STEPS), "runs": runs, **measured}
 
 
 class Claims:
@@ -108,6 +112,17 @@ class Claims:
             text += f" [{100 * min(found.values):.1f}, {100 * max(found.values):.1f}]"
         verdict = self.verdict(run, first, column.metric)
         return text + (SIGNS.get(verdict, "") if run != first else "")
+
+    def conflict(self) -> str:
+        """The cosines of gradients, in Markdown: mean and [lowest, highest] over the seeds."""
+        found = self.numbers["conflict"]
+        pairs = list(next(iter(found.values())))
+        lines = [f"| | {' | '.join(part.replace('_', ' ') for part in found)} |", f"|---|{'---|' * len(found)}"]
+        for pair in pairs:
+            cells = [Summary(found[part][pair]) for part in found]
+            texts = [f"{one.mean:.2f} [{min(one.values):.2f}, {max(one.values):.2f}]" for one in cells]
+            lines.append(f"| {pair} | {' | '.join(texts)} |")
+        return "\n".join(lines)
 
     def seconds(self, world: str) -> str:
         """Longest run of a world."""

@@ -32,6 +32,9 @@ BOXES_AP = Column("mask AP", f"{BOXES}/mask_ap")
 OPEN_PQ = Column("PQ, unseen combinations", "shapes_open/pq")
 MAIN = (PQ, PQ_THINGS, PQ_STUFF, SEMANTIC_MIOU, SEMANTIC_PQ, BOXES_AP50, OPEN_PQ)
 
+SEMANTIC_PQ_THINGS = Column("things", f"{SEMANTIC}/pq_things")
+WEAK = (SEMANTIC_PQ, SEMANTIC_PQ_THINGS, Column("stuff", f"{SEMANTIC}/pq_stuff"), SEMANTIC_MIOU)
+
 COCO_PQ = Column("COCO PQ", "coco_val/pq")
 COCO_MIOU = Column("COCO mIoU", "coco_val/miou")
 COCO_AP50 = Column("COCO mask AP50", "coco_val/mask_ap50")
@@ -99,12 +102,21 @@ TABLES: dict[str, Table] = {
         ),
     ),
     "weak": Table(
-        (SEMANTIC_PQ, Column("things", f"{SEMANTIC}/pq_things"), Column("stuff", f"{SEMANTIC}/pq_stuff")),
+        WEAK,
         (
             ("co-trained", "co"),
             ("semantic set alone, all steps", "alone_semantic"),
             ("semantic set alone, a third", "alone_semantic_third"),
             ("with the panoptic set only", "two_panoptic_semantic"),
+        ),
+    ),
+    "weak_whole": Table(
+        WEAK,
+        (
+            ("co-trained", "whole_classes"),
+            ("semantic set alone, all steps", "alone_semantic_whole"),
+            ("co-trained, MERGE in training", "merge_whole_classes"),
+            ("semantic set alone, all steps, MERGE in training", "alone_semantic_whole_merge"),
         ),
     ),
     "open": Table(
@@ -142,6 +154,8 @@ TABLES: dict[str, Table] = {
             ("maximum, more than half inside the target", "merge_maximum"),
             ("maximum, wherever its mask lies", "merge_any_overlap"),
             ("soft: any of them covers the pixel", "merge_soft"),
+            ("no MERGE, a class of the semantic set is one target", "whole_classes"),
+            ("maximum, and the same (the paper's way)", "merge_whole_classes"),
         ),
     ),
     "head": Table(MAIN, (("class head sees its mask", "co"), ("class head does not", "no_mask_view"))),
@@ -155,6 +169,15 @@ TABLES: dict[str, Table] = {
             ("images of all datasets in every step", "every_dataset_in_a_step"),
             ("a wider model, co-trained", "wider"),
             ("co-trained, then a third more on the panoptic set", "fine_tuned_panoptic"),
+        ),
+    ),
+    "half": Table(
+        (PQ, PQ_THINGS, PQ_STUFF, SEMANTIC_MIOU, BOXES_AP50),
+        (
+            ("panoptic set alone, half", "alone_panoptic_half"),
+            ("co-trained, half", "co_half"),
+            ("panoptic set alone, all steps", "alone_panoptic"),
+            ("co-trained, all steps", "co"),
         ),
     ),
     "unseen_sets": Table(
