@@ -136,7 +136,8 @@ def test_the_page_is_made_of_its_numbers_alone() -> None:
 
 def test_every_sentence_of_the_reading_is_shown_by_the_numbers() -> None:
     claims = Claims(PUBLISHED)
-    assert [sentence.text for sentence in READING if not claims.holds(sentence)] == []
+    sentences = [sentence for part in READING.values() for sentence in part]
+    assert [sentence.text for sentence in sentences if not claims.holds(sentence)] == []
 
 
 @pytest.mark.parametrize(
@@ -146,11 +147,12 @@ def test_a_sentence_stands_while_three_seeds_of_each_side_say_so(
     others: tuple[float, ...], stands: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sentence = Sentence("Sharing helps.", [Comparison("co", "better", "alone_boxes", PQ)])
-    monkeypatch.setattr(report, "READING", (sentence,))
+    monkeypatch.setattr(report, "READING", {"What holds": (sentence,)})
     runs = {"co": (0.6, 0.61, 0.6), "alone_boxes": others}
     claims = Claims({"runs": {name: {"metrics": {PQ.metric: values}} for name, values in runs.items()}})
-    assert (claims.reading() == "- Sharing helps. (PQ: `co` 60.3, `alone_boxes` 51.0, better)") is stands
-    assert (claims.reading() == "- 1 of the sentences is not shown by these numbers.") is not stands
+    shown, absent = "- Sharing helps. (PQ: `co` 60.3, `alone_boxes` 51.0, better)", "- 1 of the sentences is not shown"
+    assert (shown in claims.reading()) is stands
+    assert (absent in claims.reading()) is not stands
 
 
 def test_the_numbers_are_those_of_the_results() -> None:

@@ -135,7 +135,7 @@ def shapes_runs() -> list[Run]:
         Run("own_decoders", settings=merged(STORED_ONLY, {"model": {"dataset_decoders": True}})),
         Run("class_numbers", settings={"text_encoder": {"kind": "hashed_names"}}),
         Run("merged_by_hand", settings=merged_label_space()),
-        Run("every_dataset_in_a_step", settings=every_dataset_in_a_step()),
+        Run("every_dataset_in_a_step", settings=every_dataset_in_a_step(), share_of_steps=8 / 11),
         # c: boxes
         Run("co_no_affinity", settings=NO_AFFINITY),
         Run("alone_boxes_no_affinity", keep=[BOXES], settings=NO_AFFINITY),
@@ -163,6 +163,7 @@ def shapes_runs() -> list[Run]:
         Run("alone_panoptic_half", keep=[PANOPTIC], share_of_steps=1 / 2),
         # remedies
         Run("more_panoptic", settings={"datasets": {PANOPTIC: {"ratio": 2}}}),
+        Run("fewer_boxes", settings={"datasets": {PANOPTIC: {"ratio": 2}, SEMANTIC: {"ratio": 2}}}),
         Run("wider", settings={"model": {"hidden_dim": 96, "mask_dim": 48, "dim_feedforward": 384}}),
         Run("fine_tuned_panoptic", keep=[PANOPTIC], share_of_steps=THIRD, start="co"),
     ]
@@ -179,8 +180,8 @@ def merged_label_space() -> Settings:
 
 
 def every_dataset_in_a_step() -> Settings:
-    """Eight images of all datasets in every step instead of eight of one."""
-    sizes = {PANOPTIC: 3, SEMANTIC: 2, BOXES: 3}
+    """Eleven images of all datasets in every step instead of eight of one; as many images in all, in fewer steps."""
+    sizes = {PANOPTIC: 4, SEMANTIC: 3, BOXES: 4}
     return {
         "every_dataset_in_a_step": True,
         "datasets": {name: {"batch_size": size} for name, size in sizes.items()},
@@ -239,6 +240,11 @@ def photos_runs() -> list[Run]:
         Run("photos_alone_panoptic", "photos", keep=["coco_panoptic"]),
         Run("photos_alone_camvid", "photos", keep=["camvid"], settings=OTHER_WORDS),
         Run("photos_coco_only", "photos", keep=coco, settings=OTHER_WORDS),
+        # as many steps as the set has in the mix: two and one of six parts
+        Run("photos_alone_panoptic_share", "photos", keep=["coco_panoptic"], share_of_steps=2 / 6),
+        Run("photos_alone_camvid_share", "photos", keep=["camvid"], share_of_steps=1 / 6),
+        # a remedy for the street scenes: half of all steps
+        Run("photos_more_camvid", "photos", settings={"datasets": {"camvid": {"ratio": 5}}}),
         Run("photos_no_boxes", "photos", keep=["coco_panoptic", "coco_semantic", "camvid", "coco_instances"]),
         Run("photos_hashed", "photos", settings=merged(OTHER_WORDS, no_text)),
         Run("photos_no_mask_view", "photos", settings={"model": {"class_head_sees_mask": False}}),

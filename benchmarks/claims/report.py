@@ -77,12 +77,15 @@ class Claims:
         return all(self.verdict(one.run, one.other, one.column.metric) == one.verdict for one in sentence.rests_on)
 
     def reading(self) -> str:
-        """The sentences that hold, each with its numbers, as a list in Markdown; and how many do not, or not yet."""
-        held = [sentence for sentence in READING if self.holds(sentence)]
+        """The sentences that hold, each with its numbers, as lists in Markdown; and how many do not, or not yet."""
+        return "\n\n".join(f"### {title}\n\n{self._sentences(part)}" for title, part in READING.items())
+
+    def _sentences(self, sentences: Sequence[Sentence]) -> str:
+        held = [sentence for sentence in sentences if self.holds(sentence)]
         lines = [
             f"- {sentence.text} ({'; '.join(self._numbers_of(one) for one in sentence.rests_on)})" for sentence in held
         ]
-        absent = len(READING) - len(held)
+        absent = len(sentences) - len(held)
         if absent:
             lines.append(f"- {absent} of the sentences {'is' if absent == 1 else 'are'} not shown by these numbers.")
         return "\n".join(lines)
