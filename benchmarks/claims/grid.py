@@ -98,6 +98,11 @@ def semantic_images(count: int) -> Settings:
     return {"datasets": {SEMANTIC: {"count": count}}}
 
 
+def batches_of(size: int, *names: str) -> Settings:
+    """Batches of so many images, of the named sets or of all."""
+    return {"datasets": {name: {"batch_size": size} for name in names or (PANOPTIC, SEMANTIC, BOXES)}}
+
+
 def corruptions(name: str, entry: Settings) -> Settings:
     """A held-out set once more for each kind of corruption and strength."""
     return {
@@ -165,6 +170,8 @@ def shapes_runs() -> list[Run]:
         Run("more_panoptic", settings={"datasets": {PANOPTIC: {"ratio": 2}}}),
         Run("fewer_boxes", settings={"datasets": {PANOPTIC: {"ratio": 2}, SEMANTIC: {"ratio": 2}}}),
         Run("wider", settings={"model": {"hidden_dim": 96, "mask_dim": 48, "dim_feedforward": 384}}),
+        Run("small_batches", share_of_steps=1.5, settings=batches_of(4)),
+        Run("alone_panoptic_small_batches", keep=[PANOPTIC], share_of_steps=1.5, settings=batches_of(4, PANOPTIC)),
         Run("fine_tuned_panoptic", keep=[PANOPTIC], share_of_steps=THIRD, start="co"),
     ]
 
