@@ -176,7 +176,7 @@ LIMITS = (
     Sentence(
         "**More datasets are not better by themselves.** With the steps of all unchanged, five are as good as three; "
         "and the boxes, which teach no stuff, take steps from the sets that do: without them stuff and the small set "
-        "are better, without the semantic set everything but objects from boxes is worse.",
+        "are better, while without the semantic set panoptic quality drops.",
         (
             *ties("five", "co", PQ, SEMANTIC_MIOU, BOXES_AP50),
             Comparison("two_panoptic_semantic", "better", "co", PQ_STUFF),
@@ -202,7 +202,7 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**MERGE in training does not pay here**, in no reading: stuff gets worse, with the maximum the small set, "
+        "**MERGE in training does not pay here**, in any reading: stuff gets worse, with the maximum the small set, "
         "too. (Merging at inference is in all of these numbers.)",
         (
             Comparison("merge_maximum", "worse", "co", PQ_STUFF),
