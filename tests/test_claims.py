@@ -136,7 +136,8 @@ def test_the_page_is_made_of_its_numbers_alone() -> None:
 
 def test_what_was_measured_on_a_gpu_is_shown_where_it_is_there() -> None:
     model = {"backbone": "R50", "side": 512, "precision": "bfloat16", "inference_images_per_second": 91.5,
-             "inference_peak_bytes": 1.25e9, "training_images_per_second": 30.2, "training_peak_bytes": 7.5e9}  # fmt: skip
+             "inference_peak_bytes": 1.25e9, "training_images_per_second": 30.2,
+             "training_peak_bytes": 7.5e9}  # fmt: skip
     metrics = {"coco_val/pq": 0.101, "coco_val/miou": 0.203, "camvid_test/miou": 0.555}
     trained = {"photos_co, float32": {"metrics": metrics, "seconds": 812.2}, "photos_co, bfloat16": {"error": "code 1"}}
     gpu = {"device": "A card", "side": 512, "steps": 4000, "batch": 8, "models": [model], "photographs": trained}
