@@ -5,8 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
-from benchmarks.claims import report, runner
+from benchmarks.claims import gpu, report, runner
+from benchmarks.claims.conflict import cosines, measured_conflict
 from benchmarks.claims.grid import DROP, RUNS, SEEDS, composed, merged
 from benchmarks.claims.reading import READING, Comparison, Sentence
 from benchmarks.claims.report import Claims, gathered, page, write_report
@@ -48,6 +50,27 @@ def test_a_part_of_the_mix_and_of_the_steps() -> None:
 
 def test_every_row_of_every_table_is_a_run() -> None:
     assert {run for table in TABLES.values() for _, run in table.rows} <= set(RUNS)
+
+
+@pytest.mark.parametrize("name", gpu.TRAINED)
+def test_the_runs_for_a_gpu_are_valid_and_larger(name: str, tmp_path: Path) -> None:
+    settings = gpu.larger(composed(RUNS[name], 0, str(tmp_path / "out")), steps=4000, side=512, mixed_precision="bf16")
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
+    config = parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
+    entries = [*config.datasets.values(), *config.evaluation.values()]
+    assert {entry.image_size for entry in entries} == {512}
+    assert (config.max_steps, config.mixed_precision, config.num_threads) == (4000, "bf16", None)
+
+
+def test_cosines_of_gradients_by_hand() -> None:
+    east, north, west = torch.tensor([2.0, 0.0]), torch.tensor([0.0, 1.0]), torch.tensor([-3.0, 0.0])
+    halves = {"a": [{"head": east}, {"head": north}], "b": [{"head": west}, {"head": west}]}
+    # with itself: one half against the other; two sets: the mean over their halves
+    assert cosines(halves, "head") == pytest.approx({"a and itself": 0.0, "b and itself": 1.0, "a and b": -0.5})
+
+
+def test_without_the_models_no_gradients_are_compared(tmp_path: Path) -> None:
+    assert measured_conflict(Grid(tmp_path, SEEDS, quick=False)) is None
 
 
 def test_runs_that_differ_have_different_digests() -> None:

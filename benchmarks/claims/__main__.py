@@ -5,8 +5,9 @@
     make claims ARGS="--only co alone_panoptic --jobs 1"
     make claims ARGS="--report"         # only write the pages again
 
-A run on the shapes world is one to two minutes of one thread. Interrupted, the command goes on where it stopped, on
-another machine too: what is finished stands in `benchmarks/claims/results`. The photographs need `DATASEG_DATA`.
+A run on the shapes world was at most 90 seconds of one thread, by itself. Interrupted, the command goes on where it
+stopped, on another machine too: what is finished stands in `benchmarks/claims/results`.
+The photographs need `DATASEG_DATA`.
 """
 
 import argparse
@@ -37,15 +38,15 @@ def main() -> int:
     seeds = arguments.seeds or (SEEDS[:1] if arguments.quick else SEEDS)
     results = OUTPUTS / "quick/results" if arguments.quick else RESULTS
     grid = Grid(results, seeds, arguments.quick)
+    whole = Grid(results, seeds if arguments.quick else SEEDS, arguments.quick)
     names = arguments.only or list(RUNS)
     failed = 0
     if not arguments.report:
         names = with_photos(names)
         failed = train_missing(grid, names, arguments.jobs)
+        keep_measured(whole, "cost", measured_cost)
+        keep_measured(whole, "conflict", measured_conflict)
     docs = OUTPUTS / "quick/docs" if arguments.quick else ROOT / "docs"
-    whole = Grid(results, seeds if arguments.quick else SEEDS, arguments.quick)
-    kept(whole, "cost", measured_cost)
-    kept(whole, "conflict", measured_conflict)
     write_report(gathered(whole), docs)
     print(f"{docs / 'claims.md'} and {docs / 'claims.json'} are written.")
     return 1 if failed else 0
@@ -60,7 +61,7 @@ def with_photos(names: list[str]) -> list[str]:
     return names
 
 
-def kept(grid: Grid, name: str, measure: Callable[[Grid], dict[str, Any] | None]) -> None:
+def keep_measured(grid: Grid, name: str, measure: Callable[[Grid], dict[str, Any] | None]) -> None:
     """Measure on the models of the runs and write it beside their results; nothing where they are not at hand."""
     measured = measure(grid)
     if measured is not None:

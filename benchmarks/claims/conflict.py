@@ -22,8 +22,8 @@ BATCHES_OF_A_HALF = 8
 def measured_conflict(grid: Grid) -> dict[str, Any] | None:
     """`{part: {"A and B": [cosine of each seed]}}` for each two datasets, and for a dataset with itself: the gradients
     of two halves of its batches, which is what a cosine can reach here. None without the models."""
-    folders = [grid.output(RUNS["co"], seed) for seed in grid.seeds]
-    if not all((folder / "model.safetensors").exists() for folder in folders):
+    folders = [grid.output(RUNS["co"], seed) for seed in grid.seeds if grid.finished(RUNS["co"], seed) is not None]
+    if len(folders) < len(grid.seeds) or not all((folder / "model.safetensors").exists() for folder in folders):
         return None
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = {part: {} for part in PARTS}
@@ -32,7 +32,7 @@ def measured_conflict(grid: Grid) -> dict[str, Any] | None:
         model = DaTaSegModel.from_pretrained(folder).train()
         halves = {member.name: _gradients_of_halves(model, member, config) for member in training_mix(config)}
         for part in PARTS:
-            for pair, cosine in _cosines(halves, part).items():
+            for pair, cosine in cosines(halves, part).items():
                 found[part].setdefault(pair, []).append(round(cosine, 3))
     return found
 
@@ -58,7 +58,7 @@ def _gradient(module: torch.nn.Module) -> Tensor:
     )
 
 
-def _cosines(halves: Mapping[str, list[dict[str, Tensor]]], part: str) -> dict[str, float]:
+def cosines(halves: Mapping[str, list[dict[str, Tensor]]], part: str) -> dict[str, float]:
     """Each dataset with itself, and each two, the latter as the mean over their halves."""
     found = {}
     for name, (one, two) in halves.items():

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 import yaml
-from benchmarks.claims.grid import RUNS, composed, merged
+from benchmarks.claims.grid import DROP, RUNS, Settings, composed, merged
 from benchmarks.claims.photographs import photographs_at_hand
 from benchmarks.claims.results import RESULTS, of_training
 from benchmarks.claims.runner import OUTPUTS, ROOT
@@ -100,12 +100,18 @@ def trained_photographs(steps: int, side: int, device: torch.device) -> dict[str
     for name in TRAINED:
         for precision, mixed in {"float32": "no", "bfloat16": "bf16"}.items():
             output = FOLDER / f"{name}-{precision}"
-            settings = composed(RUNS[name], 0, str(output))
-            sized: dict[str, Any] = {"max_steps": steps, "mixed_precision": mixed}
-            for part in ("datasets", "evaluation"):
-                sized[part] = {entry: {"image_size": side} for entry in settings[part]}
-            found[f"{name}, {precision}"] = _trained(merged(settings, sized), output, device)
+            settings = larger(composed(RUNS[name], 0, str(output)), steps, side, mixed)
+            found[f"{name}, {precision}"] = _trained(settings, output, device)
     return found
+
+
+def larger(settings: Settings, steps: int, side: int, mixed_precision: str) -> Settings:
+    """The settings of a run with so many steps of images of `side` pixels; threads and loading as a GPU needs them."""
+    changes: Settings = {"max_steps": steps, "mixed_precision": mixed_precision}
+    changes |= {"num_threads": DROP, "num_workers": min(8, (os.cpu_count() or 1) - 1)}
+    for part in ("datasets", "evaluation"):
+        changes[part] = {entry: {"image_size": side} for entry in settings[part]}
+    return merged(settings, changes)
 
 
 def _trained(settings: Mapping[str, Any], output: Path, device: torch.device) -> dict[str, Any]:
