@@ -10,15 +10,19 @@ OUTPUT_DIR/contact_sheets. All settings of examples/cotrain.py may be overridden
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.data.contact_sheet import contact_sheet, samples_at
 from dataseg_hf.data.inspection import Inspection, inspect_dataset
+from dataseg_hf.data.names import held_out_contradictions
+from dataseg_hf.data.problems import Problem
 from dataseg_hf.data.sample import SampleDataset, SampleStream
+from dataseg_hf.initial_model import embed, run_text_encoder
 from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
 from dataseg_hf.sources import MixRow, load_source, mix_table, resolve_mix, training_mix
 
@@ -33,7 +37,11 @@ def main() -> int:
         config = parse_run_config(settings, DEFAULT_CONFIG)
         with redirect_stdout(sys.stderr):  # what readers print
             mix, datasets = load(config)
-            inspections = [inspect_dataset(name, data, options.check, config.num_workers) for name, data in datasets]
+            num_queries = config.model.get("num_queries", DaTaSegConfig.num_queries)
+            inspections = [
+                inspect_dataset(name, data, options.check, config.num_workers, num_queries) for name, data in datasets
+            ]
+            add_faults_of_names(config, dict(datasets), inspections, embed_names=options.check is None)
             sheets = [
                 draw(data, found, Path(config.output_dir))
                 for (_, data), found in zip(datasets, inspections, strict=True)
@@ -59,7 +67,11 @@ def parse_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
         exit_on_error=False,
     )
     parser.add_argument(
-        "--check", type=number_or_all, default=100, metavar="N|all", help="images of each dataset to load; default 100"
+        "--check",
+        type=number_or_all,
+        default=100,
+        metavar="N|all",
+        help="images of each dataset to load; default 100. `all` also embeds every category name",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     return parser.parse_known_args(list(arguments))
@@ -83,6 +95,26 @@ def load(config: RunConfig) -> tuple[list[MixRow], list[tuple[str, SampleDataset
     return resolve_mix(members) if all(member.size != 0 for member in members) else [], datasets
 
 
+def add_faults_of_names(
+    config: RunConfig,
+    datasets: Mapping[str, SampleDataset | SampleStream],
+    inspections: Sequence[Inspection],
+    embed_names: bool,
+) -> None:
+    """Add held-out names that contradict those of training, and, if asked, names that cannot be embedded."""
+    encoder = run_text_encoder(config) if embed_names else None
+    for found in inspections:
+        kind, _, name = found.name.partition(".")
+        if kind == "evaluation":
+            trained = datasets.get(f"datasets.{config.evaluation[name].vocabulary}")
+            found.problems += map(Problem, held_out_contradictions(trained, datasets[found.name]))
+        if encoder is not None:
+            try:
+                embed(encoder, datasets[found.name].spec.labels, found.name)
+            except ConfigError as error:
+                found.problems.append(Problem(str(error)))
+
+
 def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path) -> Path | None:
     """Write the contact sheet of a dataset; None where no image of it can be used."""
     samples = samples_at(data, found.usable, IMAGES_ON_SHEET)
@@ -90,7 +122,7 @@ def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path
         return None
     path = output_dir / "contact_sheets" / f"{found.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet(samples, data.spec).save(path)
+    contact_sheet(samples, data.spec, found.ignored_as).save(path)
     return path
 
 

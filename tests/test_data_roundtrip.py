@@ -209,6 +209,14 @@ def instances_json(folder: Path, size: tuple[int, int], annotations: list[dict])
     return write_json(folder / "a.json", {"images": [image], "annotations": entries})
 
 
+def box_of(mask: NDArray) -> list[int]:
+    rows, columns = np.nonzero(mask)
+    if not len(rows):
+        return [0, 0, 1, 1]
+    left, top = int(columns.min()), int(rows.min())
+    return [left, top, int(columns.max()) + 1 - left, int(rows.max()) + 1 - top]
+
+
 @ONCE
 @given(object_annotations(), augmentations)
 def test_instances(objects, chosen):
@@ -217,7 +225,7 @@ def test_instances(objects, chosen):
             {
                 "category_id": category,
                 "iscrowd": int(crowd),
-                "bbox": [0, 0, 1, 1],
+                "bbox": box_of(mask),
                 "segmentation": {"size": objects.size, "counts": run_lengths(mask)},
             }
             for mask, category, crowd in zip(objects.masks, objects.categories, objects.crowd, strict=True)
@@ -251,7 +259,7 @@ boxes = st.builds(Box, quarters, quarters, lengths, lengths)
 def test_boxes(size, drawn, chosen):
     drawn = [box for box in drawn if box.left < size[1] and box.top < size[0]]
     classes = tuple(ClassInfo(f"class {i}", True) for i in range(6))
-    one_class_each = DatasetSpec("random", "boxes", classes, {10 + i: i for i in range(6)})
+    one_class_each = DatasetSpec("random", "boxes", classes, {10 + i: i for i in range(6)}, outside="clip")
     with folder_with_image(size) as folder:
         path = instances_json(folder, size, [{"category_id": 10 + i, "bbox": list(box)} for i, box in enumerate(drawn)])
         labels, view = targets_and_view(read_coco_instances(one_class_each, folder / "images", path), chosen)

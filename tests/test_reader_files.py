@@ -206,20 +206,22 @@ def test_semantic_segments_by_hand():
     assert segments.segment_map.tolist() == [[1, 1, 0], [-1, 1, 1]]
     assert (segments.segment_map.dtype, segments.class_labels.dtype) == (np.int32, np.int64)
     assert segments.is_crowd.tolist() == [False, False]
-    with pytest.raises(BadSampleError, match=r"^a: category id 18 is not in the id map of dataset 'tiny'; add it"):
+    with pytest.raises(BadSampleError, match=r"^a: 1 category id is not .* 'tiny': 18 \(1 pixel\); add each"):
         semantic_segments(np.array([[17, 18]], np.uint8), SPEC, "a")
 
 
 def test_panoptic_segments_by_hand():
     ids = np.array([[5, 5, 300], [0, 70000, 300]], np.uint32)
-    segments = panoptic_segments(ids, [(70000, -1, False), (300, 1, False), (5, 0, True)], "a")
+    segments, hidden = panoptic_segments(ids, [(70000, -1, False), (300, 1, False), (5, 0, True)], "a")
     assert segments.segment_map.tolist() == [[0, 0, 1], [-1, -1, 1]]
     assert segments.class_labels.tolist() == [0, 1]
     assert segments.is_crowd.tolist() == [True, False]
+    assert hidden == []
     with pytest.raises(BadSampleError, match=r"^a: segment ids \[300, 70000\] are not in `segments_info`; list them"):
         panoptic_segments(ids, [(5, 0, False)], "a")
-    with pytest.raises(BadSampleError, match=r"^a: segment ids \[6, 301\] .*no pixel; remove them"):
-        panoptic_segments(ids, [(i, 0, False) for i in (5, 6, 300, 301, 70000)], "a")
+    segments, hidden = panoptic_segments(ids, [(i, 0, False) for i in (5, 6, 300, 301, 70000)], "a")
+    assert hidden == [6, 301]
+    assert segments.segment_map.tolist() == [[0, 0, 1], [-1, 2, 1]], "hidden ones leave no gap"
 
 
 # --- paths
@@ -231,7 +233,19 @@ def test_panoptic_segments_by_hand():
 def test_file_names_never_leave_their_root(name, tmp_path):
     with pytest.raises(BadSampleError) as caught:
         inside(tmp_path, name, "a.json: image 3")
-    assert str(caught.value).startswith(f"a.json: image 3: file name {name!r} must be a relative path without '..'")
+    assert str(caught.value).startswith(f"a.json: image 3: file name {name!r} ")
+
+
+@pytest.mark.parametrize("name", ["/etc/b.png", "C:\\x\\b.png", "\\b.png"])
+def test_absolute_names_are_told_the_remedy(name, tmp_path):
+    with pytest.raises(BadSampleError, match=r"is an absolute path.*file_name_pattern"):
+        inside(tmp_path, name, "a.json: image 3")
+
+
+def test_backslashes_part_folders_unless_a_file_is_called_so(tmp_path):
+    assert inside(tmp_path, "a\\b.png", "") == tmp_path / "a/b.png"
+    (tmp_path / "a\\b.png").touch()
+    assert inside(tmp_path, "a\\b.png", "") == tmp_path / "a\\b.png"
 
 
 def test_names_with_dots_are_no_way_out(tmp_path):

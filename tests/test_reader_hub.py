@@ -116,7 +116,7 @@ def test_images_are_read_as_by_every_reader(tmp_path):
 @pytest.mark.parametrize("layout", ["list of structs", "struct of lists"])
 def test_boxes_by_hand(tmp_path, streaming, layout):
     """In 4 x 6 pixels: one inside, one clipped at the right, one void, one without height."""
-    found = objects(([1, 0, 2, 3], 1), ([3, 1, 10, 2], 0), ([0, 0, 1, 1], 2), ([2, 2, 2, 0], 0))
+    found = objects(([1, 0, 2, 3], 1), ([3, 1, 6, 2], 0), ([0, 0, 1, 1], 2), ([2, 2, 2, 0], 0))
     features = OBJECTS if layout == "list of structs" else AS_LISTS
     row = {"image": photo(4, 6), "objects": as_structs(found) if layout == "list of structs" else found}
     path = write(tmp_path / "d", [row], features)

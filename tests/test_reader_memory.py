@@ -31,7 +31,7 @@ if kind == "instances":
     data = read_coco_instances(spec, folder, annotation_file, **every_image)
 else:
     data = read_coco_panoptic(spec, folder, folder, annotation_file, **every_image)
-assert not data.problems, data.problems[0]
+assert not data.problems, str(data.problems[0])
 peak = re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]
 print(len(data), int(peak) / 1024)
 """

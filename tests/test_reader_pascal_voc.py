@@ -78,14 +78,15 @@ def test_by_hand(voc):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (SIZE + thing("cow"), r"object 1: category id 'cow' is not in the id map of dataset 'tiny'"),
+        (SIZE + thing("cow"), r"1 category id is not in the spec of dataset 'tiny': 'cow'"),
         (SIZE + thing() + thing(box=(4, 1, 2, 3)), "object 2: .*has no area"),
         (SIZE + thing(box=(4, 1, 3, 3)), "object 1: .*has no area"),
+        (SIZE + thing(box=(8, 1, 9, 3)), r"one\.xml: object 1: .*lies outside the image of 4 x 6 pixels"),
         (SIZE + thing(box=("nan", 1, 3, 3)), "object 1: .*finite numbers"),
         (SIZE + thing(box=("inf", 1, 3, 3)), "object 1: .*finite numbers"),
         (SIZE + thing(box=("x", 1, 3, 3)), "object 1: bndbox: <xmin> must be a number, not 'x'"),
         (SIZE + thing(box=(1, 2, 3, "")), "object 1: bndbox: <ymax> is missing or empty"),
-        (SIZE + thing(extra="<difficult>maybe</difficult>"), "object 1: <difficult> must be 0 or 1, not 'maybe'"),
+        (SIZE + thing(extra="<difficult>maybe</difficult>"), "object 1: <difficult>: 'maybe' is no flag"),
         (SIZE + thing(""), "object 1: <name> is missing or empty"),
         (SIZE + "<object><name>cat</name></object>", "object 1: <bndbox> is missing"),
         ("<size><width>0</width><height>0</height></size>", r"size 0 x 0 .* remove <size>"),
@@ -97,7 +98,7 @@ def test_by_hand(voc):
 def test_bad_xml_is_a_problem_of_its_image(voc, tmp_path, content, message):
     data = voc(content)
     assert [row["image_id"] for row in data.rows] == ["two"], "the others go on"
-    (problem,) = data.problems
+    (problem,) = map(str, data.problems)
     assert problem.startswith(str(tmp_path / "xml/a/one.xml"))
     with pytest.raises(BadSampleError, match=message):
         raise BadSampleError(problem)
@@ -106,16 +107,16 @@ def test_bad_xml_is_a_problem_of_its_image(voc, tmp_path, content, message):
 def test_another_xml_than_voc(voc, tmp_path):
     voc()
     (tmp_path / "xml/two.xml").write_text("<svg/>")
-    (problem,) = voc(two=None).problems
+    (problem,) = map(str, voc(two=None).problems)
     assert "two.xml: expected <annotation> at the top, not <svg>" in problem
     (tmp_path / "xml/two.xml").write_bytes(b"<?xml version='1.0' encoding='klingon'?><annotation/>")
-    (problem,) = voc(two=None).problems
+    (problem,) = map(str, voc(two=None).problems)
     assert "two.xml: not valid XML" in problem
     (tmp_path / "xml/two.xml").write_bytes(b"<annotation>\xff\xfe</annotation>")
-    (problem,) = voc(two=None).problems
+    (problem,) = map(str, voc(two=None).problems)
     assert "two.xml: not valid XML" in problem
     (tmp_path / "xml/two.xml").write_bytes(b"")
-    (problem,) = voc(two=None).problems
+    (problem,) = map(str, voc(two=None).problems)
     assert "two.xml: not valid XML" in problem
 
 
@@ -133,7 +134,7 @@ def test_doctypes_are_refused(voc, tmp_path, doctype, encoding):
     text = f"{doctype}<annotation><folder>x</folder>{SIZE}{thing()}</annotation>"
     (tmp_path / "xml/two.xml").write_bytes(text.encode(encoding))
     data = voc(two=None)
-    (problem,) = data.problems
+    (problem,) = map(str, data.problems)
     assert "two.xml: a DOCTYPE" in problem
     assert len(data) == 1
 
@@ -143,15 +144,40 @@ def test_a_billion_laughs_cost_nothing(voc, tmp_path):
     entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "lol"}">' for i in range(11))
     voc()
     (tmp_path / "xml/two.xml").write_text(f"<!DOCTYPE lolz [{entities}]><annotation>&l10;</annotation>")
-    assert "two.xml: a DOCTYPE 'lolz' is refused" in voc(two=None).problems[0]
+    assert "two.xml: a DOCTYPE 'lolz' is refused" in str(voc(two=None).problems[0])
 
 
 def test_boxes_that_need_the_image(voc):
-    data = voc(SIZE + thing(box=(8, 1, 9, 3)))
+    data = voc(thing(box=(8, 1, 9, 3)))
     assert data.problems == []
     with pytest.raises(BadSampleError, match=r"one\.xml: the box from \(7, 0\) to \(9, 3\) lies outside the image"):
         data[0]
     assert voc(thing(box=(0, 0, 7, 5)))[0].annotation.boxes.tolist() == [[0, 0, 6, 4]], "without <size>, clipped"
+
+
+def test_where_pixels_are_counted_from(voc):
+    """Boxes by hand for the four corners 2, 1, 4, 3: [1, 4) x [0, 3) counted from 1, [2, 4) x [1, 3) from 0."""
+    data = voc()
+    assert data[0].annotation.boxes.tolist() == [[1, 0, 4, 3]]
+    assert "no box in" in data.notes[0]
+    assert "taken as from 1" in data.notes[0]
+    assert voc(coordinates={"origin": 0})[0].annotation.boxes.tolist() == [[2, 1, 4, 3]]
+    proven = voc(two=SIZE + thing(box=(0, 1, 3, 3)))
+    assert [proven[i].annotation.boxes.tolist() for i in range(2)] == [[[2, 1, 4, 3]], [[0, 1, 3, 3]]]
+    assert "begin at 0: taken as counted from 0" in proven.notes[0]
+    forced = voc(two=SIZE + thing(box=(0, 1, 3, 3)), coordinates={"origin": 1})
+    assert forced[0].annotation.boxes.tolist() == [[1, 0, 4, 3]]
+    assert forced.notes == []
+
+
+def test_difficult_objects_may_count_as_ordinary_ones(voc):
+    content = SIZE + thing(extra="<difficult>1</difficult>")
+    data = voc(content)
+    assert data[0].annotation.is_crowd.tolist() == [True]
+    assert data.notes[1] == "1 objects are marked <difficult>: neither target nor background"
+    assert data.ignored_as == "difficult"
+    data = voc(content, difficult="as_objects")
+    assert (data[0].annotation.is_crowd.tolist(), data.census.crowds.sum()) == ([False], 0)
 
 
 def test_sizes_differ(voc):
@@ -170,13 +196,13 @@ def test_damaged_image(voc, tmp_path):
 def test_annotation_of_a_missing_image(voc, tmp_path):
     (tmp_path / "images/two.JPG").unlink()
     data = voc()
-    (problem,) = data.problems
-    assert "two.jpg: missing, the image of" in problem
+    (problem,) = map(str, data.problems)
+    assert "two.*: missing, the image of" in problem
     assert "two.xml" in problem
     assert "missing_images to 'skip'" in problem
     data = voc(missing_images="skip")
     assert (len(data), data.problems) == (1, [])
-    assert data.notes == [f"1 of 2 annotations have no image in {tmp_path / 'images'}: left out"]
+    assert data.notes[1:] == [f"1 of 2 annotations have no image in {tmp_path / 'images'}: left out"]
 
 
 def test_image_without_annotation(voc, tmp_path):
@@ -184,7 +210,7 @@ def test_image_without_annotation(voc, tmp_path):
     (tmp_path / "xml/two.xml").unlink()
     data = voc(two=None)
     assert [row["image_id"] for row in data.rows] == ["a/one"]
-    assert data.notes == [f"1 images have no XML in {tmp_path / 'xml'}, such as 'two': left out"]
+    assert data.notes[1:] == [f"1 images have no XML in {tmp_path / 'xml'}, such as 'two': left out"]
 
 
 def test_split_file(voc, tmp_path):
@@ -193,14 +219,14 @@ def test_split_file(voc, tmp_path):
     assert [row["image_id"] for row in voc(split_file=split).rows] == ["a/one", "two"]
     split.write_text("two\n")
     data = voc(split_file=split)
-    assert ([row["image_id"] for row in data.rows], data.notes) == (["two"], [])
+    assert ([row["image_id"] for row in data.rows], data.notes[1:]) == (["two"], [])
     split.write_text("two\nthree\n")
-    assert "'three' of" in voc(split_file=split).problems[0]
+    assert "'three' of" in str(voc(split_file=split).problems[0])
     (tmp_path / "xml/two.xml").unlink()
-    assert "two.xml: missing, 'two' of" in voc(two=None, split_file=split).problems[1]
+    assert "two.xml: missing, 'two' of" in str(voc(two=None, split_file=split).problems[1])
     for name in ("../two", "/etc/passwd", "a/../../two"):
         split.write_text(name)
-        with pytest.raises(ValueError, match=rf"train\.txt: file name '{name}' must be a relative path"):
+        with pytest.raises(ValueError, match=rf"train\.txt: file name '{name}' "):
             voc(split_file=split)
     with pytest.raises(FileNotFoundError, match=r"none\.txt: missing, the list of images"):
         voc(split_file=tmp_path / "none.txt")
@@ -209,7 +235,7 @@ def test_split_file(voc, tmp_path):
 def test_repeats(voc, tmp_path):
     data = voc(SIZE + thing() + thing("dog & puppy") + thing())
     assert data[0].annotation.class_labels.tolist() == [0, 1]
-    assert data.notes == [f"1 objects in {tmp_path / 'xml'} repeat another of their image: left out"]
+    assert data.notes[1:] == [f"1 objects in {tmp_path / 'xml'} repeat another of their image: left out"]
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "images/two.jpg")
     with pytest.raises(ValueError, match=r"two\.JPG and .*two\.jpg: two files of one name"):
         voc()
@@ -221,9 +247,9 @@ def test_whole_dataset_faults(voc, tmp_path):
         read_pascal_voc(SPEC, tmp_path / "nowhere", tmp_path / "xml")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_pascal_voc(SPEC, tmp_path / "images", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="'tiny': Pascal VOC XML holds boxes, it cannot serve task 'semantic'"):
+    with pytest.raises(ValueError, match="'tiny': reader 'pascal_voc' serves the task boxes, not 'semantic'"):
         voc(spec=replace(SPEC, task="semantic"))
-    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*xml that end in \.jpg"):
+    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*xml that end in \('\.jpg'"):
         read_pascal_voc(SPEC, tmp_path / "xml", tmp_path / "xml")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*images; check the path"):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataseg_hf.data.readers.boxes import checked_box, without_repeats
-from dataseg_hf.data.readers.shapes_to_masks import circle_to_mask, polygons_to_mask, rectangle_to_mask
+from dataseg_hf.data.readers.shapes_to_masks import ellipse_to_mask, polygons_to_mask, rectangle_to_mask
 from dataseg_hf.data.sample import BadSampleError
 
 SIZE = (4, 6)
@@ -31,7 +31,7 @@ def drawing(*rows: str) -> list[list[bool]]:
     ],
 )
 def test_boxes_are_clipped(box, expected):
-    assert checked_box(box, SIZE, "a") == expected
+    assert checked_box(box, SIZE, "a", "clip") == expected
     assert checked_box(box, None, "a") == box
 
 
@@ -63,13 +63,34 @@ def test_boxes_outside_the_image(box):
         checked_box(box, SIZE, "file")
 
 
+@pytest.mark.parametrize(
+    ("box", "is_far"),
+    [
+        ((-10, 0, 50, 50), False),  # a tenth of the width
+        ((-10.5, 0, 50, 50), True),
+        ((0, 0, 110, 50), False),
+        ((0, 0, 111, 50), True),
+        ((0, -5, 50, 25), False),
+        ((0, -5.5, 50, 25), True),
+        ((0, 0, 50, 56), True),
+    ],
+)
+def test_boxes_far_outside_are_refused_where_they_are_not_to_be_cut(box, is_far):
+    assert checked_box(box, (50, 100), "a", "clip")
+    if not is_far:
+        assert checked_box(box, (50, 100), "a")
+        return
+    with pytest.raises(BadSampleError, match=r"^a: the box from .* beyond the image of 50 x 100 .*`outside: clip`"):
+        checked_box(box, (50, 100), "a")
+
+
 coordinates = st.floats(-20, 20)
 
 
 @given(st.tuples(coordinates, coordinates, coordinates, coordinates))
 def test_a_checked_box_lies_in_the_image_and_in_the_given_box(box):
     try:
-        left, top, right, bottom = checked_box(box, SIZE, "a")
+        left, top, right, bottom = checked_box(box, SIZE, "a", "clip")
     except BadSampleError:
         common = [min(box[2], 6) - max(box[0], 0), min(box[3], 4) - max(box[1], 0)]
         assert min(common) <= 0, "only boxes that share no area with the image are refused"
@@ -122,8 +143,8 @@ def test_polygons_that_are_none(polygons, message):
 def test_rectangles_and_circles_by_hand():
     assert rectangle_to_mask((1, 1, 3, 3), SIZE).tolist() == drawing("......", ".##...", ".##...", "......")
     assert rectangle_to_mask((0.4, 0.6, 1.6, 3.5), SIZE).tolist() == drawing("......", "##....", "##....", "......")
-    assert circle_to_mask((3, 2), 2, SIZE).tolist() == drawing("..##..", ".####.", ".####.", "..##..")
-    assert circle_to_mask((0.5, 0.5), 1, SIZE).tolist() == drawing("##....", "#.....", "......", "......")
+    assert ellipse_to_mask((3, 2), (2, 2), 0, SIZE).tolist() == drawing("..##..", ".####.", ".####.", "..##..")
+    assert ellipse_to_mask((0.5, 0.5), (1, 1), 0, SIZE).tolist() == drawing("##....", "#.....", "......", "......")
 
 
 @settings(max_examples=50, deadline=None)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataseg_hf.data.masks import boxes_of_masks
 from dataseg_hf.data.sample import Instances, Sample, Segments
-from dataseg_hf.data.transforms import Augmentation, augment, boxes_of_masks, resize_only
+from dataseg_hf.data.transforms import Augmentation, augment, resize_only
 
 COLOURS = np.array([[250, 10, 20], [10, 240, 90], [60, 70, 230], [120, 120, 5]], dtype=np.uint8)
 

@@ -9,6 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from .configuration_dataseg import DaTaSegConfig
+from .data.hub_names import asked_of_the_hub, is_missing_path
 from .data.mixing import TrainingSet
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
@@ -170,10 +171,13 @@ def _from_mask2former(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
 
 
 def _loaded(load: Callable[[], T], key: str, path: str) -> T:
+    if is_missing_path(path):
+        raise ConfigError(f"{key}: {path}: no such folder; check the path")
     try:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
-        raise ConfigError(f"{key}: cannot load '{path}': {' '.join(str(error).split())}") from error
+        hint = asked_of_the_hub(path)
+        raise ConfigError(f"{key}: cannot load '{path}': {' '.join(str(error).split())}{hint}") from error
 
 
 def hub_reference(name_or_path: str) -> tuple[str, str | None]:

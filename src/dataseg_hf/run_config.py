@@ -36,11 +36,13 @@ class ClassSettings:
         name: As the text encoder reads it.
         ids: Raw ids in the annotation that mean this class; the name itself by default (formats that write words).
         thing: Whether it is countable.
+        aliases: What the files call it where that is not the name; a name of theirs that is neither is refused.
     """
 
     name: str
     ids: list[int | str] = field(default_factory=list)
     thing: bool = False
+    aliases: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class Source:
         annotation_file: JSON file (`coco_panoptic`, `coco_instances`).
         missing_images: Whether listed images that are absent are an error or left out; by default an error, or what
             the catalog says.
+        unknown_ids: Whether category ids that the spec does not name are an error or void.
+        outside: Whether boxes and outlines that reach far beyond their image are an error or cut at its border.
         options: Further keyword arguments of the reader, e.g. `{image_suffix: .png}`.
         category_map: From class names to new ones: renames a class, merges several into one, or, with null, makes it
             unlabelled (the way of MSeg).
@@ -89,6 +93,8 @@ class Source:
     annotations: str | None = None
     annotation_file: str | None = None
     missing_images: Literal["error", "skip"] | None = None
+    unknown_ids: Literal["error", "void"] = "error"
+    outside: Literal["error", "clip"] = "error"
     options: dict[str, Any] = field(default_factory=dict)
     category_map: dict[str, str | None] = field(default_factory=dict)
     part: tuple[int, int] | None = None

@@ -5,13 +5,18 @@ import inspect
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from .data.catalog import CATALOG
 from .data.category_map import map_categories, mapped_spec
 from .data.corruptions import corrupted
+from .data.faults import dataset_faults
 from .data.mixing import TrainingSet
+from .data.problems import Problem, problem_lines
 from .data.readers import READERS, Reader
+from .data.readers.reader_tasks import require_task
 from .data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
 from .data.shapes import SHAPES_SPECS, shapes_dataset
 from .data.transforms import Augmentation
@@ -42,8 +47,10 @@ def source_spec(source: Source, key: str) -> DatasetSpec:
 
 def _unmapped_spec(source: Source, key: str) -> DatasetSpec:
     if isinstance(source.spec, SpecSettings):
-        return _custom_spec(source.spec, f"{key}.spec")
-    return get_spec(source.spec, f"{key}.spec")
+        spec = _custom_spec(source.spec, f"{key}.spec")
+    else:
+        spec = get_spec(source.spec, f"{key}.spec")
+    return replace(spec, unknown_ids=source.unknown_ids, outside=source.outside)
 
 
 def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
@@ -60,7 +67,7 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
     return DatasetSpec(
         name=settings.name,
         task=settings.task,
-        classes=tuple(ClassInfo(c.name, c.thing) for c in settings.classes),
+        classes=tuple(ClassInfo(c.name, c.thing, tuple(c.aliases)) for c in settings.classes),
         id_map=dict(ids),
         void_ids=frozenset(settings.void_ids),
         licence=settings.licence,
@@ -88,6 +95,9 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
         raise
     except (ValueError, OSError) as error:
         raise ConfigError(f"{key}: {error}") from error
+    faults = dataset_faults(data)
+    if faults and on_bad_sample != "collect":
+        raise ConfigError(f"{key}: {faults[0]}")
     if source.category_map:
         data = map_categories(data, source.category_map)
     if isinstance(data, SampleStream):
@@ -96,13 +106,14 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
                 raise ConfigError(f"{key}.{name}: a streamed dataset is read whole; set it aside, or do not stream")
         return data
     if data.problems and on_bad_sample == "raise":
-        more = len(data.problems) - 1
+        kinds = problem_lines(map(Problem.of, data.problems))
+        more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
         raise ConfigError(
-            f"{key}: {data.problems[0]}{f' (and {more} more)' if more else ''}; "
-            "examples/inspect_data.py lists all, on_bad_sample 'skip' leaves them out"
+            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' leaves them out"
         )
     if data.problems and on_bad_sample == "skip":
-        print(f"{key}: left out {len(data.problems)} images that cannot be used, the first: {data.problems[0]}")
+        for line in problem_lines(map(Problem.of, data.problems)):
+            print(f"{key}: left out images that cannot be used: {line}")
     if source.part is not None:
         data = data.part(*source.part)
     if source.max_samples is not None:
@@ -127,6 +138,10 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | Sample
     if name == "shapes":
         return shapes_dataset(spec.name, source.split, count=source.count, seed=source.seed)
     reader = _reader(name, f"{key}.reader")
+    try:
+        require_task(spec, name)
+    except ValueError as error:
+        raise ConfigError(f"{key}.reader: {error}") from error
     given = {
         "images": source.images,
         "annotations": source.annotations,
@@ -139,9 +154,13 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | Sample
     arguments = dict(spec.reader_options) if source.reader in (None, spec.reader) else {}
     arguments |= {**source.options, **{option: value for option, value in given.items() if value is not None}}
     _check_arguments(reader, arguments, places, name, key)
+    typed = {
+        option: checked_option(reader, option, value, places[option]) if option in places else value
+        for option, value in arguments.items()
+    }
     expanded = {
         option: expand(value, places[option]) if isinstance(value, str) and option in places else value
-        for option, value in arguments.items()
+        for option, value in typed.items()
     }
     return reader(spec, **expanded)
 
@@ -172,6 +191,18 @@ def _check_arguments(
     for option, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and option not in arguments:
             raise ConfigError(f"{key}.{option}: reader '{name}' needs it")
+
+
+def checked_option(reader: Reader, option: str, value: Any, place: str) -> Any:
+    """The value of a reader's option, of the type that its signature states; ConfigError names where it stands."""
+    hint = get_type_hints(reader).get(option)
+    if hint is None:
+        return value
+    try:
+        return TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"]
+        raise ConfigError(f"{place}: {value!r} cannot be used: {reason}") from error
 
 
 # --- the mix

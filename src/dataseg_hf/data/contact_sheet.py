@@ -8,8 +8,9 @@ from PIL import Image
 from ..visualization import boxes_overlay, overlay, prediction_grid
 from .sample import DatasetSpec, Sample, SampleDataset, SampleStream, Segments
 
-CELL_WIDTH = 480  # pixels
-MOST_TITLE = 48  # characters that fit above a cell
+CELL_WIDTH = 320  # pixels
+MAX_TITLE = 32  # characters that fit above a cell
+_COLUMNS = 2  # samples beside each other, so that six of them fill a screen
 
 
 def samples_at(data: SampleDataset | SampleStream, positions: Sequence[int], count: int) -> list[Sample]:
@@ -22,33 +23,42 @@ def samples_at(data: SampleDataset | SampleStream, positions: Sequence[int], cou
     return [data[positions[i * len(positions) // count]] for i in range(count)]
 
 
-def contact_sheet(samples: Sequence[Sample], spec: DatasetSpec) -> Image.Image:
-    """A row per sample: its file name above the image, beside it segments or masks, and boxes, with the class names.
+def contact_sheet(samples: Sequence[Sample], spec: DatasetSpec, ignored_as: str = "crowd") -> Image.Image:
+    """A grid of samples: each with its file name above the image, beside it segments or masks, and boxes, with names.
+
+    Args:
+        samples: one or more.
+        spec: of their dataset.
+        ignored_as: the dataset's own word for objects that are neither target nor background.
 
     Raises:
         ValueError: for no samples.
     """
     if not samples:
         raise ValueError(f"dataset '{spec.name}': a contact sheet needs at least one sample")
-    return stacked([_sample_row(sample, spec) for sample in samples])
+    return in_grid([_sample_row(sample, spec, ignored_as) for sample in samples], _COLUMNS)
 
 
-def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures below each other, white beside the narrower ones."""
-    sheet = Image.new("RGB", (max(p.width for p in pictures), sum(p.height for p in pictures)), "white")
+def in_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
+    """Pictures row by row, each row as high as its highest one, white where there is none."""
+    columns = min(columns, len(pictures))
+    width = max(picture.width for picture in pictures)
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    sheet = Image.new("RGB", (columns * width, sum(max(p.height for p in row) for row in rows)), "white")
     top = 0
-    for picture in pictures:
-        sheet.paste(picture, (0, top))
-        top += picture.height
+    for row in rows:
+        for column, picture in enumerate(row):
+            sheet.paste(picture, (column * width, top))
+        top += max(picture.height for picture in row)
     return sheet
 
 
-def _sample_row(sample: Sample, spec: DatasetSpec) -> Image.Image:
+def _sample_row(sample: Sample, spec: DatasetSpec, ignored_as: str) -> Image.Image:
     image, annotation = Image.fromarray(sample.image), sample.annotation
-    names = [*spec.labels, *(f"{label} (crowd)" for label in spec.labels)]
+    names = [*spec.labels, *(f"{label} ({ignored_as})" for label in spec.labels)]
     labels = annotation.class_labels + len(spec.labels) * annotation.is_crowd
     segments = [{"id": number, "label_id": label} for number, label in enumerate(labels.tolist())]
-    cells, titles = [image], [sample.file_name[-MOST_TITLE:]]
+    cells, titles = [image], [sample.file_name[-MAX_TITLE:]]
     if isinstance(annotation, Segments):
         cells.append(overlay(image, annotation.segment_map, segments, names))
         titles.append("segments")

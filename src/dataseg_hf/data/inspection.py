@@ -13,27 +13,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from .sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from .faults import all_ignored, classes_without_target, dataset_faults, ignored_classes, too_many_targets
+from .problems import Problem, problem_lines, remark_lines
+from .sample import BadSampleError, Census, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 
-MOST_LINES = 20  # of classes, and of problems, in `Inspection.text`
-_MOST_NAMES = 8  # in a note
+MAX_LINES = 20  # of classes, and of kinds of problems, in `Inspection.text`
+_MAX_NAMES = 8  # in a note
 _BOX_TOLERANCE = 1e-3  # pixels: boxes are float32
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What would stop training or silently train wrong.
-
-    message: the file, what is wrong, what to do. image_id, file: None where the reader left the image out of the rows;
-    the message names it then.
-    """
-
-    message: str
-    image_id: int | str | None = None
-    file: str | None = None
-
-    def __str__(self) -> str:
-        return self.message if self.image_id is None else f"image {self.image_id}: {self.message}"
 
 
 @dataclass
@@ -53,7 +39,8 @@ class Inspection:
 
     name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream does not tell.
     checked: how many were loaded, or failed to load. void_share: share of unlabelled pixels, 0..1; None for objects,
-    whose surroundings are background. usable: positions of the checked rows without a problem.
+    whose surroundings are background. usable: positions of the checked rows without a problem. ignored_as: the files'
+    word for objects that are neither target nor background.
     """
 
     name: str
@@ -66,40 +53,49 @@ class Inspection:
     problems: list[Problem]
     notes: list[str]
     usable: list[int] = field(repr=False)
+    ignored_as: str = "crowd"
 
     def as_dict(self) -> dict[str, Any]:
         """All of it but `usable`, of types that JSON has."""
-        return {key: value for key, value in asdict(self).items() if key != "usable"}
+        facts = {key: value for key, value in asdict(self).items() if key != "usable"}
+        return {**facts, "problems": [problem.as_dict() for problem in self.problems]}
 
     def text(self) -> str:
-        """For the eye: the histogram, the notes, and the first 20 problems."""
+        """For the eye: the histogram, the notes, and a line for each kind of problem."""
         images = "a stream" if self.images is None else f"{self.images} images"
         lines = [f"{self.name}: {self.dataset}, {self.task}, {images}, {self.checked} checked"]
         seen = sorted((c for c in self.classes if c.segments), key=lambda c: -c.pixels)
         pixels = sum(c.pixels for c in seen)
         if seen:
-            width = max(len("class"), *(len(c.name) for c in seen[:MOST_LINES]))
+            width = max(len("class"), *(len(c.name) for c in seen[:MAX_LINES]))
+            ignored = f"{self.ignored_as}s" if self.ignored_as == "crowd" else self.ignored_as
+            column = max(7, len(ignored))
             lines.append(
-                f"  {'class':<{width}} {'images':>8} {'segments':>9} {'crowds':>7} {'pixels':>12} {'share':>6}"
+                f"  {'class':<{width}} {'images':>8} {'segments':>9} {ignored:>{column}} {'pixels':>12} {'share':>6}"
             )
-        for c in seen[:MOST_LINES]:
+        for c in seen[:MAX_LINES]:
             share = c.pixels / max(1, pixels)
             lines.append(
-                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>7} {c.pixels:>12} {share:>6.1%}"
+                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>{column}} {c.pixels:>12} {share:>6.1%}"
             )
-        if len(seen) > MOST_LINES:
-            lines.append(f"  and {len(seen) - MOST_LINES} more classes: --json lists them")
+        if len(seen) > MAX_LINES:
+            lines.append(f"  and {len(seen) - MAX_LINES} more classes: --json lists them")
         if self.void_share is not None:
             lines.append(f"  void: {self.void_share:.1%} of all pixels")
         lines += [f"  note: {note}" for note in self.notes]
-        lines += [f"  problem: {problem}" for problem in self.problems[:MOST_LINES]]
-        if len(self.problems) > MOST_LINES:
-            lines.append(f"  and {len(self.problems) - MOST_LINES} more problems: --json lists them")
+        kinds = problem_lines(self.problems)
+        lines += [f"  problem: {line}" for line in kinds[:MAX_LINES]]
+        if len(kinds) > MAX_LINES:
+            lines.append(f"  and {len(kinds) - MAX_LINES} more kinds of problems: --json lists all")
         return "\n".join(lines)
 
 
 def inspect_dataset(
-    name: str, data: SampleDataset | SampleStream, check: int | None, num_workers: int = 0
+    name: str,
+    data: SampleDataset | SampleStream,
+    check: int | None,
+    num_workers: int = 0,
+    num_queries: int | None = None,
 ) -> Inspection:
     """Load rows of a dataset, with a progress bar on stderr, and say what is in them and what is wrong with them.
 
@@ -108,6 +104,7 @@ def inspect_dataset(
         data: its `problems` and `notes` are taken over.
         check: so many rows, evenly spaced (the first ones of a stream), or all for None.
         num_workers: processes that load; a stream is read by this one.
+        num_queries: mask proposals of the model to be trained, where it is known.
     """
     size = data.size if isinstance(data, SampleStream) else len(data)
     tally = _Tally(data.spec)
@@ -117,14 +114,19 @@ def inspect_dataset(
     with tqdm(examined, desc=f"check {name}", total=total, unit="image") as bar:
         for position, found in bar:
             tally.add(position, found)
-    listed: Sequence[str] = data.problems if isinstance(data, SampleDataset) else ()
-    problems = [*map(Problem, listed), *tally.problems]
+    listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
+    problems = [*map(Problem, dataset_faults(data)), *map(Problem.of, listed), *tally.problems]
     if isinstance(data, SampleDataset):
         problems += _repeated(data.rows, tally.image_ids)
     if not tally.usable:
         problems.append(Problem(f"dataset '{data.spec.name}': no image of it can be used; correct the others first"))
     complete = check is None or (size is not None and tally.checked >= size)
-    notes = [*(data.notes if isinstance(data, SampleDataset) else ()), *tally.notes(complete)]
+    census = data.census if isinstance(data, SampleDataset) and data.census else tally.census() if complete else None
+    if census is not None:
+        word = data.ignored_as if isinstance(data, SampleDataset) else "crowd"
+        problems += map(Problem, all_ignored(census, word) + ignored_classes(data.spec, census, word))
+        problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
+    notes = [*(data.notes if isinstance(data, SampleDataset) else ()), *tally.notes(complete, data.spec, census)]
     return Inspection(
         name=name,
         dataset=data.spec.name,
@@ -136,6 +138,7 @@ def inspect_dataset(
         problems=problems,
         notes=notes,
         usable=tally.usable,
+        ignored_as=data.ignored_as if isinstance(data, SampleDataset) else "crowd",
     )
 
 
@@ -154,17 +157,19 @@ class _Found:
     """What one row holds; small, as it comes from another process.
 
     labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of the image's pixels.
+    remarks: of the sample.
     """
 
     image_id: int | str | None
     file: str | None
-    faults: list[str]
+    faults: list[Problem]
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     is_crowd: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     void: int = 0
     area: int = 0
     digest: bytes = b""
+    remarks: tuple[str, ...] = ()
 
 
 def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
@@ -172,10 +177,11 @@ def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
         sample = data.load(row)
     except BadSampleError as error:
         named = row if isinstance(row, Mapping) else {}
-        file = named.get("image")
-        return _Found(named.get("image_id"), file if isinstance(file, str) else None, [str(error)])
-    faults = sample_faults(sample, data.spec)
-    found = _Found(sample.image_id, sample.file_name, faults)
+        image_id, file = named.get("image_id"), named.get("image")
+        file = file if isinstance(file, str) else None
+        return _Found(image_id, file, [Problem.of(error, image_id, file)])
+    faults = [Problem(fault, sample.image_id, sample.file_name) for fault in sample_faults(sample, data.spec)]
+    found = _Found(sample.image_id, sample.file_name, faults, remarks=sample.remarks)
     if not faults:
         annotation = sample.annotation
         found.labels, found.is_crowd = annotation.class_labels, annotation.is_crowd
@@ -290,13 +296,16 @@ class _Tally:
         self.image_ids: list[int | str] = []
         self.checked = self.void = self.area = 0
         self._empty: list[str] = []
+        self._remarks: list[str] = []
+        self._fewest: int | None = None
         self._without_pixels = 0
         self._files_of_digest: defaultdict[bytes, list[str]] = defaultdict(list)
 
     def add(self, position: int, found: _Found) -> None:
         """Count one image."""
         self.checked += 1
-        self.problems += [Problem(fault, found.image_id, found.file) for fault in found.faults]
+        self.problems += found.faults
+        self._remarks += found.remarks
         if found.image_id is not None:
             self.image_ids.append(found.image_id)
         if found.faults:
@@ -306,6 +315,8 @@ class _Tally:
         self.area += found.area
         self._without_pixels += int((found.pixels == 0).sum())
         self._files_of_digest[found.digest].append(str(found.file))
+        targets = int((~found.is_crowd).sum())
+        self._fewest = targets if self._fewest is None else min(self._fewest, targets)
         if len(found.labels) == 0:
             self._empty.append(str(found.file))
         for label, is_crowd, pixels in zip(found.labels, found.is_crowd, found.pixels, strict=True):
@@ -316,8 +327,14 @@ class _Tally:
         for label in np.unique(found.labels):
             self.classes[label].images += 1
 
-    def notes(self, complete: bool) -> Iterator[str]:
-        """What may be meant. complete: whether every image was checked."""
+    def census(self) -> Census:
+        """The counts over the images so far."""
+        objects, crowds = ([getattr(c, key) for c in self.classes] for key in ("segments", "crowds"))
+        return Census(np.array(objects, dtype=np.int64), np.array(crowds, dtype=np.int64), self._fewest or 0)
+
+    def notes(self, complete: bool, spec: DatasetSpec, census: Census | None) -> Iterator[str]:
+        """What may be meant. complete: whether every image was checked. census: of all images, where it is known."""
+        yield from remark_lines(self._remarks)
         if self._empty:
             yield f"{len(self._empty)} images without annotation: {_some(self._empty)}"
         if self._without_pixels:
@@ -326,14 +343,18 @@ class _Tally:
             if len(files) > 1:
                 yield f"{len(files)} images have equal pixels: {_some(files)}"
         absent = [count.name for count in self.classes if count.segments == 0]
-        if absent and self.usable:
-            how = "never occur" if complete else f"were not seen among the {self.checked} images checked"
-            yield f"{len(absent)} of {len(self.classes)} classes {how}: {_some(absent)}"
+        if census is not None and self.usable:
+            yield from classes_without_target(spec, census)
+        elif absent and self.usable and not complete:
+            yield (
+                f"{len(absent)} of {len(self.classes)} classes were not seen among the {self.checked} images checked: "
+                f"{_some(absent)}"
+            )
 
 
 def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MOST_NAMES
-    return ", ".join(names[:_MOST_NAMES]) + (f" and {more} more" if more > 0 else "")
+    more = len(names) - _MAX_NAMES
+    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _repeated(rows: Sequence[Any], checked_ids: Sequence[int | str]) -> Iterator[Problem]:

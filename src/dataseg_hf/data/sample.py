@@ -1,12 +1,16 @@
 """What a reader hands on: one image with its annotation in original resolution, and the dataset it belongs to."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
+
+from .names import plain_name
 
 TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
 RawId: TypeAlias = int | str
@@ -17,12 +21,52 @@ class BadSampleError(ValueError):
     """An image or its annotation cannot be used; the message names the file or image id, what is wrong, what to do."""
 
 
+class UnknownIdsError(BadSampleError):
+    """An image has category ids that the spec neither maps nor calls void.
+
+    Args:
+        where: file, key or image id, with which the message begins.
+        dataset: name of the dataset.
+        counts: how often each id occurs in the image, in `unit`.
+        unit: "object", "segment" or "pixel".
+    """
+
+    def __init__(self, where: str, dataset: str, counts: Mapping[RawId, int], unit: str) -> None:
+        super().__init__(f"{where}: {unknown_ids_text(dataset, counts, unit)}")
+        self.where, self.dataset, self.counts, self.unit = where, dataset, Counter(counts), unit
+
+    def __reduce__(self) -> tuple[Any, ...]:  # exceptions pickle by their `args`, which hold the message only
+        return type(self), (self.where, self.dataset, self.counts, self.unit)
+
+
+MAX_NAMED_IDS = 8  # in a message
+
+
+def unknown_ids_text(dataset: str, counts: Mapping[RawId, int], unit: str) -> str:
+    """What is said of unknown category ids: how many, which, how often, the remedy."""
+    most_frequent = Counter(counts).most_common()
+    named = ", ".join(
+        f"{raw_id!r} ({count} {unit}{'' if count == 1 else 's'})" for raw_id, count in most_frequent[:MAX_NAMED_IDS]
+    )
+    more = len(most_frequent) - MAX_NAMED_IDS
+    subject = "1 category id is" if len(most_frequent) == 1 else f"{len(most_frequent)} category ids are"
+    return (
+        f"{subject} not in the spec of dataset '{dataset}': {named}{f' and {more} more' if more > 0 else ''}; "
+        "add each to the `ids` of a class or to `void_ids`, or set `unknown_ids: void` in the entry"
+    )
+
+
 @dataclass(frozen=True)
 class ClassInfo:
-    """One category: its name, as the text encoder reads it, and whether it is countable."""
+    """One category.
+
+    name: as the text encoder reads it. is_thing: whether it is countable. aliases: what the dataset's own files call it
+    where that is not the name.
+    """
 
     name: str
     is_thing: bool
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -30,8 +74,10 @@ class DatasetSpec:
     """The facts of one dataset, independent of where its files lie and of any run.
 
     `id_map` maps every raw category id to an index into `classes`; `void_ids` lists the raw ids that mean "unlabelled".
-    A raw id in neither is an error of the reader, never a guess. `reader` names the format of the published files (see
+    A raw id in neither is an error of the reader, or void where `unknown_ids` says so, never a guess. Words match
+    whatever their case, spaces, hyphens and underscores are. `reader` names the format of the published files (see
     `data.readers.READERS`), `reader_options` what that reader must know of them, such as file name endings.
+    `outside` says what becomes of outlines that reach far out of their image.
     """
 
     name: str
@@ -43,6 +89,8 @@ class DatasetSpec:
     homepage: str = ""
     reader: str = ""
     reader_options: Mapping[str, Any] = field(default_factory=dict)
+    unknown_ids: Literal["error", "void"] = "error"
+    outside: Literal["error", "clip"] = "error"
 
     @property
     def labels(self) -> list[str]:
@@ -54,21 +102,36 @@ class DatasetSpec:
         """Thing flags in class order."""
         return [c.is_thing for c in self.classes]
 
+    @cached_property
+    def _class_of_word(self) -> Mapping[str, int | None]:
+        """Class index, None for void, of raw ids that are words, by their plain name; ambiguous ones are left out."""
+        words: dict[str, set[int | None]] = {}
+        for raw_id, class_index in [*self.id_map.items(), *((raw_id, None) for raw_id in self.void_ids)]:
+            if isinstance(raw_id, str):
+                words.setdefault(plain_name(raw_id), set()).add(class_index)
+        return {word: next(iter(found)) for word, found in words.items() if len(found) == 1}
+
+    def knows(self, raw_id: RawId) -> bool:
+        """Whether the spec maps a raw id or calls it void."""
+        known = raw_id in self.id_map or raw_id in self.void_ids
+        return known or (isinstance(raw_id, str) and plain_name(raw_id) in self._class_of_word)
+
     def class_index(self, raw_id: RawId, where: str) -> int | None:
         """Class index of a raw id, None for void.
 
         Raises:
-            BadSampleError: for an id that the spec neither maps nor calls void; the message begins with `where` (file,
-                image id).
+            UnknownIdsError: for an id that the spec neither maps nor calls void, unless `unknown_ids` is "void"; the
+                message begins with `where` (file, image id).
         """
         if raw_id in self.id_map:
             return self.id_map[raw_id]
         if raw_id in self.void_ids:
             return None
-        raise BadSampleError(
-            f"{where}: category id {raw_id!r} is not in the id map of dataset '{self.name}'; "
-            "add it to `id_map`, or to `void_ids` if its pixels are to count as unlabelled"
-        )
+        if isinstance(raw_id, str) and plain_name(raw_id) in self._class_of_word:
+            return self._class_of_word[plain_name(raw_id)]
+        if self.unknown_ids == "void":
+            return None
+        raise UnknownIdsError(where, self.name, {raw_id: 1}, "object")
 
 
 @dataclass
@@ -114,12 +177,29 @@ class Sample:
     Args:
         image: uint8 RGB [H, W, 3].
         annotation: of the same height and width.
+        remarks: what a user should know of this image though it can be used.
     """
 
     image: NDArray[np.uint8]
     annotation: Annotation
     image_id: int | str
     file_name: str
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Census:
+    """What a reader counted without loading an image.
+
+    Args:
+        objects: int64 [C], segments or objects of each class, crowds among them.
+        crowds: int64 [C], how many of them are crowds.
+        fewest: the smallest number of targets (crowds left out) in an image; 0 without images.
+    """
+
+    objects: NDArray[np.int64]
+    crowds: NDArray[np.int64]
+    fewest: int
 
 
 @dataclass(frozen=True)
@@ -130,15 +210,21 @@ class SampleDataset:
         rows: a `datasets.Dataset` of paths and ids (or any sequence); rows hold no pixels.
         load: `load(row)` reads the files and returns the Sample, or raises BadSampleError. Indexable from any worker
             process.
-        problems: one message per image that had to be left out of the rows, as its annotation cannot be used.
+        problems: one for each image that had to be left out of the rows, as its annotation cannot be used.
         notes: what a user should know of and may be meant, such as listed images that are absent from a subset.
+        stated_names: what the files call each raw id, where they do.
+        census: what the reader counted; None where that takes loading the images.
+        ignored_as: the files' own word for objects that are neither target nor background.
     """
 
     spec: DatasetSpec
     rows: Sequence[Any] = field(repr=False)
     load: Callable[[Any], Sample] = field(repr=False)
-    problems: Sequence[str] = field(default=(), repr=False)
+    problems: Sequence[BadSampleError] = field(default=(), repr=False)
     notes: Sequence[str] = field(default=(), repr=False)
+    stated_names: Mapping[RawId, str] = field(default_factory=dict, repr=False)
+    census: Census | None = field(default=None, repr=False)
+    ignored_as: str = "crowd"
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -147,10 +233,10 @@ class SampleDataset:
         return self.load(self.rows[index])
 
     def select(self, indices: range) -> "SampleDataset":
-        """The rows of those indices, in their order."""
+        """The rows of those indices, in their order; the census, which is of all rows, is dropped."""
         if isinstance(self.rows, Dataset):
-            return replace(self, rows=self.rows.select(indices))
-        return replace(self, rows=[self.rows[i] for i in indices])
+            return replace(self, rows=self.rows.select(indices), census=None)
+        return replace(self, rows=[self.rows[i] for i in indices], census=None)
 
     def part(self, index: int, of: int) -> "SampleDataset":
         """Every `of`-th row, starting at `index`: disjoint parts by a fixed rule."""
@@ -166,9 +252,11 @@ class SampleStream:
             hold encoded images.
         load: as in `SampleDataset`.
         size: number of rows where it is known.
+        stated_names: as in `SampleDataset`.
     """
 
     spec: DatasetSpec
     epoch: Callable[[int], Iterator[Any]] = field(repr=False)
     load: Callable[[Any], Sample] = field(repr=False)
     size: int | None = None
+    stated_names: Mapping[RawId, str] = field(default_factory=dict, repr=False)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
+from .masks import boxes_of_masks
 from .sample import Annotation, Instances, Sample, Segments
 
 CUT_TOLERANCE = 0.5  # pixels; annotated boxes often overshoot the image by a rounding error, which is no cut
@@ -187,15 +188,6 @@ def _view_boxes(instances: Instances, size: tuple[int, ...], view: _View) -> tup
     kept = (clipped[:, 1] > clipped[:, 0]).all(axis=1)
     boxes = clipped[kept].reshape(-1, 4).astype(np.float32)
     return Instances(instances.class_labels[kept], boxes, instances.is_crowd[kept]), tight[kept]
-
-
-def boxes_of_masks(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The tight boxes, float32 [M, 4] xyxy in pixels (right and bottom exclusive), of non-empty masks [M, H, W]."""
-    columns, rows = np.any(masks, axis=1), np.any(masks, axis=2)
-    left, top = columns.argmax(axis=1), rows.argmax(axis=1)
-    right = masks.shape[2] - np.flip(columns, axis=1).argmax(axis=1)
-    bottom = masks.shape[1] - np.flip(rows, axis=1).argmax(axis=1)
-    return np.stack([left, top, right, bottom], axis=1).astype(np.float32)
 
 
 def _jitter_colours(image: NDArray[np.uint8], strength: float, rng: np.random.Generator) -> NDArray[np.uint8]:

@@ -9,6 +9,7 @@ from .hub import read_hub
 from .image_png import read_image_png
 from .labelme import read_labelme
 from .pascal_voc import read_pascal_voc
+from .reader_tasks import READER_TASKS
 from .yolo import read_yolo
 
 Reader = Callable[..., SampleDataset | SampleStream]
@@ -26,6 +27,7 @@ READERS: Mapping[str, Reader] = {
 
 __all__ = [
     "READERS",
+    "READER_TASKS",
     "Reader",
     "read_coco_instances",
     "read_coco_panoptic",

@@ -1,29 +1,32 @@
 """Boxes as the readers hand them on: checked, and clipped to their image."""
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from ..sample import BadSampleError
 from .files import Size
+from .values import is_finite_number
+
+Outside: TypeAlias = Literal["error", "clip"]
+# A share of the image's side and a number of pixels, both exceeded (our setting): annotators overshoot a border by a
+# little, wrong units do by much.
+FAR_OUTSIDE, FAR_OUTSIDE_PIXELS = 0.1, 4
 
 
-def is_finite_number(value: Any) -> bool:
-    """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity."""
-    return isinstance(value, int | float) and -sys.float_info.max <= value <= sys.float_info.max
-
-
-def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[float, float, float, float]:
+def checked_box(
+    box: Sequence[float], size: Size | None, where: str, outside: Outside = "error"
+) -> tuple[float, float, float, float]:
     """A box (left, top, right, bottom) in pixels, right and bottom exclusive, clipped to an image of `size`.
 
     Args:
         box: four finite numbers.
         size: height and width of the image; None where they are not known yet, and nothing is clipped.
         where: file, key or image id, with which messages begin.
+        outside: what becomes of a box that reaches beyond the image by more than `FAR_OUTSIDE` of its side.
 
     Raises:
         BadSampleError: for another number of values, NaN or infinity, a right or bottom edge that does not lie after
-            the left or top one, and a box that does not touch the image.
+            the left or top one, a box that does not touch the image, and one that reaches far beyond it.
     """
     if len(box) != 4 or not all(is_finite_number(value) for value in box):
         raise BadSampleError(f"{where}: a box is four finite numbers, not {list(box)}; correct or remove it")
@@ -42,7 +45,26 @@ def checked_box(box: Sequence[float], size: Size | None, where: str) -> tuple[fl
             f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies outside the image of "
             f"{height} x {width} pixels (height x width); correct or remove it"
         )
+    if outside == "error":
+        refuse_far_outside((left, top, right, bottom), size, where)
     return clipped
+
+
+def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
+    """BadSampleError for an extent (left, top, right, bottom) that reaches far beyond an image of `size`."""
+    height, width = size
+    left, top, right, bottom = box
+    beyond_x, beyond_y = max(-left, right - width, 0.0), max(-top, bottom - height, 0.0)
+    if beyond_x <= max(FAR_OUTSIDE * width, FAR_OUTSIDE_PIXELS) and (
+        beyond_y <= max(FAR_OUTSIDE * height, FAR_OUTSIDE_PIXELS)
+    ):
+        return
+    raise BadSampleError(
+        f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) reaches {max(beyond_x, beyond_y):g} "
+        f"pixels beyond the image of {height} x {width} pixels (height x width); likely causes: right and bottom "
+        "written as width and height or the other way round, or an image resized without its annotation. Correct it, "
+        "or set `outside: clip` in the entry to cut such objects at the border"
+    )
 
 
 def without_repeats(objects: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:

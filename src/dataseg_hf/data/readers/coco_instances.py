@@ -1,6 +1,8 @@
-"""COCO instances format: one JSON file with an entry per object (https://cocodataset.org/#format-data)."""
+"""COCO instances format, LVIS v1 included: one JSON file with an entry per object (https://cocodataset.org/#format-data)."""
 
+import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice, pairwise
@@ -12,17 +14,19 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
+from ..masks import box_of_mask
+from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments, UnknownIdsError
 from .arrow_cache import cached_rows
-from .boxes import checked_box, is_finite_number
-from .coco_json import json_items, listed_images, require_image_id
+from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
+from .class_ids import VOID, TargetCounts, taken_as_void
+from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
+from .drawn_shapes import segments_of_classes
 from .files import (
     MAX_PIXELS,
     MissingImages,
     Rows,
     Size,
     StrPath,
-    class_index_or_void,
     file_locator,
     id_type,
     read_rgb,
@@ -32,11 +36,13 @@ from .files import (
     require_key,
     require_same_size,
 )
+from .reader_tasks import require_task
 from .rle import checked_runs, decode_rle
 from .shapes_to_masks import checked_polygon, polygons_to_mask
+from .values import flag, is_finite_number, whole_number
 
 _OBJECTS = pa.schema([
-    ("image_id", pa.string()),  # as JSON, since ids are numbers or words
+    ("image", pa.string()),  # `image_key`
     ("category_id", pa.int64()),
     ("is_crowd", pa.bool_()),
     ("box", pa.list_(pa.float64())),  # xyxy
@@ -44,6 +50,7 @@ _OBJECTS = pa.schema([
     ("problem", pa.string()),
 ])  # fmt: skip
 _OBJECTS_PER_BATCH = 5_000
+_CONTRADICTS = 0.5  # IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
 
 
 def read_coco_instances(
@@ -53,13 +60,16 @@ def read_coco_instances(
     *,
     missing_images: MissingImages = "error",
     file_name_pattern: Sequence[str] | None = None,
+    crowd: Crowd = "ignore",
+    background: str | None = None,
 ) -> SampleDataset:
-    """COCO instances format, as masks or, where the spec's task is `boxes`, as boxes.
+    """COCO instances format: masks (task `instance`), boxes (task `boxes`) or a class per pixel (task `semantic`).
 
     Segmentations may be polygons, compressed or uncompressed run lengths; instances may overlap; crowd regions are
     kept and flagged. Objects of a category that the spec calls void are left out. An image without objects is a
-    sample with M = 0. Rows are sorted by image id, objects keep the order of the file. Entries of `annotations` are
-    copied once into an Arrow file (`arrow_cache`), so that memory does not grow with the JSON.
+    sample with M = 0. In semantic annotation smaller objects lie on larger ones and pixels in no object are void (our
+    setting). Rows are sorted by image id, objects keep the order of the file. Entries of `annotations` are copied once
+    into an Arrow file (`arrow_cache`), so that memory does not grow with the JSON.
 
     Args:
         spec: the dataset; its raw ids are the JSON's category ids.
@@ -67,26 +77,32 @@ def read_coco_instances(
         annotation_file: the JSON file.
         missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
         file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those below `images`.
+        crowd: "as_objects" takes objects with `iscrowd: 1` as ordinary ones: several exporters write every object that
+            is stored as run lengths so.
+        background: class of the pixels in no object, in semantic annotation.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
-        ValueError: for a file that is no such JSON, or no image at all. Faults of single images and their objects are
-            `problems` of the dataset, or a BadSampleError on loading (an image of another size than listed).
+        ValueError: for a file that is no such JSON, no image at all, or a `background` that is no class. Faults of
+            single images and their objects are `problems` of the dataset, or a BadSampleError on loading (an image of
+            another size than listed).
     """
+    require_task(spec, "coco_instances")
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the annotation file")
-    with_masks = spec.task != "boxes"
+    background_class = _background_class(spec, background)
     notes: list[str] = []
     listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
     objects = cached_rows(
         annotation_file,
-        f"instances with_masks={with_masks}",
+        f"instances {spec.task} outside={spec.outside} {_digest(size_of)}",
         _OBJECTS,
-        partial(_write_objects, annotation_file=annotation_file, size_of=size_of, with_masks=with_masks),
+        partial(_write_objects, annotation_file=annotation_file, size_of=size_of, spec=spec),
     )
     found = _ObjectIndex(spec, objects, annotation_file)
+    counts = TargetCounts(len(spec.classes))
     rows = Rows({
         "image": pa.string(),
-        "image_id": id_type(size_of, annotation_file),
+        "image_id": id_type((image.image_id for image in listed), annotation_file),
         "file_name": pa.string(),
         "height": pa.int64(),
         "width": pa.int64(),
@@ -94,30 +110,63 @@ def read_coco_instances(
     })  # fmt: skip
     for image in listed:
         with rows.image():
-            problem = image.problem or found.problem_of(image.image_id)
-            if problem is not None:
-                raise BadSampleError(problem)
-            if image.size is None:
-                raise BadSampleError(f"{annotation_file}: image {image.image_id}: `height` and `width` are missing")
+            if image.problem is not None:
+                raise BadSampleError(image.problem)
+            assert image.size is not None  # it is the image's own where the file states none
+            indices = found.indices_of(image_key(image.image_id, ""))
+            counts.add(found.classes[indices], found.is_crowd[indices] & (crowd == "ignore"))
             rows.add(
                 image=image.path,
                 image_id=image.image_id,
                 file_name=image.file_name,
                 height=image.size[0],
                 width=image.size[1],
-                objects=found.indices_of(image.image_id),
+                objects=indices,
             )
     strays = [
-        f"{annotation_file}: image {image_id}: has annotations, but is not listed in `images`; list it, or remove them"
-        for image_id in found.image_ids()
-        if image_id not in size_of
+        BadSampleError(
+            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list it, or remove them"
+        )
+        for key in found.image_keys()
+        if key not in size_of
     ]
     if found.without_area:
         notes.append(f"{found.without_area} boxes of {annotation_file} have no width or no height: left out")
     load = partial(
-        _load, objects=objects, class_of=found.class_of, annotation_file=annotation_file, with_masks=with_masks
+        _load,
+        objects=objects,
+        spec=spec,
+        annotation_file=annotation_file,
+        crowd=crowd,
+        background=background_class,
     )
-    return require_images(SampleDataset(spec, rows.dataset(), load, [*rows.problems, *strays], notes), image_dir)
+    data = SampleDataset(
+        spec,
+        rows.dataset(),
+        load,
+        [*rows.problems, *strays],
+        [*notes, *found.notes()],
+        stated_categories(annotation_file),
+        counts.census(),
+    )
+    return require_images(data, image_dir)
+
+
+def _background_class(spec: DatasetSpec, background: str | None) -> int:
+    if background is None:
+        return VOID
+    if spec.task != "semantic":
+        raise ValueError(
+            f"dataset '{spec.name}': `background` is for the task 'semantic', not '{spec.task}'; remove it"
+        )
+    if background not in spec.labels:
+        raise ValueError(f"dataset '{spec.name}': `background` is no class: {background!r}; its classes: {spec.labels}")
+    return spec.labels.index(background)
+
+
+def _digest(size_of: Mapping[str, Size | None]) -> str:
+    """Sizes that come from image files instead of the JSON are part of what is cached."""
+    return hashlib.sha256(repr(list(size_of.values())).encode()).hexdigest()[:16]
 
 
 # --- the objects of a file
@@ -127,56 +176,106 @@ def _write_objects(
     writer: pa.RecordBatchStreamWriter,
     *,
     annotation_file: Path,
-    size_of: Mapping[int | str, Size | None],
-    with_masks: bool,
+    size_of: Mapping[str, Size | None],
+    spec: DatasetSpec,
 ) -> None:
     """Every entry of `annotations` as a row of `_OBJECTS`, with what is wrong with it."""
     entries = json_items(annotation_file, "annotations")
     while batch := list(islice(entries, _OBJECTS_PER_BATCH)):
-        rows = [_object(entry, annotation_file, size_of, with_masks) for entry in batch]
+        rows = [_object(entry, annotation_file, size_of, spec) for entry in batch]
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=_OBJECTS))
 
 
-def _object(
-    entry: Any, annotation_file: Path, size_of: Mapping[int | str, Size | None], with_masks: bool
-) -> dict[str, Any]:
+def _object(entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> dict[str, Any]:
     image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
     where = f"{annotation_file}: image {image_id}, annotation {entry.get('id')}"
-    row: dict[str, Any] = {"image_id": json.dumps(image_id)}
+    key = image_key(image_id, where)
+    size = size_of.get(key)
+    row: dict[str, Any] = {"image": key}
     try:
-        category_id = require_key(entry, "category_id", where)
-        if not isinstance(category_id, int):
-            raise BadSampleError(f"{where}: category id {category_id!r} is no number; correct it")
-        row |= {"category_id": category_id, "is_crowd": bool(entry.get("iscrowd", 0))}
-        row["box"] = _checked_xywh(require_key(entry, "bbox", where), size_of.get(image_id), where)
-        if with_masks:
+        row["category_id"] = whole_number(require_key(entry, "category_id", where), f"{where}, `category_id`")
+        row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
+        segmentation = entry.get("segmentation")
+        if spec.task != "boxes":
             segmentation = require_key(entry, "segmentation", where)
-            _check_segmentation(segmentation, size_of.get(image_id), where)
+            _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
+        elif isinstance(segmentation, dict):  # polygons tell their extent cheaply, run lengths do not
+            segmentation = None
+        row["box"] = _box(entry, _extent(segmentation, size, where), size, where, spec.outside)
     except BadSampleError as error:
         row["problem"] = str(error)
     return row
 
 
-def _checked_xywh(box: Any, size: Size | None, where: str) -> list[float] | None:
+def _box(
+    entry: Mapping[str, Any], extent: list[float] | None, size: Size | None, where: str, outside: Outside
+) -> list[float] | None:
     """xyxy, clipped to the image; None for a box without area, which COCO's own files have."""
-    if not isinstance(box, list) or len(box) != 4:
+    if entry.get("bbox") is None and extent is not None:
+        box = extent
+    else:
+        box = _xyxy(require_key(entry, "bbox", where), where)
+        if box is not None and extent is not None:
+            _refuse_contradiction(box, extent, where)
+    return None if box is None else list(checked_box(box, size, where, outside))
+
+
+def _xyxy(box: Any, where: str) -> list[float] | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(value) for value in box):
         raise BadSampleError(f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it")
-    if all(is_finite_number(value) for value in box) and min(box[2:]) == 0:
+    if min(box[2:]) == 0:
         return None
     left, top, width, height = box
-    try:
-        return list(checked_box([left, top, left + width, top + height], size, where))
-    except TypeError as error:
-        raise BadSampleError(f"{where}: `bbox` must be four numbers, not {box}; correct or remove it") from error
+    corners = [left, top, left + width, top + height]
+    checked_box(corners, None, where)
+    return corners
 
 
-def _check_segmentation(segmentation: Any, size: Size | None, where: str) -> None:
+def _extent(segmentation: Any, size: Size | None, where: str) -> list[float] | None:
+    """xyxy of a segmentation; None where there is none that tells it."""
+    if isinstance(segmentation, dict) and size is not None:
+        mask = decode_rle(segmentation, size, where)
+        return box_of_mask(mask).tolist() if mask.any() else None
+    if not isinstance(segmentation, list):
+        return None
+    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0]
+    if not rings or not all(is_finite_number(value) for ring in rings for value in ring):
+        return None
+    points = np.concatenate([np.asarray(ring, dtype=float).reshape(-1, 2) for ring in rings])
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+def _refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: str) -> None:
+    """BadSampleError for a box that is not that of its own mask."""
+    difference = max(abs(a - b) for a, b in zip(box, extent, strict=True))
+    if difference <= FAR_OUTSIDE_PIXELS or _iou(box, extent) >= _CONTRADICTS:
+        return
+    as_corners = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
+    raise BadSampleError(
+        f"{where}: `bbox` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its segmentation "
+        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `bbox` is [left, top, width, "
+        "height] in pixels of this image: correct or remove it"
+    )
+
+
+def _iou(first: Sequence[float], second: Sequence[float]) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (first, second))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def _check_segmentation(segmentation: Any, size: Size | None, where: str, outside: Outside) -> None:
     if isinstance(segmentation, list):
         if not segmentation:
-            raise BadSampleError(f"{where}: has no polygon; draw one, or remove the annotation")
+            raise BadSampleError(f"{where}: has no polygon; draw one, remove the annotation, or train on boxes")
         for polygon in segmentation:
-            checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where)
+            points = checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where).reshape(-1, 2)
+            if size is not None and outside == "error":
+                refuse_far_outside([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size, where)
     elif isinstance(segmentation, dict):
         checked_runs(segmentation, where)
     else:
@@ -184,76 +283,122 @@ def _check_segmentation(segmentation: Any, size: Size | None, where: str) -> Non
 
 
 class _ObjectIndex:
-    """Which objects belong to which image, and what is wrong with them; arrays, since a file may have millions."""
+    """Which objects belong to which image, and what is wrong with them; arrays, since a file may have millions.
+
+    classes: int64, class index of each object, VOID where it has none. is_crowd: bool, as flagged.
+    """
 
     def __init__(self, spec: DatasetSpec, objects: Dataset, annotation_file: Path) -> None:
         # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into memory.
         has_area = objects.data.table["box"].is_valid().to_numpy()
-        table = objects.data.table.select(["image_id", "category_id", "problem"]).combine_chunks()
-        keys = table["image_id"].combine_chunks().dictionary_encode()
-        self._image_of_code = [json.loads(key) for key in keys.dictionary.to_pylist()]
-        self._code_of_image = {image_id: code for code, image_id in enumerate(self._image_of_code)}
+        table = objects.data.table.select(["image", "category_id", "is_crowd", "problem"]).combine_chunks()
+        keys = table["image"].combine_chunks().dictionary_encode()
+        self._key_of_code: list[str] = keys.dictionary.to_pylist()
+        self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
+        self._spec, self._annotation_file = spec, annotation_file
         codes = keys.indices.to_numpy(zero_copy_only=False)
-        order = np.argsort(codes, kind="stable")
-        bounds = np.searchsorted(codes[order], np.arange(len(self._image_of_code) + 1))
-
-        problems = table["problem"].to_pylist()
-        whole = np.array([problem is None for problem in problems], dtype=bool)
+        is_whole = table["problem"].is_null().to_numpy()
         categories = table["category_id"].fill_null(0).to_numpy()
-        self.class_of: dict[int, int] = {}
-        self._problem_of_code: dict[int, str] = {}
-        for place in np.flatnonzero(~whole).tolist():
-            self._problem_of_code.setdefault(int(codes[place]), problems[place])
-        for category_id in np.unique(categories[whole]).tolist():
-            places = np.flatnonzero(whole & (categories == category_id))
-            for place in places.tolist():
-                where = f"{annotation_file}: image {self._image_of_code[codes[place]]}"
-                try:
-                    self.class_of[category_id] = class_index_or_void(spec, category_id, where)
-                    break
-                except BadSampleError as error:
-                    self._problem_of_code.setdefault(int(codes[place]), str(error))
+        self.is_crowd = table["is_crowd"].fill_null(False).to_numpy()
+        self._problem_of_code = _first_of_each(codes[~is_whole], table["problem"].filter(~is_whole).to_pylist())
 
-        is_void = np.isin(categories, [c for c, class_index in self.class_of.items() if class_index == -1])
-        self.without_area = int((whole & ~has_area).sum())
-        usable = (whole & has_area & ~is_void)[order]
-        self._indices = [order[a:b][usable[a:b]] for a, b in pairwise(bounds.tolist())]
+        raw_ids, place_of = np.unique(categories, return_inverse=True)
+        is_known = np.array([spec.knows(raw_id) for raw_id in raw_ids.tolist()], dtype=bool)
+        class_of_place = [_class_or_void(spec, raw_id) for raw_id in raw_ids.tolist()]
+        self.classes = np.array(class_of_place, dtype=np.int64)[place_of]
+        is_unknown = is_whole & ~is_known[place_of]
+        self._unknown_of_code = _counts_of_each(codes[is_unknown], categories[is_unknown])
 
-    def image_ids(self) -> Sequence[int | str]:
+        self.without_area = int((is_whole & ~has_area).sum())
+        usable = is_whole & has_area & (self.classes != VOID)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(self._key_of_code) + 1))
+        self._indices = [order[a:b][usable[order[a:b]]] for a, b in pairwise(bounds.tolist())]
+
+    def image_keys(self) -> Sequence[str]:
         """Images that have objects."""
-        return self._image_of_code
+        return self._key_of_code
 
-    def problem_of(self, image_id: int | str) -> str | None:
-        """What is wrong with the objects of an image."""
-        code = self._code_of_image.get(image_id)
-        return None if code is None else self._problem_of_code.get(code)
+    def notes(self) -> list[str]:
+        """What was taken as void though the spec does not name it."""
+        if self._spec.unknown_ids == "error" or not self._unknown_of_code:
+            return []
+        total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
+        return [taken_as_void(self._spec.name, total, "object")]
 
-    def indices_of(self, image_id: int | str) -> NDArray[np.int64]:
-        """Rows of the usable objects of an image, in the order of the file."""
-        code = self._code_of_image.get(image_id)
-        return np.array([], dtype=np.int64) if code is None else self._indices[code]
+    def indices_of(self, key: str) -> NDArray[np.int64]:
+        """Rows of the usable objects of an image, in the order of the file.
+
+        Raises:
+            BadSampleError: for an image with an object that cannot be used.
+        """
+        code = self._code_of_key.get(key)
+        if code is None:
+            return np.array([], dtype=np.int64)
+        if code in self._problem_of_code:
+            raise BadSampleError(self._problem_of_code[code])
+        if code in self._unknown_of_code and self._spec.unknown_ids == "error":
+            where = f"{self._annotation_file}: image {key}"
+            raise UnknownIdsError(where, self._spec.name, self._unknown_of_code[code], "object")
+        return self._indices[code]
+
+
+def _class_or_void(spec: DatasetSpec, raw_id: int) -> int:
+    class_index = spec.class_index(raw_id, "") if spec.knows(raw_id) else None
+    return VOID if class_index is None else class_index
+
+
+def _first_of_each(codes: NDArray[np.integer], values: Sequence[str]) -> dict[int, str]:
+    first: dict[int, str] = {}
+    for code, value in zip(codes.tolist(), values, strict=True):
+        first.setdefault(code, value)
+    return first
+
+
+def _counts_of_each(codes: NDArray[np.integer], values: NDArray[np.int64]) -> dict[int, Counter[RawId]]:
+    counts: dict[int, Counter[RawId]] = {}
+    for code, value in zip(codes.tolist(), values.tolist(), strict=True):
+        counts.setdefault(code, Counter())[value] += 1
+    return counts
 
 
 # --- loading
 
 
 def _load(
-    row: dict[str, Any], *, objects: Dataset, class_of: Mapping[int, int], annotation_file: Path, with_masks: bool
+    row: dict[str, Any],
+    *,
+    objects: Dataset,
+    spec: DatasetSpec,
+    annotation_file: Path,
+    crowd: Crowd,
+    background: int,
 ) -> Sample:
     size = (row["height"], row["width"])
     image = read_rgb(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, annotation_file)
     found = objects[row["objects"]]
-    annotation = Instances(
-        class_labels=np.array([class_of[category_id] for category_id in found["category_id"]], dtype=np.int64),
+    instances = Instances(
+        class_labels=np.array([_class_or_void(spec, c) for c in found["category_id"]], dtype=np.int64),
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
-        is_crowd=np.array(found["is_crowd"], dtype=bool),
+        is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
-    if with_masks:
+    if spec.task != "boxes":
         where = f"{annotation_file}: image {row['image_id']}"
         masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
-        annotation.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+        instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+    annotation = _painted(instances, len(spec.classes), size, background) if spec.task == "semantic" else instances
     return Sample(image, annotation, row["image_id"], row["file_name"])
+
+
+def _painted(instances: Instances, num_classes: int, size: Size, background: int) -> Segments:
+    """A class per pixel: smaller objects on larger ones, crowds void and below them."""
+    assert instances.masks is not None
+    class_map = np.full(size, background, dtype=np.int32)
+    areas = instances.masks.sum(axis=(1, 2))
+    for place in np.lexsort((-areas, ~instances.is_crowd)).tolist():  # crowds first, then by falling area
+        class_map[instances.masks[place]] = VOID if instances.is_crowd[place] else instances.class_labels[place]
+    return segments_of_classes(class_map, num_classes)
 
 
 def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:

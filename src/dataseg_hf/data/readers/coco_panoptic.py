@@ -9,13 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
-from .coco_json import json_items, listed_images, require_image_id
+from .class_ids import ClassIds, TargetCounts
+from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
 from .files import (
     SEGMENTS_TYPE,
     MissingImages,
     Rows,
     StrPath,
-    class_index_or_void,
     file_locator,
     id_type,
     inside,
@@ -27,7 +27,10 @@ from .files import (
     require_key,
     require_same_size,
     require_segment_ids,
+    without_pixel,
 )
+from .reader_tasks import require_task
+from .values import category_id, flag, whole_number
 
 
 def read_coco_panoptic(
@@ -38,11 +41,12 @@ def read_coco_panoptic(
     *,
     missing_images: MissingImages = "error",
     file_name_pattern: Sequence[str] | None = None,
+    crowd: Crowd = "ignore",
 ) -> SampleDataset:
     """COCO panoptic format: a pixel's segment id is R + 256 G + 65536 B; 0 is void.
 
     `segments_info` gives category and crowd flag per segment. Segments of a category that the spec calls void become
-    void pixels. Rows are sorted by image id.
+    void pixels; listed segments without a pixel are left out, with a remark. Rows are sorted by image id.
 
     Args:
         spec: the dataset; its raw ids are the JSON's category ids.
@@ -51,33 +55,38 @@ def read_coco_panoptic(
         annotation_file: the JSON file.
         missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
         file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those below `images`.
+        crowd: "as_objects" takes segments with `iscrowd: 1` as ordinary ones.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
         ValueError: for a file that is no such JSON, or no image at all. Faults of single images are `problems` of the
             dataset, or a BadSampleError on loading (segments that differ between PNG and JSON, different sizes).
     """
+    require_task(spec, "coco_panoptic")
     image_dir, annotation_dir, annotation_file = (
         require_folder(images), require_folder(annotations), Path(annotation_file)
     )  # fmt: skip
     notes: list[str] = []
     listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
-    entries: dict[int | str, list[_Entry | BadSampleError]] = {image.image_id: [] for image in listed}
-    strays: list[str] = []
+    class_ids, counts = ClassIds(spec, "segment"), TargetCounts(len(spec.classes))
+    entries: dict[str, list[_Entry | BadSampleError]] = {image_key(image.image_id, ""): [] for image in listed}
+    strays: list[BadSampleError] = []
     for entry in json_items(annotation_file, "annotations"):
         image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
-        where = f"{annotation_file}: image {image_id}"
-        if image_id in entries:
-            entries[image_id].append(_entry(spec, entry, where))
-        elif image_id not in size_of:
+        key, where = image_key(image_id, ""), f"{annotation_file}: image {image_id}"
+        if key in entries:
+            entries[key].append(_entry(class_ids, entry, where))
+        elif key not in size_of:
             strays.append(
-                f"{where}: has an annotation, but is not listed in `images`; list it, or remove the annotation"
+                BadSampleError(
+                    f"{where}: has an annotation, but is not listed in `images`; list it, or remove the annotation"
+                )
             )
 
     rows = Rows({
         "image": pa.string(),
         "annotation": pa.string(),
-        "image_id": id_type(entries, annotation_file),
+        "image_id": id_type((image.image_id for image in listed), annotation_file),
         "file_name": pa.string(),
         "segments": SEGMENTS_TYPE,
     })  # fmt: skip
@@ -86,25 +95,39 @@ def read_coco_panoptic(
         with rows.image():
             if image.problem is not None:
                 raise BadSampleError(image.problem)
-            map_name, segments = _only(entries.pop(image.image_id, []), where)
+            map_name, segments = _only(entries.pop(image_key(image.image_id, ""), []), where)
             map_path = inside(annotation_dir, map_name, where)
             if not map_path.is_file():
                 raise BadSampleError(f"{map_path}: missing, the annotation of {where}; add it")
+            is_crowd = (segments[:, 2] == 1) & (crowd == "ignore")
+            counts.add(segments[:, 1], is_crowd)
             rows.add(
                 image=image.path,
                 annotation=str(map_path),
                 image_id=image.image_id,
                 file_name=image.file_name,
-                segments=[{"id": i, "class_index": c, "is_crowd": crowd == 1} for i, c, crowd in segments.tolist()],
+                segments=[
+                    {"id": segment_id, "class_index": class_index, "is_crowd": flagged}
+                    for (segment_id, class_index, _), flagged in zip(segments.tolist(), is_crowd.tolist(), strict=True)
+                ],
             )
-    return require_images(SampleDataset(spec, rows.dataset(), _load, [*rows.problems, *strays], notes), image_dir)
+    data = SampleDataset(
+        spec,
+        rows.dataset(),
+        _load,
+        [*rows.problems, *strays],
+        [*notes, *class_ids.notes()],
+        stated_categories(annotation_file),
+        counts.census(),
+    )
+    return require_images(data, image_dir)
 
 
 _Entry: TypeAlias = tuple[Any, NDArray[np.int64]]
 """File name of the PNG, and its segments [M, 3]: segment id, class index or -1 for void, is crowd (0 or 1)."""
 
 
-def _entry(spec: DatasetSpec, entry: Any, where: str) -> _Entry | BadSampleError:
+def _entry(class_ids: ClassIds, entry: Any, where: str) -> _Entry | BadSampleError:
     """An entry of `annotations`, packed, since a file may have 120,000; or what is wrong with it."""
     try:
         infos = require_key(entry, "segments_info", where)
@@ -112,8 +135,11 @@ def _entry(spec: DatasetSpec, entry: Any, where: str) -> _Entry | BadSampleError
             raise BadSampleError(f"{where}: `segments_info` must be a list with an entry per segment, not {infos!r}")
         segments = []
         for info in infos:
-            class_index = class_index_or_void(spec, require_key(info, "category_id", where), where)
-            segments.append((require_key(info, "id", where), class_index, bool(info.get("iscrowd", 0))))
+            raw_id = category_id(require_key(info, "category_id", where), f"{where}, `category_id`")
+            segment_id = whole_number(require_key(info, "id", where), f"{where}, segment `id`")
+            is_crowd = flag(info.get("iscrowd"), f"{where}, segment {segment_id}, `iscrowd`")
+            segments.append((segment_id, class_ids.index(raw_id), is_crowd))
+        class_ids.end_image(where)
         require_segment_ids([segment_id for segment_id, _, _ in segments], where)
         return require_key(entry, "file_name", where), np.array(segments, dtype=np.int64).reshape(-1, 3)
     except BadSampleError as error:
@@ -135,4 +161,6 @@ def _load(row: dict[str, Any]) -> Sample:
     image = read_rgb(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
     require_same_size(image, row["image"], ids.shape, row["annotation"])
     listed = [(segment["id"], segment["class_index"], segment["is_crowd"]) for segment in row["segments"]]
-    return Sample(image, panoptic_segments(ids, listed, row["annotation"]), row["image_id"], row["file_name"])
+    segments, hidden = panoptic_segments(ids, listed, row["annotation"])
+    remarks = without_pixel(hidden, row["annotation"])
+    return Sample(image, segments, row["image_id"], row["file_name"], remarks)

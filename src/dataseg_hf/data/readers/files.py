@@ -1,5 +1,6 @@
 """What the readers share: paths out of annotation files, images as upright RGB, maps of ids, rows in the making."""
 
+import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from datasets import Dataset
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset, Segments
+from ..sample import BadSampleError, DatasetSpec, SampleDataset, Segments, UnknownIdsError
 
 StrPath: TypeAlias = str | Path
 MissingImages: TypeAlias = Literal["error", "skip"]
@@ -47,11 +48,21 @@ def require_file(path: StrPath, what: str) -> Path:
 
 
 def inside(root: Path, name: Any, where: str) -> Path:
-    """`root / name`, where `name` comes out of a file and must not lead out of `root`."""
+    """`root / name`, where `name` comes out of a file and must not lead out of `root`; `\\` parts folders, too.
+
+    Raises:
+        BadSampleError: for what is no name, an absolute path and one with `..`.
+    """
     posix, windows = PurePosixPath(str(name)), PureWindowsPath(str(name))
-    if not isinstance(name, str) or not name or posix.is_absolute() or windows.anchor or ".." in windows.parts:
+    if not isinstance(name, str) or not name or "\0" in name or ".." in windows.parts:
         raise BadSampleError(f"{where}: file name {name!r} must be a relative path without '..'; correct it there")
-    return root / name
+    if posix.is_absolute() or windows.anchor:
+        raise BadSampleError(
+            f"{where}: file name {name!r} is an absolute path, of another machine perhaps; make it relative to the "
+            "images' folder there, or, with a reader that has the option, cut the folder off by "
+            "`file_name_pattern: ['^.*[/\\\\]', '']`"
+        )
+    return root / (name if (root / name).exists() else windows.as_posix())
 
 
 def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:
@@ -76,11 +87,19 @@ def missing_image(path: Path, what: str) -> str:
     return f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
 
 
-def files_by_name(folder: Path, *suffixes: str) -> dict[str, Path]:
-    """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted."""
+def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
+    """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
+
+    Args:
+        folder: with its sub-folders.
+        suffixes: endings of file names, such as ".png" or "_labels.png".
+        but: files with this ending are left out.
+    """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
+        if but is not None and name.lower().endswith(but.lower()):
+            continue
         for suffix in suffixes:
             if name.lower().endswith(suffix.lower()) and path.is_file():
                 stem = name[: len(name) - len(suffix)]
@@ -91,16 +110,51 @@ def files_by_name(folder: Path, *suffixes: str) -> dict[str, Path]:
     return found
 
 
+Suffixes: TypeAlias = str | Sequence[str]
+"""How file names end: one ending, or several."""
+
+
+def image_files(
+    folder: Path, suffixes: Suffixes, annotation_dir: Path | None = None, annotation_suffix: str = ""
+) -> dict[str, Path]:
+    """The images below `folder`, by relative path without their ending, sorted.
+
+    Args:
+        folder: with its sub-folders.
+        suffixes: how image names end; upper case counts as lower.
+        annotation_dir: folder of the annotations. Where it is the images' own, what ends in `annotation_suffix` is no
+            image.
+        annotation_suffix: how names of annotations end.
+    """
+    endings = [suffixes] if isinstance(suffixes, str) else list(suffixes)
+    one_folder = annotation_dir is not None and annotation_dir.resolve() == folder.resolve()
+    return files_by_name(folder, *endings, but=annotation_suffix if one_folder else None)
+
+
 def split_names(split_file: StrPath) -> list[str]:
     """Names of a text file with one per line, as Pascal VOC's `ImageSets` have them, sorted and without repeats.
 
     What follows a blank is left out; BadSampleError for a name that leads out of its folder.
     """
-    lines = require_file(split_file, "the list of images").read_text(encoding="utf-8").splitlines()
+    lines = read_text(require_file(split_file, "the list of images")).splitlines()
     names = sorted({line.split()[0] for line in lines if line.strip()})
     for name in names:
         inside(Path(), name, str(split_file))
     return names
+
+
+def read_text(path: Path) -> str:
+    """A text in UTF-8, or in UTF-16 with a byte order mark, as Windows' tools write it.
+
+    Raises:
+        ValueError: for a text in another encoding.
+    """
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it in UTF-8") from error
 
 
 def require_key(record: Any, key: str, where: StrPath) -> Any:
@@ -156,6 +210,17 @@ def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | No
     if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
         return np.repeat((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def upright_size(path: Path) -> Size:
+    """Height and width of an image as `read_rgb` gives it, without decoding it; errors as `open_image`."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
+    return (width, height) if turned else (height, width)
 
 
 def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath) -> None:
@@ -226,7 +291,8 @@ def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -
     """One segment per class that occurs in a map of raw ids [H, W].
 
     Raises:
-        BadSampleError: for an id that the spec does not know, or above `MAX_CLASS_ID`.
+        UnknownIdsError: for ids that the spec does not know.
+        BadSampleError: for an id below 0 or above `MAX_CLASS_ID`.
     """
     run_ids, lengths = id_runs(ids)
     if run_ids.min() < 0 or run_ids.max() > MAX_CLASS_ID:
@@ -235,6 +301,10 @@ def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -
             "does it hold something else?"
         )
     raw_ids = np.flatnonzero(np.bincount(run_ids))  # a table of all ids is cheaper than a search per run
+    unknown = [raw_id for raw_id in raw_ids.tolist() if not spec.knows(raw_id)]
+    if unknown and spec.unknown_ids == "error":
+        counts = {raw_id: int(lengths[run_ids == raw_id].sum()) for raw_id in unknown}
+        raise UnknownIdsError(where, spec.name, counts, "pixel")
     class_of = [spec.class_index(raw_id, where) for raw_id in raw_ids.tolist()]
     present = sorted({class_index for class_index in class_of if class_index is not None})
     place_of = {class_index: place for place, class_index in enumerate(present)}
@@ -244,11 +314,16 @@ def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -
     return Segments(segment_map, np.array(present, dtype=np.int64), np.zeros(len(present), dtype=bool))
 
 
-def panoptic_segments(ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]], where: StrPath) -> Segments:
+def panoptic_segments(
+    ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]], where: StrPath
+) -> tuple[Segments, list[int]]:
     """The listed segments (segment id, class index or -1 for void, is crowd) of a map of segment ids [H, W]; 0 is void.
 
+    Returns:
+        The segments, and the listed ids that have no pixel (hidden objects in some tools' files), which are left out.
+
     Raises:
-        BadSampleError: for ids in the map that are not listed, and for listed ones without a pixel.
+        BadSampleError: for ids in the map that are not listed.
     """
     ordered = sorted(listed)
     known = np.array([0] + [segment_id for segment_id, _, _ in ordered])
@@ -260,23 +335,20 @@ def panoptic_segments(ids: NDArray[np.integer], listed: Sequence[tuple[int, int,
             f"{where}: segment ids {np.unique(run_ids[unlisted]).tolist()} are not in `segments_info`; "
             "list them there, or set their pixels to 0 (void)"
         )
-    empty = np.bincount(position, minlength=len(known))[1:] == 0
-    if empty.any():
-        raise BadSampleError(
-            f"{where}: segment ids {known[1:][empty].tolist()} of `segments_info` have no pixel; remove them there"
-        )
+    is_seen = np.bincount(position, minlength=len(known))[1:] > 0
     classes = np.array([class_index for _, class_index, _ in ordered], dtype=np.int64)
     is_crowd = np.array([crowd for _, _, crowd in ordered], dtype=bool)
-    labelled = classes >= 0
-    index_of = np.concatenate([[-1], np.where(labelled, np.cumsum(labelled) - 1, -1)]).astype(np.int32)
+    kept = (classes >= 0) & is_seen
+    index_of = np.concatenate([[-1], np.where(kept, np.cumsum(kept) - 1, -1)]).astype(np.int32)
     segment_map = np.repeat(index_of[position], lengths).reshape(ids.shape)
-    return Segments(segment_map, classes[labelled], is_crowd[labelled])
+    return Segments(segment_map, classes[kept], is_crowd[kept]), known[1:][~is_seen].tolist()
 
 
-def class_index_or_void(spec: DatasetSpec, raw_id: RawId, where: str) -> int:
-    """As `DatasetSpec.class_index`, -1 for void."""
-    class_index = spec.class_index(raw_id, where)
-    return -1 if class_index is None else class_index
+def without_pixel(ids: Sequence[int], where: StrPath) -> tuple[str, ...]:
+    """The remark on listed segments that have no pixel; none where there are none."""
+    if not ids:
+        return ()
+    return (f"{where}: segment ids {list(ids)} are listed and have no pixel: left out",)
 
 
 def require_segment_ids(ids: Sequence[int], where: str) -> None:
@@ -295,7 +367,7 @@ class Rows:
 
     def __init__(self, schema: Mapping[str, pa.DataType]) -> None:
         self.schema = pa.schema(list(schema.items()))
-        self.problems: list[str] = []
+        self.problems: list[BadSampleError] = []
         self._batches: list[pa.RecordBatch] = []
         self._pending: list[dict[str, Any]] = []
 
@@ -311,7 +383,7 @@ class Rows:
         try:
             yield
         except BadSampleError as error:
-            self.problems.append(str(error))
+            self.problems.append(error)
 
     def dataset(self) -> Dataset:
         """The rows so far."""

@@ -9,7 +9,9 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, LargeList, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from ..sample import DatasetSpec, SampleDataset, SampleStream, TaskName
+from ..hub_names import asked_of_the_hub, is_missing_path
+from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream, TaskName
+from .coco_json import Crowd
 from .hub_rows import ROW_NUMBER, BoxFormat, Columns, RowLoader
 from .stream_order import shuffled_rows
 
@@ -47,6 +49,7 @@ def read_hub(
     category_key: str = "category",
     segmentation_key: str | None = None,
     crowd_key: str | None = None,
+    crowd: Crowd = "ignore",
     box_format: BoxFormat = "xywh",
     normalised: bool = False,
 ) -> SampleDataset | SampleStream:
@@ -82,6 +85,7 @@ def read_hub(
         category_key: category of an object.
         segmentation_key: segmentation of an object (instance).
         crowd_key: whether an object is a region of many.
+        crowd: "as_objects" takes objects and segments with a crowd flag as ordinary ones.
         box_format: "xywh" (left, top, width, height), "xyxy" (left, top, right, bottom; right and bottom exclusive) or
             "cxcywh" (centre, width, height).
         normalised: boxes are fractions of the image's width and height, not pixels.
@@ -105,6 +109,7 @@ def read_hub(
         category_key=category_key,
         segmentation_key=segmentation_key,
         crowd_key=crowd_key,
+        crowd=crowd,
         box_format=box_format,
         normalised=normalised,
     )
@@ -112,6 +117,8 @@ def read_hub(
     if not streaming and shuffle_buffer != SHUFFLE_BUFFER:
         raise ValueError(f"dataset '{spec.name}': `shuffle_buffer` is for `streaming` alone; remove it")
     row_source = f"dataset '{spec.name}', split '{split}'"
+    if is_missing_path(path):
+        raise FileNotFoundError(f"{row_source}: {path}: no such folder or file; check `options.path`")
     rows = _loaded(
         row_source, path=path, name=name, split=split, revision=revision, data_files=data_files, data_dir=data_dir,
         streaming=streaming,
@@ -119,6 +126,7 @@ def read_hub(
     if rows.features is None:
         raise ValueError(f"{row_source}: the columns of this stream are not known; read it without `streaming`")
     _check_columns(spec, columns, rows.features, row_source)
+    names = _stated_names(columns, rows.features)
     rows = rows.select_columns(columns.read())
     for column in columns.encoded_images():
         rows = rows.cast_column(column, Image(decode=False))
@@ -126,21 +134,37 @@ def read_hub(
     if isinstance(rows, IterableDataset):
         epoch = partial(shuffled_rows, stream=rows, buffer_size=shuffle_buffer, number_column=ROW_NUMBER)
         declared = (rows.info.splits or {}).get(split)
-        return SampleStream(spec, epoch, load, size=declared.num_examples or None if declared else None)
-    return SampleDataset(spec, rows.add_column(ROW_NUMBER, np.arange(len(rows))), load)
+        return SampleStream(
+            spec, epoch, load, size=declared.num_examples or None if declared else None, stated_names=names
+        )
+    return SampleDataset(spec, rows.add_column(ROW_NUMBER, np.arange(len(rows))), load, stated_names=names)
+
+
+def _stated_names(columns: Columns, features: Features) -> dict[RawId, str]:
+    """Names of the numbers in the category column, where it is a `ClassLabel`."""
+    if columns.segments_column is not None:
+        category = _entry(features[columns.segments_column], columns.segments_column).get("category_id")
+    elif columns.objects_column is not None:
+        category = _entry(features[columns.objects_column], columns.objects_column).get(columns.category_key)
+    else:
+        category = None
+    return dict(enumerate(category.names)) if isinstance(category, ClassLabel) else {}
 
 
 def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
     try:
         return load_dataset(**options)
     except (DatasetGenerationError, ConnectionError, ValueError) as error:
-        raise ValueError(f"{row_source}: cannot be loaded: {error.__cause__ or error}") from error
+        hint = asked_of_the_hub(options["path"])
+        raise ValueError(f"{row_source}: cannot be loaded: {error.__cause__ or error}{hint}") from error
 
 
 def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | None) -> None:
     """ValueError for options that the spec's task lacks or does not use."""
     needed = _NEEDED[spec.task]
     used = needed | _OF_ANY_TASK | (_OF_OBJECTS if "objects_column" in needed else frozenset())
+    if spec.task != "semantic":
+        used |= {"crowd"}
     for field in fields(columns):
         value = getattr(columns, field.name)
         if value is None and field.name in needed:

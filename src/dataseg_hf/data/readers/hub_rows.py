@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
-from .boxes import checked_box, is_finite_number
+from .boxes import checked_box
+from .class_ids import VOID, ClassIds
+from .coco_json import Crowd
 from .files import (
     Size,
-    class_index_or_void,
     panoptic_segments,
     read_id_map,
     read_rgb,
@@ -22,9 +23,11 @@ from .files import (
     require_same_size,
     require_segment_ids,
     semantic_segments,
+    without_pixel,
 )
 from .rle import decode_rle
 from .shapes_to_masks import polygons_to_mask
+from .values import flag, is_finite_number
 
 BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
 
@@ -45,6 +48,7 @@ class Columns:
     category_key: str = "category"
     segmentation_key: str | None = None
     crowd_key: str | None = None
+    crowd: Crowd = "ignore"
     box_format: BoxFormat = "xywh"
     normalised: bool = False
 
@@ -87,13 +91,15 @@ class RowLoader:
                 raise BadSampleError(f"{where}: column '{columns.image_id_column}' is empty; give the image an id")
             where = f"{where} (image {image_id})"
 
+        remarks: tuple[str, ...] = ()
         source = self._encoded(row, columns.image_column, where)
         image_name = f"{where}: column '{columns.image_column}'"
         annotation: Segments | Instances
         if columns.label_column is not None:
             label_name = f"column '{columns.label_column}'"
             label = self._encoded(row, columns.label_column, where)
-            annotation = self._segments(row, label, where, f"{where}: {label_name}")
+            annotation, hidden = self._segments(row, label, where, f"{where}: {label_name}")
+            remarks = without_pixel(hidden, f"{where}: {label_name}")
             size = annotation.segment_map.shape
             image = read_rgb(source, image_name, (size[0], size[1]))
             require_same_size(image, image_name, size, label_name)
@@ -101,7 +107,7 @@ class RowLoader:
             image = read_rgb(source, image_name)
             annotation = self._instances(row, (image.shape[0], image.shape[1]), where)
         path = row[columns.image_column]["path"]
-        return Sample(image, annotation, image_id, str(image_id) if path is None else _file_name(path))
+        return Sample(image, annotation, image_id, str(image_id) if path is None else _file_name(path), remarks)
 
     def _encoded(self, row: Mapping[str, Any], column: str, where: str) -> str | bytes:
         """The bytes of an encoded image, or the path of a file."""
@@ -118,15 +124,20 @@ class RowLoader:
             )
         return _fetched(path, where) if "://" in path else path
 
-    def _segments(self, row: Mapping[str, Any], label: str | bytes, where: str, label_name: str) -> Segments:
+    def _segments(
+        self, row: Mapping[str, Any], label: str | bytes, where: str, label_name: str
+    ) -> tuple[Segments, list[int]]:
+        """The segments, and listed ones without a pixel."""
         column = self.columns.segments_column
         if column is None:
-            return semantic_segments(read_id_map(label, label_name), self.spec, label_name)
+            return semantic_segments(read_id_map(label, label_name), self.spec, label_name), []
         listed = []
+        class_ids = ClassIds(self.spec, "segment")
         for info in _entries(row, column, ("id", "category_id"), where):
-            segment_id = info["id"]
-            class_index = class_index_or_void(self.spec, info["category_id"], f"{where}: segment {segment_id}")
-            listed.append((segment_id, class_index, bool(info.get("iscrowd"))))
+            is_crowd = flag(info.get("iscrowd"), f"{where}: segment {info['id']}, 'iscrowd'")
+            class_index = class_ids.index(info["category_id"])
+            listed.append((info["id"], class_index, is_crowd and self.columns.crowd == "ignore"))
+        class_ids.end_image(f"{where}: column '{column}'")
         require_segment_ids([segment_id for segment_id, _, _ in listed], f"{where}: column '{column}'")
         return panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
 
@@ -137,18 +148,21 @@ class RowLoader:
         boxes: list[tuple[float, float, float, float]] = []
         is_crowd: list[bool] = []
         masks: list[NDArray[np.bool_]] = []
+        class_ids = ClassIds(self.spec)
         keys = [columns.bbox_key, columns.category_key, columns.segmentation_key, columns.crowd_key]
         for place, entry in enumerate(_entries(row, columns.objects_column, [k for k in keys if k], where)):
             object_name = f"{where}: object {place} of column '{columns.objects_column}'"
-            class_index = self.spec.class_index(entry[columns.category_key], object_name)
+            class_index = class_ids.index(entry[columns.category_key])
             left, top, right, bottom = _corners(entry[columns.bbox_key], columns, size, object_name)
-            if class_index is None or left == right or top == bottom:
+            if class_index == VOID or left == right or top == bottom:
                 continue
             class_labels.append(class_index)
-            boxes.append(checked_box((left, top, right, bottom), size, object_name))
-            is_crowd.append(columns.crowd_key is not None and bool(entry[columns.crowd_key]))
+            boxes.append(checked_box((left, top, right, bottom), size, object_name, self.spec.outside))
+            is_flagged = columns.crowd_key is not None and flag(entry[columns.crowd_key], f"{object_name}, crowd")
+            is_crowd.append(is_flagged and columns.crowd == "ignore")
             if columns.segmentation_key is not None:
                 masks.append(_mask(entry[columns.segmentation_key], size, object_name))
+        class_ids.end_image(f"{where}: column '{columns.objects_column}'")
         instances = Instances(
             class_labels=np.array(class_labels, dtype=np.int64),
             boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),

@@ -1,21 +1,26 @@
 """Boxes in Pascal VOC's XML, one file per image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html)."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
-from .boxes import checked_box, without_repeats
+from .boxes import Outside, checked_box, without_repeats
+from .class_ids import VOID, ClassIds, TargetCounts
 from .files import (
+    IMAGE_SUFFIXES,
     MissingImages,
     Rows,
     Size,
     StrPath,
-    class_index_or_void,
+    Suffixes,
     files_by_name,
+    image_files,
     missing_image,
     read_rgb,
     require_folder,
@@ -23,10 +28,22 @@ from .files import (
     require_same_size,
     split_names,
 )
+from .reader_tasks import require_task
+from .values import flag
 
 _OBJECTS_TYPE = pa.list_(
-    pa.struct([("class_index", pa.int64()), ("is_crowd", pa.bool_()), ("box", pa.list_(pa.float64()))])
+    pa.struct([("class_index", pa.int64()), ("is_difficult", pa.bool_()), ("corners", pa.list_(pa.float64()))])
 )
+
+
+class Coordinates(TypedDict):
+    """How boxes count pixels.
+
+    origin: 1 as VOC does, the last pixel included: (xmin, ymin, xmax, ymax) covers (xmin - 1, ymin - 1, xmax, ymax).
+    0 as datumaro, globox and X-AnyLabeling write: the four numbers are the corners of the box.
+    """
+
+    origin: Literal[0, 1]
 
 
 def read_pascal_voc(
@@ -35,16 +52,17 @@ def read_pascal_voc(
     annotations: StrPath,
     *,
     split_file: StrPath | None = None,
-    image_suffix: str = ".jpg",
+    image_suffix: Suffixes = IMAGE_SUFFIXES,
     missing_images: MissingImages = "error",
+    coordinates: Coordinates | None = None,
+    difficult: Literal["ignore", "as_objects"] = "ignore",
 ) -> SampleDataset:
     """A folder of images and one of XML files with a box per object, as Pascal VOC and LabelImg write them.
 
     `a/b<image_suffix>` belongs to `a/b.xml`, sub-folders included; `a/b` is the image id (`<filename>` is not read).
-    VOC counts pixels from 1 and includes the last: (xmin, ymin, xmax, ymax) becomes (xmin - 1, ymin - 1, xmax, ymax).
-    Objects marked `<difficult>` are crowd: neither target nor background (our setting). Objects of a category that the
-    spec calls void are left out, repeated ones are with a note. An XML without objects is a sample with M = 0. Rows are
-    sorted by image id, objects keep the order of the file.
+    Objects marked `<difficult>` are ignored: neither target nor background (our setting). Objects of a category that
+    the spec calls void are left out, repeated ones are with a note. An XML without objects is a sample with M = 0. Rows
+    are sorted by image id, objects keep the order of the file.
 
     Args:
         spec: the dataset, of task `boxes`; its raw ids are the words in `<name>`.
@@ -52,19 +70,21 @@ def read_pascal_voc(
         annotations: folder of the XML files.
         split_file: text file with an image id per line (`ImageSets/Main/train.txt`); all XML files without it, and
             images that have none are left out with a note.
-        image_suffix: how image names end; upper case counts as lower.
+        image_suffix: how image names end, one ending or several; upper case counts as lower.
         missing_images: what to do with an XML, or a line of `split_file`, that has no image; "skip" leaves it out.
+        coordinates: how boxes count pixels. By default from 0 where a box begins at 0, which proves it for the whole
+            set, else as VOC does, from 1, with a note.
+        difficult: "as_objects" takes objects marked `<difficult>` as ordinary ones.
 
     Raises:
         FileNotFoundError: for a missing folder or split file.
-        ValueError: for another task, or no image at all. Faults of single images are `problems` of the dataset (broken
+        ValueError: for another task, no image at all. Faults of single images are `problems` of the dataset (broken
             XML, one with a DOCTYPE, a missing element, a box that is none, an unknown name), or a BadSampleError on
             loading (an image of another size than `<size>`, a box outside the image).
     """
-    if spec.task != "boxes":
-        raise ValueError(f"dataset '{spec.name}': Pascal VOC XML holds boxes, it cannot serve task '{spec.task}'")
+    require_task(spec, "pascal_voc")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
-    image_of, xml_of = files_by_name(image_dir, image_suffix), files_by_name(annotation_dir, ".xml")
+    image_of, xml_of = image_files(image_dir, image_suffix), files_by_name(annotation_dir, ".xml")
     if not image_of:
         raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}")
     names = sorted(xml_of) if split_file is None else split_names(split_file)
@@ -76,7 +96,9 @@ def read_pascal_voc(
         "size": pa.list_(pa.int64()),
         "objects": _OBJECTS_TYPE,
     })  # fmt: skip
-    absent = repeated = 0
+    class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
+    absent = repeated = num_difficult = 0
+    begins_at_zero = False
     for name in names:
         with rows.image():
             if name not in image_of:
@@ -84,13 +106,17 @@ def read_pascal_voc(
                     absent += 1
                     continue
                 source = f"the image of {xml_of[name]}" if name in xml_of else f"'{name}' of {split_file}"
-                raise BadSampleError(missing_image(image_dir / (name + image_suffix), source))
+                raise BadSampleError(missing_image(image_dir / f"{name}.*", source))
             if name not in xml_of:
                 path = annotation_dir / f"{name}.xml"
                 raise BadSampleError(f"{path}: missing, '{name}' of {split_file}; add it, or remove the line")
-            size, objects = _parse(xml_of[name], spec)
-            unique = without_repeats(objects, "class_index", "box")
+            size, objects = _parse(xml_of[name], class_ids)
+            unique = without_repeats(objects, "class_index", "corners")
             repeated += len(objects) - len(unique)
+            num_difficult += sum(found["is_difficult"] for found in unique)
+            begins_at_zero |= any(0 in found["corners"][:2] for found in unique)
+            is_ignored = [found["is_difficult"] and difficult == "ignore" for found in unique]
+            counts.add([found["class_index"] for found in unique], is_ignored)
             rows.add(
                 image=str(image_of[name]),
                 annotation=str(xml_of[name]),
@@ -100,14 +126,32 @@ def read_pascal_voc(
                 objects=unique,
             )
     unlabelled = sorted(image_of.keys() - xml_of.keys()) if split_file is None else []
-    notes = []
+    origin = coordinates["origin"] if coordinates else 0 if begins_at_zero else 1
+    notes = class_ids.notes()
+    if coordinates is None:
+        notes.append(_origin_note(begins_at_zero, annotation_dir))
+    if num_difficult and difficult == "ignore":
+        notes.append(f"{num_difficult} objects are marked <difficult>: neither target nor background")
     if absent:
         notes.append(f"{absent} of {len(names)} annotations have no image in {image_dir}: left out")
     if unlabelled:
         notes.append(f"{len(unlabelled)} images have no XML in {annotation_dir}, such as '{unlabelled[0]}': left out")
     if repeated:
         notes.append(f"{repeated} objects in {annotation_dir} repeat another of their image: left out")
-    return require_images(SampleDataset(spec, rows.dataset(), _load, rows.problems, notes), image_dir)
+    load = partial(_load, origin=origin, ignore_difficult=difficult == "ignore", outside=spec.outside)
+    data = SampleDataset(
+        spec, rows.dataset(), load, rows.problems, notes, census=counts.census(), ignored_as="difficult"
+    )
+    return require_images(data, image_dir)
+
+
+def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:
+    if begins_at_zero:
+        return f"boxes in {annotation_dir} begin at 0: taken as counted from 0 (`coordinates: {{origin: 0}}`)"
+    return (
+        f"no box in {annotation_dir} begins at 0, which would tell where pixels are counted from: taken as from 1, as "
+        "VOC does; datumaro, globox and X-AnyLabeling count from 0: set `coordinates: {origin: 0}` for theirs"
+    )
 
 
 # --- the XML of an image
@@ -120,7 +164,7 @@ class _NoDoctype(ET.TreeBuilder):
         raise BadSampleError(f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it")
 
 
-def _parse(path: Path, spec: DatasetSpec) -> tuple[Size | None, list[dict[str, Any]]]:
+def _parse(path: Path, class_ids: ClassIds) -> tuple[Size | None, list[dict[str, Any]]]:
     """Height and width, if stated, and the objects whose category is not void."""
     try:
         root = ET.parse(path, ET.XMLParser(target=_NoDoctype())).getroot()
@@ -134,10 +178,12 @@ def _parse(path: Path, spec: DatasetSpec) -> tuple[Size | None, list[dict[str, A
     objects = []
     for number, element in enumerate(root.findall("object"), start=1):
         where = f"{path}: object {number}"
-        class_index = class_index_or_void(spec, _text(element, "name", where), where)
-        is_crowd, box = _flag(element, "difficult", where), _box(element, where)
-        if class_index >= 0:
-            objects.append({"class_index": class_index, "is_crowd": is_crowd, "box": box})
+        class_index = class_ids.index(_text(element, "name", where))
+        is_difficult = _flag(element, "difficult", where)
+        corners = _corners(element, size, where, class_ids.spec.outside)
+        if class_index != VOID:
+            objects.append({"class_index": class_index, "is_difficult": is_difficult, "corners": corners})
+    class_ids.end_image(str(path))
     return size, objects
 
 
@@ -151,20 +197,18 @@ def _size(root: ET.Element, where: str) -> Size | None:
     return int(height), int(width)
 
 
-def _box(element: ET.Element, where: str) -> tuple[float, float, float, float]:
-    """xyxy in pixels, right and bottom exclusive; not yet clipped."""
+def _corners(element: ET.Element, size: Size | None, where: str, outside: Outside) -> tuple[float, float, float, float]:
+    """xmin, ymin, xmax, ymax as they stand there; errors as `checked_box`."""
     box = element.find("bndbox")
     if box is None:
         raise BadSampleError(f"{where}: <bndbox> is missing; add it, or remove the object")
     left, top, right, bottom = (_number(box, edge, f"{where}: bndbox") for edge in ("xmin", "ymin", "xmax", "ymax"))
-    return checked_box((left - 1, top - 1, right, bottom), None, where)
+    checked_box((left - 1, top - 1, right, bottom), size, where, outside)
+    return left, top, right, bottom
 
 
 def _flag(element: ET.Element, tag: str, where: str) -> bool:
-    value = element.findtext(tag, "0").strip()
-    if value not in ("0", "1"):
-        raise BadSampleError(f"{where}: <{tag}> must be 0 or 1, not '{value}'; correct it")
-    return value == "1"
+    return flag(element.findtext(tag, "0").strip() or "0", f"{where}: <{tag}>")
 
 
 def _number(element: ET.Element, tag: str, where: str) -> float:
@@ -185,15 +229,19 @@ def _text(element: ET.Element, tag: str, where: str) -> str:
 # --- loading
 
 
-def _load(row: dict[str, Any]) -> Sample:
+def _load(row: Mapping[str, Any], *, origin: int, ignore_difficult: bool, outside: Outside) -> Sample:
     size = None if row["size"] is None else (row["size"][0], row["size"][1])
     image = read_rgb(row["image"], row["image"], size)
     if size is not None:
         require_same_size(image, row["image"], size, row["annotation"])
-    boxes = [checked_box(found["box"], (image.shape[0], image.shape[1]), row["annotation"]) for found in row["objects"]]
+    boxes = []
+    for found in row["objects"]:
+        left, top, right, bottom = found["corners"]
+        box = (left - origin, top - origin, right, bottom)
+        boxes.append(checked_box(box, (image.shape[0], image.shape[1]), row["annotation"], outside))
     annotation = Instances(
         class_labels=np.array([found["class_index"] for found in row["objects"]], dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        is_crowd=np.array([found["is_crowd"] for found in row["objects"]], dtype=bool),
+        is_crowd=np.array([found["is_difficult"] and ignore_difficult for found in row["objects"]], dtype=bool),
     )
     return Sample(image, annotation, row["image_id"], row["file_name"])

@@ -48,8 +48,11 @@ def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]
         raise BadSampleError(f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it")
     if not np.isfinite(values).all():
         raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
+    points = values.reshape(-1, 2)
+    if (points == points[0]).all(axis=0).any():
+        raise BadSampleError(f"{where}: all points of the polygon lie on one line, it has no area; remove it")
     height, width = size
-    # Far points are those of another image; they would also cost pycocotools memory in proportion to their distance.
+    # Far points are those of another image; they would also cost the rasterizer memory in proportion to their distance.
     for along, side in ((values[0::2], width), (values[1::2], height)):
         if along.min() < -side or along.max() > 2 * side:
             raise BadSampleError(
@@ -60,13 +63,22 @@ def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]
 
 
 def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of the pixels whose centre lies in a box (left, top, right, bottom), in pixels."""
+    """bool [H, W] of the pixels whose center lies in a box (left, top, right, bottom), in pixels."""
     columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     left, top, right, bottom = box
     return ((top <= rows) & (rows < bottom))[:, None] & ((left <= columns) & (columns < right))[None, :]
 
 
-def circle_to_mask(centre: Sequence[float], radius: float, size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of the pixels whose centre lies within a circle; `centre` is (x, y), in pixels like the radius."""
-    columns, rows = np.arange(size[1]) + 0.5 - centre[0], np.arange(size[0]) + 0.5 - centre[1]
-    return columns[None, :] ** 2 + rows[:, None] ** 2 <= radius**2
+def ellipse_to_mask(center: Sequence[float], radii: Sequence[float], angle: float, size: Size) -> NDArray[np.bool_]:
+    """bool [H, W] of the pixels whose center lies within an ellipse.
+
+    Args:
+        center: x and y, in pixels.
+        radii: along its own two axes, in pixels.
+        angle: degrees by which it is turned clockwise, as the eye sees it.
+        size: height and width of the image.
+    """
+    x, y = np.arange(size[1])[None, :] + 0.5 - center[0], np.arange(size[0])[:, None] + 0.5 - center[1]
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    along, across = x * cos + y * sin, y * cos - x * sin
+    return (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1

@@ -1,6 +1,5 @@
 """Boxes or polygons in YOLO's txt, one file per image and one line per object (https://docs.ultralytics.com/datasets)."""
 
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,22 +10,26 @@ from numpy.typing import NDArray
 
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import checked_box, without_repeats
+from .class_ids import VOID, ClassIds, TargetCounts
 from .files import (
     IMAGE_SUFFIXES,
     MissingImages,
     Rows,
     Size,
     StrPath,
-    class_index_or_void,
+    Suffixes,
     files_by_name,
+    image_files,
     missing_image,
     read_rgb,
+    read_text,
     require_folder,
 )
+from .reader_tasks import require_task
 from .shapes_to_masks import polygons_to_mask
+from .yolo_names import NAME_FILES, stated_names
 
 _OUTSIDE = 0.01  # part of the image by which a coordinate may leave it; beyond, it is taken for pixels (our setting)
-_CLASS_LIST = "classes"  # classes.txt, which LabelImg writes beside the annotations
 _OBJECTS_TYPE = pa.list_(
     pa.struct([("class_index", pa.int64()), ("line", pa.int64()), ("coordinates", pa.list_(pa.float64()))])
 )
@@ -37,7 +40,7 @@ def read_yolo(
     images: StrPath,
     annotations: StrPath,
     *,
-    image_suffixes: Sequence[str] = IMAGE_SUFFIXES,
+    image_suffixes: Suffixes = IMAGE_SUFFIXES,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
     """A folder of images and one of txt files with a box or a polygon per line, in parts of the image's sides.
@@ -46,12 +49,13 @@ def read_yolo(
     included, and `a/b` is the image id. As masks where the spec's task is `instance`, which needs polygons; as boxes
     where it is `boxes`, a polygon's box being its extent. An image without a txt, or with an empty one, is a sample
     with M = 0; how many there are is noted. Objects of a category that the spec calls void are left out, repeated lines
-    are with a note. Rows are sorted by image id, objects keep the order of the file.
+    are with a note. Rows are sorted by image id, objects keep the order of the file. Names are stated by the nearest
+    `data.yaml`, `classes.txt` or the like (`yolo_names`).
 
     Args:
         spec: the dataset, of task `boxes` or `instance`; its raw ids are the numbers at the start of the lines.
         images: folder of the images.
-        annotations: folder of the txt files; a `classes.txt` in it that belongs to no image is not read.
+        annotations: folder of the txt files; a `classes.txt` in it that belongs to no image is no annotation.
         image_suffixes: how image names end; upper case counts as lower.
         missing_images: what to do with a txt that has no image; "skip" leaves it out.
 
@@ -61,16 +65,13 @@ def read_yolo(
             images are `problems` of the dataset (a line that cannot be read, by number, coordinates that are not in
             0..1, an unknown class), or a BadSampleError on loading (an object outside the image, a damaged image).
     """
-    if spec.task not in ("boxes", "instance"):
-        raise ValueError(f"dataset '{spec.name}': YOLO txt holds objects, it cannot serve task '{spec.task}'")
-    if isinstance(image_suffixes, str):  # which is a sequence, of letters
-        raise ValueError(f"dataset '{spec.name}': image_suffixes is a list such as ['.png'], not {image_suffixes!r}")
+    require_task(spec, "yolo")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
-    image_of, txt_of = files_by_name(image_dir, *image_suffixes), files_by_name(annotation_dir, ".txt")
-    if _CLASS_LIST not in image_of:
-        txt_of.pop(_CLASS_LIST, None)
+    image_of, txt_of = image_files(image_dir, image_suffixes), files_by_name(annotation_dir, ".txt")
+    for name in {Path(file).stem for file in NAME_FILES} - image_of.keys():
+        txt_of.pop(name, None)
     if not image_of:
-        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {', '.join(image_suffixes)}")
+        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffixes}")
     if not image_of.keys() & txt_of.keys():
         raise ValueError(
             f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in {image_dir}, such as "
@@ -83,13 +84,15 @@ def read_yolo(
         "file_name": pa.string(),
         "objects": _OBJECTS_TYPE,
     })  # fmt: skip
+    class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
     without_lines = repeated = 0
     for name, image in image_of.items():
         with rows.image():
-            objects = _parse(txt_of[name], spec) if name in txt_of else []
+            objects = _parse(txt_of[name], class_ids) if name in txt_of else []
             unique = without_repeats(objects, "class_index", "coordinates")
             repeated += len(objects) - len(unique)
             without_lines += not objects
+            counts.add([found["class_index"] for found in unique], [False] * len(unique))
             rows.add(
                 image=str(image),
                 annotation=str(txt_of.get(name, annotation_dir / f"{name}.txt")),
@@ -98,39 +101,40 @@ def read_yolo(
                 objects=unique,
             )
     strays = sorted(txt_of.keys() - image_of.keys())
-    notes = []
+    names, notes = stated_names(annotation_dir, image_dir)
+    notes += class_ids.notes()
     if missing_images == "skip" and strays:
         notes.append(f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out")
     elif strays:
         rows.problems += [
-            missing_image(image_dir / (name + image_suffixes[0]), f"the image of {txt_of[name]}") for name in strays
+            BadSampleError(missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")) for name in strays
         ]
     if without_lines:
         notes.append(f"{without_lines} of {len(image_of)} images have no txt or no line in it: images without objects")
     if repeated:
         notes.append(f"{repeated} lines in {annotation_dir} repeat another of their image: left out")
     load = partial(_load, with_masks=spec.task == "instance")
-    return SampleDataset(spec, rows.dataset(), load, rows.problems, notes)
+    return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
 
 # --- the txt of an image
 
 
-def _parse(path: Path, spec: DatasetSpec) -> list[dict[str, Any]]:
+def _parse(path: Path, class_ids: ClassIds) -> list[dict[str, Any]]:
     """The objects whose category is not void."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise BadSampleError(f"{path}: not a text in UTF-8 ({error}); replace it") from error
+        lines = read_text(path).split("\n")
+    except ValueError as error:
+        raise BadSampleError(str(error)) from error
     objects = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{path}, line {number}"
-        raw_id, coordinates = _parse_line(line, spec.task == "instance", where)
-        class_index = class_index_or_void(spec, raw_id, where)
-        if class_index >= 0:
+        raw_id, coordinates = _parse_line(line, class_ids.spec.task == "instance", f"{path}, line {number}")
+        class_index = class_ids.index(raw_id)
+        if class_index != VOID:
             objects.append({"class_index": class_index, "line": number, "coordinates": coordinates})
+    class_ids.end_image(str(path))
     return objects
 
 
@@ -157,7 +161,10 @@ def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[flo
             f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of 3 or more points, "
             "or set the task to 'boxes'"
         )
-    checked_box(_extent(np.array(coordinates)), None, where)
+    left, top, right, bottom = _extent(np.array(coordinates))
+    if right <= left or bottom <= top:
+        what = "the box has no width or no height" if len(coordinates) == 4 else "all points lie on one line"
+        raise BadSampleError(f"{where}: {what}, the object has no area; remove the line")
     return int(first), tuple(coordinates)
 
 

@@ -1,0 +1,224 @@
+"""Shapes drawn in annotation tools, as the rows of a dataset hold them, and what a task makes of them.
+
+A pixel (row, column) covers [column, column + 1) x [row, row + 1); it belongs to a shape if its center lies in it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from ..masks import box_of_mask
+from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
+from .boxes import checked_box
+from .class_ids import VOID
+from .files import Size, read_rgb, require_same_size
+from .shapes_to_masks import checked_polygon, ellipse_to_mask, polygons_to_mask, rectangle_to_mask
+
+ShapeKind: TypeAlias = Literal["polygon", "rectangle", "ellipse", "mask"]
+DecodeMask: TypeAlias = Callable[[Mapping[str, Any], Size], NDArray[np.bool_]]
+"""(a row's shape of kind "mask", height and width of the image) -> bool [H, W]."""
+
+
+@dataclass(frozen=True)
+class DrawnShape:
+    """One shape of an image.
+
+    Args:
+        class_index: VOID (-1) where the spec calls its label void.
+        object: equal for the shapes that are one object together.
+        kind: what the numbers mean.
+        points: polygon: x1, y1, x2, y2, ...; rectangle: left, top, right, bottom, the last two exclusive; ellipse:
+            center x, y, the two radii, and the angle in degrees by which it is turned clockwise; mask: left, top, right
+            and bottom of the window that is stored, the last two exclusive. In pixels.
+        holes: of a polygon, each x1, y1, x2, y2, ...
+        mask: of kind "mask", as text that the reader's `DecodeMask` understands.
+        where: file and number of the shape, with which messages begin.
+        is_crowd: a region of many objects.
+    """
+
+    class_index: int
+    object: int
+    kind: ShapeKind
+    points: Sequence[float]
+    where: str
+    holes: Sequence[Sequence[float]] = ()
+    mask: str | None = None
+    is_crowd: bool = False
+
+    def row(self) -> dict[str, Any]:
+        """As an entry of a column of type `SHAPES_TYPE`."""
+        return asdict(self)
+
+
+SHAPES_TYPE = pa.list_(
+    pa.struct([
+        ("class_index", pa.int64()),
+        ("object", pa.int64()),
+        ("kind", pa.string()),
+        ("points", pa.list_(pa.float64())),
+        ("where", pa.string()),
+        ("holes", pa.list_(pa.list_(pa.float64()))),
+        ("mask", pa.string()),
+        ("is_crowd", pa.bool_()),
+    ])
+)  # fmt: skip
+"""Arrow type of a row's shapes."""
+
+SHAPE_ROWS: Mapping[str, pa.DataType] = {
+    "image": pa.string(),
+    "annotation": pa.string(),
+    "image_id": pa.string(),
+    "file_name": pa.string(),
+    "size": pa.list_(pa.int64()),
+    "shapes": SHAPES_TYPE,
+}
+"""Columns of a reader of drawn shapes; size: height and width of the image on which they were drawn."""
+
+
+def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
+    """Refuse a shape that has no area or does not lie in its image of `size` (height, width).
+
+    Raises:
+        BadSampleError: as `checked_polygon` and `checked_box`.
+    """
+    if shape.kind == "polygon":
+        for ring in (shape.points, *shape.holes):
+            checked_polygon(ring, size, shape.where)
+    if shape.kind != "mask":
+        checked_box(_extent(shape.row()), size, shape.where, spec.outside)
+        return
+    left, top, right, bottom = shape.points
+    if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
+        raise BadSampleError(
+            f"{shape.where}: a mask from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) does not lie in the image of "
+            f"{size[0]} x {size[1]} pixels (height x width); remove it"
+        )
+
+
+def objects_of(shapes: Sequence[DrawnShape], spec: DatasetSpec) -> list[DrawnShape]:
+    """The shapes that the task needs: in semantic annotation void ones too, as they lie on top of others."""
+    return [shape for shape in shapes if spec.task == "semantic" or shape.class_index != VOID]
+
+
+def load_shapes(
+    row: Mapping[str, Any], *, spec: DatasetSpec, decode_mask: DecodeMask, background: int = VOID
+) -> Sample:
+    """The sample of a row of `SHAPE_ROWS`, as the spec's task needs it.
+
+    Args:
+        row: of a dataset.
+        spec: the dataset.
+        decode_mask: decodes shapes of kind "mask".
+        background: class of the pixels in no shape (semantic annotation).
+
+    Raises:
+        BadSampleError: for an image that cannot be read or is not of the listed size, and damaged masks.
+    """
+    size = (row["size"][0], row["size"][1])
+    image = read_rgb(row["image"], row["image"], size)
+    require_same_size(image, row["image"], size, row["annotation"])
+    annotation: Segments | Instances
+    if spec.task == "semantic":
+        annotation = _segments(row["shapes"], len(spec.classes), size, decode_mask, background)
+    else:
+        annotation = _instances(row["shapes"], spec, size, decode_mask)
+    return Sample(image, annotation, row["image_id"], row["file_name"])
+
+
+def segments_of_classes(class_map: NDArray[np.integer], num_classes: int) -> Segments:
+    """One segment per class that occurs in a map of class indices [H, W], VOID where unlabelled."""
+    pixels = np.bincount(class_map.ravel() + 1, minlength=num_classes + 1)  # of void, then of the classes
+    present = np.flatnonzero(pixels[1:])
+    segment_of = np.full(len(pixels), -1, dtype=np.int32)
+    segment_of[present + 1] = np.arange(len(present))
+    return Segments(segment_of[class_map + 1], present.astype(np.int64), np.zeros(len(present), dtype=bool))
+
+
+def _segments(
+    shapes: Sequence[Mapping[str, Any]], num_classes: int, size: Size, decode_mask: DecodeMask, background: int
+) -> Segments:
+    class_map = np.full(size, background, dtype=np.int32)
+    for shape in shapes:
+        class_map[shape_mask(shape, size, decode_mask)] = VOID if shape["is_crowd"] else shape["class_index"]
+    return segments_of_classes(class_map, num_classes)
+
+
+def _instances(
+    shapes: Sequence[Mapping[str, Any]], spec: DatasetSpec, size: Size, decode_mask: DecodeMask
+) -> Instances:
+    parts_of: dict[int, list[Mapping[str, Any]]] = {}
+    for shape in shapes:
+        parts_of.setdefault(shape["object"], []).append(shape)
+    objects = list(parts_of.values())
+    boxes = np.zeros((len(objects), 4), dtype=np.float32)
+    for box, parts in zip(boxes, objects, strict=True):
+        part_boxes = np.array([_box(shape, size, decode_mask) for shape in parts])
+        box[:2], box[2:] = part_boxes[:, :2].min(axis=0), part_boxes[:, 2:].max(axis=0)
+    annotation = Instances(
+        class_labels=np.array([first["class_index"] for first, *_ in objects], dtype=np.int64),
+        boxes=boxes,
+        is_crowd=np.array([first["is_crowd"] for first, *_ in objects], dtype=bool),
+    )
+    if spec.task != "boxes":
+        annotation.masks = np.zeros((len(objects), *size), dtype=bool)
+        for mask, parts in zip(annotation.masks, objects, strict=True):
+            for shape in parts:
+                mask |= shape_mask(shape, size, decode_mask)
+    return annotation
+
+
+def shape_mask(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> NDArray[np.bool_]:
+    """bool [H, W] of any kind of shape; one of less than a pixel may come out empty."""
+    kind, points = shape["kind"], shape["points"]
+    if kind == "polygon":
+        mask = polygons_to_mask([points], size, shape["where"])
+        if shape["holes"]:
+            mask &= ~polygons_to_mask(shape["holes"], size, shape["where"])
+        return mask
+    if kind == "rectangle":
+        return rectangle_to_mask(points, size)
+    if kind == "ellipse":
+        return ellipse_to_mask(points[:2], points[2:4], points[4], size)
+    return decode_mask(shape, size)
+
+
+def placed(pixels: NDArray[np.bool_], window: tuple[int, int, int, int], size: Size, where: str) -> NDArray[np.bool_]:
+    """A mask of a window (left, top, right, bottom) in an image of `size`: bool [H, W].
+
+    Raises:
+        BadSampleError: for a mask of another size than its window, and one without a pixel.
+    """
+    left, top, right, bottom = window
+    if pixels.shape != (bottom - top, right - left):
+        raise BadSampleError(
+            f"{where}: {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), but its place spans "
+            f"{bottom - top} x {right - left}; draw it anew"
+        )
+    if not pixels.any():
+        raise BadSampleError(f"{where}: has no pixel; draw it anew, or remove it")
+    mask = np.zeros(size, dtype=bool)
+    mask[top:bottom, left:right] = pixels
+    return mask
+
+
+def _box(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> Sequence[float]:
+    """xyxy in pixels, within the image."""
+    if shape["kind"] == "mask":
+        return box_of_mask(decode_mask(shape, size)).tolist()
+    return checked_box(_extent(shape), size, shape["where"], "clip")
+
+
+def _extent(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
+    """xyxy of a polygon, rectangle or ellipse."""
+    points = shape["points"]
+    if shape["kind"] == "ellipse":
+        x, y, radius_x, radius_y, angle = points
+        cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+        half_width, half_height = np.hypot(radius_x * cos, radius_y * sin), np.hypot(radius_x * sin, radius_y * cos)
+        return float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height)
+    xs, ys = points[0::2], points[1::2]
+    return min(xs), min(ys), max(xs), max(ys)

@@ -1,0 +1,78 @@
+"""Numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1` one flag."""
+
+import sys
+from typing import Any
+
+from ..sample import BadSampleError, RawId
+
+
+def is_finite_number(value: Any) -> bool:
+    """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity; no flag is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -sys.float_info.max <= value <= sys.float_info.max
+
+
+def number(value: Any, where: str) -> float:
+    """A finite number, written as such or as text.
+
+    Raises:
+        BadSampleError: for anything else; the message begins with `where` (file, key).
+    """
+    read = value
+    if isinstance(value, str):
+        try:
+            read = float(value)
+        except ValueError:
+            read = None
+    if not is_finite_number(read):
+        raise BadSampleError(f"{where}: {_shown(value)} is no finite number; correct it")
+    return float(read)
+
+
+def whole_number(value: Any, where: str) -> int:
+    """A whole number, written as such, with a zero fraction (`3.0`) or as text; errors as `number`."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    read = number(value, where)
+    if not read.is_integer():
+        raise BadSampleError(f"{where}: {_shown(value)} is no whole number; correct it")
+    return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() else int(read)
+
+
+def side(value: Any, where: str) -> int:
+    """A height or width in pixels, above 0; errors as `number`."""
+    read = whole_number(value, where)
+    if read < 1:
+        raise BadSampleError(f"{where}: {_shown(value)} pixels are no size; correct it")
+    return read
+
+
+def flag(value: Any, where: str) -> bool:
+    """A flag: a boolean, 0 or 1, as number or text; None is false.
+
+    Raises:
+        BadSampleError: for anything else, since a flag misread as set would remove an object in silence.
+    """
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    words = {"0": False, "1": True, "false": False, "true": True}
+    text = str(int(value)) if isinstance(value, float) and value in (0.0, 1.0) else str(value).strip().lower()
+    if isinstance(value, int | float | str) and text in words:
+        return words[text]
+    raise BadSampleError(f"{where}: {_shown(value)} is no flag, which is 0 or 1, true or false; correct it")
+
+
+def category_id(value: Any, where: str) -> RawId:
+    """A category id, whole number or word; a number written as text counts as the number.
+
+    Raises:
+        BadSampleError: for anything else.
+    """
+    if isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
+        return value
+    return whole_number(value, where)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
