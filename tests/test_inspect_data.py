@@ -210,7 +210,7 @@ def test_sound_files_are_counted_and_classes_that_never_occur_are_a_note(report:
     [
         ("truncated", "images/b.jpg", "cannot be read as an image"),
         ("text_as_png", "maps/b.png", "cannot be read as an image"),
-        ("unknown_id", "maps/b.png", "category id 77 is not in the id map"),
+        ("unknown_id", "maps/b.png", "1 category id is not in the spec of dataset 'custom': 77 (600 pixels)"),
         ("other_size", "maps/b.png", "20 x 31"),
     ],
 )
@@ -234,7 +234,7 @@ def test_an_image_that_cannot_be_used_is_a_problem_and_the_others_are_counted(
         ("broken_segment_ids", "segment ids [7] are not in `segments_info`"),
         ("listed_twice", "image 1: listed twice in `images`"),
         ("one_file_twice", "1.jpg: the image of 2 rows"),
-        ("unknown_category", "image 2: category id 99 is not in the id map"),
+        ("unknown_category", "image 2: 1 category id is not in the spec of dataset 'custom': 99 (1 segment)"),
     ],
 )
 def test_faults_of_the_listing_are_problems(report: dict[str, Any], name: str, what: str) -> None:
@@ -268,12 +268,11 @@ def test_the_json_holds_all_problems_and_their_number(report: dict[str, Any]) ->
     assert report["problems"] == sum(len(found["problems"]) for found in report["datasets"])
 
 
-def test_the_screen_shows_twenty_problems_of_a_dataset(planted: tuple[Path, str]) -> None:
+def test_the_screen_shows_a_line_for_each_kind_of_problem(planted: tuple[Path, str]) -> None:
     """And with two loading processes the others are as before."""
     done = start("--config", planted[1], "--check", "all", "--num_workers", "2")
     assert done.returncode == 1
-    assert done.stdout.count("problem: image x") == 20
-    assert "and 5 more problems: --json lists them" in done.stdout
+    assert done.stdout.count("  problem: 25 times (images x00, x01, x02, ...), first: ") == 1
     assert done.stdout.startswith("dataset ")  # the mix
     assert "  problem: image b: " in done.stdout
     assert "39 problems; contact sheets in" in done.stdout
@@ -295,7 +294,8 @@ def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> Non
     done = start("--config", settings_file(tmp_path, small=entry))
     assert done.returncode == 1, done.stderr
     assert done.stdout.startswith("datasets.small: custom, semantic, 0 images, 0 checked")
-    assert done.stdout.count("missing, the image of") == 4
+    assert done.stdout.count("problem: 4 times, first: ") == 1
+    assert done.stdout.count("missing, the image of") == 1
 
 
 # --- settings
@@ -342,11 +342,11 @@ def test_the_shapes_have_no_problem_and_a_sheet_each(tmp_path: Path) -> None:
     for found in report["datasets"]:
         with Image.open(found["contact_sheet"]) as sheet:
             columns = 3 if found["name"] == "evaluation.shapes_boxes" else 2  # masks and boxes
-            assert sheet.width == columns * (480 + 6) + 6
-            assert sheet.height > 6 * 480  # six square images
+            assert sheet.width == 2 * (columns * (320 + 6) + 6)
+            assert 3 * 320 < sheet.height < 4 * 320  # six square images, two in a row
             for column in range(columns):
-                left = 6 + column * 486
-                first = sheet.crop((left, 28, left + 480, 28 + 480))
+                left = 6 + column * 326
+                first = sheet.crop((left, 28, left + 320, 28 + 320))
                 assert colours(first) > 100, (found["name"], column)
 
 
@@ -354,12 +354,12 @@ def test_a_box_is_drawn_where_it_is() -> None:
     image = np.full((400, 400, 3), 255, np.uint8)
     boxes = Instances(np.array([0]), np.array([[100, 200, 300, 390]], np.float32), np.array([False]))
     sheet = np.asarray(contact_sheet([Sample(image, boxes, 1, "a.jpg")], SPEC))
-    # the drawn image is 400 pixels wide, so that its column of the sheet is 1.2 times as large, below the title
-    right = sheet[28 : 28 + 480, 6 + 486 : 6 + 486 + 480]
+    # the drawn image is 400 pixels wide, so that its column of the sheet is 0.8 times as large, below the title
+    right = sheet[28 : 28 + 320, 6 + 326 : 6 + 326 + 320]
     drawn = (right < 240).any(axis=2)
-    rows, columns = np.flatnonzero(drawn[:475].any(axis=1)), np.flatnonzero(drawn[:475].any(axis=0))
-    assert (rows[0], rows[-1]) == (pytest.approx(240, abs=2), pytest.approx(468, abs=2))
-    assert (columns[0], columns[-1]) == (pytest.approx(120, abs=2), pytest.approx(360, abs=2))
+    rows, columns = np.flatnonzero(drawn[:316].any(axis=1)), np.flatnonzero(drawn[:316].any(axis=0))
+    assert (rows[0], rows[-1]) == (pytest.approx(160, abs=2), pytest.approx(312, abs=2))
+    assert (columns[0], columns[-1]) == (pytest.approx(80, abs=2), pytest.approx(240, abs=2))
 
 
 def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
@@ -370,7 +370,7 @@ def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
         np.zeros((400, 400, 3), np.uint8), Instances(np.array([0, 1]), boxes, np.zeros(2, bool), masks), 1, ""
     )
     sheet = np.asarray(contact_sheet([sample], SPEC))
-    small, large = sheet[28 + 140, 6 + 486 + 140], sheet[28 + 300, 6 + 486 + 300]
+    small, large = sheet[28 + 110, 6 + 326 + 110], sheet[28 + 220, 6 + 326 + 220]
     assert np.abs(small - 0.6 * np.array(category_colour(1))).max() < 3
     assert np.abs(large - 0.6 * np.array(category_colour(0))).max() < 3
 
@@ -442,6 +442,60 @@ def test_a_stream_is_read_from_its_beginning(check: int | None, checked: int) ->
 @pytest.mark.parametrize(("size", "count", "expected"), [(10, 4, [0, 2, 5, 7]), (3, 4, [0, 1, 2]), (2, None, [0, 1])])
 def test_checked_rows_are_spread_over_the_dataset(size: int, count: int | None, expected: list[int]) -> None:
     assert list(spaced(size, count)) == expected
+
+
+# --- faults of a dataset as a whole
+
+
+def coco_boxes(
+    folder: Path, annotations: list[dict[str, Any]], names: tuple[str, str] = ("cat", "dog")
+) -> dict[str, Any]:
+    """Two images of 20 x 30 pixels with boxes in COCO's format, whose categories 1 and 2 are called `names`."""
+    (folder / "images").mkdir(parents=True)
+    images = [{"id": number, "file_name": f"{number}.png", "height": 20, "width": 30} for number in (1, 2)]
+    for number in (1, 2):
+        Image.new("RGB", (30, 20), (number, 90, 90)).save(folder / f"images/{number}.png")
+    entries = [{"id": i, "bbox": [1 + i, 2, 5, 6], "category_id": 1, **found} for i, found in enumerate(annotations)]
+    categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
+    (folder / "a.json").write_text(json.dumps({"images": images, "annotations": entries, "categories": categories}))
+    classes = [{"name": "cat", "ids": [1], "thing": True}, {"name": "dog", "ids": [2], "thing": True}]
+    return {
+        "spec": {"task": "boxes", "classes": classes},
+        "reader": "coco_instances",
+        "images": str(folder / "images"),
+        "annotation_file": str(folder / "a.json"),
+    }
+
+
+def test_faults_of_the_whole_dataset_are_problems(tmp_path: Path) -> None:
+    swapped = coco_boxes(tmp_path / "swapped", [{"image_id": 1}, {"image_id": 2}], ("dog", "cat"))
+    crowds = coco_boxes(tmp_path / "crowds", [{"image_id": 1, "iscrowd": 1}, {"image_id": 2, "iscrowd": True}])
+    many = coco_boxes(tmp_path / "many", [{"image_id": n % 2 + 1, "category_id": n % 3 % 2 + 1} for n in range(8)])
+    file = settings_file(tmp_path, swapped=swapped, crowds=crowds, many=many)
+    done = start("--config", file, "--check", "all", "--json", "--model", '{"num_queries": 3}')
+    assert done.returncode == 1, done.stderr
+    found = {entry["name"]: [problem["message"] for problem in entry["problems"]] for entry in
+             json.loads(done.stdout)["datasets"]}  # fmt: skip
+    (names,) = found["datasets.swapped"]
+    assert names.startswith("2 category names of the files contradict the spec: 1 is 'cat' in the spec and 'dog' in")
+    (crowd,) = found["datasets.crowds"]
+    assert crowd.startswith("all 2 objects are marked crowd")
+    (queries,) = found["datasets.many"]
+    assert queries.startswith("every image has more objects (at least 4) than the model has queries (3)")
+
+
+def test_names_without_an_embedding_are_found_by_check_all_alone(tmp_path: Path) -> None:
+    entry = coco_boxes(tmp_path / "data", [{"image_id": 1}, {"image_id": 2, "category_id": 2}])
+    np.save(tmp_path / "names.npy", np.eye(2, dtype=np.float32))
+    encoder = {"kind": "file", "path": str(tmp_path / "names.npy"), "names": ["cat", "cow"]}
+    file = settings_file(tmp_path, mine=entry)
+    arguments = ("--config", file, "--text_encoder", json.dumps(encoder), "--json")
+    assert start(*arguments, "--check", "2").returncode == 0
+    done = start(*arguments, "--check", "all")
+    assert done.returncode == 1, done.stderr
+    (problem,) = json.loads(done.stdout)["datasets"][0]["problems"]
+    assert problem["message"].startswith("datasets.mine: ")
+    assert "dog" in problem["message"]
 
 
 # --- real data

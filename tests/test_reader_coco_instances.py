@@ -350,6 +350,80 @@ def test_entries_that_are_no_records(instances, part, entry):
         read()
 
 
+# --- a class per pixel
+
+
+SEMANTIC = replace(SPEC, task="semantic")
+
+
+def test_semantic_by_hand(instances):
+    """A large object, a small one on it though it is listed first, a crowd, and an object of a void category."""
+    content, read = instances
+    large, small, crowd, void = (
+        [0, 0, 6, 0, 6, 3, 0, 3],
+        [1, 1, 3, 1, 3, 2, 1, 2],
+        [0, 2, 6, 2, 6, 4, 0, 4],
+        [4, 0, 6, 0, 6, 1, 4, 1],
+    )
+    content["annotations"] = [
+        {"id": 1, "image_id": 2, "category_id": 193, "segmentation": [small]},
+        {"id": 2, "image_id": 2, "category_id": 17, "segmentation": [large]},
+        {"id": 3, "image_id": 2, "category_id": 17, "iscrowd": 1, "segmentation": [crowd]},
+        {"id": 4, "image_id": 2, "category_id": 255, "segmentation": [void]},
+    ]
+    found = read(SEMANTIC)[1].annotation
+    cat, grass = (found.class_labels.tolist().index(SPEC.id_map[raw_id]) for raw_id in (17, 193))
+    assert found.segment_map.tolist() == [
+        [cat] * 6,
+        [cat, grass, grass, cat, cat, cat],
+        [cat] * 6,
+        [-1] * 6,
+    ], "the crowd lies below, and void categories have no object"
+    assert not found.is_crowd.any()
+
+
+def test_pixels_in_no_object_are_void_or_the_background(instances):
+    content, read = instances
+    content["annotations"] = content["annotations"][:1]
+    assert (read(SEMANTIC)[1].annotation.segment_map == -1).sum() == 24 - 8
+    name = SPEC.labels[SPEC.id_map[193]]
+    found = read(SEMANTIC, background=name)[1].annotation
+    assert (found.segment_map >= 0).all()
+    with pytest.raises(ValueError, match=r"dataset 'tiny': `background` is no class: 'nothing'; its classes"):
+        read(SEMANTIC, background="nothing")
+    with pytest.raises(ValueError, match="`background` is for the task 'semantic', not 'instance'"):
+        read(background=name)
+
+
+# --- LVIS v1
+
+
+def test_lvis_names_its_images_by_the_end_of_a_url(instances, tmp_path):
+    content, read = instances
+    for image in content["images"]:
+        name = image.pop("file_name")
+        image["coco_url"] = f"http://images.cocodataset.org/train2017/{name}"
+    (tmp_path / "images/train2017").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "images" / name).rename(tmp_path / "images/train2017" / name)
+    dataset = read()
+    assert (image_ids(dataset), dataset.problems) == ([1, 2], [])
+    assert dataset[1].file_name == "train2017/a.png"
+
+
+def test_names_of_the_categories_are_stated(instances):
+    content, read = instances
+    assert read().stated_names == {}
+    content["categories"] = [
+        {"id": "17", "name": "cat"},
+        {"id": 193.0, "name": "grass"},
+        {"name": "no id"},
+        {"id": 4},
+        5,
+    ]
+    assert read().stated_names == {17: "cat", 193: "grass"}
+
+
 # --- the copy of the annotations in the cache
 
 

@@ -1,7 +1,8 @@
 """From settings to datasets: what cannot work is refused with the key of the setting and the remedy."""
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.data.mixing import TrainingSet
-from dataseg_hf.data.sample import SampleDataset
+from dataseg_hf.data.readers import READERS
+from dataseg_hf.data.readers.reader_tasks import READER_TASKS
+from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIdsError
 from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
 from dataseg_hf.sources import load_source, resolve_mix, training_mix
 
@@ -169,3 +172,76 @@ def test_what_a_stream_cannot_do_is_refused(
     entry = {"spec": OWN, "reader": "hub", "options": options, **settings}
     with pytest.raises(ConfigError, match=message):
         training_mix(config(tmp_path, {"a": entry}, **run))
+
+
+# --- options of a reader
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"image_suffix": 3}, "image_suffix"),
+        ({"annotation_suffix": [".png"]}, "annotation_suffix"),
+        ({"split_file": ["a"]}, "split_file"),
+        ({"split_file": {"a": 1}}, "split_file"),
+    ],
+)
+def test_options_of_a_wrong_type_are_refused_by_their_key(tmp_path: Path, options: dict[str, Any], key: str) -> None:
+    entry = folder_of_images(tmp_path, 1, 2, 1) | {"options": options}
+    mix = config(tmp_path, {"a": entry}).datasets
+    with pytest.raises(ConfigError, match=rf"^datasets\.a\.options\.{key}: .* cannot be used: .*valid"):
+        load_source(mix["a"], "datasets.a")
+
+
+@pytest.mark.parametrize(
+    ("reader", "task"),
+    [(reader, task) for reader, served in READER_TASKS.items() for task in get_args(TaskName) if task not in served],
+)
+def test_a_reader_that_cannot_serve_the_task_is_refused(tmp_path: Path, reader: str, task: str) -> None:
+    entry = folder_of_images(tmp_path, 1) | {"reader": reader, "spec": {**OWN, "task": task}}
+    mix = config(tmp_path, {"a": entry}).datasets
+    with pytest.raises(
+        ConfigError, match=rf"^datasets\.a\.reader: .*reader '{reader}' serves .*, not '{task}'; change"
+    ):
+        load_source(mix["a"], "datasets.a")
+
+
+def test_every_reader_says_which_tasks_it_serves() -> None:
+    assert READER_TASKS.keys() == READERS.keys()
+
+
+def test_unknown_ids_may_count_as_void(tmp_path: Path) -> None:
+    spec = {"task": "semantic", "classes": [{"name": "road", "ids": [1]}]}
+    entry = folder_of_images(tmp_path, 2, 1) | {"spec": spec}
+    mix = config(tmp_path, {"a": entry, "b": {**entry, "unknown_ids": "void"}}).datasets
+    data = load_source(mix["a"], "datasets.a")
+    assert isinstance(data, SampleDataset)
+    with pytest.raises(UnknownIdsError, match=r"not in the spec of dataset 'custom': 2 \(12 pixels\)"):
+        data[0]
+    void = load_source(mix["b"], "datasets.b")
+    assert isinstance(void, SampleDataset)
+    assert isinstance(void[0].annotation, Segments)
+    assert (void[0].annotation.segment_map == -1).all()
+
+
+def test_names_that_contradict_the_spec_end_the_run_before_training_even_where_bad_images_are_skipped(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "images/1.png")
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": 8, "width": 8}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 3, 3]}],
+        "categories": [{"id": 1, "name": "dog"}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    entry = {
+        "spec": {"task": "boxes", "classes": [{"name": "cat", "ids": [1], "thing": True}]},
+        "reader": "coco_instances", "images": str(tmp_path / "images"), "annotation_file": str(tmp_path / "a.json"),
+    }  # fmt: skip
+    mix = config(tmp_path, {"a": entry}).datasets
+    for policy in ("raise", "skip"):
+        with pytest.raises(ConfigError, match=r"^datasets\.a: 1 category names of the files contradict the spec"):
+            load_source(mix["a"], "datasets.a", policy)
+    entry["spec"]["classes"][0]["aliases"] = ["Dog"]
+    load_source(config(tmp_path, {"a": entry}).datasets["a"], "datasets.a")
