@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from dataseg_hf.data.catalog import COCO_INSTANCES
+from dataseg_hf.data.masks import boxes_of_masks
 from dataseg_hf.data.readers import read_coco_instances
 from dataseg_hf.data.sample import Instances
-from dataseg_hf.data.masks import boxes_of_masks
 
 FILLED = 0.98
 
