@@ -147,7 +147,7 @@ def test_a_photo_is_turned_upright_and_reduced(app, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     Image.new("RGB", (2560, 1000)).save(tmp_path / "turned.jpg", exif=exif)
-    assert app.read_image(str(tmp_path / "turned.jpg")).size == (500, 1280)
+    assert app.read_image(str(tmp_path / "turned.jpg"), checkpoint_processor()).size == (500, 1280)
 
 
 def test_several_users_at_once(client, photo):

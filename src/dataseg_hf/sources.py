@@ -10,6 +10,7 @@ from typing import Any, Literal
 from .data.catalog import CATALOG
 from .data.category_map import map_categories, mapped_spec
 from .data.corruptions import corrupted
+from .data.image_values import with_value_range
 from .data.mixing import TrainingSet
 from .data.readers import READERS, Reader
 from .data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
@@ -88,6 +89,7 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
         raise
     except (ValueError, OSError) as error:
         raise ConfigError(f"{key}: {error}") from error
+    data = with_value_range(data, source.value_range)
     if source.category_map:
         data = map_categories(data, source.category_map)
     if isinstance(data, SampleStream):

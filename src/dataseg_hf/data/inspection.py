@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from .image_values import ImageFacts, ValueTally, watched_images
 from .sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 
 MOST_LINES = 20  # of classes, and of problems, in `Inspection.text`
@@ -154,6 +155,7 @@ class _Found:
     """What one row holds; small, as it comes from another process.
 
     labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of the image's pixels.
+    images: how the reader read them, one as a rule.
     """
 
     image_id: int | str | None
@@ -165,17 +167,19 @@ class _Found:
     void: int = 0
     area: int = 0
     digest: bytes = b""
+    images: list[ImageFacts] = field(default_factory=list)
 
 
 def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
     try:
-        sample = data.load(row)
+        with watched_images() as images:
+            sample = data.load(row)
     except BadSampleError as error:
         named = row if isinstance(row, Mapping) else {}
         file = named.get("image")
         return _Found(named.get("image_id"), file if isinstance(file, str) else None, [str(error)])
     faults = sample_faults(sample, data.spec)
-    found = _Found(sample.image_id, sample.file_name, faults)
+    found = _Found(sample.image_id, sample.file_name, faults, images=images)
     if not faults:
         annotation = sample.annotation
         found.labels, found.is_crowd = annotation.class_labels, annotation.is_crowd
@@ -291,6 +295,7 @@ class _Tally:
         self.checked = self.void = self.area = 0
         self._empty: list[str] = []
         self._without_pixels = 0
+        self._values = ValueTally()
         self._files_of_digest: defaultdict[bytes, list[str]] = defaultdict(list)
 
     def add(self, position: int, found: _Found) -> None:
@@ -302,6 +307,7 @@ class _Tally:
         if found.faults:
             return
         self.usable.append(position)
+        self._values.add(found.images)
         self.void += found.void
         self.area += found.area
         self._without_pixels += int((found.pixels == 0).sum())
@@ -322,6 +328,7 @@ class _Tally:
             yield f"{len(self._empty)} images without annotation: {_some(self._empty)}"
         if self._without_pixels:
             yield f"{self._without_pixels} segments or objects have no pixel of their own"
+        yield from self._values.notes()
         for files in self._files_of_digest.values():
             if len(files) > 1:
                 yield f"{len(files)} images have equal pixels: {_some(files)}"
