@@ -165,6 +165,8 @@ class EvalEntry(Source):
         shortest_edge: Resize the shorter side to so many pixels instead, unless the longer one then leaves the canvas.
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
             that it keeps.
+        max_dets: Best predictions per image and class that count for `mask_ap` and `box_ap`; more than 100 where
+            images hold more objects of a class (cells, solar panels).
         every: Interval of its evaluation, instead of the run's `evaluate_every`.
         corruption: Corrupt its images, e.g. `{kind: noise, strength: 2}`; see `data.corruptions.Corruption`.
     """
@@ -176,6 +178,7 @@ class EvalEntry(Source):
     shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
+    max_dets: int = 100
     every: Duration | None = None
     corruption: Corruption | None = None
 
@@ -185,6 +188,7 @@ class EvalEntry(Source):
         _require(len(self.metrics) > 0, f"{key}.metrics: name at least one of {list(get_args(MetricName))}")
         for name in ("batch_size", "image_size"):
             _require(getattr(self, name) > 0, f"{key}.{name}: must be positive, not {getattr(self, name)}")
+        _require(self.max_dets > 10, f"{key}.max_dets: must be above 10, not {self.max_dets}")
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,7 @@ def evaluation_set(
         entry,
         metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
         batch_size=options.batch_size or entry.batch_size,
+        max_dets=options.max_dets or entry.max_dets,
     )
     return EvaluationSet.of(name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model))
 
