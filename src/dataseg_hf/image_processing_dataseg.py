@@ -35,7 +35,7 @@ from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 
 
-class DaTaSegImageOptions(ImagesKwargs, total=False):
+class DaTaSegImageOptions(ImagesKwargs, total=False):  # type: ignore[call-arg]  # transformers is untyped
     """Options beside those of transformers."""
 
     value_range: Sequence[float | int] | None
