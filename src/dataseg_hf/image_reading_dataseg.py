@@ -262,7 +262,7 @@ def _grey_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
     values = np.asarray(image)
     if _is_signed_byte(opened):
         return values.view(np.int8)  # Pillow has no signed mode of 8 bits
-    if values.dtype == np.int32 and _tag(opened, _BITS_PER_SAMPLE) == 32 and _sample_format(opened) == _UNSIGNED:
+    if values.dtype == np.int32 and _number(opened, _BITS_PER_SAMPLE) == 32 and _sample_format(opened) == _UNSIGNED:
         return values.view(np.uint32)  # Pillow has no unsigned mode
     return values.astype(np.uint16) if values.dtype.str == ">u2" else values
 
@@ -304,7 +304,7 @@ def _extent(values: NDArray[Any]) -> ValueRange:
 
 def _depth(values: NDArray[Any], image: Image.Image) -> str:
     kind = {"f": ", float", "i": ", signed"}.get(values.dtype.kind, "")
-    return f"{_tag(image, _BITS_PER_SAMPLE) or 8 * values.dtype.itemsize} bits{kind}"
+    return f"{_number(image, _BITS_PER_SAMPLE) or 8 * values.dtype.itemsize} bits{kind}"
 
 
 # --- what files tell
@@ -315,11 +315,11 @@ def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> V
         return 0, 65_535  # to which Pillow scales, by the maximum in the file
     if bits is not None:
         return 0, 65_535 if _fills_upper_bits(values, bits) else 2**bits - 1
-    stored_bits = _tag(image, _BITS_PER_SAMPLE)
+    stored_bits = _number(image, _BITS_PER_SAMPLE)
     if stored_bits is None:
         return None
     for least, greatest in _LEAST_AND_GREATEST:
-        low, high = _tag(image, least), _tag(image, greatest)
+        low, high = _number(image, least), _number(image, greatest)
         if high is not None and not _is_whole_type(high, stored_bits, values):
             return (low or 0.0, high) if (low or 0.0) < high else None
     return (0, 2**stored_bits - 1) if 8 < stored_bits < 16 else None
@@ -343,12 +343,17 @@ def _tag(image: Image.Image, tag: int) -> Any:
     return value[0] if isinstance(value, tuple) and value else value
 
 
+def _number(image: Image.Image, tag: int) -> Any:
+    value = _tag(image, tag)
+    return value if isinstance(value, (int, float)) else None
+
+
 def _is_signed_byte(image: Image.Image) -> bool:
     return image.mode == "L" and _sample_format(image) == _SIGNED
 
 
 def _sample_format(image: Image.Image) -> int:
-    return _tag(image, _SAMPLE_FORMAT) or _UNSIGNED
+    return _number(image, _SAMPLE_FORMAT) or _UNSIGNED
 
 
 def _no_data(image: Image.Image) -> float | None:
