@@ -4,7 +4,10 @@ import base64
 import contextlib
 import io
 import random
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -138,6 +141,16 @@ def test_a_tiff_that_pillow_does_not_read(content, tmp_path):
             read_rgb(source, "a.tif")
 
 
+def test_16_bits_per_channel_that_pillow_mixes_up_are_refused():
+    planes = np.moveaxis(DEEP_RGB, -1, 0).astype("<u2").tobytes()
+    in_planes = tiff_of_strip(planes, DEEP.shape, [16] * 3, 1, 2, {284: np.array([2], "<u2")})
+    alpha = np.dstack([DEEP_RGB, DEEP])
+    premultiplied = tiff(alpha, 16, photometric=2, tags={338: np.array([1], "<u2")})
+    for content in (in_planes, premultiplied, tiff(alpha, 16, photometric=5)):
+        with pytest.raises(BadSampleError, match=r"16 bits per channel in .* convert it to RGB of 16 bits"):
+            read_rgb(content, "a")
+
+
 SEEDS = {
     "png": png(DEEP, 16, chunks={b"sBIT": b"\x0c"}),
     "rgb png": png(DEEP_RGB, 16, RGB),
@@ -243,6 +256,23 @@ def test_every_way_in_reads_the_same_pixels(folder, value_range):
         assert torch.equal(processor(str(path), return_tensors="pt")["pixel_values"], wanted)
         if name != "turned.png":  # the processor takes PIL images as they lie
             assert torch.equal(processor(Image.open(path), return_tensors="pt")["pixel_values"], wanted)
+
+
+class Silent(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+def test_an_address_is_read_as_its_file(folder):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(folder / "images")))
+    Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    processor = checkpoint_processor()
+    wanted = processor.read_image(folder / "images" / "rgb.png")
+    np.testing.assert_array_equal(processor.read_image(f"{address}/rgb.png", timeout=5), wanted)
+    with pytest.raises(OSError, match="404"):
+        processor.read_image(f"{address}/missing.png")
+    server.shutdown()
 
 
 def test_windows_of_a_large_image_share_one_scale(folder):

@@ -323,7 +323,10 @@ def _with_channel(image: Any) -> Any:
 def _file_or_content(source: str, timeout: float | None) -> str | bytes:
     """The path, or what an address or a base64 text holds, as transformers' `load_image` tells them apart."""
     if source.startswith(("http://", "https://")):
-        return get_session().get(source, timeout=timeout, follow_redirects=True).raise_for_status().content
+        answer = get_session().get(source, timeout=timeout, follow_redirects=True)
+        if answer.status_code >= 400:
+            raise OSError(f"{source}: the server answers with status {answer.status_code}")
+        return answer.content
     if os.path.isfile(source):
         return source
     text = source.partition(",")[2] if source.startswith("data:image/") else source

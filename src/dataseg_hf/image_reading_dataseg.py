@@ -28,7 +28,7 @@ Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
 
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 339, 42113  # tags of a TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113  # tags of a TIFF
 _LEAST_AND_GREATEST = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
 _UNSIGNED, _SIGNED = 1, 2  # values of the tag SampleFormat
 
@@ -129,9 +129,10 @@ def rgb_pixels(
         turn: upright, as the EXIF orientation says.
         annotation_size: see `upright`.
     """
+    _refuse_unknown_16_bits(image)
     lower = _lower_bytes(image)
     bits = _significant_bits(image)  # before `load` closes the file
-    image.load()
+    _load(image)
     seen = upright(image, annotation_size) if turn else image
     if lower is not None:
         lower = upright(lower, annotation_size) if turn else lower
@@ -187,7 +188,7 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
         IdMapError: for a mode with more or less than one integer per pixel.
     """
     raw_mode = _raw_mode(image)
-    image.load()
+    _load(image)
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
         raise IdMapError(f"expected one id per pixel (grey of 1 to 16 bits, or palette), not {image.mode}; convert it")
     ids = np.asarray(image)
@@ -209,6 +210,27 @@ def is_16_bit_rgb(image: Image.Image) -> bool:
 
 
 # --- values
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except OSError as error:
+        if image.format != "TIFF":
+            raise
+        compression = image.info.get("compression", "raw")
+        raise OSError(f"{error}; a TIFF with the compression '{compression}'") from error
+
+
+def _refuse_unknown_16_bits(image: Image.Image) -> None:
+    """ValueError for what Pillow would read as 8 bits, or as noise, without a word."""
+    in_planes = image.format == "TIFF" and _tag(image, _PLANAR) == 2 and _number(image, _BITS_PER_SAMPLE) == 16
+    raw_mode = _raw_mode(image)
+    if image.mode[0] not in "IF" and (in_planes or (";16" in raw_mode and raw_mode not in _LOWER_BYTES)):
+        raise ValueError(
+            f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which Pillow does not keep; "
+            "convert it to RGB of 16 bits, pixel by pixel"
+        )
 
 
 def _raw_mode(image: Image.Image) -> str:
@@ -235,7 +257,7 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
         tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
         for tile in again.tile
     ]
-    again.load()
+    _load(again)
     return again.getchannel("G").convert("RGB") if swapped == "RGBA" else again
 
 
