@@ -24,7 +24,15 @@ from dataseg_hf.data.readers.files import read_id_map, read_rgb, read_rgb_ids
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.image_reading_dataseg import read_image
 from dataseg_hf.initial_model import build_processor
-from dataseg_hf.run_config import ClassSettings, ConfigError, EvalEntry, RunConfig, SpecSettings, TrainEntry
+from dataseg_hf.run_config import (
+    ClassSettings,
+    ConfigError,
+    EvalEntry,
+    RunConfig,
+    SpecSettings,
+    TrainEntry,
+    with_default_range,
+)
 from dataseg_hf.sources import load_source
 from dataseg_hf.tiling import Thresholds, segment_image
 
@@ -301,6 +309,9 @@ def test_a_mix_has_one_value_range(folder):
     assert [e.value_range for e in config.datasets.values()] == [(0, 4095)] * 2
     assert [e.value_range for e in config.evaluation.values()] == [(0, 4095), (5, 6)]
     assert build_processor(config).value_range == (0.0, 4095.0)
+    # the `evaluate` command gives its entries the range of the model's processor
+    assert with_default_range(held_out["same"], (1, 2)).value_range == (1, 2)
+    assert with_default_range(held_out["own"], (1, 2)).value_range == (5, 6)
     with pytest.raises(ConfigError, match=r"^datasets\.b\.value_range: is \(0, 9\), but another entry's is"):
         RunConfig(datasets={"a": deep, "b": entry(folder, value_range=(0, 9))}, text_encoder={}, output_dir="x")
     with pytest.raises(ConfigError, match=r"^datasets\.a\.value_range: must be two numbers \[low, high\]"):
