@@ -53,6 +53,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str,
     parser.add_argument("--export", action="store_true", help="write predictions and truth in COCO's formats")
     parser.add_argument("--gallery", type=int, metavar="N", help="best and worst images to draw; default 4, 0 for none")
     parser.add_argument("--batch_size", type=int, metavar="N", help="images at once, instead of that of each entry")
+    parser.add_argument("--max_dets", type=int, metavar="N", help="predictions per image and class in AP; default 100")
     parser.add_argument("--num_workers", type=int, metavar="N", help="loading processes; default 0")
     parser.add_argument("--num_threads", type=int, metavar="N", help="threads of torch on the CPU")
     known, overrides = parser.parse_known_args(arguments)

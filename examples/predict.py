@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from tqdm import tqdm
 from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
-from dataseg_hf.image_processing_dataseg import rgb_image
+from dataseg_hf.image_reading_dataseg import check_value_range
 from dataseg_hf.segments import (
     Segment,
     coco_annotations,
@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sources = named_images(find_images(options.input))
         model, processor = load(options.model, options.vocabulary)
+        if options.value_range is not None:
+            processor.value_range = check_value_range(options.value_range)
         writer = Writer(options.output, options.task, model)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     failures = []
     for name, source in tqdm(sources.items(), unit="image"):
         try:
-            image = read_image(source)
+            image = processor.read_image(source)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             failures.append(f"{source}: {' '.join(str(error).split())}")
             continue
@@ -88,6 +90,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="segment larger images in windows of so many pixels; without a number, of the model's image size",
     )  # fmt: skip
     parser.add_argument("--tile_overlap", type=float, default=0.25, help="share of a window that the next one has too")
+    parser.add_argument(
+        "--value_range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="values that become black and white in images of more than 8 bits; by default those of training",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     for name in ("threshold", "mask_threshold", "overlap_threshold"):
         if not 0 <= getattr(options, name) <= 1:
@@ -141,12 +147,6 @@ def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaT
         model.set_vocabulary(vocabulary if vocabulary in (config.vocabularies or {}) else words)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return model.eval().to(device), DaTaSegImageProcessor.from_pretrained(name_or_folder)
-
-
-def read_image(path: Path) -> Image.Image:
-    """RGB, upright."""
-    with Image.open(path) as image:
-        return rgb_image(ImageOps.exif_transpose(image))
 
 
 class Writer:

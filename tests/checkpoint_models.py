@@ -1,5 +1,7 @@
 """Small random models with a processor and two vocabularies, as checkpoints have them."""
 
+from typing import Any
+
 import torch
 from transformers import ConvNextConfig, MobileNetV2Config, PreTrainedConfig
 
@@ -55,6 +57,6 @@ def checkpoint_model(backbone: PreTrainedConfig | None = None) -> DaTaSegModel:
     return model
 
 
-def checkpoint_processor() -> DaTaSegImageProcessor:
+def checkpoint_processor(**options: Any) -> DaTaSegImageProcessor:
     """The processor of that model."""
-    return DaTaSegImageProcessor(size={"longest_edge": CANVAS}, image_mean=MEAN, image_std=STD)
+    return DaTaSegImageProcessor(size={"longest_edge": CANVAS}, image_mean=MEAN, image_std=STD, **options)

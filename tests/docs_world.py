@@ -46,6 +46,7 @@ def make_world(folder: Path) -> None:
     _street_scenes(folder / DATA)
     _boxes(folder / DATA / "vehicles", ["car", "delivery van", "traffic cone"])
     _boxes(folder / DATA / "warehouse", ["forklift", "pallet"])
+    _thermal(folder / DATA / "thermal")
     _rows_of_the_hub(folder / "org" / "dataset")
     write_objects365(folder / "objects365")
     write_ade20k(folder / "ade20k")
@@ -118,6 +119,13 @@ def _boxes(folder: Path, categories: Sequence[str]) -> None:
     named = [{"id": k, "name": name} for k, name in enumerate(categories, start=1)]
     content = {"images": images, "annotations": annotations, "categories": named}
     write_json(folder.with_suffix(".json"), content)
+
+
+def _thermal(folder: Path) -> None:
+    """One image of 16 bits in the format of YOLO, with a person."""
+    save(folder / "images/c.tiff", (noise(40, 60)[..., 0] * np.uint16(20) + 6000).astype(np.uint16))
+    (folder / "labels").mkdir()
+    (folder / "labels/c.txt").write_text("0 0.5 0.5 0.2 0.4\n")
 
 
 def _rows_of_the_hub(folder: Path) -> None:

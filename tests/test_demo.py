@@ -14,6 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.image_reading_dataseg import read_image
 
 pytest.importorskip("gradio")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -147,7 +148,16 @@ def test_a_photo_is_turned_upright_and_reduced(app, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     Image.new("RGB", (2560, 1000)).save(tmp_path / "turned.jpg", exif=exif)
-    assert app.read_image(str(tmp_path / "turned.jpg")).size == (500, 1280)
+    assert app.read_image(str(tmp_path / "turned.jpg"), checkpoint_processor()).size == (500, 1280)
+
+
+def test_an_image_of_16_bits_is_scaled_as_in_training(app, tmp_path):
+    deep = np.random.default_rng(0).integers(300, 4000, (40, 60)).astype(np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    processor = checkpoint_processor(value_range=(200, 3000))
+    trained = read_image(tmp_path / "deep.png", (200, 3000))
+    assert np.array_equal(app.read_image(tmp_path / "deep.png", processor), trained)
+    assert np.ptp(np.asarray(trained)) > 200
 
 
 def test_several_users_at_once(client, photo):

@@ -207,6 +207,7 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(), ["--metrics", "all", "pq"], "--metrics: 'all' includes the others"),
         (change(), ["--datasets", "cats"], "--datasets: no entry 'cats' in evaluation; there are ['pets']"),
         (change(), ["--batch_size", "0"], "--batch_size: must be 1 or more, not 0"),
+        (change(), ["--max_dets", "10"], "--max_dets: must be 11 or more, not 10"),
         (change(), ["--model", "{pets}"], "--model: "),
         (change(), ["--model", "{other}"], "is a 'convnext' model, not DaTaSeg"),
         (change(), ["--config", "{pets}/no.yaml"], "--config: cannot read"),

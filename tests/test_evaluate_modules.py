@@ -88,6 +88,15 @@ def test_boxes_are_scored_too(load):
     assert result["ap"] == pytest.approx(0.5)
 
 
+def test_more_than_100_predictions_of_an_image(load):
+    boxes = [[20 * k, 0, 20 * k + 10, 10] for k in range(150)]
+    parts = {"boxes": boxes, "masks": [], "label_ids": [0] * 150}
+    images = {"predictions": [parts | {"scores": [0.5] * 150}], "references": [parts | {"iscrowd": [0] * 150}]}
+    module, settings = load("mask_ap"), {"labels": LABELS, "iou_type": "bbox"}
+    assert module.compute(**images, **settings)["ar100"] == pytest.approx(100 / 150)
+    assert module.compute(**images, **settings, max_dets=300)["ar300"] == 1.0
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_a_space_has_what_the_hub_needs(name):
     front_matter = (SPACES / name / "README.md").read_text().split("---")[1]

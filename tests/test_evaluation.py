@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import ModelFactory
 from noisy_truth import NoisyTruth
 
@@ -12,8 +13,9 @@ from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
 from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
+from dataseg_hf.evaluation.flip import Proposals
 from dataseg_hf.evaluation.gallery import best_and_worst
-from dataseg_hf.evaluation.inference import Inference, share_of_batches
+from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, share_of_batches
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model_card import METRICS
@@ -83,6 +85,22 @@ def test_predicted_boxes_are_those_of_the_masks(left: float, ap50: float, ap75: 
     results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], MEAN, STD)  # type: ignore[arg-type]
     found = results["shapes_boxes/box_ap50"], results["shapes_boxes/box_ap75"]
     assert found == pytest.approx((ap50, ap75))
+
+
+def test_more_than_100_predictions_of_an_image_count_where_asked_for() -> None:
+    """150 queries, each sure of one pixel of its own; what counts are pairs of a query and a class."""
+    sample = held_out("shapes_boxes", ["box_ap"], count=1).data[0]
+    masks = torch.full((150, 32 * 32), -9.0)
+    masks[torch.arange(150), torch.arange(150)] = 9
+    classes = torch.eye(len(SHAPES_SPECS["shapes_boxes"].classes) + 1)[torch.zeros(150, dtype=torch.long)] * 9
+    things = torch.tensor(SHAPES_SPECS["shapes_boxes"].is_thing)
+    seen = Proposals(classes, masks.view(150, 32, 32), torch.ones(2))
+    for max_dets, counted in ((20, 100), (100, 100), (300, 300)):
+        chosen = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
+        found = outputs_of(ImageOutput(seen, seen, things), sample, chosen, ["instances"])["instances"]
+        assert len(found.scores) == counted
+        model: Any = NoisyTruth(chosen, 0.5, 0.25)
+        assert f"ar{max_dets}" in score(model, chosen, Inference(MEAN, STD), Processes()).metrics["box_ap"]
 
 
 def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:

@@ -77,7 +77,9 @@ def test_one_batch_of_images_of_different_sizes():
 def test_every_mode_of_pillow(mode):
     rgb = Image.fromarray(noise(64, 64))
     if mode == "I;16":
-        image = Image.fromarray(np.array(rgb.convert("L")).astype(np.uint16) << 8)
+        grey = np.array(rgb.convert("L"))
+        grey[0, :2] = 0, 255  # what the image's own range is scaled to
+        image, rgb = Image.fromarray(grey.astype(np.uint16) * 10 + 500), Image.fromarray(grey)
     else:
         image = (rgb.convert("RGB").convert("L") if mode in ("LA", "PA") else rgb).convert(mode)
     expected = rgb.convert("L").convert("RGB") if mode == "I;16" else image.convert("RGB")
@@ -118,13 +120,37 @@ def test_float_images_are_resized_too():
         (np.full((8, 8, 3), 300), "integers in 0..255"),
         (np.full((8, 8, 3), -1), "integers in 0..255"),
         (np.ones((8, 8, 3), bool), "integers in 0..255"),
-        (Image.new("I", (8, 8)), "8 bits"),
-        (Image.new("F", (8, 8)), "8 bits"),
     ],
 )
-def test_images_without_a_clear_range_are_refused(image, message):
+def test_arrays_without_a_clear_range_are_refused(image, message):
     with pytest.raises(ValueError, match=message):
         processor()(image, return_tensors="pt")
+
+
+def test_arrays_are_scaled_by_the_value_range():
+    deep = np.full((8, 8, 3), 1100)
+    deep[0] = 100, 4000, 2100
+    expected = np.full((8, 8, 3), 128, np.uint8)  # 127.5, to the even neighbour
+    expected[0] = 0, 255, 255
+    wanted = processor(8)(expected, return_tensors="pt")["pixel_values"]
+    for image in (deep, deep.astype(np.uint16), deep.astype(np.float32), torch.from_numpy(deep).permute(2, 0, 1)):
+        result = processor(8, value_range=[100, 2100])(image, return_tensors="pt")["pixel_values"]
+        assert torch.equal(result, wanted)
+        assert torch.equal(processor(8)(image, value_range=(100, 2100), return_tensors="pt")["pixel_values"], wanted)
+    eight_bits = processor(8, value_range=[100, 2100])(expected, return_tensors="pt")["pixel_values"]
+    assert torch.equal(eight_bits, wanted)
+
+
+def test_the_value_range_is_saved(tmp_path):
+    processor(value_range=(0, 4095)).save_pretrained(tmp_path)
+    assert DaTaSegImageProcessor.from_pretrained(tmp_path).value_range == (0.0, 4095.0)
+    assert DaTaSegImageProcessor.from_pretrained(tmp_path, value_range=(1, 2)).value_range == (1.0, 2.0)
+
+
+@pytest.mark.parametrize("value_range", [(5, 5), (6, 5), (0, float("nan")), (0,), "ab", 7, (False, True)])
+def test_impossible_value_ranges(value_range):
+    with pytest.raises(ValueError, match="value_range: must be two numbers"):
+        processor(value_range=value_range)
 
 
 def test_size_is_the_longer_side():

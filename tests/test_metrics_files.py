@@ -147,12 +147,12 @@ def test_published_miou_through_the_command_line(capsys):
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
-@pytest.mark.parametrize("iou_type", ["segm", "bbox"])
-def test_photographs_with_polygons_and_crowds_equal_pycocotools(iou_type, tmp_path, capsys):
+@pytest.mark.parametrize("shapes", [["segmentation"], ["bbox"], ["segmentation", "bbox"]])
+def test_photographs_with_polygons_and_crowds_equal_pycocotools(shapes, tmp_path, capsys):
     """COCO's own file, areas of its polygons included, through pycocotools' own route: COCO(file), loadRes."""
     from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
 
+    iou_type = "segm" if "segmentation" in shapes else "bbox"
     content = json.loads((data_folder() / "coco128/instances_train2017_first128.json").read_text())
     crowded = {a["image_id"] for a in content["annotations"] if a["iscrowd"]}
     content["images"] = sorted(content["images"], key=lambda im: (im["id"] not in crowded, im["id"]))[:12]
@@ -168,20 +168,77 @@ def test_photographs_with_polygons_and_crowds_equal_pycocotools(iou_type, tmp_pa
         x, y, width, height = annotation["bbox"]
         result = {"image_id": annotation["image_id"], "category_id": annotation["category_id"]}
         result |= {"score": float(rng.integers(0, 20) / 20)}
-        result |= {"bbox": [x + float(shift[1]), y + float(shift[0]), width, height]} if iou_type == "bbox" else {}
+        result |= {"bbox": [x + float(shift[1]), y + float(shift[0]), width, height]} if "bbox" in shapes else {}
         results.append(result | ({"segmentation": text(rle_of(mask))} if iou_type == "segm" else {}))
+    if len(shapes) == 2:  # boxes that say another size than their masks, of hits and of misses
+        results += [{**r, "score": r["score"] / 2} for r in results]
+        results = [{**r, "bbox": [*r["bbox"][:2], *rng.uniform(1, 150, 2).tolist()]} for r in results]
     files = {"gt-json": write_json(tmp_path / "gt.json", content)}
     files |= {"pred-json": write_json(tmp_path / "pred.json", results)}
     capsys.readouterr()  # what pycocotools said
     ours = scored(capsys, "instances", files | {"iou-type": iou_type})
+    assert totals(ours) == pytest.approx(by_pycocotools(files, iou_type), abs=1e-9)
+    assert 0.05 < ours["ap"] < 0.9
+    if len(shapes) == 2:  # where one result has no box, pycocotools ends in a KeyError; here all go by their masks
+        capsys.readouterr()
+        by_mask = scored(capsys, "instances", without_boxes(files, results, len(results), tmp_path))
+        one_missing = scored(capsys, "instances", without_boxes(files, results, 1, tmp_path))
+        assert one_missing == by_mask
+        assert totals(by_mask)[3:6] != pytest.approx(totals(ours)[3:6], abs=1e-3)
+
+
+def totals(result):
+    return [-1.0 if value is None else value for key, value in result.items() if key != "per_class"]
+
+
+def by_pycocotools(files, iou_type, max_dets=100):
+    """Its twelve numbers, and those of its array where `summarize` looks for 100 predictions alone."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     truth = COCO(str(files["gt-json"]))
     evaluation = COCOeval(truth, truth.loadRes(str(files["pred-json"])), iou_type)
+    evaluation.params.maxDets = [1, 10, max_dets]
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
-    totals = [-1.0 if value is None else value for key, value in ours.items() if key != "per_class"]
-    assert totals == pytest.approx(evaluation.stats.tolist(), abs=1e-9)
-    assert 0.1 < ours["ap"] < 0.9
+    precision = evaluation.eval["precision"][..., 0, 2]
+    return [precision[precision > -1].mean(), *evaluation.stats[1:].tolist()]
+
+
+def without_boxes(files, results, count, folder):
+    """The files with the boxes of the first results taken out."""
+    cut = [{k: v for k, v in r.items() if k != "bbox"} if n < count else r for n, r in enumerate(results)]
+    return {"gt-json": files["gt-json"], "pred-json": write_json(folder / f"{count}.json", cut)}
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning:pycocotools")
+@pytest.mark.parametrize("max_dets", [11, 100, 250, 1000])
+def test_more_than_100_predictions_equal_pycocotools(max_dets, tmp_path, capsys):
+    """Fields of 270 cells of two classes in two images, found with noise, and as many cells where there are none."""
+    rng = np.random.default_rng(0)
+    truth, results = [], []
+    for image_id in (1, 2):
+        for k in range(270):
+            box = [5 + 22 * (k % 18), 5 + 22 * (k // 18), *rng.uniform(8, 16, 2).tolist()]
+            category = {"image_id": image_id, "category_id": 1 + k % 2}
+            truth.append({**category, "id": len(truth) + 1, "bbox": box, "area": box[2] * box[3], "iscrowd": 0})
+            seen = [value + shift for value, shift in zip(box, rng.normal(0, 1, 4).tolist(), strict=True)]
+            lost = [box[0] + 11, box[1] + 11, 10.0, 10.0]
+            results += [{**category, "bbox": b, "score": float(rng.random())} for b in (seen, lost)]
+    images = [{"id": i, "file_name": f"{i}.png", "height": 400, "width": 400} for i in (1, 2)]
+    content = {"images": images, "annotations": truth, "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}
+    files = {"gt-json": write_json(tmp_path / "gt.json", content)}
+    files |= {"pred-json": write_json(tmp_path / "pred.json", results)}
+    ours = scored(capsys, "instances", files | {"iou-type": "bbox", "max-dets": str(max_dets)})
+    assert totals(ours) == pytest.approx(by_pycocotools(files, "bbox", max_dets), abs=1e-9)
+    assert list(ours)[6:9] == ["ar1", "ar10", f"ar{max_dets}"]
+    assert (ours[f"ar{max_dets}"] > 0.4) == (max_dets > 100)
+
+
+def test_limits_of_10_and_below_are_refused(instances, capsys):
+    assert main(arguments("instances", instances[0] | {"max-dets": "10"})) == 2
+    assert "max_dets: must be above 10, not 10" in capsys.readouterr().err
 
 
 def edited(path, change):
@@ -263,7 +320,7 @@ def test_semantic_errors_name_the_file(semantic, capsys):
     assert_refused(capsys, "semantic", options, "pred/town/3.png is 12 x 12 pixels")
     Image.new("RGB", (16, 12)).save(path)
     assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one id per pixel")
-    Image.new("1", (16, 12)).save(path)
+    Image.new("LA", (16, 12)).save(path)
     assert_refused(capsys, "semantic", options, "pred/town/3.png: expected one id per pixel")
     path.rename(path.with_name("9.png"))
     assert_refused(capsys, "semantic", options, "pred/town/3.png: no such file, the prediction for")

@@ -126,7 +126,7 @@ def test_semantic_map_joins_segments_and_keeps_crowds():
         ([[0]], [[4]], r"truth: value 4 is neither a class \(0\.\.3\) nor the ignored -1"),
         ([[0]], [[-2]], "truth: value -2"),
         ([0], [[0]], "pred: expected an integer map"),
-        ([[0]], [[0.0]], "truth: expected an integer map"),
+        ([[0]], [[0.5]], "truth: expected an integer map"),
     ],
 )
 def test_miou_refuses_bad_input(pred, truth, message):

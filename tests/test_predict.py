@@ -200,6 +200,18 @@ def test_images_of_16_bits_are_not_clipped(predict, model, tmp_path):
     assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "sixteen.png").read_bytes()
 
 
+def test_the_value_range_of_16_bits(predict, model, tmp_path, capsys):
+    deep = np.random.default_rng(0).integers(300, 4000, (40, 60))
+    Image.fromarray(deep.astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(np.rint((deep.clip(500, 3500) - 500) / 3000 * 255).astype(np.uint8)).save(tmp_path / "eight.png")
+    out, images = tmp_path / "out", [tmp_path / "deep.png", tmp_path / "eight.png"]
+    arguments = command(model, images, out, "--task", "semantic", "--value_range", "500", "3500")
+    assert predict(arguments) == 0
+    assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "deep.png").read_bytes()
+    assert predict(command(model, images, out, "--value_range", "9", "9")) == 2
+    assert "error: value_range: must be two numbers [low, high]" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

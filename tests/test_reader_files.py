@@ -5,9 +5,12 @@ import io
 import numpy as np
 import pytest
 from annotation_files import SPEC, encoded, grey_png, rgb_of, save
+from datasets import Features
+from datasets import Image as HubImage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from image_files import PALETTE, RGB, png, tiff
 from PIL import ExifTags, Image
 
 from dataseg_hf.data.readers.files import (
@@ -127,15 +130,6 @@ def test_cmyk_photographs(ink, colour):
     assert np.abs(image.astype(int) - colour).max() <= 3, "JPEG rounds, no more"
 
 
-@pytest.mark.parametrize("file_format", ["PNG", "TIFF"])
-def test_16_bit_grey_keeps_its_upper_bits(file_format):
-    deep = np.array([[0, 255, 256], [40_000, 65_280, 65_535]], np.uint16)
-    image = read_rgb(encoded(deep, file_format), "a")
-    assert image.dtype == np.uint8
-    assert image[..., 0].tolist() == [[0, 0, 1], [156, 255, 255]]
-    assert (image == image[..., :1]).all()
-
-
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_photographs_are_turned_upright(orientation):
     content = encoded(STORED, "PNG", exif=exif(orientation))
@@ -178,14 +172,43 @@ def test_id_maps_of_8_and_16_bits_and_palettes():
 def test_maps_without_ids(tmp_path):
     with pytest.raises(BadSampleError, match=r"^a: expected one id per pixel.*not RGB; convert it"):
         read_id_map(encoded(NOISE, "PNG"), "a")
-    # Pillow hands out 1 as 17 here, which would pass for the class with raw id 17
-    content = grey_png(3, 2, 4, b"\0\x11\x10\0\x11\x10")
-    (tmp_path / "a.png").write_bytes(content)
-    for source in (content, tmp_path / "a.png"):
-        with pytest.raises(BadSampleError, match=r"^a: grey of less than 8 bits.*store 8 bits"):
-            read_id_map(source, "a")
     with pytest.raises(BadSampleError, match=r"^a: a panoptic PNG is RGB.*this is L"):
         read_rgb_ids(encoded(NOISE[..., 0], "PNG"), "a")
+    # Pillow keeps the upper byte of each, which is 0 in ids below 256
+    with pytest.raises(BadSampleError, match=r"^a: a panoptic PNG is RGB.*this is RGB of 16 bits"):
+        read_rgb_ids(png(np.full((2, 2, 3), 5), 16, RGB), "a")
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_id_maps_of_less_than_8_bits_hold_the_numbers_of_the_file(bits, tmp_path):
+    ids = np.arange(15).reshape(3, 5) % 2**bits
+    colors = 2**bits * 3
+    files = {
+        "grey.png": png(ids, bits),
+        "palette.png": png(ids, bits, PALETTE, {b"PLTE": bytes(range(200, 200 + colors))}),
+        "grey.tif": tiff(ids, bits),
+        "zero_is_white.tif": tiff(ids, bits, photometric=0),
+        "palette.tif": tiff(ids, bits, photometric=3, tags={320: np.arange(colors, dtype="<u2")}),
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        for source in (content, tmp_path / name):
+            np.testing.assert_array_equal(read_id_map(source, name), ids, err_msg=name)
+
+
+def test_id_maps_of_8_and_16_bits_in_a_tiff():
+    ids = np.array([[0, 17, 255], [34, 1, 85]])
+    wide = ids * 257
+    for content in (tiff(ids, 8), tiff(ids, 8, photometric=0)):
+        np.testing.assert_array_equal(read_id_map(content, "a"), ids)
+    for order in "<>":
+        np.testing.assert_array_equal(read_id_map(tiff(wide, 16, order=order), "a"), wide)
+
+
+def test_two_valued_maps_as_datasets_stores_them():
+    labels = Features({"label": HubImage()}).encode_example({"label": NOISE[..., 0] > 99})["label"]["bytes"]
+    assert Image.open(io.BytesIO(labels)).mode == "1"
+    np.testing.assert_array_equal(read_id_map(labels, "a"), NOISE[..., 0] > 99)
 
 
 @settings(max_examples=50, deadline=None)

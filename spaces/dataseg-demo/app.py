@@ -18,7 +18,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 from gradio.utils import get_upload_folder
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import Pipeline, pipeline
 
 from dataseg_hf.segments import Segment, coco_annotations, coco_categories, coco_file, cropped
@@ -170,7 +170,7 @@ def results(
         gr.Error: for what the user can change, as text that holds no HTML.
     """
     try:
-        image = read_image(uploaded_file(upload))
+        image = read_image(uploaded_file(upload), segmenter.image_processor)
         own_words = parse_words(words)
         if not own_words and vocabulary is None:
             raise ValueError("Choose a vocabulary of the model, or type words of your own.")
@@ -203,8 +203,8 @@ def uploaded_file(upload: Any) -> Path:
     return path
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """RGB, upright, no larger than is shown.
+def read_image(path: str | Path, image_processor: Any) -> Image.Image:
+    """RGB, upright, no larger than is shown, read as in training.
 
     Raises:
         ValueError: for a file that is no image, or too many pixels; the message is for the user.
@@ -216,7 +216,7 @@ def read_image(path: str | Path) -> Image.Image:
                     f"The image has {file.width} x {file.height} pixels; at most {MOST_PIXELS // 1_000_000} million "
                     "are taken. Reduce it first."
                 )
-            image = ImageOps.exif_transpose(file).convert("RGB")
+            image = image_processor.read_image(file)
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError("This file is no image that can be read. Try a JPEG or PNG.") from error
     image.thumbnail((LONGEST_SIDE, LONGEST_SIDE))

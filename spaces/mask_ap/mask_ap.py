@@ -18,9 +18,10 @@ Args:
     references: per image a dict with `label_ids` [M], `iscrowd` [M] (0 or 1), `masks` and `boxes` as above.
     labels: class names; a label id is a place among them.
     iou_type: "segm" for masks (if not given), "bbox" for boxes.
+    max_dets: predictions per image and class that count, the best ones (100 if not given).
 Returns:
-    `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large`, `ar1`, `ar10`, `ar100`, `ar_small`, `ar_medium`,
-    `ar_large` and `per_class`, as fractions.
+    `ap`, `ap50`, `ap75`, `ap_small`, `ap_medium`, `ap_large`, `ar1`, `ar10`, `ar100` (that of `max_dets`),
+    `ar_small`, `ar_medium`, `ar_large` and `per_class`, as fractions.
 """
 CITATION = """@inproceedings{lin2014microsoft,
   title={Microsoft {COCO}: Common Objects in Context},
@@ -50,9 +51,14 @@ class MaskAP(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[Any], references: list[Any], labels: list[str], iou_type: str = "segm"
+        self,
+        predictions: list[Any],
+        references: list[Any],
+        labels: list[str],
+        iou_type: str = "segm",
+        max_dets: int = 100,
     ) -> dict[str, Any]:
-        metric = Counter(labels, iou_type)
+        metric = Counter(labels, iou_type, max_dets)
         for number, (prediction, reference) in enumerate(zip(predictions, references, strict=True)):
             masks = [*reference["masks"], *prediction["masks"]]
             size = tuple(masks[0]["size"]) if masks else (0, 0)

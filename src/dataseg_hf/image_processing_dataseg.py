@@ -4,12 +4,16 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 
 # isort: split
 
+import base64
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import get_session
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -23,31 +27,46 @@ from transformers.image_utils import (
     infer_channel_dimension_format,
     make_flat_list_of_images,
 )
+from transformers.processing_utils import ImagesKwargs
 from transformers.utils import TensorType
 
+from .image_reading_dataseg import ValueRange, check_value_range, read_image, rgb_pixels, scaled_to_8_bits
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
+
+
+class DaTaSegImageOptions(ImagesKwargs, total=False):  # type: ignore[call-arg]  # transformers is untyped
+    """Options beside those of transformers."""
+
+    value_range: Sequence[float | int] | None
 
 
 class DaTaSegImageProcessor(PilBackend):
     """Resizes the longer side to `size["longest_edge"]` pixels, normalises, and pads to a square of that side.
 
     The canvas is the one of training, so a model sees what it was trained on. `do_pad=False` skips the padding, for
-    images of one size. Colours are read as in training: grey is repeated, alpha and palettes are converted by Pillow,
-    16-bit grey loses its lower 8 bits.
+    images of one size.
+
+    Files (paths, addresses, base64) are read as in training (`image_reading_dataseg.py`): upright, and scaled to 8 bits
+    by `value_range`, by what the file tells, or by the image's own range. PIL images likewise, but as they lie: their
+    size is what `target_sizes` says. Arrays and tensors: uint8 as they are; other types by `value_range` where there is
+    one, else they must be integers in 0..255, or floats in 0..255 (with `do_rescale=False`, as the model wants them).
 
     Args:
         size: `{"longest_edge": N}`, or N alone, in pixels (640).
         image_mean, image_std: per RGB channel, of pixel values in 0..1 (ImageNet's, as Swin was trained with).
         do_resize, do_rescale, rescale_factor, do_normalize, do_pad: as in transformers.
         pad_size: `{"height": H, "width": W}`, another canvas than the square.
+        value_range: `(low, high)`, what becomes black and white in images of more than 8 bits; that of training.
 
     Raises:
-        ValueError: for an unsupported option, and for images that are neither 8-bit nor float, do not fit the canvas,
-            or are floats in 0..1 where `do_rescale` would divide them by 255 again.
+        ValueError: for an unsupported option, and for arrays that are neither 8-bit nor float without a `value_range`,
+            images that do not fit the canvas, or floats in 0..1 where `do_rescale` would divide them by 255 again.
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 - the base class's type
+    valid_kwargs = DaTaSegImageOptions
+    value_range: ValueRange | None = None
     size = {"longest_edge": 640}  # noqa: RUF012 - the base class's type
     resample = PILImageResampling.BILINEAR
     image_mean = IMAGENET_DEFAULT_MEAN
@@ -65,14 +84,35 @@ class DaTaSegImageProcessor(PilBackend):
 
     # --- images to inputs
 
-    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def _standardize_kwargs(self, size: Any = None, value_range: Any = None, **kwargs: Any) -> dict[str, Any]:
         if isinstance(size, int):
             size = {"longest_edge": size}
         if isinstance(size, SizeDict):
             size = dict(size)
         if not isinstance(size, dict) or set(size) != {"longest_edge"} or size["longest_edge"] < 1:
             raise ValueError(f'`size` must be {{"longest_edge": pixels}}, got {size}')
-        return super()._standardize_kwargs(size=size, **kwargs)
+        value_range = None if value_range is None else check_value_range(value_range)
+        return super()._standardize_kwargs(size=size, value_range=value_range, **kwargs)
+
+    def read_image(self, source: Any, timeout: float | None = None) -> Image.Image:
+        """An image as training read it: upright RGB, scaled by `value_range`.
+
+        Args:
+            source: path, http(s) address, base64 text, bytes, open file or PIL image.
+            timeout: seconds to wait for an address.
+
+        Raises:
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: for what cannot be read as an image.
+        """
+        if isinstance(source, str):
+            source = _file_or_content(source, timeout)
+        return read_image(source, self.value_range)
+
+    def fetch_images(self, image_url_or_urls: Any) -> Any:
+        """Images of paths and addresses, in lists of any depth; images stay as they are."""
+        if isinstance(image_url_or_urls, (str, Path)):
+            return self.read_image(image_url_or_urls)
+        return super().fetch_images(image_url_or_urls)
 
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
         """A flat list of images; 2-D arrays, which transformers refuses, are grey images."""
@@ -81,16 +121,21 @@ class DaTaSegImageProcessor(PilBackend):
             images = [_with_channel(image) for image in images]
         return list(make_flat_list_of_images(_with_channel(images), expected_ndims=expected_ndims))
 
-    def process_image(self, image: Any, input_data_format: Any = None, **kwargs: Any) -> NDArray[Any]:
+    def process_image(
+        self, image: Any, input_data_format: Any = None, value_range: ValueRange | None = None, **kwargs: Any
+    ) -> NDArray[Any]:
         """RGB array [3, H, W], uint8 or float32, of a PIL image, array or tensor."""
         if isinstance(image, Image.Image):
-            return np.array(rgb_image(image)).transpose(2, 0, 1)
+            return rgb_pixels(image, value_range, turn=False)[0].transpose(2, 0, 1)
         if isinstance(image, Tensor):
             image = image.detach().cpu().numpy()
         if input_data_format is None and isinstance(image, np.ndarray) and image.ndim == 3:
             input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4))
         channels_first = super().process_image(image, input_data_format=input_data_format)
-        return _readable(_three_channels(channels_first))
+        pixels = _three_channels(channels_first)
+        if value_range is not None and pixels.dtype != np.uint8 and kwargs.get("do_rescale", True):
+            return scaled_to_8_bits(pixels, value_range)
+        return _readable(pixels)
 
     def _preprocess(
         self,
@@ -275,14 +320,20 @@ def _with_channel(image: Any) -> Any:
     return image[None] if isinstance(image, (np.ndarray, Tensor)) and image.ndim == 2 else image
 
 
-def rgb_image(image: Image.Image) -> Image.Image:
-    """8-bit RGB of an image of any mode; ValueError for modes without a fixed range of values."""
-    if image.mode.startswith("I;16"):
-        # Pillow would clip at 255 instead
-        return Image.fromarray((np.array(image) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode in ("I", "F"):
-        raise ValueError(f"image mode '{image.mode}' has no fixed range of values: convert the image to 8 bits first")
-    return image.convert("RGB")
+def _file_or_content(source: str, timeout: float | None) -> str | bytes:
+    """The path, or what an address or a base64 text holds, as transformers' `load_image` tells them apart."""
+    if source.startswith(("http://", "https://")):
+        answer = get_session().get(source, timeout=timeout, follow_redirects=True)
+        if answer.status_code >= 400:
+            raise OSError(f"{source}: the server answers with status {answer.status_code}")
+        return answer.content
+    if os.path.isfile(source):
+        return source
+    text = source.partition(",")[2] if source.startswith("data:image/") else source
+    try:
+        return base64.b64decode("".join(text.split()), validate=True)
+    except ValueError as error:
+        raise ValueError(f"'{source[:200]}' is no image file that is there, http(s) address or base64 text") from error
 
 
 def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
@@ -296,7 +347,8 @@ def _readable(image: NDArray[Any]) -> NDArray[Any]:
     if np.issubdtype(image.dtype, np.integer) and image.min() >= 0 and image.max() <= 255:
         return image.astype(np.uint8)
     raise ValueError(
-        f"images must be integers in 0..255 or floats, got {image.dtype} in {image.min()}..{image.max()}: convert first"
+        f"images must be integers in 0..255 or floats, got {image.dtype} in {image.min()}..{image.max()}: pass "
+        "`value_range=(low, high)`, the values that become black and white"
     )
 
 

@@ -192,5 +192,8 @@ def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
     sizes = [entry.image_size for entry in config.evaluation.values() if entry.vocabulary == default]
     size = sizes[0] if sizes else config.datasets[default].image_size
     return DaTaSegImageProcessor(
-        size={"longest_edge": size}, image_mean=list(config.image_mean), image_std=list(config.image_std)
+        size={"longest_edge": size},
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+        value_range=config.value_range,
     )

@@ -26,8 +26,9 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         is_thing: for a list of words, whether each is countable; all of them by default. Words that are not make one
             segment each in panoptic results and none in instance results.
 
-    Results are those of the parent, per image a list of `{"score", "label", "mask"}`; masks of instances are complete,
-    also where they overlap.
+    Images are paths, addresses, base64 texts or PIL images; all are turned upright, and images of more than 8 bits are
+    scaled as the image processor's `value_range` says. Results are those of the parent, per image a list of
+    `{"score", "label", "mask"}`; masks of instances are complete, also where they overlap.
 
     Raises:
         ValueError: for an unknown vocabulary, subtask or argument, or words that cannot be embedded.
@@ -71,6 +72,10 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
                 del self._embedded[next(iter(self._embedded))]  # the oldest
             self._embedded[key] = self.model.embed(words).to(self.device)
         return {"text_embeddings": self._embedded[key], "is_thing": torch.tensor(flags, device=self.device)}
+
+    def preprocess(self, image: Any, subtask: str | None = None, timeout: float | None = None) -> Any:
+        """The model's inputs, of an image read as in training (`DaTaSegImageProcessor.read_image`)."""
+        return super().preprocess(self.image_processor.read_image(image, timeout), subtask)
 
     def _forward(self, model_inputs: dict[str, Any], classes: Mapping[str, Any] | None = None) -> Any:
         target_size = model_inputs.pop("target_size")

@@ -2,11 +2,11 @@
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -15,6 +15,7 @@ from .configuration_dataseg import DaTaSegConfig
 from .data.corruptions import Corruption
 from .data.sample import TaskName
 from .durations import Duration, parse_duration
+from .image_reading_dataseg import check_value_range
 
 MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
 
@@ -85,6 +86,9 @@ class Source:
         part: `[k, n]`: every n-th image, starting at the k-th: disjoint parts by a fixed rule.
         split, count, seed: Split, number of scenes and seed of the shapes world.
         max_samples: Use the first so many images.
+        value_range: `[low, high]`: the values that become black and white in images of more than 8 bits; by default
+            what the file tells of its depth, else the range of each image (`image_reading_dataseg.py`). It is saved in
+            the image processor, so a mix has one at most, which entries without one take over.
     """
 
     spec: str | SpecSettings
@@ -102,6 +106,7 @@ class Source:
     count: int | None = None
     seed: int = 0
     max_samples: int | None = None
+    value_range: tuple[float, float] | None = None
 
     def check(self, key: str) -> None:
         """Raise ConfigError for an impossible value; `key` is where the entry stands."""
@@ -109,6 +114,14 @@ class Source:
             index, of = self.part
             _require(0 <= index < of, f"{key}.part: {list(self.part)} must be [k, n] with 0 <= k < n")
         _require(self.max_samples is None or self.max_samples > 0, f"{key}.max_samples: must be positive")
+        if self.value_range is not None:
+            try:
+                check_value_range(self.value_range)
+            except ValueError as error:
+                raise ConfigError(f"{key}.{error}") from error
+
+
+AnySource = TypeVar("AnySource", bound=Source)
 
 
 @dataclass(frozen=True)
@@ -158,6 +171,8 @@ class EvalEntry(Source):
         shortest_edge: Resize the shorter side to so many pixels instead, unless the longer one then leaves the canvas.
         threshold, overlap_threshold: Least class probability of a panoptic segment, and least share of its own mask
             that it keeps.
+        max_dets: Best predictions per image and class that count for `mask_ap` and `box_ap`; more than 100 where
+            images hold more objects of a class (cells, solar panels).
         every: Interval of its evaluation, instead of the run's `evaluate_every`.
         corruption: Corrupt its images, e.g. `{kind: noise, strength: 2}`; see `data.corruptions.Corruption`.
     """
@@ -169,6 +184,7 @@ class EvalEntry(Source):
     shortest_edge: int | None = None
     threshold: float = 0.5
     overlap_threshold: float = 0.8
+    max_dets: int = 100
     every: Duration | None = None
     corruption: Corruption | None = None
 
@@ -178,6 +194,7 @@ class EvalEntry(Source):
         _require(len(self.metrics) > 0, f"{key}.metrics: name at least one of {list(get_args(MetricName))}")
         for name in ("batch_size", "image_size"):
             _require(getattr(self, name) > 0, f"{key}.{name}: must be positive, not {getattr(self, name)}")
+        _require(self.max_dets > 10, f"{key}.max_dets: must be above 10, not {self.max_dets}")
 
 
 @dataclass(frozen=True)
@@ -312,6 +329,7 @@ class RunConfig:
         for name, member in self.datasets.items():
             member.check(f"datasets.{name}")
         _check_shares(self.datasets, self.size_temperature)
+        self._share_value_range()
         for name, entry in self.evaluation.items():
             entry.check(f"evaluation.{name}")
             _require(
@@ -328,6 +346,24 @@ class RunConfig:
             self.default_vocabulary is None or self.default_vocabulary in self.datasets,
             f"default_vocabulary: '{self.default_vocabulary}' is no entry of datasets {sorted(self.datasets)}",
         )
+
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The one value range that entries of the mix state."""
+        return next((entry.value_range for entry in self.datasets.values() if entry.value_range is not None), None)
+
+    def _share_value_range(self) -> None:
+        """Refuse two value ranges in a mix; entries without one get that of the others."""
+        shared = self.value_range
+        for name, entry in self.datasets.items():
+            _require(
+                entry.value_range in (None, shared),
+                f"datasets.{name}.value_range: is {entry.value_range}, but another entry's is {shared}; the image "
+                "processor knows one: leave out both, or convert the images to 8 bits",
+            )
+        for field_name in ("datasets", "evaluation"):
+            entries = {name: with_default_range(entry, shared) for name, entry in getattr(self, field_name).items()}
+            object.__setattr__(self, field_name, entries)  # the class is frozen
 
     def _check_durations(self) -> None:
         """Refuse what is not written as a duration, and epochs of a dataset that is not in the mix."""
@@ -364,6 +400,11 @@ class RunConfig:
                 held_out in self.evaluation,
                 f"best_metric: '{self.best_metric}' must be SET/METRIC with a set of {sorted(self.evaluation)}",
             )
+
+
+def with_default_range(entry: AnySource, value_range: tuple[float, float] | None) -> AnySource:
+    """The entry with that value range, unless it states one."""
+    return entry if entry.value_range is not None else replace(entry, value_range=value_range)
 
 
 def _check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | None) -> None:

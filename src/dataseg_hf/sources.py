@@ -13,6 +13,7 @@ from .data.catalog import CATALOG
 from .data.category_map import map_categories, mapped_spec
 from .data.corruptions import corrupted
 from .data.faults import dataset_faults
+from .data.image_values import with_value_range
 from .data.mixing import TrainingSet
 from .data.problems import Problem, problem_lines
 from .data.readers import READERS, Reader
@@ -98,6 +99,7 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
     faults = dataset_faults(data)
     if faults and on_bad_sample != "collect":
         raise ConfigError(f"{key}: {faults[0]}")
+    data = with_value_range(data, source.value_range)
     if source.category_map:
         data = map_categories(data, source.category_map)
     if isinstance(data, SampleStream):

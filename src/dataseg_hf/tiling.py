@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .image_processing_dataseg import DaTaSegImageProcessor
+from .image_reading_dataseg import rgb_pixels
 from .modeling_dataseg import DaTaSegModel
 from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 from .segments import Segment, Size, cropped
@@ -94,7 +95,7 @@ def segment_image(
     tile: int | None = None,
     overlap: float = 0.25,
 ) -> list[Segment]:
-    """The segments of an RGB image in the model's default vocabulary.
+    """The segments of an image, as it lies, in the model's default vocabulary.
 
     Args:
         task: "panoptic" (segments do not overlap), "semantic" (one per category that occurs, without score), or
@@ -107,6 +108,7 @@ def segment_image(
     Raises:
         ValueError: as `windows`, and for a model without a default vocabulary.
     """
+    image = Image.fromarray(rgb_pixels(image, processor.value_range, turn=False)[0])  # one scale for all windows
     size = (image.height, image.width)
     places = windows(size, max(size) if tile is None else tile, overlap)
     found = list(_predict(model, processor, image, places, task, thresholds))

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from .faults import all_ignored, classes_without_target, dataset_faults, ignored_classes, too_many_targets
+from .image_values import ImageFacts, ValueTally, watched_images
 from .problems import Problem, problem_lines, remark_lines
 from .sample import BadSampleError, Census, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 
@@ -157,7 +158,7 @@ class _Found:
     """What one row holds; small, as it comes from another process.
 
     labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of the image's pixels.
-    remarks: of the sample.
+    remarks: of the sample. images: how the reader read them, one as a rule.
     """
 
     image_id: int | str | None
@@ -170,18 +171,20 @@ class _Found:
     area: int = 0
     digest: bytes = b""
     remarks: tuple[str, ...] = ()
+    images: list[ImageFacts] = field(default_factory=list)
 
 
 def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
     try:
-        sample = data.load(row)
+        with watched_images() as images:
+            sample = data.load(row)
     except BadSampleError as error:
         named = row if isinstance(row, Mapping) else {}
         image_id, file = named.get("image_id"), named.get("image")
         file = file if isinstance(file, str) else None
         return _Found(image_id, file, [Problem.of(error, image_id, file)])
     faults = [Problem(fault, sample.image_id, sample.file_name) for fault in sample_faults(sample, data.spec)]
-    found = _Found(sample.image_id, sample.file_name, faults, remarks=sample.remarks)
+    found = _Found(sample.image_id, sample.file_name, faults, images=images, remarks=sample.remarks)
     if not faults:
         annotation = sample.annotation
         found.labels, found.is_crowd = annotation.class_labels, annotation.is_crowd
@@ -299,6 +302,7 @@ class _Tally:
         self._remarks: list[str] = []
         self._fewest: int | None = None
         self._without_pixels = 0
+        self._values = ValueTally()
         self._files_of_digest: defaultdict[bytes, list[str]] = defaultdict(list)
 
     def add(self, position: int, found: _Found) -> None:
@@ -311,6 +315,7 @@ class _Tally:
         if found.faults:
             return
         self.usable.append(position)
+        self._values.add(found.images)
         self.void += found.void
         self.area += found.area
         self._without_pixels += int((found.pixels == 0).sum())
@@ -339,6 +344,7 @@ class _Tally:
             yield f"{len(self._empty)} images without annotation: {_some(self._empty)}"
         if self._without_pixels:
             yield f"{self._without_pixels} segments or objects have no pixel of their own"
+        yield from self._values.notes()
         for files in self._files_of_digest.values():
             if len(files) > 1:
                 yield f"{len(files)} images have equal pixels: {_some(files)}"

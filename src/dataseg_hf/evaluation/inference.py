@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..data.collate import pad_images
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
+from ..metrics.instances import MAX_DETS
 from ..modeling_dataseg import DaTaSegModel
 from ..postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 from .flip import Proposals, paired_views, summed_views
@@ -175,7 +176,7 @@ def outputs_of(
     if "semantic" in kinds:
         found["semantic"] = semantic_output(output, sample)
     if "instances" in kinds:
-        found["instances"] = instances_output(output, sample)
+        found["instances"] = instances_output(output, sample, max_instances=max(MAX_DETS, chosen.max_dets))
     return found
 
 
@@ -201,11 +202,19 @@ def semantic_output(output: ImageOutput, sample: Sample) -> NDArray[np.int64]:
     return predicted.cpu().numpy()
 
 
-def instances_output(output: ImageOutput, sample: Sample, threshold: float = 0.0) -> InstancesOutput:
-    """The top 100 scored things above the threshold."""
+def instances_output(
+    output: ImageOutput, sample: Sample, threshold: float = 0.0, max_instances: int = MAX_DETS
+) -> InstancesOutput:
+    """The best scored things above the threshold."""
     seen = output.proposals
     predicted = instance_prediction(
-        seen.class_logits, seen.mask_logits, output.things, seen.valid_size, size_of(sample), threshold
+        seen.class_logits,
+        seen.mask_logits,
+        output.things,
+        seen.valid_size,
+        size_of(sample),
+        threshold,
+        max_instances=max_instances,
     )
     return InstancesOutput(
         predicted.masks.cpu().numpy(),

@@ -17,7 +17,7 @@ from ..data.sample import DatasetSpec
 from ..image_processing_dataseg import DaTaSegImageProcessor
 from ..initial_model import configured_text_encoder, embed, hub_reference
 from ..modeling_dataseg import DaTaSegModel
-from ..run_config import ConfigError, EvalEntry, MetricName, expand
+from ..run_config import ConfigError, EvalEntry, MetricName, expand, with_default_range
 from ..run_folder import RunFolder
 from ..sources import load_held_out
 from ..version import __version__
@@ -45,6 +45,7 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
     entries = settings.chosen(options.datasets)
     accelerator = Accelerator()
     model, processor = load_model(options.model)
+    entries = {name: with_default_range(entry, processor.value_range) for name, entry in entries.items()}
     sets = [evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()]
     # as in training, whose own evaluation gives the same numbers to the last digit: convolutions round by layout
     anything: Any = model.eval()  # the signature known to type checkers lacks memory_format
@@ -126,6 +127,7 @@ def evaluation_set(
         entry,
         metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
         batch_size=options.batch_size or entry.batch_size,
+        max_dets=options.max_dets or entry.max_dets,
     )
     return EvaluationSet.of(name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model))
 

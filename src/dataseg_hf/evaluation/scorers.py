@@ -17,14 +17,14 @@ class Scorer:
     """How a metric of an evaluation is measured.
 
     kind: the output of the model that it scores. keys: what of the computed metric is reported, the headline first,
-    under `{prefix}{key}`. new: the metric of no image. update: adds an image, given the output and the sample.
-    headline: the first of the keys for a metric of one image.
+    under `{prefix}{key}`. new: the metric of no image, given the spec and `max_dets` (for AP). update: adds an image,
+    given the output and the sample. headline: the first of the keys for a metric of one image.
     """
 
     kind: OutputKind
     prefix: str
     keys: tuple[str, ...]
-    new: Callable[[DatasetSpec], Any]
+    new: Callable[[DatasetSpec, int], Any]
     update: Callable[[Any, Any, Sample, DatasetSpec], None]
     headline: Callable[[Any], float]
 
@@ -36,7 +36,7 @@ class Scorer:
 # --- panoptic
 
 
-def _new_pq(spec: DatasetSpec) -> PanopticQuality:
+def _new_pq(spec: DatasetSpec, max_dets: int) -> PanopticQuality:
     return PanopticQuality(spec.labels, spec.is_thing)
 
 
@@ -47,7 +47,7 @@ def _update_pq(metric: PanopticQuality, predicted: PanopticOutput, sample: Sampl
 # --- semantic
 
 
-def _new_miou(spec: DatasetSpec) -> MeanIoU:
+def _new_miou(spec: DatasetSpec, max_dets: int) -> MeanIoU:
     return MeanIoU(spec.labels)
 
 
@@ -58,8 +58,8 @@ def _update_miou(metric: MeanIoU, predicted: Any, sample: Sample, spec: DatasetS
 # --- masks and boxes
 
 
-def _new_ap(spec: DatasetSpec, iou_type: IouType) -> MaskAP:
-    return MaskAP(spec.labels, iou_type)
+def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> MaskAP:
+    return MaskAP(spec.labels, iou_type, max_dets)
 
 
 def _update_ap(metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec) -> None:
@@ -86,7 +86,8 @@ def _image_ap(metric: MaskAP) -> float:
         for entries in (record["truth"], record["predictions"])
     )
     reduced: ImageRecord = {"size": record["size"], "truth": truth, "predictions": predictions}
-    return ap_summary(*precision_and_recall({image_id: reduced}, max(1, len(present)), metric.iou_type))["ap"]
+    curves = precision_and_recall({image_id: reduced}, max(1, len(present)), metric.iou_type, metric.max_dets)
+    return ap_summary(curves)["ap"]
 
 
 _AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")

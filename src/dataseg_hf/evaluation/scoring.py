@@ -131,7 +131,7 @@ def score(
         if other.failure is not None:
             raise BadSampleError(f"evaluation.{chosen.name}: {other.failure}")
     spec = chosen.data.spec
-    metrics: dict[MetricName, Any] = {name: SCORERS[name].new(spec) for name in chosen.metrics}
+    metrics: dict[MetricName, Any] = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
     for other in shares:
         for name, metric in metrics.items():
             metric.merge(other.states[name])
@@ -173,7 +173,7 @@ def _score_share(
 ) -> _Share:
     """The images of this process. A failure is handed on, because the other processes wait at the gathering."""
     spec = chosen.data.spec
-    metrics = {name: SCORERS[name].new(spec) for name in chosen.metrics}
+    metrics = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
     share = _Share({}, export=None if exporter is None else SetExport())
     kinds = [SCORERS[name].kind for name in chosen.metrics]
     batches = share_of_batches(len(chosen.data), chosen.batch_size, processes.rank, processes.world_size)
@@ -182,7 +182,7 @@ def _score_share(
             outputs = outputs_of(proposals, sample, chosen, kinds)
             for name, metric in metrics.items():
                 scorer = SCORERS[name]
-                of_image = scorer.new(spec)
+                of_image = scorer.new(spec, chosen.max_dets)
                 scorer.update(of_image, outputs[scorer.kind], sample, spec)
                 metric.merge(of_image.state)
                 if rank_images and name == chosen.metrics[0]:

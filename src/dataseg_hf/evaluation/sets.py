@@ -7,6 +7,7 @@ from typing import get_args
 from torch import Tensor
 
 from ..data.sample import DatasetSpec, SampleDataset, TaskName
+from ..metrics.instances import MAX_DETS
 from ..run_config import ConfigError, EvalEntry, MetricName
 
 TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
@@ -29,6 +30,7 @@ class EvaluationSet:
         image_size: side of the square canvas.
         shortest_edge: see `resize_only`.
         threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
+        max_dets: best predictions per image and class that count for AP.
 
     Raises:
         ConfigError: for a metric that the truth of the set cannot give.
@@ -44,6 +46,7 @@ class EvaluationSet:
     threshold: float = 0.5
     overlap_threshold: float = 0.8
     vocabulary: str | None = None
+    max_dets: int = MAX_DETS
 
     @classmethod
     def of(cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor) -> "EvaluationSet":
@@ -59,6 +62,7 @@ class EvaluationSet:
             threshold=entry.threshold,
             overlap_threshold=entry.overlap_threshold,
             vocabulary=entry.vocabulary,
+            max_dets=entry.max_dets,
         )
 
     def __post_init__(self) -> None:

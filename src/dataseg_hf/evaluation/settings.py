@@ -27,6 +27,7 @@ class EvaluationOptions:
         export: Write predictions and truth in COCO's formats.
         gallery: Best and worst images to draw of each set; 0 for none.
         batch_size: Images at once, instead of that of each entry.
+        max_dets: Best predictions per image and class that count for AP, instead of that of each entry.
         num_workers: Loading processes per process.
         num_threads: Threads of torch on the CPU; by default torch's own choice.
     """
@@ -39,6 +40,7 @@ class EvaluationOptions:
     export: bool = False
     gallery: int = 4
     batch_size: int | None = None
+    max_dets: int | None = None
     num_workers: int = 0
     num_threads: int | None = None
 
@@ -49,7 +51,13 @@ class EvaluationOptions:
                 raise ConfigError(f"--metrics: '{name}' is not allowed; choose from {allowed}")
         if ALL_METRICS in self.metrics and len(self.metrics) > 1:
             raise ConfigError(f"--metrics: '{ALL_METRICS}' includes the others; give it alone")
-        for option, least in (("gallery", 0), ("batch_size", 1), ("num_workers", 0), ("num_threads", 1)):
+        for option, least in (
+            ("gallery", 0),
+            ("batch_size", 1),
+            ("max_dets", 11),
+            ("num_workers", 0),
+            ("num_threads", 1),
+        ):
             value = getattr(self, option)
             if value is not None and value < least:
                 raise ConfigError(f"--{option}: must be {least} or more, not {value}")

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .files import score_instances, score_panoptic, score_semantic
+from .instances import MAX_DETS
 from .report import as_json, as_table
 
 PROGRAM = "python -m dataseg_hf.metrics"
@@ -42,6 +43,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     instances.add_argument("--gt-json", type=Path, required=True, help="the truth in COCO instances format")
     instances.add_argument("--pred-json", type=Path, required=True, help="predictions in COCO result format")
     instances.add_argument("--iou-type", choices=["segm", "bbox"], default="segm", help="masks (default) or boxes")
+    instances.add_argument(
+        "--max-dets", type=int, default=MAX_DETS, metavar="N",
+        help=f"predictions per image and class that count, the best ones (default: {MAX_DETS})",
+    )  # fmt: skip
     return parser.parse_args(arguments)
 
 

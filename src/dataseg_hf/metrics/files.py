@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ..data.readers.files import inside, require_key
 from .inputs import read_class_map, read_json, read_segment_ids, require_id, require_list, require_number
-from .instances import ImageId, ImageRecord, IouType, MaskAP
+from .instances import MAX_DETS, ImageId, ImageRecord, IouType, MaskAP
 from .panoptic import PanopticQuality, panoptic_counts, unlisted_ids
 from .rle import mask_annotations, polygons_to_rle
 from .semantic import MeanIoU
@@ -93,14 +93,16 @@ def score_semantic(
 
 
 def score_instances(
-    gt_json: Path, pred_json: Path, iou_type: IouType = "segm", progress: Progress = iter
+    gt_json: Path, pred_json: Path, iou_type: IouType = "segm", max_dets: int = MAX_DETS, progress: Progress = iter
 ) -> dict[str, Any]:
     """Average precision of predictions in COCO's result format (https://cocodataset.org/#format-results).
 
     Args:
         gt_json: COCO instances: `images`, `categories`, `annotations` (`area` decides small, medium, large).
         pred_json: a list (or an object with `annotations`) of image_id, category_id, score, and `segmentation` or
-            `bbox` [x, y, width, height].
+            `bbox` [x, y, width, height]. Where every result has a box, masks too are small, medium or large by the area
+            of their box, as in pycocotools; where one has none (for which pycocotools stops), all are by their mask.
+        max_dets: predictions per image and class that count, the best ones.
 
     Returns:
         As `average_precision`.
@@ -111,7 +113,7 @@ def score_instances(
     """
     content = read_json(gt_json)
     index = _category_index(content, gt_json)
-    metric = MaskAP([category["name"] for category in content["categories"]], iou_type)
+    metric = MaskAP([category["name"] for category in content["categories"]], iou_type, max_dets)
     records: dict[ImageId, ImageRecord] = {}
     for image in require_list(content, "images", gt_json):
         image_id = require_id(image, "id", f"{gt_json}: images")
@@ -124,6 +126,7 @@ def score_instances(
         records[image_id] = {"size": size, "truth": [], "predictions": []}
     found = read_json(pred_json)
     found = found if isinstance(found, list) else require_list(found, "annotations", pred_json)
+    sized_by_box = all(isinstance(entry, dict) and entry.get("bbox") for entry in found)
     entries = [(gt_json, n, entry) for n, entry in enumerate(require_list(content, "annotations", gt_json))]
     entries += [(pred_json, n, entry) for n, entry in enumerate(found)]
     for file, number, entry in progress(entries):
@@ -139,6 +142,8 @@ def score_instances(
             annotation["iscrowd"] = int(bool(entry.get("iscrowd", 0)))
             record["truth"].append(annotation)
         else:
+            if sized_by_box:
+                annotation["area"] = _box(entry, where)["area"]
             annotation["score"] = require_number(require_key(entry, "score", where), f"{where}: `score`")
             record["predictions"].append(annotation)
     metric.merge({"images": records})
@@ -227,13 +232,18 @@ def _pngs(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.png") if path.is_file()}
 
 
+def _box(entry: Any, where: str) -> dict[str, Any]:
+    """`bbox`, and its `area`."""
+    box = require_list(entry, "bbox", where)
+    if len(box) != 4 or min(numbers := [require_number(value, f"{where}: `bbox`") for value in box][2:]) < 0:
+        raise ValueError(f"{where}: `bbox` must be [x, y, width, height] with width, height >= 0, not {box}")
+    return {"bbox": [float(value) for value in box], "area": numbers[0] * numbers[1]}
+
+
 def _shape(entry: Any, iou_type: IouType, size: tuple[int, int], where: str) -> dict[str, Any]:
     """`segmentation` as RLE or `bbox`, and its `area`."""
     if iou_type == "bbox":
-        box = require_list(entry, "bbox", where)
-        if len(box) != 4 or min(numbers := [require_number(value, f"{where}: `bbox`") for value in box][2:]) < 0:
-            raise ValueError(f"{where}: `bbox` must be [x, y, width, height] with width, height >= 0, not {box}")
-        return {"bbox": [float(value) for value in box], "area": numbers[0] * numbers[1]}
+        return _box(entry, where)
     segmentation = require_key(entry, "segmentation", where)
     if isinstance(segmentation, list):
         if not segmentation or any(

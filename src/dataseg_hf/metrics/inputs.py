@@ -43,7 +43,7 @@ def require_number(value: Any, where: str) -> float:
 
 
 def read_class_map(path: Path) -> NDArray[np.integer]:
-    """Class per pixel [H, W] of a PNG with one number per pixel: 8-bit or 16-bit grey, or the indices of a palette."""
+    """Class per pixel [H, W] of a PNG with one number per pixel: grey of 1 to 16 bits, or the indices of a palette."""
     return read_id_map(_existing(path), path, min_side=1)
 
 

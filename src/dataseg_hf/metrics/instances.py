@@ -10,8 +10,10 @@ from ..data.sample import Instances, Segments
 from .rle import Masks, mask_annotations
 from .validation import check_class_ids, check_labels, check_segments
 
-MAX_DETECTIONS = (1, 10, 100)
-"""Best predictions per image and class that count: 100 for AP, each of them for AR (pycocotools' rule)."""
+MAX_DETS = 100
+"""Best predictions per image and class that count, if not said otherwise (pycocotools' `params.maxDets[2]`)."""
+FEWER_DETS = (1, 10)
+"""Further limits at which recall is given."""
 
 ImageId: TypeAlias = int | str
 IouType: TypeAlias = Literal["segm", "bbox"]
@@ -22,7 +24,8 @@ class Predictions(TypedDict, total=False):
     """Scored instances of one image.
 
     `scores` float [K] and `label_ids` int [K] always; `masks`, bool [K, H, W] or K RLE dicts, for `segm`; `boxes`,
-    [K, 4] xyxy in pixels, for `bbox`. Instances may overlap.
+    [K, 4] xyxy in pixels, for `bbox`. Instances may overlap. Masks are small, medium or large by their own area, also
+    beside boxes: the way of Detectron2 and mmdetection, which take the boxes out before pycocotools would go by them.
     """
 
     masks: Masks
@@ -52,21 +55,28 @@ class ImageRecord(TypedDict):
 
 class ApCurves(NamedTuple):
     """`precision` float64 [10 IoU thresholds 0.50, 0.55, ..., 0.95; 101 recalls 0, 0.01, ..., 1; C; 4 areas; 3 limits]
-    and `recall` float64 [10, C, 4, 3]; -1 where undefined. Areas: all, small, medium, large. Limits: `MAX_DETECTIONS`.
+    and `recall` float64 [10, C, 4, 3]; -1 where undefined. Areas: all, small, medium, large. Limits: 1, 10, `max_dets`.
     """
 
     precision: NDArray[np.float64]
     recall: NDArray[np.float64]
+    max_dets: int = MAX_DETS
 
 
 class MaskAP:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
+    The best `max_dets` predictions per image and class count, 11 or more, as with pycocotools' `params.maxDets =
+    [1, 10, max_dets]`. (Its `summarize` gives -1 for `ap` unless that is 100; `eval["precision"]` holds the numbers.)
+
     `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the order of the image
     ids, as in pycocotools, so that the result does not depend on who saw which image.
     """
 
-    def __init__(self, labels: Sequence[str], iou_type: IouType = "segm") -> None:
+    def __init__(self, labels: Sequence[str], iou_type: IouType = "segm", max_dets: int = MAX_DETS) -> None:
+        if max_dets <= FEWER_DETS[-1]:
+            raise ValueError(f"max_dets: must be above {FEWER_DETS[-1]}, not {max_dets}")
+        self.max_dets = max_dets
         if iou_type not in ("segm", "bbox"):
             raise ValueError(f"iou_type: '{iou_type}' is not one of 'segm', 'bbox'")
         self.labels = check_labels(labels)
@@ -121,10 +131,12 @@ class MaskAP:
 
     def curves(self) -> ApCurves:
         """Precision and recall of all images, from which `average_precision` takes its means."""
-        return precision_and_recall(self.state["images"], len(self.labels), self.iou_type)
+        return precision_and_recall(self.state["images"], len(self.labels), self.iou_type, self.max_dets)
 
 
-def precision_and_recall(images: Mapping[ImageId, ImageRecord], num_classes: int, iou_type: IouType) -> ApCurves:
+def precision_and_recall(
+    images: Mapping[ImageId, ImageRecord], num_classes: int, iou_type: IouType, max_dets: int = MAX_DETS
+) -> ApCurves:
     """COCO's matching of predictions and truth, and what it makes of precision and recall."""
     from faster_coco_eval import COCOeval_faster
 
@@ -133,12 +145,12 @@ def precision_and_recall(images: Mapping[ImageId, ImageRecord], num_classes: int
     predictions = _coco(in_order, [image["predictions"] for image in in_order], num_classes)
     evaluation = COCOeval_faster(truth, predictions, "bbox")
     if iou_type == "segm":  # by itself the library would encode every mask anew, which takes longer than the matching
-        ious = _mask_ious(in_order)
+        ious = _mask_ious(in_order, max_dets)
         evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
-    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.params.maxDets = [*FEWER_DETS, max_dets]
     evaluation.evaluate()
     evaluation.accumulate()
-    return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"])
+    return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"], max_dets)
 
 
 def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]:
@@ -147,13 +159,15 @@ def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]
     Returns:
         `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that occur in the truth;
         `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to
-        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100`: recall of the best 1, 10, 100 predictions per image
-        and class, mean over thresholds and classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the
-        same. `nan` without truth of that kind.
+        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best
+        1, 10, 100 predictions per image and class, mean over thresholds and classes; `ar_small`, `ar_medium`,
+        `ar_large`; `per_class`: label -> the same. `nan` without truth of that kind.
     """
-    precision, recall = curves
-    result = ap_summary(precision, recall)
-    result["per_class"] = {label: ap_summary(precision[:, :, [k]], recall[:, [k]]) for k, label in enumerate(labels)}
+    precision, recall, max_dets = curves
+    result = ap_summary(curves)
+    result["per_class"] = {
+        label: ap_summary(ApCurves(precision[:, :, [k]], recall[:, [k]], max_dets)) for k, label in enumerate(labels)
+    }
     return result
 
 
@@ -270,7 +284,7 @@ def _coco(images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]]
     return coco
 
 
-def _mask_ious(images: Sequence[ImageRecord]) -> dict[tuple[int, int], NDArray[np.float64]]:
+def _mask_ious(images: Sequence[ImageRecord], max_dets: int) -> dict[tuple[int, int], NDArray[np.float64]]:
     """IoU of predictions, best first, and truth, [D, M], by number of the image and class where there are both."""
     from faster_coco_eval.core import mask as coco_mask
 
@@ -278,7 +292,7 @@ def _mask_ious(images: Sequence[ImageRecord]) -> dict[tuple[int, int], NDArray[n
     for number, image in enumerate(images):
         truth, predictions = (_by_class(image[side]) for side in ("truth", "predictions"))
         for label in truth.keys() & predictions.keys():
-            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[: MAX_DETECTIONS[-1]]
+            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[:max_dets]
             ious[number, label] = coco_mask.iou(
                 [annotation["segmentation"] for annotation in best],
                 [annotation["segmentation"] for annotation in truth[label]],
@@ -294,10 +308,9 @@ def _by_class(annotations: Sequence[dict[str, Any]]) -> dict[int, list[dict[str,
     return groups
 
 
-def ap_summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> dict[str, Any]:
-    """The twelve numbers out of precision [10 thresholds, 101 recalls, classes, 4 area ranges, 3 limits] and recall
-    [10 thresholds, classes, 4 area ranges, 3 limits], -1 where undefined.
-    """
+def ap_summary(curves: ApCurves) -> dict[str, Any]:
+    """The twelve numbers, means over the classes of the curves."""
+    precision, recall, max_dets = curves
 
     def mean(values: NDArray[np.float64]) -> float:
         defined = values[values > -1]
@@ -312,7 +325,7 @@ def ap_summary(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> d
         "ap_large": mean(precision[..., 3, -1]),
         "ar1": mean(recall[..., 0, 0]),
         "ar10": mean(recall[..., 0, 1]),
-        "ar100": mean(recall[..., 0, 2]),
+        f"ar{max_dets}": mean(recall[..., 0, 2]),
         "ar_small": mean(recall[..., 1, -1]),
         "ar_medium": mean(recall[..., 2, -1]),
         "ar_large": mean(recall[..., 3, -1]),

@@ -1,6 +1,7 @@
 """Panoptic quality (Kirillov et al., CVPR 2019, arXiv 1801.00868), counted by the rules of COCO's panopticapi."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -91,8 +92,8 @@ def panoptic_counts(
 
     Args:
         pred_map: int [H, W], segment id per pixel; -1 and every id that `pred_segments` does not list is unassigned.
-        pred_segments: dicts with `id` >= 0 and `label_id` in 0..C-1, as transformers' `segments_info`. An id may be
-            listed again with the same label.
+        pred_segments: dicts with `id` >= 0 and `label_id` in 0..C-1, as transformers' `segments_info`. An id that is
+            listed again is one segment, of the label listed last, as in panopticapi; two labels are warned of.
         truth_map: int [H, W], segment id per pixel; every id that `truth_segments` does not list is void.
         truth_segments: dicts with `id`, `label_id`, and `iscrowd` (0 where absent).
         num_classes: the number of classes, C.
@@ -102,8 +103,8 @@ def panoptic_counts(
     """
     predicted, true = integer_map(pred_map, "pred_map"), integer_map(truth_map, "truth_map")
     check_same_size(predicted, true)
-    truth_ids, truth_labels = _listed_segments(truth_segments, num_classes, "truth_segments")
-    pred_ids, pred_labels = _listed_segments(pred_segments, num_classes, "pred_segments")
+    truth_ids, truth_labels = _listed_segments(truth_segments, num_classes, "truth_segments", _refuse)
+    pred_ids, pred_labels = _listed_segments(pred_segments, num_classes, "pred_segments", _warn_of_shared_ids)
     is_crowd, crowd_of_class = _crowds(truth_segments, truth_ids, num_classes)
 
     # Place 0 stands for void in the truth and for unassigned in the prediction; class -1 belongs to both.
@@ -177,9 +178,9 @@ def unlisted_ids(id_map: ArrayLike, segments: Sequence[Mapping[str, Any]]) -> li
 
 
 def _listed_segments(
-    segments: Sequence[Mapping[str, Any]], num_classes: int, name: str
+    segments: Sequence[Mapping[str, Any]], num_classes: int, name: str, on_two_labels: Callable[[str], None]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ids in ascending order and their classes, both [K]."""
+    """Ids in ascending order and their classes, both [K]; of an id with two labels the last one."""
     label_of: dict[int, int] = {}
     for segment in segments:
         segment_id, label_id = int(segment["id"]), int(segment["label_id"])
@@ -187,10 +188,23 @@ def _listed_segments(
             raise ValueError(f"{name}: id {segment_id} is negative; negative ids mean unassigned")
         if not 0 <= label_id < num_classes:
             raise ValueError(f"{name}: segment {segment_id} has label_id {label_id}, allowed: 0..{num_classes - 1}")
-        if label_of.setdefault(segment_id, label_id) != label_id:
-            raise ValueError(f"{name}: id {segment_id} is listed with labels {label_of[segment_id]} and {label_id}")
+        if label_of.get(segment_id, label_id) != label_id:
+            on_two_labels(f"{name}: id {segment_id} is listed with labels {label_of[segment_id]} and {label_id}")
+        label_of[segment_id] = label_id
     ids = sorted(label_of)
     return np.array(ids, dtype=np.int64), np.array([label_of[i] for i in ids], dtype=np.int64)
+
+
+def _refuse(message: str) -> None:
+    raise ValueError(message)
+
+
+def _warn_of_shared_ids(message: str) -> None:
+    warnings.warn(
+        f"{message}, and counts as the last one. transformers numbers segments so after it has fused stuff "
+        "(Mask2Former, MaskFormer, OneFormer); such predictions score too low",
+        stacklevel=4,
+    )
 
 
 def _crowds(

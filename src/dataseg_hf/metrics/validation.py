@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ..data.sample import Segments
 
@@ -24,13 +24,18 @@ def check_labels(labels: Sequence[str]) -> list[str]:
     return names
 
 
-def integer_map(values: ArrayLike, name: str) -> NDArray[np.integer]:
+def integer_map(values: Any, name: str) -> NDArray[np.integer]:
     """`values` as an integer array [H, W], not copied where it is one.
 
+    Tensors of any device, and floats that are whole numbers, are taken too: transformers' post-processing gives a
+    float32 map of -1 for an image in which it finds nothing.
+
     Raises:
-        ValueError: if it is not an integer array of two dimensions.
+        ValueError: for anything but whole numbers in two dimensions.
     """
-    array = np.asarray(values)
+    array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    if array.ndim == 2 and array.dtype.kind == "f" and (array == np.rint(array)).all() and np.isfinite(array).all():
+        array = array.astype(np.int64)
     if array.ndim != 2 or array.dtype.kind not in "iu":
         raise ValueError(f"{name}: expected an integer map [H, W], got {array.dtype} of shape {array.shape}")
     return array

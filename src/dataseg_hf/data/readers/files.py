@@ -5,29 +5,31 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from io import BytesIO
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 
+from ...image_reading_dataseg import IdMapError, is_16_bit_rgb, open_file, stored_ids
+from ..image_values import pixels_of_entry
 from ..sample import BadSampleError, DatasetSpec, SampleDataset, Segments, UnknownIdsError
 
 StrPath: TypeAlias = str | Path
 MissingImages: TypeAlias = Literal["error", "skip"]
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
+Decoded = TypeVar("Decoded")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
 MAX_CLASS_ID = 65_535  # of a PNG with 16 bits per pixel
 MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
-_ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow size
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
+_ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow size
 
 
 # --- paths
@@ -168,48 +170,50 @@ def require_key(record: Any, key: str, where: StrPath) -> Any:
 
 
 def open_image(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> Image.Image:
-    """A decoded image, of a file or of the bytes of one.
+    """A decoded image, of a file or of the bytes of one; errors as of `decoded`."""
+
+    def load(image: Image.Image) -> Image.Image:
+        image.load()
+        return image
+
+    return decoded(source, where, load, min_side)
+
+
+def decoded(
+    source: StrPath | bytes, where: StrPath, decode: Callable[[Image.Image], Decoded], min_side: int = MIN_SIDE
+) -> Decoded:
+    """What `decode` makes of an image that was opened and not yet loaded, of a file or of the bytes of one.
 
     Raises:
         BadSampleError: for what is no image, is cut short, is above `MAX_PIXELS` or has a side below `min_side`.
     """
     try:
-        image = Image.open(BytesIO(source) if isinstance(source, bytes) else source)
+        image = open_file(source)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise BadSampleError(
                 f"{where}: {height} x {width} pixels (height x width) are more than {MAX_PIXELS}; make it smaller"
             )
-        image.load()
+        if min(width, height) < min_side:
+            raise BadSampleError(
+                f"{where}: an image of {height} x {width} pixels (height x width) has no content; replace or remove it"
+            )
+        return decode(image)
     except Image.DecompressionBombError as error:
         raise BadSampleError(f"{where}: {error}; make it smaller") from error
     except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise for damaged files
         if isinstance(error, BadSampleError):
             raise
         raise BadSampleError(f"{where}: cannot be read as an image ({error}); replace or remove it") from error
-    if min(width, height) < min_side:
-        raise BadSampleError(
-            f"{where}: an image of {height} x {width} pixels (height x width) has no content; replace or remove it"
-        )
-    return image
 
 
 def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None) -> NDArray[np.uint8]:
-    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says.
+    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says; see `image_reading_dataseg`.
 
-    Grey, palette and CMYK images become RGB, alpha is dropped, 16-bit grey keeps its upper 8 bits. An annotation that
-    was made on the stored pixels of a photograph taken upright, told by its size, keeps those pixels.
+    More than 8 bits are scaled as the `value_range` of the entry says. An annotation that was made on the stored pixels
+    of a photograph taken upright, told by its size, keeps those pixels.
     """
-    image = open_image(source, where)
-    # most JPEGs have no EXIF, and `getexif` looks for more than that
-    has_exif = image.format != "JPEG" or "exif" in image.info
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
-    made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
-    if orientation != 1 and not (made_on_stored and image.width != image.height):
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"):  # 16-bit grey, which `convert` would clip at 255
-        return np.repeat((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    return decoded(source, where, partial(pixels_of_entry, annotation_size=annotation_size))
 
 
 def upright_size(path: Path) -> Size:
@@ -217,7 +221,8 @@ def upright_size(path: Path) -> Size:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+            # of a TIFF, Pillow gives the upright size from the start
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadSampleError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
     return (width, height) if turned else (height, width)
@@ -236,28 +241,30 @@ def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Seque
 
 
 def read_id_map(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
-    """Ids [H, W] of an image with one number per pixel: 8-bit or 16-bit grey, or the indices of a palette."""
-    png = open_image(source, where, min_side)
-    if png.mode not in ("L", "P", "I", "I;16"):
-        raise BadSampleError(
-            f"{where}: expected one id per pixel (8-bit or 16-bit grey, or palette), not {png.mode}; convert it"
-        )
-    _refuse_jpeg(png, where)
-    ids = np.asarray(png)
-    # Pillow scales grey of 4 and 2 bits to multiples of 17; other values spare a look into the header
-    if png.mode == "L" and png.format == "PNG" and not (ids[::32, ::32] % 17).any() and _png_bit_depth(source) < 8:
-        raise BadSampleError(
-            f"{where}: grey of less than 8 bits, in which Pillow scales the ids; store 8 bits or a palette"
-        )
-    return ids
+    """Ids [H, W] of an image with one number per pixel: grey of 1 to 16 bits, or the indices of a palette."""
+
+    def ids(image: Image.Image) -> NDArray[np.integer]:
+        try:
+            found = stored_ids(image)
+        except IdMapError as error:
+            raise BadSampleError(f"{where}: {error}") from error
+        _refuse_jpeg(image, where)
+        return found
+
+    return decoded(source, where, ids, min_side)
 
 
 def read_rgb_ids(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
     """Ids R + 256 G + 65536 B [H, W] of an RGB image (https://cocodataset.org/#format-data)."""
-    png = open_image(source, where, min_side)
-    if png.mode not in ("RGB", "RGBA"):
+    return decoded(source, where, partial(_rgb_ids, where=where), min_side)
+
+
+def _rgb_ids(png: Image.Image, where: StrPath) -> NDArray[np.integer]:
+    depth = " of 16 bits" if is_16_bit_rgb(png) else ""
+    png.load()
+    if png.mode not in ("RGB", "RGBA") or depth:
         raise BadSampleError(
-            f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is {png.mode}"
+            f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is {png.mode}{depth}"
         )
     _refuse_jpeg(png, where)
     four_bytes = png.tobytes("raw", "RGBX" if png.mode == "RGB" else "RGBA")  # as Pillow holds both: nothing to convert
@@ -267,14 +274,6 @@ def read_rgb_ids(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SI
 def _refuse_jpeg(image: Image.Image, where: StrPath) -> None:
     if image.format == "JPEG":
         raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
-
-
-def _png_bit_depth(source: StrPath | bytes) -> int:
-    # signature 8 bytes, IHDR length and name 8, width and height 8, then the bit depth
-    if isinstance(source, bytes):
-        return source[24]
-    with open(source, "rb", buffering=0) as file:
-        return file.read(25)[24]
 
 
 def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:

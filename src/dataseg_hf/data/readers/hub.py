@@ -55,7 +55,7 @@ def read_hub(
 ) -> SampleDataset | SampleStream:
     """Rows with an encoded image and its annotation, in the column layouts of the Hub's datasets.
 
-    - semantic: `label_column` holds an image with one raw id per pixel (8-bit or 16-bit grey, or palette).
+    - semantic: `label_column` holds an image with one raw id per pixel (grey of 1 to 16 bits, or palette).
     - panoptic: `label_column` holds an RGB image (segment id = R + 256 G + 65536 B, 0 is void) and `segments_column`
       a list of structs `id`, `category_id` and, where there is one, `iscrowd`.
     - boxes, instance: `objects_column` holds a list of structs, or a struct of lists, with an entry per object. An

@@ -32,7 +32,7 @@ def read_image_png(
     split_file: StrPath | None = None,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
-    """Folders of images and of PNGs (8-bit, 16-bit or palette) that hold a class id per pixel.
+    """Folders of images and of PNGs (grey of 1 to 16 bits, or palette) that hold a class id per pixel.
 
     `a/b<image_suffix>` belongs to `a/b<annotation_suffix>`, sub-folders included; `a/b` is the image id. One segment
     per class that occurs. Rows are sorted by image id.

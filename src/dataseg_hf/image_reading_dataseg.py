@@ -1,0 +1,401 @@
+"""Image files as upright 8-bit RGB, the same for training and inference, and id maps as the numbers that they store.
+
+Images of 8 bits are used as they are. Others are scaled to 0..255 by the first of these ranges that there is:
+
+1. `value_range`: a pair (low, high) that the user states, in the file's own values;
+2. what the file tells: the bits of a 12-bit TIFF or of a PNG's sBIT chunk, or a TIFF's least and greatest sample value.
+   Values outside of it prove it wrong, and then it does not count;
+3. the image's own range: its least and greatest value, over all channels.
+
+low becomes 0, high 255, values between them are rounded and values outside clipped. NaN, and what a TIFF of GDAL calls
+"no data", become 0; so does an image of one value that is scaled by its own range. The ranges are our setting.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, ImageOps
+
+ValueRange: TypeAlias = tuple[float, float]
+Size: TypeAlias = tuple[int, int]
+"""Height and width, in pixels."""
+
+_TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113  # tags of a TIFF
+_LEAST_AND_GREATEST = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
+_UNSIGNED, _SIGNED = 1, 2  # values of the tag SampleFormat
+
+# Pillow decodes RGB of 16 bits to the upper byte of each value; decoded in the other byte order it gives the lower one
+_LOWER_BYTES = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA", "RGBX")
+    for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
+}
+_LOWER_BYTES["LA;16B"] = "RGBA"  # the four bytes of a pixel: the lower one of its grey value is the second
+
+
+class IdMapError(ValueError):
+    """An image that holds no ids; the message says what it holds and what to do."""
+
+
+def check_value_range(value_range: Sequence[float]) -> ValueRange:
+    """The pair (low, high) of floats; ValueError for anything but two finite numbers, the lower one first."""
+    if isinstance(value_range, (list, tuple)) and len(value_range) == 2:
+        low, high = value_range
+        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value_range)
+        if numbers and math.isfinite(low) and math.isfinite(high) and low < high:
+            return float(low), float(high)
+    raise ValueError(f"value_range: must be two numbers [low, high] with low < high, not {value_range!r}")
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How the values of an image became 8 bits.
+
+    Args:
+        depth: what was stored, for messages: "16 bits", "32 bits, float".
+        rule: what the range comes from.
+        low, high: the values that became 0 and 255.
+        clipped: whether values lay outside of the range.
+        missing: whether values were NaN, infinite or "no data".
+    """
+
+    depth: str = "8 bits"
+    rule: Literal["8 bits", "value_range", "file", "own range"] = "8 bits"
+    low: float = 0
+    high: float = 255
+    clipped: bool = False
+    missing: bool = False
+
+
+def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Image:
+    """The upright RGB image of a file (path, bytes or open file) or of a PIL image.
+
+    Raises:
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow raises for a file that it cannot
+            read.
+        TypeError: for anything else, such as an array.
+    """
+    if isinstance(source, Image.Image):
+        return Image.fromarray(rgb_pixels(source, value_range)[0])
+    if not (isinstance(source, (str, Path, bytes)) or hasattr(source, "read")):
+        raise TypeError(f"an image is a path, bytes or a PIL image, not {type(source).__name__}; see `Image.fromarray`")
+    with open_file(source) as image:
+        return Image.fromarray(rgb_pixels(image, value_range)[0])
+
+
+def open_file(source: Any) -> Image.Image:
+    """As `Image.open`, also of bytes, with an error for TIFFs that says what to do."""
+    file = BytesIO(source) if isinstance(source, bytes) else source
+    try:
+        return Image.open(file)
+    except Image.UnidentifiedImageError as error:
+        start = source[:4] if isinstance(source, bytes) else _first_bytes(file)
+        if start in (b"II*\0", b"MM\0*"):
+            raise ValueError("a kind of TIFF that Pillow does not read; convert it to 8 or 16 bits") from error
+        raise
+
+
+def _first_bytes(file: Any) -> bytes:
+    if hasattr(file, "read"):
+        file.seek(0)
+        return file.read(4)
+    with open(file, "rb") as opened:
+        return opened.read(4)
+
+
+def rgb_pixels(
+    image: Image.Image,
+    value_range: ValueRange | None = None,
+    *,
+    turn: bool = True,
+    annotation_size: Size | None = None,
+) -> tuple[NDArray[np.uint8], Scaling]:
+    """Read-only uint8 RGB [H, W, 3] of an image, and how its values were scaled.
+
+    Grey, palette and CMYK images become RGB, alpha is dropped; of several pages or frames the first one is read. An
+    image that was just opened is read as its file is. One that was loaded, cropped or made elsewhere has lost what
+    Pillow does not keep: a PNG's sBIT chunk, and the lower bytes of RGB in 16 bits.
+
+    Args:
+        value_range: the values that become 0 and 255, in an image of more than 8 bits.
+        turn: upright, as the EXIF orientation says.
+        annotation_size: see `upright`.
+    """
+    _refuse_unknown_16_bits(image)
+    lower = _lower_bytes(image)
+    bits = _significant_bits(image)  # before `load` closes the file
+    _load(image)
+    seen = upright(image, annotation_size) if turn else image
+    if lower is not None:
+        lower = upright(lower, annotation_size) if turn else lower
+        values = np.asarray(seen)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
+    elif image.mode[0] in "IF" or _is_signed_byte(image):
+        values = _grey_values(seen, image)
+    else:
+        return np.asarray(_eight_bits(seen)), Scaling()
+    pixels, scaling = _scaled(values, image, value_range, bits)
+    return (np.repeat(pixels[..., None], 3, axis=2) if pixels.ndim == 2 else pixels), scaling
+
+
+def upright(image: Image.Image, annotation_size: Size | None = None) -> Image.Image:
+    """The image turned as its EXIF orientation says.
+
+    An annotation that was made on the stored pixels of a photograph taken upright, told by its size, keeps those
+    pixels.
+    """
+    # most JPEGs have no EXIF, and `getexif` looks for more than that
+    has_exif = image.format != "JPEG" or "exif" in image.info
+    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
+    made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
+    if orientation == 1 or (made_on_stored and image.width != image.height):
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def scaled_to_8_bits(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    """uint8 of values of any shape: low becomes 0, high 255, NaN 0."""
+    if values.dtype == np.uint16:  # a table of all values is cheaper than arithmetic on every pixel
+        return _linear(np.arange(65_536), value_range)[values]
+    return _linear(values, value_range)
+
+
+def _linear(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
+    low, high = value_range
+    if low == high:
+        return np.zeros(values.shape, np.uint8)
+    share = (np.clip(values.astype(np.float64), low, high) - low) / (high - low)
+    return np.nan_to_num(np.rint(share * 255)).astype(np.uint8)
+
+
+# --- ids
+
+
+def stored_ids(image: Image.Image) -> NDArray[np.integer]:
+    """Ids [H, W] of an image that was just opened: grey of 1 to 32 bits, or the indices of a palette.
+
+    Ids are the numbers in the file. Pillow multiplies grey of 2 and 4 bits by 85 and 17, and shows a TIFF in which 0 is
+    white in negative; both are undone.
+
+    Raises:
+        IdMapError: for a mode with more or less than one integer per pixel.
+    """
+    raw_mode = _raw_mode(image)
+    _load(image)
+    if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
+        raise IdMapError(f"expected one id per pixel (grey of 1 to 16 bits, or palette), not {image.mode}; convert it")
+    ids = np.asarray(image)
+    if image.mode == "1":
+        ids = ids.astype(np.uint8)
+    found = re.fullmatch(r"[1L](?:;([24])?(I)?R?)?", raw_mode)
+    if found is None:
+        return ids
+    bits, inverted = found.groups()
+    greatest = {"2": 3, "4": 15, None: 1 if image.mode == "1" else 255}[bits]
+    if bits is not None:
+        ids = ids // (255 // greatest)
+    return greatest - ids if inverted else ids
+
+
+def is_16_bit_rgb(image: Image.Image) -> bool:
+    """Whether the file of an image that was just opened has 16 bits per channel, of which Pillow keeps 8."""
+    return _raw_mode(image) in _LOWER_BYTES
+
+
+# --- values
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        image.load()
+    except OSError as error:
+        if image.format != "TIFF":
+            raise
+        compression = image.info.get("compression", "raw")
+        raise OSError(f"{error}; a TIFF with the compression '{compression}'") from error
+
+
+def _refuse_unknown_16_bits(image: Image.Image) -> None:
+    """ValueError for what Pillow would read as 8 bits, or as noise, without a word."""
+    in_planes = image.format == "TIFF" and _tag(image, _PLANAR) == 2 and _number(image, _BITS_PER_SAMPLE) == 16
+    raw_mode = _raw_mode(image)
+    if image.mode[0] not in "IF" and (in_planes or (";16" in raw_mode and raw_mode not in _LOWER_BYTES)):
+        raise ValueError(
+            f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which Pillow does not keep; "
+            "convert it to RGB of 16 bits, pixel by pixel"
+        )
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file stores its pixels, in Pillow's words; "" once they are loaded."""
+    tiles = getattr(image, "tile", None)
+    if not tiles or getattr(image, "fp", None) is None:
+        return ""
+    arguments = tiles[0].args
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _lower_bytes(image: Image.Image) -> Image.Image | None:
+    """The image in the lower bytes of its values, if its file has 16 bits per channel and is still open."""
+    if not is_16_bit_rgb(image):
+        return None
+    file: Any = image.fp  # type: ignore[attr-defined]
+    position = file.tell()
+    file.seek(0)
+    again: Any = Image.open(BytesIO(file.read()))
+    file.seek(position)
+    again.seek(image.tell())  # the same page
+    swapped = _LOWER_BYTES[_raw_mode(again)]
+    again.tile = [
+        tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
+        for tile in again.tile
+    ]
+    _load(again)
+    return again.getchannel("G").convert("RGB") if swapped == "RGBA" else again
+
+
+def _significant_bits(image: Image.Image) -> int | None:
+    """Bits of a PNG's sBIT chunk, which stands before the pixels; None without one."""
+    file: Any = getattr(image, "fp", None)
+    if image.format != "PNG" or file is None or not (image.mode.startswith("I") or is_16_bit_rgb(image)):
+        return None
+    position = file.tell()
+    file.seek(8)
+    bits = None
+    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"sBIT":
+            bits = max(file.read(length), default=0)
+            break
+        file.seek(length + 4, 1)
+    file.seek(position)
+    return bits if bits and bits < 16 else None
+
+
+def _grey_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
+    """Values [H, W] of a grey image of more than 8 bits. opened: the same image with what its file tells."""
+    values = np.asarray(image)
+    if _is_signed_byte(opened):
+        return values.view(np.int8)  # Pillow has no signed mode of 8 bits
+    if values.dtype == np.int32 and _number(opened, _BITS_PER_SAMPLE) == 32 and _sample_format(opened) == _UNSIGNED:
+        return values.view(np.uint32)  # Pillow has no unsigned mode
+    return values.astype(np.uint16) if values.dtype.str == ">u2" else values
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """RGB of an image of 8 bits or less per channel."""
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _scaled(
+    values: NDArray[Any], image: Image.Image, value_range: ValueRange | None, bits: int | None
+) -> tuple[NDArray[np.uint8], Scaling]:
+    known = np.isfinite(values)
+    no_data = _no_data(image)
+    if no_data is not None:
+        known &= values != no_data
+    complete = bool(known.all())
+    least, greatest = _extent(values if complete else values[known])
+    rule: Literal["value_range", "file", "own range"] = "value_range"
+    if value_range is None:
+        told = _told_range(image, bits, values)
+        believed = told is not None and told[0] <= least and greatest <= told[1]
+        rule, value_range = ("file", told) if told is not None and believed else ("own range", (least, greatest))
+    pixels = scaled_to_8_bits(values, value_range)
+    if _tag(image, _PHOTOMETRIC) == 0:  # 0 is white; in 8 bits Pillow sees to it
+        pixels = 255 - pixels
+    if not complete:
+        pixels[~known & ~np.isinf(values)] = 0
+    low, high = value_range
+    scaling = Scaling(_depth(values, image), rule, low, high, bool(least < low or greatest > high), not complete)
+    return pixels, scaling
+
+
+def _extent(values: NDArray[Any]) -> ValueRange:
+    return (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+
+
+def _depth(values: NDArray[Any], image: Image.Image) -> str:
+    kind = {"f": ", float", "i": ", signed"}.get(values.dtype.kind, "")
+    return f"{_number(image, _BITS_PER_SAMPLE) or 8 * values.dtype.itemsize} bits{kind}"
+
+
+# --- what files tell
+
+
+def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> ValueRange | None:
+    if image.format == "PPM":
+        return 0, 65_535  # to which Pillow scales, by the maximum in the file
+    if bits is not None:
+        return 0, 65_535 if _fills_upper_bits(values, bits) else 2**bits - 1
+    stored_bits = _number(image, _BITS_PER_SAMPLE)
+    if stored_bits is None:
+        return None
+    for least, greatest in _LEAST_AND_GREATEST:
+        low, high = _number(image, least), _number(image, greatest)
+        if high is not None and not _is_whole_type(high, stored_bits, values):
+            return (low or 0.0, high) if (low or 0.0) < high else None
+    return (0, 2**stored_bits - 1) if 8 < stored_bits < 16 else None
+
+
+def _fills_upper_bits(values: NDArray[Any], bits: int) -> bool:
+    """Whether values of so many bits were shifted up, as the PNG specification wants it, or stored as they are."""
+    return bool(values.max() >= 2**bits or not (values & (2 ** (16 - bits) - 1)).any())
+
+
+def _is_whole_type(high: float, bits: int, values: NDArray[Any]) -> bool:
+    """Whether a stated maximum says no more than the type of the values does."""
+    if values.dtype.kind == "f":
+        return not math.isfinite(high) or high >= float(np.finfo(np.float32).max)
+    return high >= 2 ** (bits - (values.dtype.kind == "i")) - 1
+
+
+def _tag(image: Image.Image, tag: int) -> Any:
+    """Value of a TIFF's tag, the first one of several; None without it."""
+    value = getattr(image, "tag_v2", {}).get(tag)
+    return value[0] if isinstance(value, tuple) and value else value
+
+
+def _number(image: Image.Image, tag: int) -> Any:
+    value = _tag(image, tag)
+    return value if isinstance(value, (int, float)) else None
+
+
+def _is_signed_byte(image: Image.Image) -> bool:
+    return image.mode == "L" and _sample_format(image) == _SIGNED
+
+
+def _sample_format(image: Image.Image) -> int:
+    return _number(image, _SAMPLE_FORMAT) or _UNSIGNED
+
+
+def _no_data(image: Image.Image) -> float | None:
+    try:
+        return float(str(_tag(image, _GDAL_NODATA)).strip("\0 "))
+    except ValueError:
+        return None
+
+
+__all__ = [
+    "IdMapError",
+    "Scaling",
+    "Size",
+    "ValueRange",
+    "check_value_range",
+    "is_16_bit_rgb",
+    "open_file",
+    "read_image",
+    "rgb_pixels",
+    "scaled_to_8_bits",
+    "stored_ids",
+    "upright",
+]
