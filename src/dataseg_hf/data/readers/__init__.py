@@ -7,6 +7,7 @@ from .coco_instances import read_coco_instances
 from .coco_panoptic import read_coco_panoptic
 from .hub import read_hub
 from .image_png import read_image_png
+from .instance_map import read_instance_map
 from .labelme import read_labelme
 from .pascal_voc import read_pascal_voc
 from .reader_tasks import READER_TASKS
@@ -18,6 +19,7 @@ READERS: Mapping[str, Reader] = {
     "coco_panoptic": read_coco_panoptic,
     "coco_instances": read_coco_instances,
     "image_png": read_image_png,
+    "instance_map": read_instance_map,
     "pascal_voc": read_pascal_voc,
     "yolo": read_yolo,
     "labelme": read_labelme,
@@ -33,6 +35,7 @@ __all__ = [
     "read_coco_panoptic",
     "read_hub",
     "read_image_png",
+    "read_instance_map",
     "read_labelme",
     "read_pascal_voc",
     "read_yolo",

@@ -89,18 +89,19 @@ def missing_image(path: Path, what: str) -> str:
     return f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
 
 
-def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
+def files_by_name(folder: Path, *suffixes: str, but: str | None = None, but_below: str = "") -> dict[str, Path]:
     """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
 
     Args:
         folder: with its sub-folders.
         suffixes: endings of file names, such as ".png" or "_labels.png".
         but: files with this ending are left out.
+        but_below: only below this sub-folder; its path from `folder` with a "/" at the end.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if but is not None and name.lower().endswith(but.lower()):
+        if but is not None and name.lower().endswith(but.lower()) and name.startswith(but_below):
             continue
         for suffix in suffixes:
             if name.lower().endswith(suffix.lower()) and path.is_file():
@@ -124,13 +125,15 @@ def image_files(
     Args:
         folder: with its sub-folders.
         suffixes: how image names end; upper case counts as lower.
-        annotation_dir: folder of the annotations. Where it is the images' own, what ends in `annotation_suffix` is no
-            image.
+        annotation_dir: folder of the annotations. Where it is the images' own or lies in it, what ends in
+            `annotation_suffix` there is no image.
         annotation_suffix: how names of annotations end.
     """
     endings = [suffixes] if isinstance(suffixes, str) else list(suffixes)
-    one_folder = annotation_dir is not None and annotation_dir.resolve() == folder.resolve()
-    return files_by_name(folder, *endings, but=annotation_suffix if one_folder else None)
+    if annotation_dir is None or not annotation_dir.resolve().is_relative_to(folder.resolve()):
+        return files_by_name(folder, *endings)
+    below = annotation_dir.resolve().relative_to(folder.resolve()).as_posix()
+    return files_by_name(folder, *endings, but=annotation_suffix, but_below="" if below == "." else f"{below}/")
 
 
 def split_names(split_file: StrPath) -> list[str]:
@@ -248,7 +251,7 @@ def read_id_map(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SID
             found = stored_ids(image)
         except IdMapError as error:
             raise BadSampleError(f"{where}: {error}") from error
-        _refuse_jpeg(image, where)
+        refuse_jpeg(image, where)
         return found
 
     return decoded(source, where, ids, min_side)
@@ -266,12 +269,18 @@ def _rgb_ids(png: Image.Image, where: StrPath) -> NDArray[np.integer]:
         raise BadSampleError(
             f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is {png.mode}{depth}"
         )
-    _refuse_jpeg(png, where)
-    four_bytes = png.tobytes("raw", "RGBX" if png.mode == "RGB" else "RGBA")  # as Pillow holds both: nothing to convert
-    return np.frombuffer(four_bytes, "<u4").reshape(png.height, png.width) & 0xFFFFFF
+    refuse_jpeg(png, where)
+    return packed_rgb(png)
 
 
-def _refuse_jpeg(image: Image.Image, where: StrPath) -> None:
+def packed_rgb(image: Image.Image) -> NDArray[np.integer]:
+    """R + 256 G + 65536 B of each pixel [H, W] of an RGB or RGBA image."""
+    four_bytes = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")  # as Pillow holds both
+    return np.frombuffer(four_bytes, "<u4").reshape(image.height, image.width) & 0xFFFFFF
+
+
+def refuse_jpeg(image: Image.Image, where: StrPath) -> None:
+    """BadSampleError for a map of ids or colors in a format that changes them."""
     if image.format == "JPEG":
         raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
 

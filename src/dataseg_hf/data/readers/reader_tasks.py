@@ -8,6 +8,7 @@ READER_TASKS: Mapping[str, tuple[TaskName, ...]] = {
     "coco_panoptic": ("panoptic",),
     "coco_instances": ("semantic", "instance", "boxes"),
     "image_png": ("semantic",),
+    "instance_map": ("panoptic", "semantic", "instance", "boxes"),
     "pascal_voc": ("boxes",),
     "yolo": ("instance", "boxes"),
     "labelme": ("semantic", "instance", "boxes"),

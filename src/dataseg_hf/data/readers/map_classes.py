@@ -1,0 +1,236 @@
+"""What the numbers and colors in maps mean: the raw ids of a spec, and by those its classes."""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from ..names import plain_name
+from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError, unknown_ids_text
+from .class_ids import VOID
+from .colors import Colors, color_text, parse_color, read_label_map
+from .files import StrPath, read_text, require_file
+from .values import whole_number
+
+# Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for its damaged copy; and
+# how many unknown colors cannot all be classes.
+_NEAR, _MANY = 16, 64
+
+
+@dataclass(frozen=True)
+class MapClasses:
+    """What stands in the pixels of a dataset's maps.
+
+    Args:
+        spec: the dataset.
+        are_colors: whether it is packed colors, else numbers.
+        raw_ids: the spec's raw id of each number or color where it is not the number itself.
+        stated_names: what files beside the maps call each raw id of the spec.
+        notes: what a user should know of them.
+    """
+
+    spec: DatasetSpec
+    are_colors: bool = False
+    raw_ids: Mapping[int, RawId] = field(default_factory=dict)
+    stated_names: Mapping[RawId, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def class_indices(
+        self, numbers: Sequence[int], pixels: Sequence[int], where: str
+    ) -> tuple[list[int], tuple[str, ...]]:
+        """Class index of each number or packed color, VOID for void, and the remark on what was taken as void.
+
+        Args:
+            numbers: as they stand in one map.
+            pixels: how many pixels have each.
+            where: file, with which messages begin.
+
+        Raises:
+            UnknownIdsError: for ids that the spec does not know, unless `unknown_ids` is "void".
+            BadSampleError: for unknown colors of which some are nearly known ones.
+        """
+        raw_ids = [self._raw_id(number) for number in numbers]
+        unknown: Counter[RawId] = Counter()
+        for raw_id, count in zip(raw_ids, pixels, strict=True):
+            if not self.spec.knows(raw_id):
+                unknown[raw_id] += count
+        if unknown and self.spec.unknown_ids == "error":
+            if self.are_colors:
+                self._refuse_blurred(unknown, where)
+            raise UnknownIdsError(where, self.spec.name, unknown, "pixel")
+        found = [self.spec.class_index(raw_id, where) for raw_id in raw_ids]
+        remarks = (_taken_as_void(self.spec, unknown, where),) if unknown else ()
+        return [VOID if class_index is None else class_index for class_index in found], remarks
+
+    def _raw_id(self, number: int) -> RawId:
+        if number in self.raw_ids:
+            return self.raw_ids[number]
+        return color_text(number) if self.are_colors else number
+
+    def _refuse_blurred(self, unknown: Mapping[RawId, int], where: str) -> None:
+        """BadSampleError where unknown colors look like known ones that were blended; nothing is guessed from it."""
+        colors = sorted((raw_id for raw_id in unknown if parse_color(raw_id) is not None), key=lambda c: -unknown[c])
+        known = list(self.raw_ids)
+        if not colors or not known:
+            return
+        parts = np.array([_channels(color) for color in known])
+        for color in colors[:_MANY]:
+            distances = np.abs(parts - _channels(parse_color(color) or 0)).max(axis=1)
+            nearest = int(distances.argmin())
+            if distances[nearest] <= _NEAR or len(colors) > _MANY:
+                raise BadSampleError(
+                    f"{where}: {sum(unknown.values())} pixels have {len(colors)} colors that are not in the spec of "
+                    f"dataset '{self.spec.name}', such as {color} ({unknown[color]} pixels) beside "
+                    f"{self._shown(known[nearest])}; smoothing, resizing and lossy formats do that. Export the map "
+                    "again without them; a color that is a class of its own belongs in `ids` or `void_ids`, and "
+                    "`unknown_ids: void` in the entry leaves such pixels unlabelled"
+                )
+
+    def _shown(self, color: int) -> str:
+        name, text = self.raw_ids[color], color_text(color)
+        return text if parse_color(name) is not None else f"{text} ({name})"
+
+
+def _channels(color: int) -> list[int]:
+    return [color & 255, color >> 8 & 255, color >> 16]
+
+
+def _taken_as_void(spec: DatasetSpec, unknown: Mapping[RawId, int], where: str) -> str:
+    return f"{where}: taken as void: {unknown_ids_text(spec.name, unknown, 'pixel').partition(';')[0]}"
+
+
+def map_classes(spec: DatasetSpec, colors: Colors | None = None, label_file: StrPath | None = None) -> MapClasses:
+    """What a spec's raw ids and the files beside the maps say of the pixels.
+
+    Colors are classes where the spec has colors as raw ids or `colors` is given; otherwise numbers are.
+
+    Args:
+        spec: its raw ids are numbers, colors (`'250,50,83'`, `'#fa3253'`), or names of `colors` or of `label_file`.
+        colors: names and colors, see `colors.read_label_map`.
+        label_file: names and numbers, see `read_label_file`.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for ids that are both numbers and colors, names that no file explains, and malformed files.
+    """
+    raw_ids = [*spec.id_map, *spec.void_ids]
+    color_of: dict[int, RawId] = {}
+    for raw_id in raw_ids:
+        color = parse_color(raw_id)
+        if color is not None and color_of.setdefault(color, raw_id) != raw_id:
+            raise ValueError(f"dataset '{spec.name}': ids {color_of[color]!r} and {raw_id!r} are one color; keep one")
+    if not color_of and colors is None:
+        return _numbered(spec, raw_ids, label_file)
+    if label_file is not None:
+        raise ValueError("label_file: names numbers, but the classes are colors; give `colors` instead")
+    numbers = [raw_id for raw_id in raw_ids if isinstance(raw_id, int)]
+    if numbers:
+        raise ValueError(
+            f"dataset '{spec.name}': ids {numbers[:5]} are numbers, but the maps hold colors; write them as "
+            "'250,50,83' or by the names in `colors`"
+        )
+    return _colored(spec, color_of, {} if colors is None else read_label_map(colors))
+
+
+def _colored(spec: DatasetSpec, color_of: Mapping[int, RawId], label_map: Mapping[int, str]) -> MapClasses:
+    named = {color: name for color, name in label_map.items() if color not in color_of}
+    words = [raw_id for raw_id in (*spec.id_map, *spec.void_ids) if raw_id not in color_of.values()]
+    stated = {raw_id: label_map[color] for color, raw_id in color_of.items() if color in label_map}
+    return MapClasses(spec, True, {**color_of, **named}, stated, _without_place(spec, words, label_map.values()))
+
+
+def _numbered(spec: DatasetSpec, raw_ids: Sequence[RawId], label_file: StrPath | None) -> MapClasses:
+    if label_file is None:
+        if not any(isinstance(raw_id, int) for raw_id in raw_ids):
+            raise ValueError(
+                f"dataset '{spec.name}': ids {raw_ids[:5]} are names; maps hold numbers or colors: give those as "
+                "`ids`, or a file of names as option `colors` or `label_file`"
+            )
+        return MapClasses(spec)
+    names_of = read_label_file(label_file)
+    words = [raw_id for raw_id in raw_ids if isinstance(raw_id, str)]
+    named: dict[int, RawId] = {}
+    stated: dict[RawId, str] = {}
+    for number, names in names_of.items():
+        if number in spec.id_map or number in spec.void_ids:
+            stated[number] = _agreeing(names, spec, number)
+            continue
+        named[number] = next((name for name in names if spec.knows(name)), number)
+    all_names = [name for names in names_of.values() for name in names]
+    return MapClasses(spec, False, named, stated, _without_place(spec, words, all_names))
+
+
+def _agreeing(names: Sequence[str], spec: DatasetSpec, number: int) -> str:
+    """Of several names of one number the one that the spec uses, else the first."""
+    if number not in spec.id_map:
+        return names[0]
+    own = spec.classes[spec.id_map[number]]
+    allowed = {plain_name(name) for name in (own.name, *own.aliases)}
+    return next((name for name in names if plain_name(name) in allowed), names[0])
+
+
+def _without_place(spec: DatasetSpec, words: Sequence[RawId], names: Iterable[str]) -> tuple[str, ...]:
+    """The note on classes that no pixel can have, since no file says which number or color they are."""
+    known = {plain_name(name) for name in names}
+    absent = [word for word in words if word in spec.id_map and plain_name(str(word)) not in known]
+    if not absent:
+        return ()
+    return (f"ids {absent[:5]} of the spec are neither numbers nor colors, and no label file names them: never found",)
+
+
+def read_label_file(path: StrPath) -> dict[int, tuple[str, ...]]:
+    """Names by the number in the maps.
+
+    Args:
+        path: Mapillary Vistas' `config_v1.2.json` or `config_v2.0.json` (the number is the place in `labels`; a label
+            has two names, "Bike Lane" and "construction--flat--bike-lane"), or a CSV of numbers and names, such as
+            Roboflow's `_classes.csv`.
+
+    Raises:
+        FileNotFoundError: for a missing file.
+        ValueError: for what is neither; the message names the line or the label.
+    """
+    file = require_file(path, "the file of labels")
+    return _mapillary_labels(file) if file.suffix.lower() == ".json" else _csv_labels(file)
+
+
+def _mapillary_labels(path: Path) -> dict[int, tuple[str, ...]]:
+    try:
+        content = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON: {error}; correct it") from error
+    labels = content.get("labels") if isinstance(content, Mapping) else None
+    if not isinstance(labels, list) or not labels:
+        raise ValueError(f"{path}: expected a list `labels`, as Mapillary Vistas' config has")
+    names_of: dict[int, tuple[str, ...]] = {}
+    for number, label in enumerate(labels):
+        names = [label.get(key) for key in ("readable", "name")] if isinstance(label, Mapping) else []
+        words = tuple(name for name in names if isinstance(name, str) and name.strip())
+        if not words:
+            raise ValueError(f"{path}: label {number}: key 'readable' or 'name' is missing")
+        names_of[number] = words
+    return names_of
+
+
+def _csv_labels(path: Path) -> dict[int, tuple[str, ...]]:
+    names_of: dict[int, tuple[str, ...]] = {}
+    try:
+        rows = list(csv.reader(read_text(path).splitlines()))
+    except csv.Error as error:
+        raise ValueError(f"{path}: not valid CSV: {error}; correct it") from error
+    for line, row in enumerate(rows, start=1):
+        cells = [cell.strip() for cell in row]
+        if not any(cells) or (not names_of and not any(cell.isdecimal() for cell in cells)):  # the header
+            continue
+        if len(cells) != 2 or not cells[0].isdecimal() or not cells[1]:
+            raise ValueError(f"{path}, line {line}: expected a number and a name, not {','.join(cells)[:60]!r}")
+        number = whole_number(cells[0], f"{path}, line {line}")
+        if names_of.setdefault(number, (cells[1],)) != (cells[1],):
+            raise ValueError(f"{path}, line {line}: number {number} has two names; keep one")
+    if not names_of:
+        raise ValueError(f"{path}: names no number; expected lines 'number,name'")
+    return names_of

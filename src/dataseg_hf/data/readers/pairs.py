@@ -1,0 +1,112 @@
+"""Images and the maps that belong to them, found by their names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from ..sample import BadSampleError
+from .files import (
+    MissingImages,
+    Rows,
+    StrPath,
+    Suffixes,
+    files_by_name,
+    image_files,
+    missing_image,
+    require_folder,
+    split_names,
+)
+
+_MAX_NAMED = 3  # in a message, beside the first
+
+
+@dataclass(frozen=True)
+class MapFolder:
+    """A folder of maps. `a/b<suffix>` belongs to the image `a/b`; kind: what messages call a map."""
+
+    folder: StrPath
+    suffix: str
+    kind: str = "annotation"
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Images that have all their maps.
+
+    rows: columns image, image_id, file_name and one for each folder of maps, sorted by image id; its problems name each
+    kind of missing file once. notes: what was left out on purpose. image_dir: folder of the images.
+    """
+
+    rows: Rows
+    notes: list[str]
+    image_dir: Path
+
+
+def pair_files(
+    images: StrPath,
+    map_folders: Mapping[str, MapFolder],
+    *,
+    image_suffix: Suffixes,
+    split_file: StrPath | None,
+    missing_images: MissingImages,
+) -> Pairs:
+    """Find the images and their maps.
+
+    Args:
+        images: folder of the images, sub-folders included.
+        map_folders: by the column that will hold their paths; the first holds the annotation, and may be the folder of
+            the images or lie in it.
+        image_suffix: how image names end.
+        split_file: text file with an image id per line; all images without it.
+        missing_images: what to do with an annotation that has no image; "skip" leaves it out.
+
+    Raises:
+        FileNotFoundError: for a missing folder or split file.
+        ValueError: for two files of one name.
+    """
+    image_dir = require_folder(images)
+    folders = {column: require_folder(maps.folder) for column, maps in map_folders.items()}
+    maps_of = {column: files_by_name(folders[column], maps.suffix) for column, maps in map_folders.items()}
+    first = next(iter(map_folders))
+    image_of = image_files(image_dir, image_suffix, folders[first], map_folders[first].suffix)
+    names = sorted(image_of.keys() | maps_of[first].keys()) if split_file is None else split_names(split_file)
+    rows = Rows(dict.fromkeys(("image", *map_folders, "image_id", "file_name"), pa.string()))
+    notes: list[str] = []
+    without_image = [name for name in names if name not in image_of]
+    if without_image and missing_images == "skip":
+        notes.append(f"{len(without_image)} of {len(names)} annotations have no image in {image_dir}: left out")
+    elif without_image:
+        name = without_image[0]
+        what = f"the image of {maps_of[first][name]}" if name in maps_of[first] else f"'{name}' of {split_file}"
+        path = image_dir / (name + (image_suffix if isinstance(image_suffix, str) else ".*"))
+        rows.problems.append(_once(missing_image(path, what), without_image))
+    complete = [name for name in names if name in image_of]
+    for column, maps in map_folders.items():
+        without = [name for name in complete if name not in maps_of[column]]
+        if without:
+            path = folders[column] / (without[0] + maps.suffix)
+            text = (
+                f"{path}: missing, the {maps.kind} of {image_of[without[0]]}; add it, take the image out, or name the "
+                "images that have one in a `split_file`"
+            )
+            rows.problems.append(_once(text, without))
+        complete = [name for name in complete if name in maps_of[column]]
+    for name in complete:
+        rows.add(
+            image=str(image_of[name]),
+            image_id=name,
+            file_name=image_of[name].relative_to(image_dir).as_posix(),
+            **{column: str(found[name]) for column, found in maps_of.items()},
+        )
+    return Pairs(rows, notes, image_dir)
+
+
+def _once(first: str, names: Sequence[str]) -> BadSampleError:
+    """One problem for all files of a kind that are missing: the message of the first, and how many others there are."""
+    others = names[1:]
+    if not others:
+        return BadSampleError(first)
+    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
+    return BadSampleError(f"{first} (missing for {len(others)} others, too: {', '.join(others[:_MAX_NAMED])}{more})")
