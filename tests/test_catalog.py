@@ -13,17 +13,22 @@ from dataseg_hf.data.catalog import (
     ADE20K_SEMANTIC,
     CAMVID,
     CATALOG,
+    CITYSCAPES_GTFINE_PANOPTIC,
+    CITYSCAPES_INSTANCES,
     CITYSCAPES_PANOPTIC,
     CITYSCAPES_SEMANTIC,
     COCO_BOXES,
     COCO_INSTANCES,
     COCO_PANOPTIC,
     COCO_SEMANTIC,
+    MAPILLARY_VISTAS_PANOPTIC,
+    MAPILLARY_VISTAS_SEMANTIC,
     OBJECTS365_BOXES,
     OBJECTS365_INSTANCES,
     PASCAL_CONTEXT,
     PASCAL_CONTEXT_DETAIL,
     PASCAL_VOC_BOXES,
+    PASCAL_VOC_INSTANCES,
     PASCAL_VOC_SEMANTIC,
 )
 from dataseg_hf.data.sample import DatasetSpec, RawId
@@ -87,7 +92,12 @@ TASKS_AND_READERS = {
     "objects365_instances": ("instance", "coco_instances"),
     "cityscapes_semantic": ("semantic", "image_png"),
     "cityscapes_panoptic": ("panoptic", "coco_panoptic"),
+    "cityscapes_gtfine_panoptic": ("panoptic", "instance_map"),
+    "cityscapes_instances": ("instance", "instance_map"),
+    "mapillary_vistas_semantic": ("semantic", "image_png"),
+    "mapillary_vistas_panoptic": ("panoptic", "instance_map"),
     "pascal_voc_semantic": ("semantic", "image_png"),
+    "pascal_voc_instances": ("instance", "instance_map"),
     "pascal_voc_boxes": ("boxes", "pascal_voc"),
     "pascal_context": ("semantic", "image_png"),
     "pascal_context_detail": ("semantic", "image_png"),
@@ -110,7 +120,12 @@ CLASSES_AND_THINGS = {
     "objects365_instances": (365, 365),
     "cityscapes_semantic": (19, 8),
     "cityscapes_panoptic": (19, 8),
+    "cityscapes_gtfine_panoptic": (19, 8),
+    "cityscapes_instances": (8, 8),
+    "mapillary_vistas_semantic": (65, 37),
+    "mapillary_vistas_panoptic": (65, 37),
     "pascal_voc_semantic": (20, 20),
+    "pascal_voc_instances": (20, 20),
     "pascal_voc_boxes": (20, 20),
     "pascal_context": (59, 20),
     "pascal_context_detail": (59, 20),
@@ -260,6 +275,14 @@ def test_cityscapes_ids_are_those_of_labels_py():
     assert not CITYSCAPES_PANOPTIC.void_ids, "its json lists evaluated categories alone"
 
 
+def test_cityscapes_maps_of_instances_know_every_label_id():
+    for spec in (CITYSCAPES_GTFINE_PANOPTIC, CITYSCAPES_INSTANCES):
+        assert spec.id_map.keys() | spec.void_ids == set(range(34))
+        assert spec.reader_options["divisor"] == 1000
+    things = {raw_id: index - 11 for raw_id, index in CITYSCAPES_TRAIN_IDS.items() if index >= 11}
+    assert CITYSCAPES_INSTANCES.id_map == things
+
+
 def test_cityscapes_names_and_things(row_names):
     for spec in (CITYSCAPES_SEMANTIC, CITYSCAPES_PANOPTIC):
         assert spec.labels == row_names["cityscapes19"]
@@ -291,6 +314,34 @@ def test_cityscapes_files():
     assert re.sub(pattern, replacement, listed) == f"aachen/{image}"
 
 
+# --- Mapillary Vistas
+
+
+def test_mapillary_vistas_ids():
+    """Ids of config_v1.2.json by hand, the first, the last and those that its things and stuff border on."""
+    for spec in (MAPILLARY_VISTAS_SEMANTIC, MAPILLARY_VISTAS_PANOPTIC):
+        names = name_by_id(spec)
+        assert [names[i] for i in (0, 8, 13, 17, 19, 24, 27, 43, 45, 54, 55, 58, 64)] == [
+            "bird",
+            "crosswalk plain",
+            "road",
+            "building",
+            "person",
+            "lane marking general",
+            "sky",
+            "pothole",
+            "pole",
+            "bus",
+            "car",
+            "on rails",
+            "ego vehicle",
+        ]
+        assert spec.void_ids == {65}
+        stuff = [name for name, is_thing in zip(spec.labels, spec.is_thing, strict=True) if not is_thing]
+        assert stuff[-4:] == ["pothole", "on rails", "car mount", "ego vehicle"]
+    assert MAPILLARY_VISTAS_PANOPTIC.reader_options == {"divisor": 256, "crowd": "none"}
+
+
 # --- PASCAL
 
 VOC = numbered(
@@ -319,6 +370,8 @@ def in_words(names: dict[int, str]) -> dict[int, str]:
 def test_pascal_voc_ids_and_names():
     assert name_by_id(PASCAL_VOC_SEMANTIC) == in_words(VOC)
     assert PASCAL_VOC_SEMANTIC.void_ids == {0, 255}
+    assert PASCAL_VOC_INSTANCES.id_map == PASCAL_VOC_SEMANTIC.id_map
+    assert PASCAL_VOC_INSTANCES.void_ids == PASCAL_VOC_SEMANTIC.void_ids
     assert name_by_id(PASCAL_VOC_BOXES) == {word: READABLE.get(word, word) for word in VOC.values()}
     assert not PASCAL_VOC_BOXES.void_ids
     assert PASCAL_VOC_BOXES.labels == PASCAL_VOC_SEMANTIC.labels

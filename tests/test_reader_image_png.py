@@ -77,7 +77,7 @@ def test_annotation_of_a_turned_photograph(folders):
         (grey_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
         (
             grey_png(3, 2, 8, b"\0\x11\x11\x12" * 2),
-            r"maps/b\.png: 1 category id is not in the spec of dataset 'tiny': 18 ",
+            r"maps/b\.png: 1 category id is not in the spec of dataset 'tiny': 18 \(2 pixels\); add each",
         ),
     ],
 )
@@ -104,13 +104,80 @@ def test_image_without_annotation(folders):
     assert problem.startswith(f"{root}/maps/a/c.png: missing, the annotation of {root}/images/a/c.jpg; add it")
 
 
+def test_many_missing_files_are_one_problem_per_kind(folders):
+    for name in "defgh":
+        save(folders["images"] / f"{name}.jpg", np.zeros((2, 3, 3), np.uint8))
+        save(folders["annotations"] / f"x/{name}.png", np.zeros((2, 3), np.uint8))
+    dataset = read_image_png(SEMANTIC, **folders, image_suffix=".jpg")
+    assert image_ids(dataset) == ["a/c", "b"]
+    no_image, no_map = map(str, dataset.problems)
+    root = folders["images"].parent
+    assert no_image.startswith(f"{root}/images/x/d.jpg: missing, the image of {root}/maps/x/d.png; add it")
+    assert no_image.endswith("(missing for 4 others, too: x/e, x/f, x/g and 1 more)")
+    assert no_map.startswith(f"{root}/maps/d.png: missing, the annotation of {root}/images/d.jpg; add it")
+    assert no_map.endswith("(missing for 4 others, too: e, f, g and 1 more)")
+
+
+def test_images_of_several_kinds(folders):
+    """By default every image is found; with endings given, those alone."""
+    save(folders["images"] / "d.PNG", np.zeros((2, 3, 3), np.uint8))
+    save(folders["images"] / "e.tif", np.zeros((2, 3, 3), np.uint8))
+    for name in "de":
+        save(folders["annotations"] / f"{name}.png", np.full((2, 3), 17, np.uint8))
+    assert image_ids(read_image_png(SEMANTIC, **folders)) == ["a/c", "b", "d", "e"]
+    some = read_image_png(SEMANTIC, **folders, image_suffix=[".jpg", ".png"], missing_images="skip")
+    assert image_ids(some) == ["a/c", "b", "d"]
+
+
+@pytest.mark.parametrize("annotations", ["", "masks"])
+def test_masks_beside_images_are_no_images(tmp_path, annotations):
+    """In the images' own folder, and in one inside it."""
+    ending = ".png" if annotations else "_mask.png"
+    for name in ("a", "x/b"):
+        save(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        save(tmp_path / annotations / f"{name}{ending}", np.full((2, 2), 17, np.uint8))
+    dataset = read_image_png(SEMANTIC, tmp_path, tmp_path / annotations, annotation_suffix=ending)
+    assert (image_ids(dataset), dataset.problems) == (["a", "x/b"], [])
+    assert dataset[0].annotation.class_labels.tolist() == [0]
+
+
+def test_unknown_ids_as_void_are_counted(folders):
+    save(folders["annotations"] / "b.png", np.array([[18, 18, 17], [19, 17, 17]], np.uint8))
+    sample = read_image_png(replace(SEMANTIC, unknown_ids="void"), **folders)[1]
+    assert sample.annotation.segment_map.tolist() == [[-1, -1, 0], [-1, 0, 0]]
+    (remark,) = sample.remarks
+    assert remark.endswith(
+        "taken as void: 2 category ids are not in the spec of dataset 'tiny': 18 (2 pixels), 19 (1 pixel)"
+    )
+
+
+def test_names_of_numbers(folders, tmp_path):
+    """Roboflow's _classes.csv: ids by name, and names that contradict the spec."""
+    table = tmp_path / "_classes.csv"
+    table.write_text("Pixel Value, Class\n17, Cat\n193, grass\n194, grass\n255, nothing\n")
+    named = replace(SEMANTIC, id_map={"cat": 0, "grass": 1}, void_ids=frozenset({"nothing"}))
+    sample = read_image_png(named, **folders, label_file=table)[1]
+    assert sample.annotation.segment_map.tolist() == [[1, 1, 0], [-1, 1, 1]]
+    assert read_image_png(SEMANTIC, **folders, label_file=table).stated_names == {
+        17: "Cat", 193: "grass", 194: "grass", 255: "nothing"
+    }  # fmt: skip
+    table.write_text("0, a\nb\n")
+    with pytest.raises(ValueError, match=r"_classes\.csv, line 2: expected a number and a name, not 'b'"):
+        read_image_png(SEMANTIC, **folders, label_file=table)
+
+
+def test_names_without_a_file_that_explains_them(folders):
+    with pytest.raises(ValueError, match=r"'tiny': ids \['cat'\] are names; maps hold numbers or colors"):
+        read_image_png(replace(SEMANTIC, id_map={"cat": 0}, void_ids=frozenset()), **folders)
+
+
 def test_annotation_without_image(folders):
     (folders["images"] / "b.jpg").unlink()
     dataset = read_image_png(SEMANTIC, **folders)
     assert image_ids(dataset) == ["a/c"]
     (problem,) = map(str, dataset.problems)
     root = folders["images"].parent
-    assert problem.startswith(f"{root}/images/b.jpg: missing, the image of {root}/maps/b.png; add it")
+    assert problem.startswith(f"{root}/images/b.*: missing, the image of {root}/maps/b.png; add it")
     subset = read_image_png(SEMANTIC, **folders, missing_images="skip")
     assert (image_ids(subset), subset.problems) == (["a/c"], [])
     assert subset.notes == [f"1 of 2 annotations have no image in {root}/images: left out"]
@@ -143,7 +210,7 @@ def test_split_file(folders, tmp_path):
     dataset = read_image_png(SEMANTIC, **folders, split_file=split)
     assert image_ids(dataset) == ["b"]
     (problem,) = map(str, dataset.problems)
-    assert problem.startswith(f"{tmp_path}/images/d.jpg: missing, 'd' of {split}; add it")
+    assert problem.startswith(f"{tmp_path}/images/d.*: missing, 'd' of {split}; add it")
     split.write_text("../b\n")
     with pytest.raises(ValueError, match=r"train\.txt: file name '\.\./b' must be a relative path without '\.\.'"):
         read_image_png(SEMANTIC, **folders, split_file=split)

@@ -1,4 +1,4 @@
-"""Cityscapes (Cordts et al., CVPR 2016): semantic and panoptic."""
+"""Cityscapes (Cordts et al., CVPR 2016): semantic, panoptic and instances."""
 
 from ..sample import DatasetSpec
 from .tables import classes, index_by_id
@@ -23,6 +23,11 @@ _NAMES = _STUFF | _THINGS
 _CLASSES = classes(_NAMES.values(), things=_THINGS.values())
 _LICENCE = "non-commercial (Cityscapes licence agreement)"
 _HOMEPAGE = "https://www.cityscapes-dataset.com"
+_INSTANCE_IDS = {
+    "divisor": 1000,
+    "image_suffix": "_leftImg8bit.png",
+    "annotation_suffix": "_gtFine_instanceIds.png",
+}
 
 CITYSCAPES_SEMANTIC = DatasetSpec(
     name="cityscapes_semantic",
@@ -51,3 +56,29 @@ CITYSCAPES_PANOPTIC = DatasetSpec(
     },
 )
 """8 things and 11 stuff classes, as cityscapesscripts' `csCreatePanopticImgs` writes them without --use-train-id."""
+
+CITYSCAPES_GTFINE_PANOPTIC = DatasetSpec(
+    name="cityscapes_gtfine_panoptic",
+    task="panoptic",
+    classes=_CLASSES,
+    id_map=index_by_id(_NAMES),
+    void_ids=frozenset(_NOT_EVALUATED),
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="instance_map",
+    reader_options=_INSTANCE_IDS,
+)
+"""The same out of the published instanceIds PNGs, without a conversion; groups, such as cargroup, are crowds."""
+
+CITYSCAPES_INSTANCES = DatasetSpec(
+    name="cityscapes_instances",
+    task="instance",
+    classes=classes(_THINGS.values(), things=_THINGS.values()),
+    id_map=index_by_id(_THINGS),
+    void_ids=frozenset({*_NOT_EVALUATED, *_STUFF}),
+    licence=_LICENCE,
+    homepage=_HOMEPAGE,
+    reader="instance_map",
+    reader_options=_INSTANCE_IDS,
+)
+"""The 8 things of the instanceIds PNGs, a mask each; groups are crowds."""

@@ -38,6 +38,21 @@ PASCAL_VOC_SEMANTIC = DatasetSpec(
 )
 """The palette PNGs of SegmentationClass: 1..20; background (0) and the outlines of objects (255) are void."""
 
+PASCAL_VOC_INSTANCES = DatasetSpec(
+    name="pascal_voc_instances",
+    task="instance",
+    classes=_VOC_CLASSES,
+    id_map=index_by_id(range(1, 21)),
+    void_ids=frozenset({0, 255}),
+    licence=_VOC_LICENCE,
+    homepage=_VOC_HOMEPAGE,
+    reader="instance_map",
+)
+"""The palette PNGs of SegmentationClass and SegmentationObject together: a mask per object, without its outline (255).
+
+The folder SegmentationObject is the reader's option `objects`.
+"""
+
 PASCAL_VOC_BOXES = DatasetSpec(
     name="pascal_voc_boxes",
     task="boxes",

@@ -212,13 +212,14 @@ def _read_one(path: str, encoding: _Encoding) -> _Pixels:
         counted = count_map(read_id_map(path, path))
         assert encoding.divisor is not None
         classes, instances = np.divmod(counted.numbers, encoding.divisor)
-    objects: list[int | None] = instances.tolist()
+    has_object = np.full(len(instances), True)
     if encoding.crowd == "class_id":
-        is_class = counted.numbers < (encoding.divisor or 0)
-        classes = np.where(is_class, counted.numbers, classes)
-        objects = [None if alone else number for alone, number in zip(is_class, objects, strict=True)]
+        has_object = counted.numbers >= (encoding.divisor or 0)
+        classes = np.where(has_object, classes, counted.numbers)
     elif encoding.crowd == "instance_0":
-        objects = [number or None for number in objects]
+        has_object = instances > 0
+    # the whole number, as classes that the spec merges may have instances of one number
+    objects = [number if has else None for number, has in zip(counted.numbers.tolist(), has_object, strict=True)]
     return _Pixels(counted, classes.tolist(), objects)
 
 

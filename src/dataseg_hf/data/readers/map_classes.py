@@ -83,9 +83,9 @@ class MapClasses:
             nearest = int(distances.argmin())
             if distances[nearest] <= _NEAR or len(colors) > _MANY:
                 raise BadSampleError(
-                    f"{where}: {sum(unknown.values())} pixels have {len(colors)} colors that are not in the spec of "
-                    f"dataset '{self.spec.name}', such as {color} ({unknown[color]} pixels) beside "
-                    f"{self._shown(known[nearest])}; smoothing, resizing and lossy formats do that. Export the map "
+                    f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: {len(colors)}, in "
+                    f"{sum(unknown.values())} pixels, such as {color} beside {self._shown(known[nearest])}; smoothing, "
+                    "resizing and lossy formats do that. Export the map "
                     "again without them; a color that is a class of its own belongs in `ids` or `void_ids`, and "
                     "`unknown_ids: void` in the entry leaves such pixels unlabelled"
                 )
@@ -187,15 +187,17 @@ def read_label_file(path: StrPath) -> dict[int, tuple[str, ...]]:
 
     Args:
         path: Mapillary Vistas' `config_v1.2.json` or `config_v2.0.json` (the number is the place in `labels`; a label
-            has two names, "Bike Lane" and "construction--flat--bike-lane"), or a CSV of numbers and names, such as
-            Roboflow's `_classes.csv`.
+            has two names, "Bike Lane" and "construction--flat--bike-lane"); a CSV of numbers and names, such as
+            Roboflow's `_classes.csv`; or a text with a name per line, whose number is its place from 0 (what follows a
+            colon is left out, so that a `labelmap.txt` without colors is read, and `#` begins a comment).
 
     Raises:
         FileNotFoundError: for a missing file.
-        ValueError: for what is neither; the message names the line or the label.
+        ValueError: for what is none of these; the message names the line or the label.
     """
     file = require_file(path, "the file of labels")
-    return _mapillary_labels(file) if file.suffix.lower() == ".json" else _csv_labels(file)
+    forms = {".json": _mapillary_labels, ".csv": _csv_labels}
+    return forms.get(file.suffix.lower(), _listed_labels)(file)
 
 
 def _mapillary_labels(path: Path) -> dict[int, tuple[str, ...]]:
@@ -234,3 +236,11 @@ def _csv_labels(path: Path) -> dict[int, tuple[str, ...]]:
     if not names_of:
         raise ValueError(f"{path}: names no number; expected lines 'number,name'")
     return names_of
+
+
+def _listed_labels(path: Path) -> dict[int, tuple[str, ...]]:
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    names = [line.partition(":")[0].strip() for line in lines if line and not line.startswith("#")]
+    if not all(names) or not names:
+        raise ValueError(f"{path}: expected a name in each line")
+    return {number: (name,) for number, name in enumerate(names)}
