@@ -8,7 +8,6 @@ from annotation_files import save
 from PIL import Image
 
 from dataseg_hf.data.catalog import (
-    CITYSCAPES_GTFINE_PANOPTIC,
     CITYSCAPES_INSTANCES,
     CITYSCAPES_PANOPTIC,
     MAPILLARY_VISTAS_PANOPTIC,
