@@ -166,6 +166,12 @@ def test_names_of_numbers(folders, tmp_path):
         read_image_png(SEMANTIC, **folders, label_file=table)
 
 
+def test_colors_where_the_ids_are_numbers(folders):
+    save(folders["annotations"] / "b.png", np.zeros((2, 3, 3), np.uint8))
+    with pytest.raises(BadSampleError, match=r"maps/b\.png: holds colors, but the ids of dataset 'tiny' are numbers"):
+        read_image_png(SEMANTIC, **folders)[1]
+
+
 def test_names_without_a_file_that_explains_them(folders):
     with pytest.raises(ValueError, match=r"'tiny': ids \['cat'\] are names; maps hold numbers or colors"):
         read_image_png(replace(SEMANTIC, id_map={"cat": 0}, void_ids=frozenset()), **folders)

@@ -4,18 +4,17 @@ from functools import partial
 from typing import Any
 
 from ..sample import DatasetSpec, Sample, SampleDataset
-from .colors import Colors, read_colors
+from .colors import Colors
 from .files import (
     IMAGE_SUFFIXES,
     MissingImages,
     StrPath,
     Suffixes,
-    read_id_map,
     read_rgb,
     require_images,
     require_same_size,
 )
-from .map_classes import MapClasses, map_classes
+from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import semantic_segments_of
 from .pairs import MapFolder, pair_files
 
@@ -81,7 +80,7 @@ def read_image_png(
 
 def _load(row: dict[str, Any], classes: MapClasses) -> Sample:
     where = row["annotation"]
-    ids = read_colors(where, where) if classes.are_colors else read_id_map(where, where)
+    ids = read_map(where, classes)
     image = read_rgb(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
     require_same_size(image, row["image"], ids.shape, where)
     segments, remarks = semantic_segments_of(ids, classes, where)

@@ -23,7 +23,7 @@ from .files import (
     require_images,
     require_same_size,
 )
-from .map_classes import MapClasses, map_classes
+from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import CountedMap, SegmentKey, count_map, instances_of_segments, segments_of_numbers
 from .pairs import MapFolder, pair_files
 
@@ -226,7 +226,7 @@ def _read_one(path: str, encoding: _Encoding) -> _Pixels:
 def _read_pair(row: dict[str, Any], encoding: _Encoding) -> _Pixels:
     """Of a PNG of classes and one of objects."""
     path = row["annotation"]
-    classes = read_colors(path, path) if encoding.classes.are_colors else read_id_map(path, path)
+    classes = read_map(path, encoding.classes)
     objects, border = _read_objects(row["objects"])
     if classes.shape != objects.shape:
         raise BadSampleError(

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..names import plain_name
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError, unknown_ids_text
 from .class_ids import VOID
-from .colors import Colors, color_text, parse_color, read_label_map
-from .files import StrPath, read_text, require_file
+from .colors import Colors, color_text, holds_rgb, parse_color, read_colors, read_label_map
+from .files import StrPath, read_id_map, read_text, require_file
 from .values import whole_number
 
 # Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for its damaged copy; and
@@ -101,6 +102,25 @@ def _channels(color: int) -> list[int]:
 
 def _taken_as_void(spec: DatasetSpec, unknown: Mapping[RawId, int], where: str) -> str:
     return f"{where}: taken as void: {unknown_ids_text(spec.name, unknown, 'pixel').partition(';')[0]}"
+
+
+def read_map(path: str, classes: MapClasses) -> NDArray[np.integer]:
+    """Numbers or packed colors [H, W] of a map of classes.
+
+    Raises:
+        BadSampleError: as `read_colors` and `read_id_map`.
+    """
+    if classes.are_colors:
+        return read_colors(path, path)
+    try:
+        return read_id_map(path, path)
+    except BadSampleError as error:
+        if not holds_rgb(path):
+            raise
+        raise BadSampleError(
+            f"{path}: holds colors, but the ids of dataset '{classes.spec.name}' are numbers; where colors are its "
+            "classes, write them as `ids: ['250,50,83']`, or name them by the option `colors`"
+        ) from error
 
 
 def map_classes(spec: DatasetSpec, colors: Colors | None = None, label_file: StrPath | None = None) -> MapClasses:
