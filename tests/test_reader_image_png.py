@@ -129,14 +129,14 @@ def test_images_of_several_kinds(folders):
     assert image_ids(some) == ["a/c", "b", "d"]
 
 
-@pytest.mark.parametrize("annotations", ["", "masks"])
-def test_masks_beside_images_are_no_images(tmp_path, annotations):
-    """In the images' own folder, and in one inside it."""
-    ending = ".png" if annotations else "_mask.png"
+@pytest.mark.parametrize(("images", "annotations"), [("", ""), ("", "masks"), ("images", "")])
+def test_masks_beside_images_are_no_images(tmp_path, images, annotations):
+    """In one folder, and where one of the folders lies in the other."""
+    ending = "_mask.png" if images == annotations else ".png"
     for name in ("a", "x/b"):
-        save(tmp_path / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
+        save(tmp_path / images / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
         save(tmp_path / annotations / f"{name}{ending}", np.full((2, 2), 17, np.uint8))
-    dataset = read_image_png(SEMANTIC, tmp_path, tmp_path / annotations, annotation_suffix=ending)
+    dataset = read_image_png(SEMANTIC, tmp_path / images, tmp_path / annotations, annotation_suffix=ending)
     assert (image_ids(dataset), dataset.problems) == (["a", "x/b"], [])
     assert dataset[0].annotation.class_labels.tolist() == [0]
 
@@ -222,3 +222,10 @@ def test_split_file(folders, tmp_path):
         read_image_png(SEMANTIC, **folders, split_file=split)
     with pytest.raises(FileNotFoundError, match=r"val\.txt: missing"):
         read_image_png(SEMANTIC, **folders, split_file=tmp_path / "val.txt")
+
+
+def test_two_images_of_one_name(folders):
+    save(folders["images"] / "b.png", np.zeros((2, 3, 3), np.uint8))
+    with pytest.raises(ValueError, match=r"b\.jpg and .*b\.png: two files of one name; keep one .*`image_suffix`"):
+        read_image_png(SEMANTIC, **folders)
+    assert image_ids(read_image_png(SEMANTIC, **folders, image_suffix=".jpg")) == ["a/c", "b"]

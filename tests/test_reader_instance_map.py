@@ -289,6 +289,15 @@ def test_classes_by_the_names_of_a_config(tmp_path, ids):
     ]
 
 
+def test_unknown_classes_are_named(tmp_path):
+    (tmp_path / "config_v1.2.json").write_text(CONFIG)
+    folders = write(tmp_path, np.array([[0, 1], [256, 257]], np.uint16))
+    spec = replace(PANOPTIC, id_map={"bike lane": 0}, void_ids=frozenset())
+    options = {"divisor": 256, "crowd": "none", "label_file": tmp_path / "config_v1.2.json"}
+    with pytest.raises(UnknownIdsError, match=r"1 category id is not in the spec .*: 'Bird' \(2 pixels\)"):
+        read_instance_map(spec, **folders, **options)[0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

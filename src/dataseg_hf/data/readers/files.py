@@ -89,25 +89,27 @@ def missing_image(path: Path, what: str) -> str:
     return f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
 
 
-def files_by_name(folder: Path, *suffixes: str, but: str | None = None, but_below: str = "") -> dict[str, Path]:
+def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
     """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
 
     Args:
         folder: with its sub-folders.
         suffixes: endings of file names, such as ".png" or "_labels.png".
         but: files with this ending are left out.
-        but_below: only below this sub-folder; its path from `folder` with a "/" at the end.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if but is not None and name.lower().endswith(but.lower()) and name.startswith(but_below):
+        if but is not None and name.lower().endswith(but.lower()):
             continue
         for suffix in suffixes:
             if name.lower().endswith(suffix.lower()) and path.is_file():
                 stem = name[: len(name) - len(suffix)]
                 if stem in found:
-                    raise ValueError(f"{found[stem]} and {path}: two files of one name; keep one of them")
+                    raise ValueError(
+                        f"{found[stem]} and {path}: two files of one name; keep one of them, or give the ending that is "
+                        "meant (`image_suffix` of most readers)"
+                    )
                 found[stem] = path
                 break
     return found
@@ -125,15 +127,13 @@ def image_files(
     Args:
         folder: with its sub-folders.
         suffixes: how image names end; upper case counts as lower.
-        annotation_dir: folder of the annotations. Where it is the images' own or lies in it, what ends in
-            `annotation_suffix` there is no image.
+        annotation_dir: folder of the annotations. Where it is the images' own, what ends in `annotation_suffix` is no
+            image.
         annotation_suffix: how names of annotations end.
     """
     endings = [suffixes] if isinstance(suffixes, str) else list(suffixes)
-    if annotation_dir is None or not annotation_dir.resolve().is_relative_to(folder.resolve()):
-        return files_by_name(folder, *endings)
-    below = annotation_dir.resolve().relative_to(folder.resolve()).as_posix()
-    return files_by_name(folder, *endings, but=annotation_suffix, but_below="" if below == "." else f"{below}/")
+    one_folder = annotation_dir is not None and annotation_dir.resolve() == folder.resolve()
+    return files_by_name(folder, *endings, but=annotation_suffix if one_folder else None)
 
 
 def split_names(split_file: StrPath) -> list[str]:

@@ -46,7 +46,7 @@ def read_image_png(
         annotations: folder of the PNGs.
         colors: path of a label map (CVAT's `labelmap.txt`), or a mapping from names to colors, see
             `colors.read_label_map`. Its names are held against the spec's.
-        label_file: names of numbers (Roboflow's `_classes.csv`), see `map_classes.read_label_file`.
+        label_file: names of numbers (Roboflow's `_classes.csv`), see `label_files.read_label_file`.
         image_suffix: how image names end, one ending or several, e.g. ".jpg" or "_leftImg8bit.png"; upper case counts
             as lower.
         annotation_suffix: how annotation names end, e.g. ".png" or "_gtFine_labelIds.png".

@@ -91,7 +91,7 @@ def read_instance_map(
             with divisor 1000 and "instance_0" with channels. Another divisor needs it. With "class_id", values below
             the divisor are class ids; with the others they are instances of class 0.
         colors: with `objects`, as in `read_image_png`.
-        label_file: names of class numbers, such as Mapillary's `config_v2.0.json`, see `map_classes.read_label_file`.
+        label_file: names of class numbers, such as Mapillary's `config_v2.0.json`, see `label_files.read_label_file`.
         image_suffix, annotation_suffix, split_file, missing_images: as in `read_image_png`.
 
     Raises:
@@ -125,7 +125,7 @@ def _encoding(
     instance_channels: bool,
     crowd: CrowdRule | None,
 ) -> _Encoding:
-    given = [objects is not None, divisor is not None, instance_channels]
+    given = [objects is not None, divisor is not None, bool(instance_channels)]
     if sum(given) != 1:
         raise ValueError(
             "give exactly one of `objects` (a folder of maps of objects), `divisor` (class * divisor + instance) and "

@@ -1,11 +1,8 @@
 """What the numbers and colors in maps mean: the raw ids of a spec, and by those its classes."""
 
-import csv
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +11,8 @@ from ..names import plain_name
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError, unknown_ids_text
 from .class_ids import VOID
 from .colors import Colors, color_text, holds_rgb, parse_color, read_colors, read_label_map
-from .files import StrPath, read_id_map, read_text, require_file
-from .values import whole_number
+from .files import StrPath, read_id_map
+from .label_files import read_label_file
 
 # Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for its damaged copy; and
 # how many unknown colors cannot all be classes.
@@ -83,12 +80,12 @@ class MapClasses:
             distances = np.abs(parts - _channels(parse_color(color) or 0)).max(axis=1)
             nearest = int(distances.argmin())
             if distances[nearest] <= _NEAR or len(colors) > _MANY:
+                pixels = sum(unknown[color] for color in colors)
                 raise BadSampleError(
                     f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: {len(colors)}, in "
-                    f"{sum(unknown.values())} pixels, such as {color} beside {self._shown(known[nearest])}; smoothing, "
-                    "resizing and lossy formats do that. Export the map "
-                    "again without them; a color that is a class of its own belongs in `ids` or `void_ids`, and "
-                    "`unknown_ids: void` in the entry leaves such pixels unlabelled"
+                    f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; smoothing, resizing and "
+                    "lossy formats do that. Export the map again without them; a color that is a class of its own "
+                    "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves such pixels unlabelled"
                 )
 
     def _shown(self, color: int) -> str:
@@ -131,7 +128,7 @@ def map_classes(spec: DatasetSpec, colors: Colors | None = None, label_file: Str
     Args:
         spec: its raw ids are numbers, colors (`'250,50,83'`, `'#fa3253'`), or names of `colors` or of `label_file`.
         colors: names and colors, see `colors.read_label_map`.
-        label_file: names and numbers, see `read_label_file`.
+        label_file: names and numbers, see `label_files.read_label_file`.
 
     Raises:
         FileNotFoundError: for a missing file.
@@ -179,7 +176,7 @@ def _numbered(spec: DatasetSpec, raw_ids: Sequence[RawId], label_file: StrPath |
         if number in spec.id_map or number in spec.void_ids:
             stated[number] = _agreeing(names, spec, number)
             continue
-        named[number] = next((name for name in names if spec.knows(name)), number)
+        named[number] = next((name for name in names if spec.knows(name)), names[0])
     all_names = [name for names in names_of.values() for name in names]
     return MapClasses(spec, False, named, stated, _without_place(spec, words, all_names))
 
@@ -200,67 +197,3 @@ def _without_place(spec: DatasetSpec, words: Sequence[RawId], names: Iterable[st
     if not absent:
         return ()
     return (f"ids {absent[:5]} of the spec are neither numbers nor colors, and no label file names them: never found",)
-
-
-def read_label_file(path: StrPath) -> dict[int, tuple[str, ...]]:
-    """Names by the number in the maps.
-
-    Args:
-        path: Mapillary Vistas' `config_v1.2.json` or `config_v2.0.json` (the number is the place in `labels`; a label
-            has two names, "Bike Lane" and "construction--flat--bike-lane"); a CSV of numbers and names, such as
-            Roboflow's `_classes.csv`; or a text with a name per line, whose number is its place from 0 (what follows a
-            colon is left out, so that a `labelmap.txt` without colors is read, and `#` begins a comment).
-
-    Raises:
-        FileNotFoundError: for a missing file.
-        ValueError: for what is none of these; the message names the line or the label.
-    """
-    file = require_file(path, "the file of labels")
-    forms = {".json": _mapillary_labels, ".csv": _csv_labels}
-    return forms.get(file.suffix.lower(), _listed_labels)(file)
-
-
-def _mapillary_labels(path: Path) -> dict[int, tuple[str, ...]]:
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}; correct it") from error
-    labels = content.get("labels") if isinstance(content, Mapping) else None
-    if not isinstance(labels, list) or not labels:
-        raise ValueError(f"{path}: expected a list `labels`, as Mapillary Vistas' config has")
-    names_of: dict[int, tuple[str, ...]] = {}
-    for number, label in enumerate(labels):
-        names = [label.get(key) for key in ("readable", "name")] if isinstance(label, Mapping) else []
-        words = tuple(name for name in names if isinstance(name, str) and name.strip())
-        if not words:
-            raise ValueError(f"{path}: label {number}: key 'readable' or 'name' is missing")
-        names_of[number] = words
-    return names_of
-
-
-def _csv_labels(path: Path) -> dict[int, tuple[str, ...]]:
-    names_of: dict[int, tuple[str, ...]] = {}
-    try:
-        rows = list(csv.reader(read_text(path).splitlines()))
-    except csv.Error as error:
-        raise ValueError(f"{path}: not valid CSV: {error}; correct it") from error
-    for line, row in enumerate(rows, start=1):
-        cells = [cell.strip() for cell in row]
-        if not any(cells) or (not names_of and not any(cell.isdecimal() for cell in cells)):  # the header
-            continue
-        if len(cells) != 2 or not cells[0].isdecimal() or not cells[1]:
-            raise ValueError(f"{path}, line {line}: expected a number and a name, not {','.join(cells)[:60]!r}")
-        number = whole_number(cells[0], f"{path}, line {line}")
-        if names_of.setdefault(number, (cells[1],)) != (cells[1],):
-            raise ValueError(f"{path}, line {line}: number {number} has two names; keep one")
-    if not names_of:
-        raise ValueError(f"{path}: names no number; expected lines 'number,name'")
-    return names_of
-
-
-def _listed_labels(path: Path) -> dict[int, tuple[str, ...]]:
-    lines = [line.strip() for line in read_text(path).splitlines()]
-    names = [line.partition(":")[0].strip() for line in lines if line and not line.startswith("#")]
-    if not all(names) or not names:
-        raise ValueError(f"{path}: expected a name in each line")
-    return {number: (name,) for number, name in enumerate(names)}

@@ -57,7 +57,7 @@ def pair_files(
     Args:
         images: folder of the images, sub-folders included.
         map_folders: by the column that will hold their paths; the first holds the annotation, and may be the folder of
-            the images or lie in it.
+            the images. Any of the folders may lie in another.
         image_suffix: how image names end.
         split_file: text file with an image id per line; all images without it.
         missing_images: what to do with an annotation that has no image; "skip" leaves it out.
@@ -68,9 +68,14 @@ def pair_files(
     """
     image_dir = require_folder(images)
     folders = {column: require_folder(maps.folder) for column, maps in map_folders.items()}
-    maps_of = {column: files_by_name(folders[column], maps.suffix) for column, maps in map_folders.items()}
+    all_folders = [image_dir, *folders.values()]
+    maps_of = {
+        column: _own(files_by_name(folders[column], maps.suffix), folders[column], all_folders)
+        for column, maps in map_folders.items()
+    }
     first = next(iter(map_folders))
-    image_of = image_files(image_dir, image_suffix, folders[first], map_folders[first].suffix)
+    images_found = image_files(image_dir, image_suffix, folders[first], map_folders[first].suffix)
+    image_of = _own(images_found, image_dir, all_folders)
     names = sorted(image_of.keys() | maps_of[first].keys()) if split_file is None else split_names(split_file)
     rows = Rows(dict.fromkeys(("image", *map_folders, "image_id", "file_name"), pa.string()))
     notes: list[str] = []
@@ -101,6 +106,14 @@ def pair_files(
             **{column: str(found[name]) for column, found in maps_of.items()},
         )
     return Pairs(rows, notes, image_dir)
+
+
+def _own(files: Mapping[str, Path], folder: Path, folders: Sequence[Path]) -> dict[str, Path]:
+    """The files that lie in no other of the folders that is inside `folder`."""
+    outer = folder.resolve()
+    inner = [other.resolve() for other in folders if outer in other.resolve().parents]
+    names = [path.relative_to(outer).as_posix() + "/" for path in inner]
+    return {name: path for name, path in files.items() if not name.startswith(tuple(names))}
 
 
 def _once(first: str, names: Sequence[str]) -> BadSampleError:
