@@ -107,7 +107,7 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
                 stem = name[: len(name) - len(suffix)]
                 if stem in found:
                     raise ValueError(
-                        f"{found[stem]} and {path}: two files of one name; keep one of them, or give the ending that is "
+                        f"{found[stem]} and {path}: two files of one name; keep one of them, or say which ending is "
                         "meant (`image_suffix` of most readers)"
                     )
                 found[stem] = path
