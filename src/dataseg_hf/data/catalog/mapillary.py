@@ -5,8 +5,8 @@ from dataclasses import replace
 from ..sample import DatasetSpec
 from .tables import classes, index_by_id
 
-# `readable` of each label of config_v1.2.json without dashes and brackets, in its order, which is that of the PNGs' ids;
-# things are the labels with `instances`. Mask2Former has the table, too: register_mapillary_vistas_panoptic.py.
+# `readable` of each label of config_v1.2.json without dashes and brackets, in its order: the ids in the PNGs count it.
+# Things are the labels with `instances`. Mask2Former has the table, too: register_mapillary_vistas_panoptic.py.
 # fmt: off
 _NAMES = (
     "bird", "ground animal", "curb", "fence", "guard rail", "barrier", "wall", "bike lane", "crosswalk plain",
