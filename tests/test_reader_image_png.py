@@ -72,7 +72,7 @@ def test_annotation_of_a_turned_photograph(folders):
     ("content", "message"),
     [
         (b"no image", r"maps/b\.png: cannot be read as an image .*replace or remove it"),
-        (grey_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"), r"maps/b\.png: 1 category id is not in the spec .*: 1 "),  # Pillow: 17
+        (grey_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"), r"b\.png: 1 category id is not in the spec .*: 1 "),  # Pillow: 17
         (grey_png(1, 1, 8, b"\0\x11"), r"maps/b\.png: an image of 1 x 1 pixels.*replace or remove it"),
         (grey_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
         (
