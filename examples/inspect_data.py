@@ -19,7 +19,8 @@ from typing import Any
 from dataseg_hf.data.contact_sheet import contact_sheet, samples_at
 from dataseg_hf.data.inspection import Inspection, inspect_dataset
 from dataseg_hf.data.sample import SampleDataset, SampleStream
-from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
+from dataseg_hf.output_folder import CONTACT_SHEETS, check_addition
+from dataseg_hf.run_config import ConfigError, RunConfig, expand, parse_run_config
 from dataseg_hf.sources import MixRow, load_source, mix_table, resolve_mix, training_mix
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
@@ -31,13 +32,11 @@ def main() -> int:
     try:
         options, settings = parse_options(sys.argv[1:])
         config = parse_run_config(settings, DEFAULT_CONFIG)
+        output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             mix, datasets = load(config)
             inspections = [inspect_dataset(name, data, options.check, config.num_workers) for name, data in datasets]
-            sheets = [
-                draw(data, found, Path(config.output_dir))
-                for (_, data), found in zip(datasets, inspections, strict=True)
-            ]
+            sheets = [draw(data, found, output_dir) for (_, data), found in zip(datasets, inspections, strict=True)]
     except (ConfigError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -46,7 +45,7 @@ def main() -> int:
         print(json.dumps(report(mix, inspections, sheets), indent=2))
     else:
         print(*([mix_table(mix)] if mix else []), *(found.text() for found in inspections), sep="\n\n")
-        print(f"\n{problems} problems; contact sheets in {Path(config.output_dir) / 'contact_sheets'}")
+        print(f"\n{problems} problems; contact sheets in {output_dir / CONTACT_SHEETS}")
     return 1 if problems else 0
 
 
@@ -88,7 +87,7 @@ def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path
     samples = samples_at(data, found.usable, IMAGES_ON_SHEET)
     if not samples:
         return None
-    path = output_dir / "contact_sheets" / f"{found.name}.png"
+    path = output_dir / CONTACT_SHEETS / f"{found.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(samples, data.spec).save(path)
     return path

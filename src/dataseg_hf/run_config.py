@@ -15,12 +15,9 @@ from .configuration_dataseg import DaTaSegConfig
 from .data.corruptions import Corruption
 from .data.sample import TaskName
 from .durations import Duration, parse_duration
+from .errors import ConfigError
 
 MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
-
-
-class ConfigError(ValueError):
-    """A setting that is unknown or impossible; the message names its key."""
 
 
 def _require(holds: bool, message: str) -> None:
@@ -285,6 +282,7 @@ class RunConfig:
     resume: str | None = None
 
     def __post_init__(self) -> None:
+        _require(self.output_dir.strip() != "", "output_dir: is empty; name a folder")
         _require(len(self.datasets) > 0, "datasets: the mix is empty")
         for name in ("max_steps", "learning_rate", "max_grad_norm", "log_every", "keep_checkpoints",
                      "gradient_accumulation_steps"):  # fmt: skip
@@ -389,7 +387,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     parser = ArgumentParser(exit_on_error=False, description="Train one DaTaSeg model on a mix of datasets.")
     parser.add_argument("--config", action="config", help=f"YAML file; default {default_config}")
     parser.add_class_arguments(RunConfig, nested_key=None)
-    named = _config_files(arguments)
+    named = config_files(arguments)
     if not named:
         arguments = ["--config", str(default_config), *arguments]
     for file in named or [str(default_config)]:
@@ -401,7 +399,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
 
 
-def _config_files(arguments: Sequence[str]) -> list[str]:
+def config_files(arguments: Sequence[str]) -> list[str]:
     """Files that the command line names by `--config FILE` or `--config=FILE`."""
     files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
     return files + [value for flag, value in pairwise(arguments) if flag == "--config"]
@@ -461,6 +459,29 @@ def _value_problems(value: Any, hint: Any, path: str) -> Iterator[str]:
             yield from _problems(entry, kind, f"{here}.")
         else:
             yield f"{here}: must be a mapping of settings"
+
+
+def paths_read(
+    sources: Mapping[str, Source], text_encoder: Mapping[str, Any] | None, models: Mapping[str, str | None]
+) -> dict[str, str]:
+    """What settings may name on this machine, expanded, by key: of data, text embeddings and models."""
+    named: dict[str, Any] = {"text_encoder": text_encoder, **models}
+    for key, source in sources.items():
+        for name in ("images", "annotations", "annotation_file", "options"):
+            named[f"{key}.{name}"] = getattr(source, name)
+    return {key: os.path.expanduser(os.path.expandvars(text)) for key, text in _strings(named, "")}
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All strings in nested settings, with their keys."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _strings(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, Sequence):
+        for number, inner in enumerate(value):
+            yield from _strings(inner, f"{key}.{number}")
 
 
 def expand(path: str, key: str) -> str:

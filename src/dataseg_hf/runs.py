@@ -24,17 +24,19 @@ from .dry_run import dry_run, few_images
 from .evaluation import EvaluationSet, evaluate, metric_names, pictures
 from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
+from .output_folder import Reads, check_output_folder, claim_output_folder
+from .processes import on_main
 from .publishing import PublishError, publish
-from .run_config import ConfigError, EvalEntry, RunConfig, expand
+from .run_config import ConfigError, EvalEntry, RunConfig, expand, paths_read
 from .run_folder import RunFolder
 from .run_report import describe, headline, report, run_facts
-from .schedule import Schedule, resolve_schedule
+from .schedule import Schedule, continued, resolve_schedule
 from .sources import load_held_out, resolve_mix, source_spec, training_mix
 from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
 from .training import CoTraining, Outcome
-from .training_state import SaveError, on_main, write_or_warn
+from .training_state import SaveError, write_or_warn
 from .visualization import prediction_grid
 
 
@@ -51,8 +53,11 @@ class Parts:
     accelerator: Accelerator
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     """Train, evaluate and save as the settings say; returns what `all_results.json` holds.
+
+    Args:
+        config_files: where the settings were read from; a fresh start does not move these.
 
     Raises:
         ConfigError: for settings that cannot work, before any training.
@@ -64,20 +69,24 @@ def run(config: RunConfig) -> dict[str, Any]:
     # what the launcher said belongs to the settings with which the run can be repeated
     config = replace(config, mixed_precision=accelerator.mixed_precision)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
+    checkpoint, reads = None, run_reads(config, config_files)
     if config.resume is not None:
+        checkpoint = folder.find_checkpoint(config.resume)
         folder.check_same_run(config)
-        finished = folder.finished_steps(config.max_minutes)
+        finished = folder.finished_steps(config)
         if finished is not None:
             accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
             return {}
-    parts = build_parts(config, folder, accelerator)
+    if checkpoint is None:
+        check_output_folder(folder.path, "run", "output_dir", reads)
+    parts = build_parts(config, folder, accelerator, None if config.dry_run else checkpoint)
     facts = run_facts(config, parts.schedule, parts.model, parts.members, accelerator)
     if accelerator.is_main_process:
         describe(facts, parts.members, parts.held_out)
     if config.dry_run:
         return look_ahead(parts)
     check_hub(config, accelerator)
-    checkpoint = prepare_folder(parts, facts)
+    prepare_folder(parts, checkpoint, facts, reads)
     start_trackers(accelerator, config, facts)
 
     with StopSignals() as signals:
@@ -170,12 +179,19 @@ def start_accelerator(config: RunConfig) -> Accelerator:
     return accelerator
 
 
-def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) -> Parts:
-    """Everything that a run needs, checked as far as that is possible without training."""
+def build_parts(
+    config: RunConfig, folder: RunFolder, accelerator: Accelerator, checkpoint: Path | None = None
+) -> Parts:
+    """Everything that a run needs, checked as far as that is possible without training.
+
+    checkpoint: where the run goes on from, which decides where its schedule begins.
+    """
     set_seed(config.seed)
     encoder = run_text_encoder(config)
     members = training_mix(config)
     schedule = resolve_schedule(config, members)
+    if checkpoint is not None:
+        schedule = continued(schedule, config, folder.progress_of(checkpoint))
     held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
     check_best_metric(config, held_out)
     check_first_samples(members, held_out, config)
@@ -183,15 +199,26 @@ def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) 
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
 
 
-def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to continue from, or None after making room for a fresh start.
+def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
+    """Files and folders that a run reads, by the setting that names them."""
+    sources = {f"datasets.{name}": entry for name, entry in config.datasets.items()}
+    sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
+    models = {name: getattr(config, name) for name in ("model_weights", "backbone_weights", "mask2former_weights")}
+    files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
+    return {**files, **paths_read(sources, config.text_encoder, models)}
+
+
+def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, Any], reads: Reads) -> None:
+    """Make the folder ready to go on from a checkpoint, or where there is none, make room for a fresh start.
+
+    Args:
+        reads: what the run reads, and a fresh start does not move.
 
     Raises:
         ConfigError: on all processes, for a folder that cannot be written, and data that is not the run's.
     """
     config, folder, accelerator = parts.config, parts.folder, parts.accelerator
     mix = resolve_mix(parts.members)
-    checkpoint = folder.find_checkpoint(config.resume) if config.resume is not None else None
     if checkpoint is not None:
         folder.check_same_mix(mix)
         accelerator.print(f"Resuming from {checkpoint}.")
@@ -204,9 +231,10 @@ def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
             steps = folder.steps_of(checkpoint)
             folder.remove_unfinished()
             for path in folder.supersede_after(steps):
-                print(f"Of later steps, now {path}.")
+                print(f"Superseded by this continuation, now {path}.")
+            folder.write_config(config)
         else:
-            earlier = folder.set_aside()
+            earlier = claim_output_folder(folder.path, "run", "output_dir", reads)
             folder.write_config(config)
             folder.write_mix(mix)
             if earlier is not None:
@@ -214,10 +242,10 @@ def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
         folder.write_facts(facts)
         folder.start_history(steps)
 
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     failure = on_main(prepare, accelerator)
     if failure is not None:
         raise ConfigError(f"output_dir: cannot write to '{folder.path}': {failure}")
-    return checkpoint
 
 
 def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> None:
@@ -366,7 +394,7 @@ def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, f
     """Keep the model whose `best_metric` is higher than that of all before."""
     config, folder = parts.config, parts.folder
     value = results.get(config.best_metric) if config.best_metric is not None else None
-    if config.best_metric is None or value is None or not value > folder.best_value():
+    if config.best_metric is None or value is None or not value > folder.best_value(config.best_metric):
         return
     processor = build_processor(config)
     folder.write_best(lambda path: save_checkpoint(model, processor, path), step, config.best_metric, value)

@@ -17,8 +17,9 @@ from ..data.sample import DatasetSpec
 from ..image_processing_dataseg import DaTaSegImageProcessor
 from ..initial_model import configured_text_encoder, embed, hub_reference
 from ..modeling_dataseg import DaTaSegModel
-from ..run_config import ConfigError, EvalEntry, MetricName, expand
-from ..run_folder import RunFolder
+from ..output_folder import Reads, check_output_folder, claim_output_folder
+from ..processes import on_main
+from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read
 from ..sources import load_held_out
 from ..version import __version__
 from .export import Exporter
@@ -33,8 +34,13 @@ from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSett
 CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 
 
-def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> list[SetResult]:
+def run_evaluation(
+    options: EvaluationOptions, settings: HeldOutSettings, config_file: str | None = None
+) -> list[SetResult]:
     """Score, and leave `results.json`, `report.md`, `pictures/` and, where asked for, `exports/` in the output folder.
+
+    Args:
+        config_file: where the settings were read from; it is not moved to make room for the report.
 
     Raises:
         ConfigError: for options and settings that cannot work, before any image goes through the model.
@@ -43,19 +49,16 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     entries = settings.chosen(options.datasets)
+    reads = paths_read({f"evaluation.{name}": entry for name, entry in entries.items()}, settings.text_encoder,
+                       {"--model": options.model, "--config": config_file})  # fmt: skip
+    folder = check_output_folder(expand(options.output_dir, "--output_dir"), "evaluation", "--output_dir", reads)
     accelerator = Accelerator()
     model, processor = load_model(options.model)
     sets = [evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()]
     # as in training, whose own evaluation gives the same numbers to the last digit: convolutions round by layout
     anything: Any = model.eval()  # the signature known to type checkers lacks memory_format
     anything.to(accelerator.device, memory_format=torch.channels_last)
-    folder = Path(expand(options.output_dir, "--output_dir"))
-    if accelerator.is_main_process:
-        earlier = RunFolder(folder).set_aside()
-        if earlier is not None:
-            print(f"{folder} held an earlier evaluation, now in {earlier}.")
-        (folder / "pictures").mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    make_room(folder, reads, accelerator)
 
     inference = Inference(processor.image_mean, processor.image_std, options.flip, options.num_workers)
     processes = Processes(accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state]))
@@ -140,6 +143,25 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
             f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie "
             "on the same cells; change it, or leave out --flip"
         )
+
+
+def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
+    """Start the folder of the report on the main process, an earlier report moved aside.
+
+    Raises:
+        ConfigError: on all processes, where it cannot be written.
+    """
+
+    def start() -> None:
+        earlier = claim_output_folder(folder, "evaluation", "--output_dir", reads)
+        if earlier is not None:
+            print(f"{folder} held an earlier evaluation, now in {earlier}.")
+        (folder / "pictures").mkdir()
+
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
+    failure = on_main(start, accelerator)
+    if failure is not None:
+        raise ConfigError(f"--output_dir: cannot write to '{folder}': {failure}")
 
 
 def embeddings_of(
