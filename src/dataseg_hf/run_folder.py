@@ -45,6 +45,7 @@ class RunFolder:
         self.results_file = self.path / "all_results.json"
         self.history_file = self.path / "history.csv"
         self.evaluations_file = self.path / "evaluations.jsonl"
+        self.notes_file = self.path / "evaluation_notes.json"
         self.config_file = self.path / "run_config.yaml"
         self.facts_file = self.path / "run.json"
         self.mix_file = self.path / "mix.json"
@@ -241,6 +242,18 @@ class RunFolder:
         row = {"step": step, **_defined(metrics)}
         others = [old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)]
         replace_file(self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row]))
+
+    def write_notes(self, step: int, notes: Mapping[str, Sequence[str]]) -> None:
+        """Keep what was odd about the predictions of held-out sets in their last evaluation, after `step` steps."""
+        rows = {name: {"step": step, "notes": list(of_set)} for name, of_set in notes.items()}
+        replace_file(self.notes_file, json.dumps({**self._notes(), **rows}, indent=2) + "\n")
+
+    def read_notes(self, step: int) -> dict[str, list[str]]:
+        """The notes on each held-out set in its evaluation after `step` steps."""
+        return {name: row["notes"] for name, row in self._notes().items() if row["step"] == step}
+
+    def _notes(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
 
     def read_evaluations(self) -> list[dict[str, Any]]:
         """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""

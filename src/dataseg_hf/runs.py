@@ -21,13 +21,14 @@ from .curves import draw_curves
 from .data.mixing import TrainingSet
 from .data.sample import BadSampleError, SampleStream
 from .dry_run import dry_run, few_images
-from .evaluation import EvaluationSet, evaluate, metric_names, pictures
+from .evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
+from .evaluation import score as score_set
 from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
 from .output_folder import Reads, check_output_folder, claim_output_folder
 from .processes import on_main
 from .publishing import PublishError, publish
-from .run_config import ConfigError, EvalEntry, RunConfig, expand, paths_read
+from .run_config import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
 from .run_folder import RunFolder
 from .run_report import describe, headline, report, run_facts
 from .schedule import Schedule, continued, resolve_schedule
@@ -100,7 +101,7 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     }
     write_results(parts, outcome.model, results)
     if accelerator.is_main_process:
-        report(results, folder)
+        report(results, folder.read_notes(outcome.steps), folder)
     if config.push_to_hub is not None:
         push(parts, config.push_to_hub)
     accelerator.wait_for_everyone()
@@ -137,7 +138,7 @@ def look_ahead(parts: Parts) -> dict[str, Any]:
             start_training(small, checkpoint=None),
             parts.held_out,
             small.held_out,
-            lambda model, step, names: score(small, model, step, names, StopSignals()),
+            lambda model, step, names: values_of(score(small, model, step, names, StopSignals())),
         )
     accelerator.print(projection.table())
     return asdict(projection)
@@ -201,7 +202,7 @@ def build_parts(
 
 def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
     """Files and folders that a run reads, by the setting that names them."""
-    sources = {f"datasets.{name}": entry for name, entry in config.datasets.items()}
+    sources: dict[str, Source] = {f"datasets.{name}": entry for name, entry in config.datasets.items()}
     sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
     models = {name: getattr(config, name) for name in ("model_weights", "backbone_weights", "mask2former_weights")}
     files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
@@ -326,22 +327,27 @@ def score_and_draw(
         StopRequested, SaveError: as `score` and `write_or_warn`.
     """
     config, accelerator, folder = parts.config, parts.accelerator, parts.folder
-    results = score(parts, model, step, names, signals)
+    scored = score(parts, model, step, names, signals)
+    results, notes = values_of(scored), {result.name: result.notes for result in scored}
     log_metrics(accelerator, results, step)
-    grids = draw_grids(parts, model, names) if accelerator.is_main_process else {}
+    grids = draw_grids(parts, model, scored) if accelerator.is_main_process else {}
     for write, what in (
         (lambda: save_grids(parts, grids, step), f"pictures in {folder.pictures}"),
         (lambda: keep_best(parts, model, step, results), f"the best model in {folder.best}"),
+        (lambda: folder.write_notes(step, notes), f"notes in {folder.notes_file}"),
         # last, as it says that this evaluation is done
         (lambda: folder.append_evaluation(step, results), f"metrics in {folder.evaluations_file}"),
     ):
         write_or_warn(write, f"step {step}: {what}", config.on_save_error, accelerator)
     accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
+    for name, of_set in notes.items():
+        for note in of_set:
+            accelerator.print(f"note on {name}: {note}")
     return results
 
 
-def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> dict[str, float]:
-    """Metrics of the named held-out sets.
+def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> list[SetResult]:
+    """What is measured on the named held-out sets.
 
     Raises:
         StopRequested: when a signal comes to a run of one process; several finish first what they count together.
@@ -356,29 +362,24 @@ def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], si
             if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        return evaluate(
-            model,
-            chosen_sets,
-            config.image_mean,
-            config.image_std,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            gather=lambda state: gather_object([state]),
-            progress=progress,
+        inference = Inference(config.image_mean, config.image_std)
+        processes = Processes(
+            accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
         )
+        return [score_set(model, chosen, inference, processes, progress) for chosen in chosen_sets]
 
 
-def draw_grids(parts: Parts, model: DaTaSegModel, names: Sequence[str]) -> dict[str, Image.Image]:
-    """Predictions beside truth for the first images of the named held-out sets, by name."""
-    config = parts.config
-    return {
-        chosen.name: prediction_grid(
-            pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std),
-            ["image", "truth", "prediction"],
+def draw_grids(parts: Parts, model: DaTaSegModel, scored: Sequence[SetResult]) -> dict[str, Image.Image]:
+    """Predictions beside truth for the first images of the held-out sets that were scored, by name."""
+    config, sets = parts.config, {chosen.name: chosen for chosen in parts.held_out}
+    grids = {}
+    for result in scored:
+        found = result.nothing_found
+        rows = pictures(
+            model, sets[result.name], config.num_pictures, config.image_mean, config.image_std, nothing_found=found
         )
-        for chosen in parts.held_out
-        if chosen.name in names
-    }
+        grids[result.name] = prediction_grid(rows, titles(found))
+    return grids
 
 
 def save_grids(parts: Parts, grids: Mapping[str, Image.Image], step: int) -> None:

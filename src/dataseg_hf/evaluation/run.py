@@ -26,7 +26,7 @@ from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
 from .inference import Inference
-from .report import figure_path, overview, write_json, write_markdown
+from .report import figure_path, note_lines, overview, write_json, write_markdown
 from .scoring import Processes, SetResult, score
 from .sets import EvaluationSet, possible_metrics
 from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
@@ -86,7 +86,7 @@ def run_evaluation(
         facts = facts_of(options, entries, accelerator)
         write_json(results, facts, folder)
         write_markdown(results, facts, folder)
-        print("\n".join(overview(results)))
+        print("\n".join([*overview(results), *note_lines(results)]))
         print(f"Results, report and pictures are in {folder}.")
     accelerator.wait_for_everyone()
     return results
@@ -224,7 +224,8 @@ def draw(
         draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
     for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
         if scores:
-            gallery(model, chosen, scores, inference).save(figure_path(folder, chosen.name, key))
+            picture = gallery(model, chosen, scores, inference, result.nothing_found)
+            picture.save(figure_path(folder, chosen.name, key))
 
 
 def facts_of(options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator) -> dict[str, Any]:
