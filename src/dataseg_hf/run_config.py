@@ -205,7 +205,8 @@ class RunConfig:
         check_samples: Images of each dataset, evenly spaced, that are read before training starts.
         seed: Of initialisation, order, augmentation and sampled points.
         max_steps: Length of the schedule, a duration.
-        max_minutes: Stop training after so many minutes, wherever the schedule stands; then evaluate and save.
+        max_minutes: Stop after so many minutes of training, over all parts of a resumed run; then evaluate and save. If
+            the steps will not be done by then, the learning rate comes down by the clock (`Schedule.progress`).
         learning_rate: Peak. backbone_lr_factor: times the rate for the backbone.
         adam_betas: Decay rates of AdamW's two moments.
         weight_decay: For weights; norms, biases, embeddings of queries and the classifier's own parameters have none.
@@ -230,7 +231,7 @@ class RunConfig:
         hub_private: Whether that repository is made private.
         dry_run: Build everything, train two steps on each dataset, evaluate on a few images, say how long and how large
             the run would be, and leave nothing behind.
-        resume: `latest` or the path of a checkpoint.
+        resume: `latest` or the path of a checkpoint of the run in `output_dir`.
     """
 
     output_dir: str

@@ -223,6 +223,11 @@ def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, An
     if checkpoint is not None:
         folder.check_same_mix(mix)
         accelerator.print(f"Resuming from {checkpoint}.")
+        if parts.schedule.first_step == folder.steps_of(checkpoint):
+            accelerator.print(
+                f"The run is to have {parts.schedule.max_steps} steps now: the learning rate starts again after step "
+                f"{parts.schedule.first_step}, warm-up included."
+            )
     elif config.resume is not None:
         accelerator.print(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
 

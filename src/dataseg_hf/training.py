@@ -215,7 +215,7 @@ class CoTraining:
         """The main process's clock: all processes use the same rate and stop after the same step."""
         if self.schedule.max_seconds is None or self.accelerator.num_processes == 1:
             return seconds
-        return float(broadcast(torch.tensor(seconds, device=self.accelerator.device)))
+        return float(broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)))
 
     def out_of_time(self) -> bool:
         """Whether the time limit is reached."""
