@@ -1,6 +1,7 @@
 """Whole runs as users start them: what they leave, on two processes, resumed where there is nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_resume_in_a_finished_folder_ends_at_once(whole: tuple[Path, str]) -> No
     assert done.returncode == 0
     assert "holds a finished run of 8 steps" in done.stdout
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_without_its_checkpoints_is_left_alone(whole: tuple[Path, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    done = start(folder, "--resume", "latest")
+    assert "holds a finished run of 8 steps" in done.stdout
+    assert (folder / "model.safetensors").exists()
 
 
 def test_resume_refuses_other_settings(whole: tuple[Path, str]) -> None:

@@ -104,7 +104,7 @@ def kind_of(folder: Path) -> OutputKind | None:
         return "run"
     if (folder / "results.json").is_file() and _begins_with(folder / "report.md", "# Evaluation of "):
         return "evaluation"
-    names = {path.name for path in folder.iterdir()}
+    names = _names_in(folder)
     if {"predictions.json", "overlays"} <= names <= {"predictions.json", "overlays", "ids", *_NO_CONTENT}:
         return "predictions"
     return None
@@ -118,7 +118,7 @@ def _is_unmarked_run(folder: Path) -> bool:
         return False
     if not isinstance(settings, dict) or not {"output_dir", "datasets", "max_steps"} <= settings.keys():
         return False
-    alone = {path.name for path in folder.iterdir()} <= {"run_config.yaml", *_NO_CONTENT}
+    alone = _names_in(folder) <= {"run_config.yaml", *_NO_CONTENT}
     return alone or any((folder / name).is_file() for name in ("mix.json", "history.csv"))
 
 
@@ -148,6 +148,14 @@ def _content(folder: Path, key: str) -> list[Path]:
         raise ConfigError(f"{key}: '{folder}' is a file, or lies in one; name a folder") from error
     except OSError as error:
         raise ConfigError(f"{key}: '{folder}' cannot be read: {error.strerror}; name another folder") from error
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Names in a folder; none where it cannot be read."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
 
 
 def _listed(content: list[Path]) -> str:

@@ -70,14 +70,11 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     # what the launcher said belongs to the settings with which the run can be repeated
     config = replace(config, mixed_precision=accelerator.mixed_precision)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
-    checkpoint, reads = None, run_reads(config, config_files)
-    if config.resume is not None:
-        checkpoint = folder.find_checkpoint(config.resume)
-        folder.check_same_run(config)
-        finished = folder.finished_steps(config)
-        if finished is not None:
-            accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
-            return {}
+    reads = run_reads(config, config_files)
+    checkpoint = checkpoint_to_resume(config, folder)
+    if config.resume is not None and (finished := folder.finished_steps(config)) is not None:
+        accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
+        return {}
     if checkpoint is None:
         check_output_folder(folder.path, "run", "output_dir", reads)
     parts = build_parts(config, folder, accelerator, None if config.dry_run else checkpoint)
@@ -198,6 +195,14 @@ def build_parts(
     check_first_samples(members, held_out, config)
     model = build_model(config, members, encoder)
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
+
+
+def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
+    """Where the run goes on from; None for a fresh start. ConfigError for settings that are not the run's."""
+    if config.resume is None:
+        return None
+    folder.check_same_run(config)
+    return folder.find_checkpoint(config.resume)
 
 
 def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
