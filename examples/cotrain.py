@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.publishing import PublishError
-from dataseg_hf.run_config import ConfigError, parse_run_config
+from dataseg_hf.run_config import ConfigError, config_files, parse_run_config
 from dataseg_hf.runs import run
 from dataseg_hf.stop_signals import StopRequested
 from dataseg_hf.training import DataError, DivergedError
@@ -26,7 +26,7 @@ def main() -> int:
     published.
     """
     try:
-        run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG))
+        run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG), config_files(sys.argv[1:]))
     except (ConfigError, BadSampleError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when everything was scored, 2 for options, settings or data that cannot work."""
     options, config, overrides = parse_options(arguments)
     try:
-        run_evaluation(EvaluationOptions(**options), read_held_out(config, overrides))
+        run_evaluation(EvaluationOptions(**options), read_held_out(config, overrides), config)
     except (ConfigError, BadSampleError) as error:
         if os.environ.get("RANK", "0") == "0":  # all processes find the same
             print(f"error: {error}", file=sys.stderr)

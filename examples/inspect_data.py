@@ -23,7 +23,8 @@ from dataseg_hf.data.names import held_out_contradictions
 from dataseg_hf.data.problems import Problem
 from dataseg_hf.data.sample import SampleDataset, SampleStream
 from dataseg_hf.initial_model import embed, run_text_encoder
-from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
+from dataseg_hf.output_folder import CONTACT_SHEETS, check_addition
+from dataseg_hf.run_config import ConfigError, RunConfig, expand, parse_run_config
 from dataseg_hf.sources import MixRow, load_source, mix_table, resolve_mix, training_mix
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
@@ -35,6 +36,7 @@ def main() -> int:
     try:
         options, settings = parse_options(sys.argv[1:])
         config = parse_run_config(settings, DEFAULT_CONFIG)
+        output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             mix, datasets = load(config)
             num_queries = config.model.get("num_queries", DaTaSegConfig.num_queries)
@@ -42,10 +44,7 @@ def main() -> int:
                 inspect_dataset(name, data, options.check, config.num_workers, num_queries) for name, data in datasets
             ]
             add_faults_of_names(config, dict(datasets), inspections, embed_names=options.check is None)
-            sheets = [
-                draw(data, found, Path(config.output_dir))
-                for (_, data), found in zip(datasets, inspections, strict=True)
-            ]
+            sheets = [draw(data, found, output_dir) for (_, data), found in zip(datasets, inspections, strict=True)]
     except (ConfigError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -54,7 +53,7 @@ def main() -> int:
         print(json.dumps(report(mix, inspections, sheets), indent=2))
     else:
         print(*([mix_table(mix)] if mix else []), *(found.text() for found in inspections), sep="\n\n")
-        print(f"\n{problems} problems; contact sheets in {Path(config.output_dir) / 'contact_sheets'}")
+        print(f"\n{problems} problems; contact sheets in {output_dir / CONTACT_SHEETS}")
     return 1 if problems else 0
 
 
@@ -120,7 +119,7 @@ def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path
     samples = samples_at(data, found.usable, IMAGES_ON_SHEET)
     if not samples:
         return None
-    path = output_dir / "contact_sheets" / f"{found.name}.png"
+    path = output_dir / CONTACT_SHEETS / f"{found.name}.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     contact_sheet(samples, data.spec, found.ignored_as).save(path)
     return path

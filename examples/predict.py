@@ -27,6 +27,7 @@ from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.image_reading_dataseg import check_value_range
+from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.segments import (
     Segment,
     coco_annotations,
@@ -47,13 +48,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         sources = named_images(find_images(options.input))
+        reads = {"--model": options.model, **{f"--input ({name})": source for name, source in sources.items()}}
+        check_output_folder(options.output, "predictions", "--output", reads)
         model, processor = load(options.model, options.vocabulary)
         if options.value_range is not None:
             processor.value_range = check_value_range(options.value_range)
+        earlier = claim_output_folder(options.output, "predictions", "--output", reads)
         writer = Writer(options.output, options.task, model)
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    if earlier is not None:
+        print(f"{options.output} held earlier predictions, now in {earlier}.")
     tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
     thresholds = Thresholds(options.threshold, options.mask_threshold, options.overlap_threshold)
     failures = []

@@ -23,8 +23,9 @@ from dataseg_hf.evaluation import evaluate
 from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
 from dataseg_hf.modeling_dataseg import DaTaSegModel
 from dataseg_hf.optimization import parameter_groups
-from dataseg_hf.run_config import ConfigError, RunConfig, expand, parse_run_config
-from dataseg_hf.runs import evaluation_set
+from dataseg_hf.output_folder import check_output_folder, claim_output_folder
+from dataseg_hf.run_config import ConfigError, RunConfig, config_files, expand, parse_run_config
+from dataseg_hf.runs import evaluation_set, run_reads
 from dataseg_hf.schedule import Schedule, resolve_schedule
 from dataseg_hf.sources import training_mix
 from dataseg_hf.tasks_dataseg import count_targets
@@ -125,6 +126,21 @@ def trainer_arguments(config: RunConfig, schedule: Schedule) -> TrainingArgument
     )
 
 
+def found_checkpoint(resume: str | None, folder: str) -> str | None:
+    """The Trainer's checkpoint that `latest` or a path names; None where `latest` finds none.
+
+    Raises:
+        ConfigError: for a path that is no checkpoint in the folder of the run.
+    """
+    if resume == "latest":
+        return get_last_checkpoint(folder) if Path(folder).is_dir() else None
+    if resume is not None and not (Path(resume) / "trainer_state.json").is_file():
+        raise ConfigError(f"resume: '{resume}' is no checkpoint of the Trainer (it has no trainer_state.json)")
+    if resume is not None and Path(resume).resolve().parent != Path(folder).resolve():
+        raise ConfigError(f"resume: '{resume}' is no checkpoint of the run in '{folder}'; give that run's output_dir")
+    return resume
+
+
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
     try:
@@ -133,6 +149,10 @@ def main() -> int:
             raise ConfigError("every_dataset_in_a_step: the Trainer takes one dataset a step; use examples/cotrain.py")
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
+        folder, reads = expand(config.output_dir, "output_dir"), run_reads(config, config_files(sys.argv[1:]))
+        resume = found_checkpoint(config.resume, folder)
+        if resume is None:
+            check_output_folder(folder, "run", "output_dir", reads)
         torch.manual_seed(config.seed)
         encoder = run_text_encoder(config)
         members = training_mix(config)
@@ -147,10 +167,12 @@ def main() -> int:
         print(f"without effect in the Trainer: {', '.join(ignored)}")
     processor = build_processor(config)
     arguments = trainer_arguments(config, schedule)
+    with arguments.main_process_first(local=False):
+        if resume is None and arguments.process_index == 0:
+            earlier = claim_output_folder(folder, "run", "output_dir", reads)
+            if earlier is not None:
+                print(f"{folder} held an earlier run, now in {earlier}.")
     trainer = MixTrainer(config, schedule, model, members, args=arguments, processing_class=processor)
-    resume = config.resume
-    if resume == "latest":
-        resume = get_last_checkpoint(arguments.output_dir) if Path(arguments.output_dir).is_dir() else None
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, arguments.output_dir)

@@ -17,6 +17,7 @@ from transformers import ConvNextConfig
 from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
+from dataseg_hf.output_folder import MARKER
 from dataseg_hf.segments import Segment
 from dataseg_hf.visualization import (
     category_colour,
@@ -69,7 +70,7 @@ def test_one_picture_per_image(predict, model, photos, tmp_path, task, capsys):
     out = tmp_path / "out"
     assert predict(command(model, [photos], out, "--task", task, "--threshold", "0.1")) == 0
     assert written(out / "overlays") == ["a.png", "b.png"]
-    assert written(out) == ["ids", "overlays", "predictions.json"][task == "instance" :]
+    assert set(written(out)) == {MARKER, "overlays", "predictions.json"} | ({"ids"} if task != "instance" else set())
     with Image.open(out / "overlays" / "a.png") as picture:
         assert picture.width >= 384  # enlarged
         assert picture.height > picture.width * 50 / 90  # the legend
@@ -162,12 +163,15 @@ def test_patterns(predict, model, photos, tmp_path):
 
 
 def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
-    pictures = []
+    pictures, out = [], tmp_path / "out"
     for vocabulary in ("pets", "scene", "tree, red car", "hamster"):
-        arguments = command(model, [photos / "a.jpg"], tmp_path, "--vocabulary", vocabulary, "--task", "semantic")
+        arguments = command(model, [photos / "a.jpg"], out, "--vocabulary", vocabulary, "--task", "semantic")
         assert predict(arguments) == 0
-        pictures.append((tmp_path / "overlays" / "a.png").read_bytes())
+        pictures.append((out / "overlays" / "a.png").read_bytes())
     assert len(set(pictures)) == len(pictures)
+    # each time the earlier predictions were moved aside
+    for number, picture in enumerate(pictures[:-1], start=1):
+        assert (tmp_path / f"out.previous-{number}" / "overlays" / "a.png").read_bytes() == picture
 
 
 def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_path, capsys):

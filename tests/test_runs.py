@@ -1,6 +1,7 @@
 """Whole runs as users start them: what they leave, on two processes, resumed where there is nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_resume_in_a_finished_folder_ends_at_once(whole: tuple[Path, str]) -> No
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
+def test_a_finished_run_without_its_checkpoints_is_left_alone(whole: tuple[Path, str], tmp_path: Path) -> None:
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    shutil.rmtree(folder / "checkpoints")
+    done = start(folder, "--resume", "latest")
+    assert "holds a finished run of 8 steps" in done.stdout
+    assert (folder / "model.safetensors").exists()
+
+
 def test_resume_refuses_other_settings(whole: tuple[Path, str]) -> None:
     done = start(whole[0], "--resume", "latest", "--learning_rate", "0.5")
     assert done.returncode != 0
@@ -85,8 +94,22 @@ def test_resume_latest_in_an_empty_folder_starts_afresh(tmp_path: Path) -> None:
 
 def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    folder.mkdir()
-    (folder / "precious.txt").write_text("results of last week")
-    done = start(folder, "--max_steps", "1", "--evaluation", "{}")
+    options = ("--max_steps", "1", "--evaluation", "{}")
+    assert start(folder, *options).returncode == 0
+    (folder / "notes.txt").write_text("results of last week")
+    done = start(folder, *options)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "run.previous-1/precious.txt").read_text() == "results of last week"
+    assert f"{folder} held an earlier run, now in {folder}.previous-1" in done.stdout
+    assert (tmp_path / "run.previous-1/notes.txt").read_text() == "results of last week"
+    assert (tmp_path / "run.previous-1/all_results.json").exists()
+
+
+def test_a_run_does_not_move_what_it_starts_from(whole: tuple[Path, str]) -> None:
+    folder, _ = whole
+    before = sorted(folder.rglob("*"))
+    for option, value in (("--config", folder / "run_config.yaml"), ("--model_weights", folder / "checkpoints")):
+        done = start(folder, option, str(value))
+        assert done.returncode == 2
+        assert f"'{value}'" in done.stderr.splitlines()[-1]
+        assert "is in it; name another folder, or go on with --resume latest" in done.stderr.splitlines()[-1]
+    assert sorted(folder.rglob("*")) == before

@@ -220,9 +220,12 @@ def test_a_full_disk_is_a_warning_where_the_settings_say_so(tmp_path: Path) -> N
 
 def test_an_unwritable_folder_is_said_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = start(tmp_path / "run", "--output_dir", str(tmp_path / "file" / "run"))
-    assert done.returncode == 2
-    assert "error: output_dir: cannot write to" in done.stderr
+    for folder, said in ((f"{tmp_path}/file/run", "is a file, or lies in one"), ("/proc/run", "cannot write to")):
+        done = start(tmp_path / "run", "--output_dir", folder)
+        assert done.returncode == 2
+        (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: output_dir: ")]
+        assert f"'{folder}'" in error
+        assert said in error
 
 
 def test_a_killed_worker_saves_what_was_trained(tmp_path: Path) -> None:

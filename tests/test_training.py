@@ -2,9 +2,11 @@
 
 import copy
 import math
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from dataseg_hf.optimization import AveragedWeights, learning_rate, parameter_gr
 from dataseg_hf.run_config import RunConfig, TrainEntry
 from dataseg_hf.run_folder import RunFolder
 from dataseg_hf.schedule import Schedule
-from dataseg_hf.stop_signals import StopSignals
+from dataseg_hf.stop_signals import StopRequested, StopSignals
 from dataseg_hf.training import (
     MOST_SKIPPED_STEPS,
     CoTraining,
@@ -47,8 +49,8 @@ def settings(**options: object) -> RunConfig:
     return replace(config, **options)
 
 
-def schedule(max_steps: int = 100, warmup_steps: int = 0) -> Schedule:
-    return Schedule(max_steps, warmup_steps, checkpoint_every=0, evaluate_every={})
+def schedule(max_steps: int = 100, warmup_steps: int = 0, **options: Any) -> Schedule:
+    return Schedule(max_steps, warmup_steps, checkpoint_every=0, evaluate_every={}, **options)
 
 
 def members() -> list[TrainingSet]:
@@ -162,19 +164,24 @@ def scaled_accelerator(init_scale: float) -> Accelerator:
     return accelerator
 
 
-def co_training(tiny_model: ModelFactory, folder: Path, accelerator: Accelerator) -> CoTraining:
+def co_training(
+    tiny_model: ModelFactory, folder: Path, accelerator: Accelerator, checkpoint: Path | None = None, **options: Any
+) -> CoTraining:
+    """options: of the schedule."""
     run_folder = RunFolder(folder)
-    run_folder.start_history(0)
+    folder.mkdir(exist_ok=True)
+    run_folder.start_history(0 if checkpoint is None else run_folder.steps_of(checkpoint))
     config = settings(log_every=1000)
     model = model_of_the_mix(tiny_model)
     return CoTraining(
         config,
-        schedule(60),
+        schedule(**{"max_steps": 60, **options}),
         model,
         members(),
         run_folder,
         accelerator,
         lambda result, path: result.save_pretrained(path),
+        checkpoint,
     )
 
 
@@ -214,3 +221,68 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny_model: Mode
         training.run(no_evaluation, StopSignals())
     assert "Checkpoints are kept" in str(stop.value)
     assert torch.equal(background, before)
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+
+class Clock:
+    """Two seconds pass in every step, which looks at it three times."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def perf_counter(self) -> float:
+        self.seconds += 1.0
+        return self.seconds
+
+
+class StopAfter(StopSignals):
+    """SIGTERM comes in the midst of a step."""
+
+    def __init__(self, training: CoTraining, step: int) -> None:
+        self.training, self.step = training, step
+
+    @property
+    def received(self) -> signal.Signals | None:  # type: ignore[override]
+        return signal.SIGTERM if self.training.step == self.step else None
+
+
+def rates(training: CoTraining) -> list[str]:
+    return [row["learning_rate"] for row in training.folder.read_history()]
+
+
+def test_the_rate_has_come_down_when_the_time_is_over(
+    tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10 of 60 steps in 20 seconds: the rate stays up for 5 steps, then follows the clock, and a resumed run's too."""
+    monkeypatch.setattr("dataseg_hf.training.time", Clock())
+    whole = co_training(tiny_model, tmp_path / "whole", Accelerator(cpu=True), max_seconds=20.0)
+    assert whole.run(no_evaluation, StopSignals()).steps == 10
+    progress = [max(step / 60, (2 * step - 10) / 10) for step in range(10)]
+    peak = whole.config.learning_rate
+    assert rates(whole) == [f"{peak * 0.5 * (1 - math.cos(math.pi * (1 - done))):.3e}" for done in progress]
+
+    folder = tmp_path / "parts"
+    first = co_training(tiny_model, folder, Accelerator(cpu=True), max_seconds=20.0)
+    with pytest.raises(StopRequested):
+        first.run(no_evaluation, StopAfter(first, 7))
+    (checkpoint,) = first.folder.complete_checkpoints()
+    second = co_training(tiny_model, folder, Accelerator(cpu=True), checkpoint, max_seconds=20.0)
+    assert (second.step, second.seconds) == (7, 14.0)
+    outcome = second.run(no_evaluation, StopSignals())
+    assert rates(second) == rates(whole)
+    found, expected = outcome.model.state_dict(), whole.model.state_dict()
+    assert all(torch.equal(tensor, found[name]) for name, tensor in expected.items())
+
+
+def test_all_processes_go_by_the_clock_of_the_main_one(
+    tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dataseg_hf.training.broadcast", lambda seconds: torch.full_like(seconds, 7.1))
+    training = co_training(tiny_model, tmp_path, Accelerator(cpu=True), max_seconds=20.0)
+    assert training.agreed_clock(3.0) == 3.0
+    monkeypatch.setattr(Accelerator, "num_processes", 2)
+    assert training.agreed_clock(3.0) == 7.1
+    training.schedule = schedule(60)
+    assert training.agreed_clock(3.0) == 3.0  # without a limit nothing depends on it

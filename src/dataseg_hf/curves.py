@@ -54,6 +54,12 @@ def _draw_metrics(axes: Axes, evaluations: Sequence[Mapping[str, Any]]) -> None:
         steps, values = np.array(pairs).T
         axes.plot(steps, values, marker="o", label=key)
     axes.set_ylabel("metrics (fractions)")
-    axes.set_ylim(0, 1)
+    axes.set_ylim(0, _top([value for pairs in points.values() for _, value in pairs]))
     if points:
         axes.legend()
+
+
+def _top(values: Sequence[float]) -> float:
+    """Where an axis of fractions ends: a little above the highest, so that a small metric is seen to grow."""
+    highest = max(values, default=0.0)
+    return min(1.0, 1.1 * highest) if highest > 0 else 1.0

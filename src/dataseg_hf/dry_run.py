@@ -25,12 +25,19 @@ class DatasetCost:
 
 @dataclass(frozen=True)
 class Projection:
-    """What the whole run would take, in seconds, without pictures and checkpoints. image_seconds: to score an image."""
+    """What the whole run would take, in seconds, without pictures and checkpoints.
+
+    Args:
+        image_seconds: to score an image.
+        train_seconds: of all steps, as if there were no time limit.
+        max_seconds: the limit.
+    """
 
     datasets: Sequence[DatasetCost]
     image_seconds: float
     train_seconds: float
     evaluate_seconds: float
+    max_seconds: float | None = None
 
     def table(self) -> str:
         """For the eye."""
@@ -44,6 +51,11 @@ class Projection:
             f"projected: {_hours(self.train_seconds)} of training, {_hours(self.evaluate_seconds)} of evaluation "
             f"({self.image_seconds:.2f} s per image)"
         )
+        if self.max_seconds is not None and self.train_seconds > self.max_seconds:
+            lines.append(
+                f"max_minutes ends training after {_hours(self.max_seconds)}, about "
+                f"{self.max_seconds / self.train_seconds:.0%} of the steps; the learning rate comes down by then"
+            )
         return "\n".join(lines)
 
 
@@ -70,6 +82,7 @@ def dry_run(
         image_seconds,
         train_seconds=training.schedule.max_steps * sum(cost.share * cost.seconds for cost in costs),
         evaluate_seconds=images * image_seconds,
+        max_seconds=training.schedule.max_seconds,
     )
 
 

@@ -32,10 +32,11 @@ def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, A
     ]
 
 
-def learning_rate(config: RunConfig, schedule: Schedule, step: int) -> float:
-    """Rate of the step-th step, counted from 0: linear warm-up, then the schedule."""
-    warmup = min(1.0, (step + 1) / schedule.warmup_steps) if schedule.warmup_steps else 1.0
-    remaining = max(0.0, 1 - step / schedule.max_steps)
+def learning_rate(config: RunConfig, schedule: Schedule, step: int, seconds: float = 0.0) -> float:
+    """Rate of the step-th step, counted from 0, after so many seconds of training: warm-up, then the schedule."""
+    begun = step + 1 - schedule.first_step
+    warmup = min(1.0, begun / schedule.warmup_steps) if schedule.warmup_steps else 1.0
+    remaining = max(0.0, 1 - schedule.progress(step, seconds))
     decay = {
         "cosine": 0.5 * (1 - math.cos(math.pi * remaining)),
         "poly": remaining**0.9,
@@ -46,7 +47,7 @@ def learning_rate(config: RunConfig, schedule: Schedule, step: int) -> float:
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the rate of every group; a function of the step alone, so there is no scheduler state to save."""
+    """Set the rate of every group; a function of step and clock, so there is no scheduler state to save."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_factor"]
 

@@ -15,13 +15,10 @@ from .configuration_dataseg import DaTaSegConfig
 from .data.corruptions import Corruption
 from .data.sample import TaskName
 from .durations import Duration, parse_duration
+from .errors import ConfigError
 from .image_reading_dataseg import check_value_range
 
 MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
-
-
-class ConfigError(ValueError):
-    """A setting that is unknown or impossible; the message names its key."""
 
 
 def _require(holds: bool, message: str) -> None:
@@ -231,7 +228,8 @@ class RunConfig:
         check_samples: Images of each dataset, evenly spaced, that are read before training starts.
         seed: Of initialisation, order, augmentation and sampled points.
         max_steps: Length of the schedule, a duration.
-        max_minutes: Stop training after so many minutes, wherever the schedule stands; then evaluate and save.
+        max_minutes: Stop after so many minutes of training, over all parts of a resumed run; then evaluate and save. If
+            the steps will not be done by then, the learning rate comes down by the clock (`Schedule.progress`).
         learning_rate: Peak. backbone_lr_factor: times the rate for the backbone.
         adam_betas: Decay rates of AdamW's two moments.
         weight_decay: For weights; norms, biases, embeddings of queries and the classifier's own parameters have none.
@@ -256,7 +254,7 @@ class RunConfig:
         hub_private: Whether that repository is made private.
         dry_run: Build everything, train two steps on each dataset, evaluate on a few images, say how long and how large
             the run would be, and leave nothing behind.
-        resume: `latest` or the path of a checkpoint.
+        resume: `latest` or the path of a checkpoint of the run in `output_dir`.
     """
 
     output_dir: str
@@ -308,6 +306,7 @@ class RunConfig:
     resume: str | None = None
 
     def __post_init__(self) -> None:
+        _require(self.output_dir.strip() != "", "output_dir: is empty; name a folder")
         _require(len(self.datasets) > 0, "datasets: the mix is empty")
         for name in ("max_steps", "learning_rate", "max_grad_norm", "log_every", "keep_checkpoints",
                      "gradient_accumulation_steps"):  # fmt: skip
@@ -436,7 +435,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     parser = ArgumentParser(exit_on_error=False, description="Train one DaTaSeg model on a mix of datasets.")
     parser.add_argument("--config", action="config", help=f"YAML file; default {default_config}")
     parser.add_class_arguments(RunConfig, nested_key=None)
-    named = _config_files(arguments)
+    named = config_files(arguments)
     if not named:
         arguments = ["--config", str(default_config), *arguments]
     for file in named or [str(default_config)]:
@@ -448,7 +447,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
 
 
-def _config_files(arguments: Sequence[str]) -> list[str]:
+def config_files(arguments: Sequence[str]) -> list[str]:
     """Files that the command line names by `--config FILE` or `--config=FILE`."""
     files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
     return files + [value for flag, value in pairwise(arguments) if flag == "--config"]
@@ -508,6 +507,29 @@ def _value_problems(value: Any, hint: Any, path: str) -> Iterator[str]:
             yield from _problems(entry, kind, f"{here}.")
         else:
             yield f"{here}: must be a mapping of settings"
+
+
+def paths_read(
+    sources: Mapping[str, Source], text_encoder: Mapping[str, Any] | None, models: Mapping[str, str | None]
+) -> dict[str, str]:
+    """What settings may name on this machine, expanded, by key: of data, text embeddings and models."""
+    named: dict[str, Any] = {"text_encoder": text_encoder, **models}
+    for key, source in sources.items():
+        for name in ("images", "annotations", "annotation_file", "options"):
+            named[f"{key}.{name}"] = getattr(source, name)
+    return {key: os.path.expanduser(os.path.expandvars(text)) for key, text in _strings(named, "")}
+
+
+def _strings(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """All strings in nested settings, with their keys."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _strings(inner, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, Sequence):
+        for number, inner in enumerate(value):
+            yield from _strings(inner, f"{key}.{number}")
 
 
 def expand(path: str, key: str) -> str:

@@ -6,14 +6,15 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from .run_config import ConfigError, RunConfig
+from .errors import ConfigError
+from .run_config import RunConfig, TrainEntry
 from .sources import MixRow
 
 HISTORY_FIELDS = (
@@ -24,10 +25,16 @@ HISTORY_FIELDS = (
 PROGRESS_FILE = "progress.json"  # written last: a checkpoint that has it is complete
 BEST_FILE = "best_metric.json"
 
-# settings that may differ between a run and its continuation
-_FREE_SETTINGS = {"output_dir", "resume", "num_workers", "log_every", "checkpoint_every", "keep_checkpoints",
-                  "evaluate_every", "num_pictures", "max_minutes", "check_samples", "report_to", "on_save_error",
-                  "push_to_hub", "hub_private"}  # fmt: skip
+# settings that may differ between a run and its continuation: they change no result, or (max_steps, max_minutes) its
+# length only
+_FREE_SETTINGS = {
+    "output_dir", "resume", "dry_run", "max_steps", "max_minutes", "num_workers", "num_threads", "torch_compile",
+    "gradient_checkpointing", "gradient_accumulation_steps", "log_every", "report_to", "checkpoint_every",
+    "keep_checkpoints", "on_save_error", "on_bad_sample", "check_samples", "evaluation", "evaluate_every",
+    "best_metric", "num_pictures", "default_vocabulary", "push_to_hub", "hub_private",
+}  # fmt: skip
+# and those of an entry of `datasets`: where its files are, and how they are held
+_FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}
 
 
 class RunFolder:
@@ -38,6 +45,7 @@ class RunFolder:
         self.results_file = self.path / "all_results.json"
         self.history_file = self.path / "history.csv"
         self.evaluations_file = self.path / "evaluations.jsonl"
+        self.notes_file = self.path / "evaluation_notes.json"
         self.config_file = self.path / "run_config.yaml"
         self.facts_file = self.path / "run.json"
         self.mix_file = self.path / "mix.json"
@@ -47,22 +55,12 @@ class RunFolder:
 
     # --- before training
 
-    def set_aside(self) -> Path | None:
-        """Move an earlier run away, so that a fresh start loses nothing; returns where it went."""
-        if not self.path.exists() or not any(self.path.iterdir()):
-            return None
-        number = 1
-        while (target := self.path.with_name(f"{self.path.name}.previous-{number}")).exists():
-            number += 1
-        self.path.rename(target)
-        return target
-
     def write_config(self, config: RunConfig) -> None:
         """Save the resolved settings, from which the run can be repeated with `--config`."""
         self.path.mkdir(parents=True, exist_ok=True)
         settings = json.loads(json.dumps(asdict(config)))
         settings["resume"] = None
-        self.config_file.write_text(yaml.safe_dump(settings, sort_keys=False))
+        replace_file(self.config_file, yaml.safe_dump(settings, sort_keys=False))
 
     def write_mix(self, rows: Sequence[MixRow]) -> None:
         """Save the resolved mix: what is drawn how often."""
@@ -89,13 +87,20 @@ class RunFolder:
         """Refuse to continue a run with other settings: the result would be neither run's."""
         if not self.config_file.exists():
             return
-        before = yaml.safe_load(self.config_file.read_text())
-        now = json.loads(json.dumps(asdict(config)))
-        changed = sorted(key for key in now if key not in _FREE_SETTINGS and before.get(key) != now[key])
+        before, now = yaml.safe_load(self.config_file.read_text()), json.loads(json.dumps(asdict(config)))
+        changed = _changed(before, now, _FREE_SETTINGS | {"datasets"}, RunConfig)
+        if list(before["datasets"]) == list(now["datasets"]):
+            for name, entry in now["datasets"].items():
+                keys = _changed(before["datasets"][name], entry, _FREE_OF_A_DATASET, TrainEntry)
+                changed += [f"datasets.{name}.{key}" for key in keys]
+        else:
+            changed.append("datasets")
         if changed:
+            complete = self.complete_checkpoints()
             raise ConfigError(
-                f"resume: {self.path} was started with other settings for {changed} "
-                f"(see {self.config_file.name} there); keep them, or choose another output_dir"
+                f"resume: {self.path} was started with other settings for {changed} (see {self.config_file.name} "
+                "there); keep them, or train its model further as a run of its own: --model_weights "
+                f"{complete[-1] if complete else self.path} --output_dir NEW, without --resume"
             )
 
     # --- checkpoints
@@ -112,6 +117,13 @@ class RunFolder:
         """Steps that a complete checkpoint holds."""
         return int(json.loads((checkpoint / PROGRESS_FILE).read_text())["step"])
 
+    def progress_of(self, checkpoint: Path) -> dict[str, float]:
+        """What a complete checkpoint holds: step, train_seconds, and the schedule that it was part of."""
+        progress = json.loads((checkpoint / PROGRESS_FILE).read_text())
+        if "max_steps" not in progress:  # of a version in which a run could not be made longer
+            progress |= {"max_steps": json.loads(self.facts_file.read_text())[0]["max_steps"]}
+        return {"first_step": 0, "first_seconds": 0.0, **progress}
+
     def find_checkpoint(self, resume: str) -> Path | None:
         """The checkpoint that `latest` or a path names; None where `latest` finds none."""
         if resume == "latest":
@@ -120,6 +132,11 @@ class RunFolder:
         path = Path(resume)
         if not (path / PROGRESS_FILE).is_file():
             raise ConfigError(f"resume: '{resume}' is no complete checkpoint (it has no progress.json)")
+        if path.resolve().parent != self.checkpoints:
+            raise ConfigError(
+                f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the output_dir of its run, or "
+                f"train its model further as a run of its own: --model_weights {resume}, without --resume"
+            )
         return path
 
     def unfinished_checkpoint(self, step: int) -> Path:
@@ -147,16 +164,18 @@ class RunFolder:
             shutil.rmtree(leftover)
 
     def supersede_after(self, step: int) -> list[Path]:
-        """Rename checkpoints and the best model of later steps: a run goes on from an earlier one. Returns them."""
+        """Rename what a continuation replaces: results, and checkpoints and best model of later steps. Returns them."""
         later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
         best = self.best / BEST_FILE
         if best.is_file() and json.loads(best.read_text())["step"] > step:
             later.append(self.best)
+        if self.results_file.exists():
+            later.append(self.results_file)  # else the folder would look like that of a finished run
         renamed = []
         for path in later:
             target = path.with_name(f"superseded-{path.name}")
             shutil.rmtree(target, ignore_errors=True)
-            renamed.append(path.rename(target))
+            renamed.append(path.replace(target))
         return renamed
 
     # --- models
@@ -178,10 +197,11 @@ class RunFolder:
         flush_to_disk(aside)
         _put_in_place(aside, self.best)
 
-    def best_value(self) -> float:
-        """The metric of the best model so far; minus infinity before the first."""
+    def best_value(self, metric: str) -> float:
+        """What the best model so far reached in a metric; minus infinity before the first, or if it was another's."""
         file = self.best / BEST_FILE
-        return float(json.loads(file.read_text())["value"]) if file.is_file() else -math.inf
+        best = json.loads(file.read_text()) if file.is_file() else {}
+        return float(best["value"]) if best.get("metric") == metric else -math.inf
 
     def _aside(self, name: str) -> Path:
         folder = self.path / name
@@ -223,6 +243,18 @@ class RunFolder:
         others = [old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)]
         replace_file(self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row]))
 
+    def write_notes(self, step: int, notes: Mapping[str, Sequence[str]]) -> None:
+        """Keep what was odd about the predictions of held-out sets in their last evaluation, after `step` steps."""
+        rows = {name: {"step": step, "notes": list(of_set)} for name, of_set in notes.items()}
+        replace_file(self.notes_file, json.dumps({**self._notes(), **rows}, indent=2) + "\n")
+
+    def read_notes(self, step: int) -> dict[str, list[str]]:
+        """The notes on each held-out set in its evaluation after `step` steps."""
+        return {name: row["notes"] for name, row in self._notes().items() if row["step"] == step}
+
+    def _notes(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
+
     def read_evaluations(self) -> list[dict[str, Any]]:
         """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""
         return [json.loads(line) for line in _whole_lines(self.evaluations_file)]
@@ -232,20 +264,29 @@ class RunFolder:
         keys = [key for row in self.read_evaluations() if row["step"] == step for key in row]
         return {key.rpartition("/")[0] for key in keys if key != "step"}
 
-    def finished_steps(self, max_minutes: float | None) -> int | None:
-        """Steps of a run that ended and wrote its results, else None; one that its time limit ended, and that has
-        another one now, may go on."""
+    def finished_steps(self, config: RunConfig) -> int | None:
+        """Steps of a run that ended and wrote its results, else None.
+
+        One that is to be longer now may go on, and one that its time limit ended and that has another limit now.
+        """
         if not self.results_file.exists():
             return None
         results = json.loads(self.results_file.read_text())
-        before = yaml.safe_load(self.config_file.read_text())["max_minutes"] if self.config_file.exists() else None
-        if results["steps"] < results.get("max_steps", 0) and max_minutes != before:
+        before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else asdict(config)
+        was_cut = results["steps"] < results.get("max_steps", 0)
+        if before["max_steps"] != config.max_steps or (was_cut and before["max_minutes"] != config.max_minutes):
             return None
         return int(results["steps"])
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a value that is not defined (not a number) is null."""
         replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str], kind: type) -> list[str]:
+    """Keys of settings, written by a dataclass `kind`, that differ; one not known before had its default then."""
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
+    return sorted(key for key in now if key not in free and before.get(key, defaults.get(key)) != now[key])
 
 
 def flush_to_disk(folder: Path) -> None:

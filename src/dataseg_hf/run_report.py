@@ -87,9 +87,14 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
     return {key: value for key, value in results.items() if "/" in key and key.rpartition("/")[2] in wanted}
 
 
-def report(results: Mapping[str, Any], folder: RunFolder) -> None:
-    """Print the results and where everything is."""
+def report(results: Mapping[str, Any], notes: Mapping[str, Sequence[str]], folder: RunFolder) -> None:
+    """Print the results, what is odd about the predictions of a held-out set below its metrics, and where it all is."""
     print(f"Trained {results['steps']} steps in {results['train_seconds']:.0f} s.")
-    for key, value in headline(results).items():
-        print(f"  {key:<32} {value:.3f}")
+    metrics = headline(results)
+    for name in dict.fromkeys(key.rpartition("/")[0] for key in metrics):
+        for key, value in metrics.items():
+            if key.rpartition("/")[0] == name:
+                print(f"  {key:<32} {value:.3f}")
+        for note in notes.get(name, []):
+            print(f"    note: {note}")
     print(f"Model, results, curves and pictures are in {folder.path}.")

@@ -21,20 +21,23 @@ from .curves import draw_curves
 from .data.mixing import TrainingSet
 from .data.sample import BadSampleError, SampleStream
 from .dry_run import dry_run, few_images
-from .evaluation import EvaluationSet, evaluate, metric_names, pictures
+from .evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
+from .evaluation import score as score_set
 from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
+from .output_folder import Reads, check_output_folder, claim_output_folder
+from .processes import on_main
 from .publishing import PublishError, publish
-from .run_config import ConfigError, EvalEntry, RunConfig, expand
+from .run_config import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
 from .run_folder import RunFolder
 from .run_report import describe, headline, report, run_facts
-from .schedule import Schedule, resolve_schedule
+from .schedule import Schedule, continued, resolve_schedule
 from .sources import load_held_out, resolve_mix, source_spec, training_mix
 from .stop_signals import StopRequested, StopSignals
 from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
 from .training import CoTraining, Outcome
-from .training_state import SaveError, on_main, write_or_warn
+from .training_state import SaveError, write_or_warn
 from .visualization import prediction_grid
 
 
@@ -51,8 +54,11 @@ class Parts:
     accelerator: Accelerator
 
 
-def run(config: RunConfig) -> dict[str, Any]:
+def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     """Train, evaluate and save as the settings say; returns what `all_results.json` holds.
+
+    Args:
+        config_files: where the settings were read from; a fresh start does not move these.
 
     Raises:
         ConfigError: for settings that cannot work, before any training.
@@ -64,20 +70,21 @@ def run(config: RunConfig) -> dict[str, Any]:
     # what the launcher said belongs to the settings with which the run can be repeated
     config = replace(config, mixed_precision=accelerator.mixed_precision)
     folder = RunFolder(expand(config.output_dir, "output_dir"))
-    if config.resume is not None:
-        folder.check_same_run(config)
-        finished = folder.finished_steps(config.max_minutes)
-        if finished is not None:
-            accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
-            return {}
-    parts = build_parts(config, folder, accelerator)
+    reads = run_reads(config, config_files)
+    checkpoint = checkpoint_to_resume(config, folder)
+    if config.resume is not None and (finished := folder.finished_steps(config)) is not None:
+        accelerator.print(f"{folder.path} holds a finished run of {finished} steps: nothing to do.")
+        return {}
+    if checkpoint is None:
+        check_output_folder(folder.path, "run", "output_dir", reads)
+    parts = build_parts(config, folder, accelerator, None if config.dry_run else checkpoint)
     facts = run_facts(config, parts.schedule, parts.model, parts.members, accelerator)
     if accelerator.is_main_process:
         describe(facts, parts.members, parts.held_out)
     if config.dry_run:
         return look_ahead(parts)
     check_hub(config, accelerator)
-    checkpoint = prepare_folder(parts, facts)
+    prepare_folder(parts, checkpoint, facts, reads)
     start_trackers(accelerator, config, facts)
 
     with StopSignals() as signals:
@@ -91,7 +98,7 @@ def run(config: RunConfig) -> dict[str, Any]:
     }
     write_results(parts, outcome.model, results)
     if accelerator.is_main_process:
-        report(results, folder)
+        report(results, folder.read_notes(outcome.steps), folder)
     if config.push_to_hub is not None:
         push(parts, config.push_to_hub)
     accelerator.wait_for_everyone()
@@ -128,7 +135,7 @@ def look_ahead(parts: Parts) -> dict[str, Any]:
             start_training(small, checkpoint=None),
             parts.held_out,
             small.held_out,
-            lambda model, step, names: score(small, model, step, names, StopSignals()),
+            lambda model, step, names: values_of(score(small, model, step, names, StopSignals())),
         )
     accelerator.print(projection.table())
     return asdict(projection)
@@ -170,12 +177,19 @@ def start_accelerator(config: RunConfig) -> Accelerator:
     return accelerator
 
 
-def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) -> Parts:
-    """Everything that a run needs, checked as far as that is possible without training."""
+def build_parts(
+    config: RunConfig, folder: RunFolder, accelerator: Accelerator, checkpoint: Path | None = None
+) -> Parts:
+    """Everything that a run needs, checked as far as that is possible without training.
+
+    checkpoint: where the run goes on from, which decides where its schedule begins.
+    """
     set_seed(config.seed)
     encoder = run_text_encoder(config)
     members = training_mix(config)
     schedule = resolve_schedule(config, members)
+    if checkpoint is not None:
+        schedule = continued(schedule, config, folder.progress_of(checkpoint))
     held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
     check_best_metric(config, held_out)
     check_first_samples(members, held_out, config)
@@ -183,18 +197,42 @@ def build_parts(config: RunConfig, folder: RunFolder, accelerator: Accelerator) 
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
 
 
-def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
-    """The checkpoint to continue from, or None after making room for a fresh start.
+def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
+    """Where the run goes on from; None for a fresh start. ConfigError for settings that are not the run's."""
+    if config.resume is None:
+        return None
+    folder.check_same_run(config)
+    return folder.find_checkpoint(config.resume)
+
+
+def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
+    """Files and folders that a run reads, by the setting that names them."""
+    sources: dict[str, Source] = {f"datasets.{name}": entry for name, entry in config.datasets.items()}
+    sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
+    models = {name: getattr(config, name) for name in ("model_weights", "backbone_weights", "mask2former_weights")}
+    files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
+    return {**files, **paths_read(sources, config.text_encoder, models)}
+
+
+def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, Any], reads: Reads) -> None:
+    """Make the folder ready to go on from a checkpoint, or where there is none, make room for a fresh start.
+
+    Args:
+        reads: what the run reads, and a fresh start does not move.
 
     Raises:
         ConfigError: on all processes, for a folder that cannot be written, and data that is not the run's.
     """
     config, folder, accelerator = parts.config, parts.folder, parts.accelerator
     mix = resolve_mix(parts.members)
-    checkpoint = folder.find_checkpoint(config.resume) if config.resume is not None else None
     if checkpoint is not None:
         folder.check_same_mix(mix)
         accelerator.print(f"Resuming from {checkpoint}.")
+        if parts.schedule.first_step == folder.steps_of(checkpoint):
+            accelerator.print(
+                f"The run is to have {parts.schedule.max_steps} steps now: the learning rate starts again after step "
+                f"{parts.schedule.first_step}, warm-up included."
+            )
     elif config.resume is not None:
         accelerator.print(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
 
@@ -204,9 +242,10 @@ def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
             steps = folder.steps_of(checkpoint)
             folder.remove_unfinished()
             for path in folder.supersede_after(steps):
-                print(f"Of later steps, now {path}.")
+                print(f"Superseded by this continuation, now {path}.")
+            folder.write_config(config)
         else:
-            earlier = folder.set_aside()
+            earlier = claim_output_folder(folder.path, "run", "output_dir", reads)
             folder.write_config(config)
             folder.write_mix(mix)
             if earlier is not None:
@@ -214,10 +253,10 @@ def prepare_folder(parts: Parts, facts: Mapping[str, Any]) -> Path | None:
         folder.write_facts(facts)
         folder.start_history(steps)
 
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     failure = on_main(prepare, accelerator)
     if failure is not None:
         raise ConfigError(f"output_dir: cannot write to '{folder.path}': {failure}")
-    return checkpoint
 
 
 def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> None:
@@ -298,22 +337,27 @@ def score_and_draw(
         StopRequested, SaveError: as `score` and `write_or_warn`.
     """
     config, accelerator, folder = parts.config, parts.accelerator, parts.folder
-    results = score(parts, model, step, names, signals)
+    scored = score(parts, model, step, names, signals)
+    results, notes = values_of(scored), {result.name: result.notes for result in scored}
     log_metrics(accelerator, results, step)
-    grids = draw_grids(parts, model, names) if accelerator.is_main_process else {}
+    grids = draw_grids(parts, model, scored) if accelerator.is_main_process else {}
     for write, what in (
         (lambda: save_grids(parts, grids, step), f"pictures in {folder.pictures}"),
         (lambda: keep_best(parts, model, step, results), f"the best model in {folder.best}"),
+        (lambda: folder.write_notes(step, notes), f"notes in {folder.notes_file}"),
         # last, as it says that this evaluation is done
         (lambda: folder.append_evaluation(step, results), f"metrics in {folder.evaluations_file}"),
     ):
         write_or_warn(write, f"step {step}: {what}", config.on_save_error, accelerator)
     accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
+    for name, of_set in notes.items():
+        for note in of_set:
+            accelerator.print(f"note on {name}: {note}")
     return results
 
 
-def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> dict[str, float]:
-    """Metrics of the named held-out sets.
+def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> list[SetResult]:
+    """What is measured on the named held-out sets.
 
     Raises:
         StopRequested: when a signal comes to a run of one process; several finish first what they count together.
@@ -328,29 +372,24 @@ def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], si
             if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        return evaluate(
-            model,
-            chosen_sets,
-            config.image_mean,
-            config.image_std,
-            rank=accelerator.process_index,
-            world_size=accelerator.num_processes,
-            gather=lambda state: gather_object([state]),
-            progress=progress,
+        inference = Inference(config.image_mean, config.image_std)
+        processes = Processes(
+            accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
         )
+        return [score_set(model, chosen, inference, processes, progress) for chosen in chosen_sets]
 
 
-def draw_grids(parts: Parts, model: DaTaSegModel, names: Sequence[str]) -> dict[str, Image.Image]:
-    """Predictions beside truth for the first images of the named held-out sets, by name."""
-    config = parts.config
-    return {
-        chosen.name: prediction_grid(
-            pictures(model, chosen, config.num_pictures, config.image_mean, config.image_std),
-            ["image", "truth", "prediction"],
+def draw_grids(parts: Parts, model: DaTaSegModel, scored: Sequence[SetResult]) -> dict[str, Image.Image]:
+    """Predictions beside truth for the first images of the held-out sets that were scored, by name."""
+    config, sets = parts.config, {chosen.name: chosen for chosen in parts.held_out}
+    grids = {}
+    for result in scored:
+        found = result.nothing_found
+        rows = pictures(
+            model, sets[result.name], config.num_pictures, config.image_mean, config.image_std, nothing_found=found
         )
-        for chosen in parts.held_out
-        if chosen.name in names
-    }
+        grids[result.name] = prediction_grid(rows, titles(found))
+    return grids
 
 
 def save_grids(parts: Parts, grids: Mapping[str, Image.Image], step: int) -> None:
@@ -366,7 +405,7 @@ def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, f
     """Keep the model whose `best_metric` is higher than that of all before."""
     config, folder = parts.config, parts.folder
     value = results.get(config.best_metric) if config.best_metric is not None else None
-    if config.best_metric is None or value is None or not value > folder.best_value():
+    if config.best_metric is None or value is None or not value > folder.best_value(config.best_metric):
         return
     processor = build_processor(config)
     folder.write_best(lambda path: save_checkpoint(model, processor, path), step, config.best_metric, value)

@@ -2,25 +2,54 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from .data.mixing import TrainingSet, batches_per_step
 from .durations import Duration, parse_duration
 from .run_config import ConfigError, RunConfig
 
+CLOCK_BEGINS = 0.5
+"""Share of the time limit before which the clock has no say (our setting): a slow start does not change the rate."""
+
 
 @dataclass(frozen=True)
 class Schedule:
-    """The durations of a run in optimiser steps. 0 means never, and for evaluation and checkpoints, only at the end.
+    """The durations of a run in optimizer steps. 0 means never, and for evaluation and checkpoints, only at the end.
 
     Args:
         evaluate_every: per held-out set.
+        max_seconds: of training, over all parts of a resumed run.
+        first_step, first_seconds: where warm-up and decay of the rate begin: after 0 if a run was made longer.
     """
 
     max_steps: int
     warmup_steps: int
     checkpoint_every: int
     evaluate_every: Mapping[str, int]
+    max_seconds: float | None = None
+    first_step: int = 0
+    first_seconds: float = 0.0
+
+    def progress(self, step: int, seconds: float = 0.0) -> float:
+        """How far the decay of the rate has come when `step` steps are done, from 0 to 1.
+
+        The share of the steps; or, if it is ahead, the clock, which runs from 0 to 1 in the second half of the time
+        limit. So a run that is going to finish its steps in time follows the steps alone, and one that is not has come
+        down when its time is over.
+
+        Args:
+            seconds: of training so far, the same on all processes.
+        """
+        by_steps = (step - self.first_step) / (self.max_steps - self.first_step)
+        if self.max_seconds is None:
+            return by_steps
+        spent = (seconds - self.first_seconds) / (self.max_seconds - self.first_seconds)
+        return min(1.0, max(by_steps, (spent - CLOCK_BEGINS) / (1 - CLOCK_BEGINS)))
+
+    def as_progress(self) -> dict[str, float]:
+        """What a checkpoint remembers of the schedule, for `continued`."""
+        return {"max_steps": self.max_steps, **{key: asdict(self)[key] for key in ("first_step", "first_seconds")}}
 
     def evaluations_due(self, step: int) -> list[str]:
         """Held-out sets that are scored after `step` steps, before the end."""
@@ -41,7 +70,35 @@ def resolve_schedule(config: RunConfig, members: Sequence[TrainingSet]) -> Sched
         evaluate_every={
             name: in_steps(duration, f"evaluation.{name}.every", members) for name, duration in every.items()
         },
+        max_seconds=None if config.max_minutes is None else 60 * config.max_minutes,
     )
+
+
+def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]) -> Schedule:
+    """The schedule of a run that goes on from a checkpoint; if its length has changed, the rate starts again there.
+
+    A warm restart (Loshchilov and Hutter 2017): warm-up and decay over the remaining steps. A constant rate stays.
+
+    Args:
+        schedule: of the settings. progress: of the checkpoint (`RunFolder.progress_of`).
+
+    Raises:
+        ConfigError: for a length that the checkpoint is beyond, or a new one whose time is over.
+    """
+    step, seconds = int(progress["step"]), float(progress["train_seconds"])
+    if step > schedule.max_steps:
+        raise ConfigError(
+            f"max_steps: {schedule.max_steps}, but the checkpoint has {step} steps; give more, or resume an earlier "
+            "checkpoint by its path"
+        )
+    if progress["max_steps"] == schedule.max_steps or config.schedule == "constant":
+        return replace(schedule, first_step=int(progress["first_step"]), first_seconds=float(progress["first_seconds"]))
+    if schedule.max_seconds is not None and seconds >= schedule.max_seconds and step < schedule.max_steps:
+        raise ConfigError(
+            f"max_minutes: {config.max_minutes}, but the run has trained for {seconds / 60:.1f} minutes and is to go "
+            f"on to {schedule.max_steps} steps; give more minutes"
+        )
+    return replace(schedule, first_step=step, first_seconds=seconds)
 
 
 def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> int:

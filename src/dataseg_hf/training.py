@@ -12,7 +12,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import DistributedType, broadcast, gather_object
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
@@ -120,7 +120,7 @@ class CoTraining:
                 self.stop_if_asked(signals, failure)
 
                 facts = self.optimise(micro_batches, data_seconds)
-                self.seconds += time.perf_counter() - started
+                self.seconds = self.agreed_clock(self.seconds + time.perf_counter() - started)
                 for batch in micro_batches:
                     self.log.report_skipped(batch.skipped)
                 self.log.record(facts, self.seconds)
@@ -158,7 +158,7 @@ class CoTraining:
 
     def optimise(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
         """One optimiser step, on one dataset or on a batch of each; facts of each of its batches."""
-        rate = learning_rate(self.config, self.schedule, self.step)
+        rate = learning_rate(self.config, self.schedule, self.step, self.seconds)
         set_learning_rate(self.optimizer, rate)
         size = self.config.gradient_accumulation_steps
         batches = [micro_batches[first : first + size] for first in range(0, len(micro_batches), size)]
@@ -211,15 +211,20 @@ class CoTraining:
                 message = f"{message}. And {error}"
             raise DataError(message) from failure
 
+    def agreed_clock(self, seconds: float) -> float:
+        """The main process's clock: all processes use the same rate and stop after the same step."""
+        if self.schedule.max_seconds is None or self.accelerator.num_processes == 1:
+            return seconds
+        return float(broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)))
+
     def out_of_time(self) -> bool:
-        """Whether the time limit is reached, decided alike on all processes."""
-        limit = self.config.max_minutes
-        if limit is None:
-            return False
-        (late,) = agree([self.seconds >= 60 * limit], self.accelerator)
-        if late and self.step < self.schedule.max_steps:
+        """Whether the time limit is reached."""
+        limit = self.schedule.max_seconds
+        late = limit is not None and self.seconds >= limit
+        if late:
             self.accelerator.print(
-                f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes {limit} reached."
+                f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes {self.config.max_minutes} "
+                "reached. The learning rate had come down by then."
             )
         return late
 
@@ -264,8 +269,9 @@ class CoTraining:
         if self.saved_step == self.step:
             return
         result, keep = self.result(), self.config.keep_checkpoints
+        progress = {"step": self.step, "train_seconds": self.seconds, **self.schedule.as_progress()}
         try:
-            save_training_state(self.folder, self.accelerator, result, self.save_model, self.step, self.seconds, keep)
+            save_training_state(self.folder, self.accelerator, result, self.save_model, progress, keep)
         except SaveError as error:
             if self.config.on_save_error == "raise" or leaving:
                 raise
@@ -367,7 +373,7 @@ def divergence(
     found = [message for message in gather_object([own]) if message is not None]
     return (
         f"step {step + 1}, dataset '{member.name}', {'; '.join(found)}. Checkpoints are kept; "
-        "lower learning_rate or max_grad_norm, or look at these images"
+        "lower learning_rate or max_grad_norm and start from one with --model_weights, or look at these images"
     )
 
 
@@ -380,7 +386,7 @@ def data_failure(failure: Exception | None) -> str:
     if "DataLoader worker" in str(failure):
         return (
             f"a loading process died ({' '.join(str(failure).split())}): its memory may have run out; use fewer "
-            "num_workers, no keep_in_memory or smaller images, then --resume latest"
+            "num_workers or no keep_in_memory, then --resume latest"
         )
     return f"{type(failure).__name__} while loading images: {failure}; mend the reader, then --resume latest"
 

@@ -2,22 +2,17 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
-import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch.distributed.checkpoint.api import CheckpointException
 
 from .modeling_dataseg import DaTaSegModel
 from .optimization import AveragedWeights
+from .processes import on_main, together
 from .run_folder import PROGRESS_FILE, RunFolder
-
-# what a full disk or an unwritable folder raises: Python's files, torch's, safetensors', and the shards'
-WRITE_ERRORS = (OSError, RuntimeError, SafetensorError, CheckpointException)
 
 OnSaveError = Literal["raise", "warn"]
 SaveModel = Callable[[DaTaSegModel, Path], None]
@@ -32,20 +27,23 @@ def save_training_state(
     accelerator: Accelerator,
     result: DaTaSegModel,
     save_model: SaveModel,
-    step: int,
-    seconds: float,
+    progress: Mapping[str, float],
     keep: int,
 ) -> None:
     """Write a checkpoint on all processes together: a loadable model, and the training state in a folder of its own.
 
+    Args:
+        progress: step, seconds and schedule, for `RunFolder.progress_of`.
+
     Raises:
         SaveError: on all processes, where one of them could not write; earlier checkpoints stay.
     """
+    step = int(progress["step"])
     unfinished = folder.unfinished_checkpoint(step)
 
     def finish() -> None:
         save_model(result, unfinished)
-        folder.finish_checkpoint(step, {"step": step, "train_seconds": seconds}, keep)
+        folder.finish_checkpoint(step, progress, keep)
 
     failure = (
         on_main(lambda: folder.begin_checkpoint(step), accelerator)
@@ -67,9 +65,6 @@ def load_training_state(path: Path, accelerator: Accelerator, averaged: Averaged
     return progress["step"], progress["train_seconds"]
 
 
-# --- failures that all processes learn of ----------------------------------------------------------------------------
-
-
 def write_or_warn(write: Callable[[], None], what: str, on_save_error: OnSaveError, accelerator: Accelerator) -> None:
     """Write something on the main process; a failure is an error on all processes, or a warning.
 
@@ -83,19 +78,3 @@ def write_or_warn(write: Callable[[], None], what: str, on_save_error: OnSaveErr
     if on_save_error == "raise":
         raise SaveError(message)
     accelerator.print(f"warning: {message}; training goes on")
-
-
-def on_main(write: Callable[[], None], accelerator: Accelerator) -> str | None:
-    """As `together`, where only the main process writes."""
-    return together(write if accelerator.is_main_process else lambda: None, accelerator)
-
-
-def together(write: Callable[[], object], accelerator: Accelerator) -> str | None:
-    """Run something on all processes; returns what went wrong on one of them, on all."""
-    failure = None
-    try:
-        write()
-    except WRITE_ERRORS as error:
-        failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    failed = accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device), "sum")
-    return None if float(failed) == 0 else failure or "another process could not write"

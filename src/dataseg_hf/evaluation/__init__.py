@@ -3,8 +3,20 @@
 `evaluate` is what training calls; `evaluation.run` is the whole evaluation that `examples/evaluate.py` starts.
 """
 
-from .gallery import pictures
-from .scoring import evaluate, metric_names
+from .gallery import pictures, titles
+from .inference import Inference
+from .scoring import Processes, SetResult, evaluate, metric_names, score, values_of
 from .sets import EvaluationSet
 
-__all__ = ["EvaluationSet", "evaluate", "metric_names", "pictures"]
+__all__ = [
+    "EvaluationSet",
+    "Inference",
+    "Processes",
+    "SetResult",
+    "evaluate",
+    "metric_names",
+    "pictures",
+    "score",
+    "titles",
+    "values_of",
+]

@@ -12,18 +12,21 @@ from ..visualization import boxes_overlay, overlay, prediction_grid, semantic_ov
 from .inference import (
     ImageOutput,
     Inference,
+    InstancesOutput,
+    best_proposals,
     instances_output,
     panoptic_output,
     proposals_of,
     semantic_output,
 )
+from .notes import LEAST_SCORE
 from .scorers import SCORERS, objects_of
 from .scoring import ImageScore
 from .sets import EvaluationSet
 
 TITLES = ("image", "truth", "prediction")
-LEAST_SCORE = 0.3
-"""Of a drawn instance (our setting); scored are those below it too."""
+MOST_PROPOSALS = 5
+"""Drawn of an image where the model finds nothing in a whole set (our setting)."""
 
 
 def pictures(
@@ -32,21 +35,35 @@ def pictures(
     count: int,
     image_mean: Sequence[float],
     image_std: Sequence[float],
+    nothing_found: bool = False,
 ) -> list[list[Image.Image]]:
-    """Rows of image, truth and prediction for the first images of a set, drawn as its first metric sees them."""
+    """Rows of image, truth and prediction for the first images of a set, drawn as its first metric sees them.
+
+    nothing_found: in the whole set; the best proposals stand for the prediction then.
+    """
     indices = range(min(count, len(chosen.data)))
-    return list(picture_rows(model, chosen, indices, Inference(image_mean, image_std)))
+    return list(picture_rows(model, chosen, indices, Inference(image_mean, image_std), nothing_found))
+
+
+def titles(nothing_found: bool) -> list[str]:
+    """Of the columns of such rows."""
+    return [*TITLES[:2], f"{MOST_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2]]
 
 
 def picture_rows(
-    model: DaTaSegModel, chosen: EvaluationSet, indices: Sequence[int], inference: Inference
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    indices: Sequence[int],
+    inference: Inference,
+    nothing_found: bool = False,
 ) -> Iterator[list[Image.Image]]:
     """The same for any images of the set, in the order of `indices`."""
     was_training = model.training
     model.eval()
     batches = [list(indices[start : start + chosen.batch_size]) for start in range(0, len(indices), chosen.batch_size)]
     for _, sample, output in proposals_of(model, chosen, batches, inference):
-        yield [Image.fromarray(sample.image), draw_truth(sample, chosen), draw_output(output, sample, chosen)]
+        draw = draw_proposals if nothing_found else draw_output
+        yield [Image.fromarray(sample.image), draw_truth(sample, chosen), draw(output, sample, chosen)]
     model.train(was_training)
 
 
@@ -58,14 +75,18 @@ def best_and_worst(scores: Sequence[ImageScore], count: int) -> tuple[list[Image
 
 
 def gallery(
-    model: DaTaSegModel, chosen: EvaluationSet, scores: Sequence[ImageScore], inference: Inference
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    scores: Sequence[ImageScore],
+    inference: Inference,
+    nothing_found: bool = False,
 ) -> Image.Image:
-    """Rows of image, truth and prediction, each under its image's id and score."""
-    rows = list(picture_rows(model, chosen, [score.index for score in scores], inference))
+    """Rows of image, truth and prediction, each under its image's id and score; `nothing_found` as for `pictures`."""
+    rows = list(picture_rows(model, chosen, [score.index for score in scores], inference, nothing_found))
     scorer = SCORERS[chosen.metrics[0]]
     what = f"{scorer.prefix}{scorer.keys[0]}"
     captions = [f"{score.image_id}: {what} {score.value:.3f}" for score in scores]
-    return prediction_grid(rows, TITLES, captions=captions)
+    return prediction_grid(rows, titles(nothing_found), captions=captions)
 
 
 def draw_truth(sample: Sample, chosen: EvaluationSet) -> Image.Image:
@@ -96,11 +117,22 @@ def draw_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> I
     if kind == "panoptic":
         panoptic = panoptic_output(output, sample, chosen)
         return overlay(image, panoptic.segmentation, panoptic.segments, names)
-    best = instances_output(output, sample, threshold=LEAST_SCORE)
-    label_ids = best.label_ids.tolist()
+    return _draw_scored(instances_output(output, sample, threshold=LEAST_SCORE), image, chosen)
+
+
+def draw_proposals(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
+    """What the model is surest of in an image of a set in which it finds nothing."""
+    things_only = SCORERS[chosen.metrics[0]].kind == "instances"
+    best = best_proposals(output, sample, MOST_PROPOSALS, things_only)
+    return _draw_scored(best, Image.fromarray(sample.image), chosen)
+
+
+def _draw_scored(found: InstancesOutput, image: Image.Image, chosen: EvaluationSet) -> Image.Image:
+    """Scored objects as boxes or masks."""
+    names, label_ids = chosen.data.spec.labels, found.label_ids.tolist()
     if chosen.metrics[0] == "box_ap":
-        return boxes_overlay(image, best.boxes, label_ids, names)
+        return boxes_overlay(image, found.boxes, label_ids, names)
     segments = [
-        {"label_id": label_id, "score": score} for label_id, score in zip(label_ids, best.scores.tolist(), strict=True)
+        {"label_id": label_id, "score": score} for label_id, score in zip(label_ids, found.scores.tolist(), strict=True)
     ]
-    return overlay(image, best.masks, segments, names)
+    return overlay(image, found.masks, segments, names)

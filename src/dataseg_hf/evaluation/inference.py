@@ -206,15 +206,26 @@ def instances_output(
     output: ImageOutput, sample: Sample, threshold: float = 0.0, max_instances: int = MAX_DETS
 ) -> InstancesOutput:
     """The best scored things above the threshold."""
+    return _scored(output, output.things, sample, threshold, max_instances)
+
+
+def best_proposals(output: ImageOutput, sample: Sample, count: int, things_only: bool) -> InstancesOutput:
+    """The `count` surest proposals, whatever their score: what a model would find that is not sure of anything yet."""
+    classes = output.things if things_only else torch.ones_like(output.things)
+    return _scored(output, classes, sample, 0.0, count)
+
+
+def _scored(output: ImageOutput, classes: Tensor, sample: Sample, threshold: float, count: int) -> InstancesOutput:
+    """The top `count` masks of some classes (bool [C]) above the threshold."""
     seen = output.proposals
     predicted = instance_prediction(
         seen.class_logits,
         seen.mask_logits,
-        output.things,
+        classes,
         seen.valid_size,
         size_of(sample),
         threshold,
-        max_instances=max_instances,
+        max_instances=count,
     )
     return InstancesOutput(
         predicted.masks.cpu().numpy(),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..metrics.report import as_json
-from .scoring import SetResult
+from .scoring import SetResult, values_of
 
 FIGURES = {
     "confusion": "Confusion matrix (% of the true pixels of each class)",
@@ -25,10 +25,14 @@ def figure_path(folder: Path, set_name: str, key: str) -> Path:
 
 
 def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`results.json`: the facts, `results` as `{set}/{metric}`, `per_class` and `images` by set. Undefined is null."""
+    """`results.json`: the facts, `results` as `{set}/{metric}`, and by set `notes`, `per_class` and `images`.
+
+    What is undefined is null.
+    """
     content = {
         **facts,
-        "results": {f"{result.name}/{key}": value for result in results for key, value in result.values().items()},
+        "results": values_of(results),
+        "notes": {result.name: result.notes for result in results},
         "per_class": {
             result.name: {metric: values["per_class"] for metric, values in result.metrics.items()}
             for result in results
@@ -45,6 +49,7 @@ def write_markdown(results: Sequence[SetResult], facts: Mapping[str, Any], folde
     lines = [f"# Evaluation of {facts['model']}", ""]
     lines += [f"- {key}: {value}" for key, value in facts.items() if key not in ("model", "evaluation")]
     lines += ["", "Fractions in 0..1; a dash stands where there was nothing to measure.", "", *overview(results)]
+    lines += ["", *(f"- {line}" for line in note_lines(results))]
     for result in results:
         lines += ["", f"## {result.name}", "", *_values_table(result)]
         for metric, values in result.metrics.items():
@@ -67,6 +72,11 @@ def overview(results: Sequence[SetResult]) -> list[str]:
         shown = [f"{key} {cell(values[key])}" for key in HEADLINES if key in values]
         rows.append([result.name, str(result.images), ", ".join(shown)])
     return table(["set", "images", "results"], rows)
+
+
+def note_lines(results: Sequence[SetResult]) -> list[str]:
+    """A line per note, with its set."""
+    return [f"note on {result.name}: {note}" for result in results for note in result.notes]
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -17,15 +17,16 @@ from ..data.sample import DatasetSpec
 from ..image_processing_dataseg import DaTaSegImageProcessor
 from ..initial_model import configured_text_encoder, embed, hub_reference
 from ..modeling_dataseg import DaTaSegModel
-from ..run_config import ConfigError, EvalEntry, MetricName, expand, with_default_range
-from ..run_folder import RunFolder
+from ..output_folder import Reads, check_output_folder, claim_output_folder
+from ..processes import on_main
+from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
 from ..sources import load_held_out
 from ..version import __version__
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
 from .inference import Inference
-from .report import figure_path, overview, write_json, write_markdown
+from .report import figure_path, note_lines, overview, write_json, write_markdown
 from .scoring import Processes, SetResult, score
 from .sets import EvaluationSet, possible_metrics
 from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
@@ -33,8 +34,13 @@ from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSett
 CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 
 
-def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> list[SetResult]:
+def run_evaluation(
+    options: EvaluationOptions, settings: HeldOutSettings, config_file: str | None = None
+) -> list[SetResult]:
     """Score, and leave `results.json`, `report.md`, `pictures/` and, where asked for, `exports/` in the output folder.
+
+    Args:
+        config_file: where the settings were read from; it is not moved to make room for the report.
 
     Raises:
         ConfigError: for options and settings that cannot work, before any image goes through the model.
@@ -43,6 +49,9 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     entries = settings.chosen(options.datasets)
+    reads = paths_read({f"evaluation.{name}": entry for name, entry in entries.items()}, settings.text_encoder,
+                       {"--model": options.model, "--config": config_file})  # fmt: skip
+    folder = check_output_folder(expand(options.output_dir, "--output_dir"), "evaluation", "--output_dir", reads)
     accelerator = Accelerator()
     model, processor = load_model(options.model)
     entries = {name: with_default_range(entry, processor.value_range) for name, entry in entries.items()}
@@ -50,13 +59,7 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
     # as in training, whose own evaluation gives the same numbers to the last digit: convolutions round by layout
     anything: Any = model.eval()  # the signature known to type checkers lacks memory_format
     anything.to(accelerator.device, memory_format=torch.channels_last)
-    folder = Path(expand(options.output_dir, "--output_dir"))
-    if accelerator.is_main_process:
-        earlier = RunFolder(folder).set_aside()
-        if earlier is not None:
-            print(f"{folder} held an earlier evaluation, now in {earlier}.")
-        (folder / "pictures").mkdir(parents=True)
-    accelerator.wait_for_everyone()
+    make_room(folder, reads, accelerator)
 
     inference = Inference(processor.image_mean, processor.image_std, options.flip, options.num_workers)
     processes = Processes(accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state]))
@@ -84,7 +87,7 @@ def run_evaluation(options: EvaluationOptions, settings: HeldOutSettings) -> lis
         facts = facts_of(options, entries, accelerator)
         write_json(results, facts, folder)
         write_markdown(results, facts, folder)
-        print("\n".join(overview(results)))
+        print("\n".join([*overview(results), *note_lines(results)]))
         print(f"Results, report and pictures are in {folder}.")
     accelerator.wait_for_everyone()
     return results
@@ -142,6 +145,25 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
             f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie "
             "on the same cells; change it, or leave out --flip"
         )
+
+
+def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
+    """Start the folder of the report on the main process, an earlier report moved aside.
+
+    Raises:
+        ConfigError: on all processes, where it cannot be written.
+    """
+
+    def start() -> None:
+        earlier = claim_output_folder(folder, "evaluation", "--output_dir", reads)
+        if earlier is not None:
+            print(f"{folder} held an earlier evaluation, now in {earlier}.")
+        (folder / "pictures").mkdir()
+
+    accelerator.wait_for_everyone()  # all have looked at the folder before it changes
+    failure = on_main(start, accelerator)
+    if failure is not None:
+        raise ConfigError(f"--output_dir: cannot write to '{folder}': {failure}")
 
 
 def embeddings_of(
@@ -204,7 +226,8 @@ def draw(
         draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
     for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
         if scores:
-            gallery(model, chosen, scores, inference).save(figure_path(folder, chosen.name, key))
+            picture = gallery(model, chosen, scores, inference, result.nothing_found)
+            picture.save(figure_path(folder, chosen.name, key))
 
 
 def facts_of(options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from ..metrics.semantic import MeanIoU
 from ..modeling_dataseg import DaTaSegModel
 from ..run_config import MetricName
 from .export import Exporter, SetExport
-from .inference import Inference, outputs_of, proposals_of, share_of_batches
+from .inference import Inference, OutputKind, outputs_of, proposals_of, share_of_batches
+from .notes import Summary, no_images, notes_of, summarize
 from .scorers import SCORERS
 from .sets import EvaluationSet
 
@@ -55,6 +56,8 @@ class SetResult:
         image_scores: of all images in order, where asked for.
         confusion: int64 [C, C + 1] (`metrics.semantic`).
         curves: of mask and box AP.
+        notes: what is odd about the predictions as a whole (`evaluation.notes`).
+        nothing_found: whether the output that the first metric scores is empty in all images.
     """
 
     name: str
@@ -64,6 +67,8 @@ class SetResult:
     image_scores: list[ImageScore]
     confusion: NDArray[np.int64] | None
     curves: dict[MetricName, ApCurves]
+    notes: list[str] = field(default_factory=list)
+    nothing_found: bool = False
 
     def values(self) -> dict[str, float]:
         """The numbers over all classes, as fractions, e.g. `pq`, `mask_ap50`."""
@@ -96,11 +101,12 @@ def evaluate(
         BadSampleError: for an image that cannot be read, on every process.
     """
     inference, processes = Inference(image_mean, image_std), Processes(rank, world_size, gather)
-    results: dict[str, float] = {}
-    for chosen in sets:
-        values = score(model, chosen, inference, processes, progress).values()
-        results.update({f"{chosen.name}/{key}": value for key, value in values.items()})
-    return results
+    return values_of([score(model, chosen, inference, processes, progress) for chosen in sets])
+
+
+def values_of(results: Sequence[SetResult]) -> dict[str, float]:
+    """The numbers of all sets as `{set}/{metric}`."""
+    return {f"{result.name}/{key}": value for result in results for key, value in result.values().items()}
 
 
 def score(
@@ -137,6 +143,7 @@ def score(
             metric.merge(other.states[name])
     if exporter is not None and processes.rank == 0:
         exporter.finish([other.export for other in shares if other.export is not None], metrics)
+    summaries = {kind: sum((other.summaries[kind] for other in shares), no_images(spec)) for kind in share.summaries}
     curves = {name: metric.curves() for name, metric in metrics.items() if isinstance(metric, MaskAP)}
     return SetResult(
         name=chosen.name,
@@ -149,6 +156,8 @@ def score(
         image_scores=sorted(image_score for other in shares for image_score in other.image_scores),
         confusion=next((m.state["confusion"] for m in metrics.values() if isinstance(m, MeanIoU)), None),
         curves=curves,
+        notes=[note for kind, summary in summaries.items() for note in notes_of(summary, kind, chosen)],
+        nothing_found=summaries[SCORERS[chosen.metrics[0]].kind].is_empty,
     )
 
 
@@ -157,6 +166,7 @@ class _Share:
     """What one process found: states of its metrics, scores of its images, what it exported; or what went wrong."""
 
     states: dict[MetricName, Any]
+    summaries: dict[OutputKind, Summary] = field(default_factory=dict)
     image_scores: list[ImageScore] = field(default_factory=list)
     export: SetExport | None = None
     failure: str | None = None
@@ -174,8 +184,8 @@ def _score_share(
     """The images of this process. A failure is handed on, because the other processes wait at the gathering."""
     spec = chosen.data.spec
     metrics = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
-    share = _Share({}, export=None if exporter is None else SetExport())
-    kinds = [SCORERS[name].kind for name in chosen.metrics]
+    kinds = list(dict.fromkeys(SCORERS[name].kind for name in chosen.metrics))
+    share = _Share({}, dict.fromkeys(kinds, no_images(spec)), export=None if exporter is None else SetExport())
     batches = share_of_batches(len(chosen.data), chosen.batch_size, processes.rank, processes.world_size)
     try:
         for index, sample, proposals in proposals_of(model, chosen, batches, inference):
@@ -187,6 +197,8 @@ def _score_share(
                 metric.merge(of_image.state)
                 if rank_images and name == chosen.metrics[0]:
                     share.image_scores.append(ImageScore(index, sample.image_id, scorer.headline(of_image)))
+            for kind in kinds:
+                share.summaries[kind] += summarize(outputs[kind], proposals, sample, spec)
             if exporter is not None and share.export is not None:
                 exporter.write(share.export, index, sample, outputs)
             progress(1)

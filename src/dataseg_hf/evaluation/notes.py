@@ -1,0 +1,108 @@
+"""What to say beside the metrics of a set whose predictions, as a whole, cannot be right: none, or all of one class."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.sample import DatasetSpec, Sample, Segments
+from ..metrics import semantic_map
+from .inference import ImageOutput, InstancesOutput, OutputKind, PanopticOutput
+from .scorers import objects_of
+from .sets import EvaluationSet
+
+LEAST_SCORE = 0.3
+"""Of a drawn instance (our setting); scored are those below it too."""
+ONE_CLASS, AT_MOST_TRUE = 0.99, 0.9
+"""Share of the predictions above which they count as one class, unless it has that share of the truth (our setting)."""
+NEXT_TO_NOTHING = 0.01
+"""Predictions for each segment or object of the truth up to which a model finds nothing (our setting)."""
+
+_UNITS: dict[OutputKind, str] = {"panoptic": "segment", "semantic": "pixel", "instances": "object"}
+
+
+@dataclass
+class Summary:
+    """The predictions of one kind over some images.
+
+    Args:
+        images: how many.
+        predicted, true: int64 [C], the number of pixels, segments, or objects (from `LEAST_SCORE` on) of each class.
+        highest: class probability or score of any proposal.
+    """
+
+    images: int
+    predicted: NDArray[np.int64]
+    true: NDArray[np.int64]
+    highest: float
+
+    def __add__(self, other: "Summary") -> "Summary":
+        """Of the images of both."""
+        return Summary(
+            self.images + other.images,
+            self.predicted + other.predicted,
+            self.true + other.true,
+            max(self.highest, other.highest),
+        )
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether (next to) nothing was found in images that show something."""
+        return bool(self.true.any()) and self.predicted.sum() <= NEXT_TO_NOTHING * self.true.sum()
+
+
+def no_images(spec: DatasetSpec) -> Summary:
+    """What summaries are added to."""
+    none = np.zeros(len(spec.classes), np.int64)
+    return Summary(0, none, none, 0.0)
+
+
+def summarize(
+    predicted: PanopticOutput | NDArray[np.int64] | InstancesOutput,
+    output: ImageOutput,
+    sample: Sample,
+    spec: DatasetSpec,
+) -> Summary:
+    """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
+    truth = sample.annotation
+    if isinstance(predicted, InstancesOutput):
+        found, true = predicted.label_ids[predicted.scores >= LEAST_SCORE], objects_of(sample, spec).class_labels
+        return Summary(1, _counts(found, spec), _counts(true, spec), float(predicted.scores.max(initial=0.0)))
+    assert isinstance(truth, Segments)
+    if isinstance(predicted, PanopticOutput):
+        labels = np.array([segment["label_id"] for segment in predicted.segments], np.int64)
+        highest = float(output.proposals.class_logits.float().softmax(-1)[:, :-1].max())
+        return Summary(1, _counts(labels, spec), _counts(truth.class_labels, spec), highest)
+    return Summary(1, _counts(predicted, spec), _counts(semantic_map(truth), spec), 1.0)
+
+
+def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> list[str]:
+    """What is odd about the predictions of a set, with the likely reason; nothing where they look alive."""
+    if summary.is_empty:
+        if kind == "instances":
+            what = f"the highest score is {summary.highest:.2f}, and pictures show those from {LEAST_SCORE} on"
+        else:
+            what = (
+                f"the highest class probability is {summary.highest:.2f}, and a segment needs more than the threshold "
+                f"{eval_set.threshold} and than 'nothing there', and {eval_set.overlap_threshold} of its mask"
+            )
+        count = int(summary.predicted.sum())
+        return [
+            f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where the truth has "
+            f"{summary.true.sum()}: {what}. Usual after a short training, when scores "
+            f"are still low{'' if kind == 'instances' else '; a lower threshold shows more'}"
+        ]
+    total = summary.predicted.sum()
+    first = int(summary.predicted.argmax())
+    share = summary.predicted[first] / max(1, total)
+    if share >= ONE_CLASS and summary.true[first] < AT_MOST_TRUE * summary.true.sum():
+        return [
+            f"{share:.0%} of the predicted {_UNITS[kind]}s are '{eval_set.data.spec.labels[first]}', one of "
+            f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; later a sign of a "
+            "rate too high, of a class that dominates the mix, or of names whose embeddings are alike"
+        ]
+    return []
+
+
+def _counts(labels: NDArray[np.integer], spec: DatasetSpec) -> NDArray[np.int64]:
+    return np.bincount(labels[labels >= 0], minlength=len(spec.classes)).astype(np.int64)

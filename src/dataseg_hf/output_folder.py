@@ -1,0 +1,196 @@
+"""The folder that a command writes into: what it holds, and what makes room for new output.
+
+Only earlier output of the same kind is moved aside. A folder with anything else in it is refused before a file in it
+changes. A marker, written first, tells the kind; folders of versions without it are known by their content.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import yaml
+
+from .errors import ConfigError
+from .version import __version__
+
+OutputKind: TypeAlias = Literal["run", "evaluation", "predictions"]
+Reads: TypeAlias = Mapping[str, str | Path]
+"""Files and folders that a command reads, by the setting or option that names them."""
+
+MARKER = "dataseg_output.json"
+CONTACT_SHEETS = "contact_sheets"
+"""What `inspect_data` adds to the folder of a run, before or after it: no other command writes there."""
+
+_NO_CONTENT = {CONTACT_SHEETS, ".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", "lost+found"}
+_NAMES: Mapping[OutputKind, str] = {"run": "a run", "evaluation": "an evaluation", "predictions": "predictions"}
+_SHOWN_NAMES = 3
+
+
+def check_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None) -> Path:
+    """The folder, resolved, if a command may start its output there; nothing is changed.
+
+    Args:
+        kind: of the output. Earlier output of this kind will be moved aside.
+        key: the setting or option that names the folder.
+        reads: what the command reads; it must not be moved.
+
+    Raises:
+        ConfigError: for a folder with other content than output of that kind, and one that must stay in its place.
+    """
+    folder = _resolved(path, key)
+    content = _content(folder, key)
+    if not content:
+        return folder
+    found = kind_of(folder)
+    if found != kind:
+        what = "is not output of this package" if found is None else f"holds {_NAMES[found]}, not {_NAMES[kind]}"
+        raise ConfigError(
+            f"{key}: '{folder}' {what} (in it: {_listed(content)}) and stays as it is; name a new or empty folder, "
+            f"e.g. '{_free_folder(folder, kind)}'"
+        )
+    for name, kept in _kept_in_place(reads or {}).items():
+        if kept.is_relative_to(folder):
+            raise ConfigError(
+                f"{key}: '{folder}' holds {_NAMES[kind]} (in it: {_listed(content)}) that would be moved aside, but "
+                f"{name} is in it; name another folder{', or go on with --resume latest' if kind == 'run' else ''}"
+            )
+    for inside in content:
+        if inside.is_dir() and kind_of(inside) == "run":
+            raise ConfigError(
+                f"{key}: '{folder}' holds {_NAMES[kind]} that would be moved aside, and with it the run "
+                f"'{inside.name}' in it; move that one, or name another folder"
+            )
+    return folder
+
+
+def claim_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None) -> Path | None:
+    """Make the folder for new output, and mark it; earlier output of the kind is moved aside, and where to is returned.
+
+    Raises:
+        ConfigError: as `check_output_folder`.
+        OSError: where it cannot be moved or made.
+    """
+    folder = check_output_folder(path, kind, key, reads)
+    earlier = _set_aside(folder) if _content(folder, key) else None
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).write_text(json.dumps({"kind": kind, "dataseg_hf": __version__}) + "\n")
+    return earlier
+
+
+def check_addition(path: str | Path, key: str) -> Path:
+    """The folder, resolved, if a command may add files of its own to it: empty, or output of this package.
+
+    Raises:
+        ConfigError: for a folder with other content.
+    """
+    folder = _resolved(path, key)
+    content = _content(folder, key)
+    if content and kind_of(folder) is None:
+        raise ConfigError(
+            f"{key}: '{folder}' is not output of this package (in it: {_listed(content)}); name a new or empty folder, "
+            f"or that of a run, e.g. '{_free_folder(folder, 'run')}'"
+        )
+    return folder
+
+
+def kind_of(folder: Path) -> OutputKind | None:
+    """Of which kind the output in a folder is; None where the folder is empty or somebody else's."""
+    kind = _json_object(folder / MARKER).get("kind")
+    if kind in get_args(OutputKind):
+        return kind
+    if _is_unmarked_run(folder):
+        return "run"
+    if (folder / "results.json").is_file() and _begins_with(folder / "report.md", "# Evaluation of "):
+        return "evaluation"
+    names = _names_in(folder)
+    if {"predictions.json", "overlays"} <= names <= {"predictions.json", "overlays", "ids", *_NO_CONTENT}:
+        return "predictions"
+    return None
+
+
+def _is_unmarked_run(folder: Path) -> bool:
+    """Whether a run of a version without the marker wrote here: its settings beside its mix, or as yet alone."""
+    try:
+        settings = yaml.safe_load((folder / "run_config.yaml").read_text())
+    except (OSError, ValueError, yaml.YAMLError):
+        return False
+    if not isinstance(settings, dict) or not {"output_dir", "datasets", "max_steps"} <= settings.keys():
+        return False
+    alone = _names_in(folder) <= {"run_config.yaml", *_NO_CONTENT}
+    return alone or any((folder / name).is_file() for name in ("mix.json", "history.csv"))
+
+
+def _set_aside(folder: Path) -> Path:
+    number = 1
+    while (target := folder.with_name(f"{folder.name}.previous-{number}")).exists():
+        number += 1
+    return folder.rename(target)
+
+
+def _resolved(path: str | Path, key: str) -> Path:
+    if not str(path).strip():
+        raise ConfigError(f"{key}: is empty; name a folder")
+    try:
+        return Path(path).resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, a null character
+        raise ConfigError(f"{key}: '{path}' is no folder: {error}") from error
+
+
+def _content(folder: Path, key: str) -> list[Path]:
+    """What is in a folder, sorted; nothing where it does not exist."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name not in _NO_CONTENT)
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError as error:
+        raise ConfigError(f"{key}: '{folder}' is a file, or lies in one; name a folder") from error
+    except OSError as error:
+        raise ConfigError(f"{key}: '{folder}' cannot be read: {error.strerror}; name another folder") from error
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Names in a folder; none where it cannot be read."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError:
+        return set()
+
+
+def _listed(content: list[Path]) -> str:
+    names = [path.name + ("/" if path.is_dir() else "") for path in content]
+    more = len(names) - _SHOWN_NAMES
+    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _free_folder(folder: Path, kind: OutputKind) -> Path:
+    """A name in the folder that is not taken."""
+    free, number = folder / kind, 1
+    while free.exists():
+        number += 1
+        free = folder / f"{kind}-{number}"
+    return free
+
+
+def _kept_in_place(reads: Reads) -> dict[str, Path]:
+    """What no command moves, by what to call it: the current folder, the home, and what the command reads."""
+    places = {"the current folder": Path.cwd(), "your home folder": Path(os.path.expanduser("~"))}
+    named = {f"what {key} reads ('{path}')": Path(path) for key, path in reads.items() if Path(path).exists()}
+    return {name: path.resolve() for name, path in {**named, **places}.items()}
+
+
+def _json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _begins_with(file: Path, text: str) -> bool:
+    try:
+        with file.open(errors="replace") as opened:
+            return opened.read(len(text)) == text
+    except OSError:
+        return False
