@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from .data.faults import doubts
 from .data.mixing import TrainingSet
 from .data.sample import SampleStream
 from .evaluation import EvaluationSet
@@ -30,6 +31,7 @@ def run_facts(
     return {
         "parameters": sum(p.numel() for p in parameters),
         "trainable_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "queries": model.config.num_queries,
         "max_steps": schedule.max_steps,
         "warmup_steps": schedule.warmup_steps,
         "checkpoint_every": schedule.checkpoint_every,
@@ -67,7 +69,7 @@ def describe(facts: Mapping[str, Any], members: Sequence[TrainingSet], held_out:
                 "epoch again up to its place"
             )
         else:
-            for note in member.data.notes:
+            for note in (*member.data.notes, *doubts(member.data, facts["queries"])):
                 print(f"{member.name}: {note}")
     scored = "; ".join(
         f"{chosen.name} ({len(chosen.data)} images: {', '.join(chosen.metrics)}{_interval(facts, chosen.name)})"

@@ -1,13 +1,11 @@
 """A co-training run from settings to results: builds the parts, trains, scores, draws, saves."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.utils import DistributedType, gather_object, set_seed
@@ -19,10 +17,10 @@ from tqdm.auto import tqdm
 from .checkpoint import save_checkpoint
 from .curves import draw_curves
 from .data.mixing import TrainingSet
-from .data.sample import BadSampleError, SampleStream
 from .dry_run import dry_run, few_images
 from .evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
 from .evaluation import score as score_set
+from .first_look import look_at_data
 from .initial_model import build_model, build_processor, embed, run_text_encoder
 from .modeling_dataseg import DaTaSegModel
 from .output_folder import Reads, check_output_folder, claim_output_folder
@@ -192,7 +190,8 @@ def build_parts(
         schedule = continued(schedule, config, folder.progress_of(checkpoint))
     held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
     check_best_metric(config, held_out)
-    check_first_samples(members, held_out, config)
+    for line in look_at_data(members, held_out, config):
+        accelerator.print(line)
     model = build_model(config, members, encoder)
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
 
@@ -286,29 +285,6 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth login`, or leave it out "
             "and publish later with examples/publish.py"
         )
-
-
-def check_first_samples(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> None:
-    """Read some images of each dataset, evenly spaced, so that a fault in them is found before training.
-
-    Raises:
-        ConfigError: for an image that cannot be used, unless `on_bad_sample` is `skip`.
-    """
-    named = [(f"datasets.{member.name}", member.data) for member in members]
-    for key, data in [*named, *((f"evaluation.{chosen.name}", chosen.data) for chosen in held_out)]:
-        if isinstance(data, SampleStream):
-            rows: Iterator[Any] = islice(data.epoch(config.seed), config.check_samples)
-        else:
-            places = np.unique(np.linspace(0, len(data) - 1, config.check_samples).round().astype(int))
-            rows = (data.rows[place] for place in places.tolist())
-        for row in rows:
-            try:
-                data.load(row)
-            except BadSampleError as error:
-                if config.on_bad_sample == "raise":
-                    raise ConfigError(
-                        f"{key}: {error} (examples/inspect_data.py finds all; on_bad_sample 'skip' goes on without)"
-                    ) from error
 
 
 def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder) -> EvaluationSet:
