@@ -6,10 +6,13 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 
 import re
 from collections import Counter
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .shipped_code_dataseg import copy_code, name_classes
 
 DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
@@ -80,6 +83,8 @@ class DaTaSegConfig(PreTrainedConfig):
     model_type = "dataseg"
     sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - the base class declares it as a ClassVar
     attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}  # noqa: RUF012
+    # tasks whose pipeline transformers knows by registration, so that a checkpoint's code is not asked for
+    registered_pipelines: ClassVar[tuple[str, ...]] = ()
 
     backbone_config: dict | PreTrainedConfig | None = None
     pixel_decoder: Literal["fpn", "deformable"] = "fpn"
@@ -119,6 +124,8 @@ class DaTaSegConfig(PreTrainedConfig):
     text_encoder: dict[str, Any] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        for task in self.registered_pipelines:
+            (kwargs.get("custom_pipelines") or {}).pop(task, None)
         if self.backbone_config is None:
             self.backbone_config = DEFAULT_BACKBONE
         if isinstance(self.backbone_config, dict):
@@ -135,6 +142,12 @@ class DaTaSegConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(labels))
             self.label2id = {label: index for index, label in enumerate(labels)}
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save as transformers does, with all that lets the folder load by itself (`shipped_code_dataseg.py`)."""
+        name_classes(self)
+        copy_code(save_directory)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     @property
     def knows_stored_vocabularies_only(self) -> bool:
