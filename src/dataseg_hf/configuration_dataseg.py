@@ -78,6 +78,9 @@ class DaTaSegConfig(PreTrainedConfig):
             Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`; embeddings are buffers of the model.
         default_vocabulary (`str`, *optional*): The stored vocabulary used when none is named; gives `id2label`.
         text_encoder (`dict`, *optional*): What embedded the stored names, see `build_text_encoder`.
+        training_sets (`list[dict]`, *optional*):
+            What the model was trained on, for those who use it: per dataset `name`, `annotation` (its task), `images`
+            (their number, or `None`), `image_size` (pixels of the longer side), `drawn` (synthetic scenes).
     """
 
     model_type = "dataseg"
@@ -122,10 +125,11 @@ class DaTaSegConfig(PreTrainedConfig):
     vocabularies: dict[str, Any] | None = None
     default_vocabulary: str | None = None
     text_encoder: dict[str, Any] | None = None
+    training_sets: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        for task in self.registered_pipelines:
-            (kwargs.get("custom_pipelines") or {}).pop(task, None)
+        if kwargs.get("custom_pipelines"):
+            kwargs["custom_pipelines"] = self._unregistered(kwargs["custom_pipelines"])
         if self.backbone_config is None:
             self.backbone_config = DEFAULT_BACKBONE
         if isinstance(self.backbone_config, dict):
@@ -148,6 +152,10 @@ class DaTaSegConfig(PreTrainedConfig):
         name_classes(self)
         copy_code(save_directory)
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        self.custom_pipelines = self._unregistered(self.custom_pipelines)
+
+    def _unregistered(self, pipelines: dict[str, Any]) -> dict[str, Any]:
+        return {task: entry for task, entry in pipelines.items() if task not in self.registered_pipelines}
 
     @property
     def knows_stored_vocabularies_only(self) -> bool:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Window = tuple[slice, slice]  # rows and columns of an image
+DEFAULT_IOU = 0.7  # of what people look at; chosen by benchmarks/repeated_instances.py (docs/evaluation.md)
 SAMPLES = 2**15  # pixels on which two masks are compared at most: an IoU is then off by less than 0.01
 
 
@@ -97,4 +98,4 @@ def _part(mask: NDArray[np.bool_], window: Window, part: Window, step: int) -> N
     return mask[rows, columns]
 
 
-__all__ = ["checked_iou", "without_repeats"]
+__all__ = ["DEFAULT_IOU", "checked_iou", "without_repeats"]

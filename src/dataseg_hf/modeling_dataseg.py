@@ -449,22 +449,28 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             OSError: for an encoder that cannot be fetched.
         """
         encoder = self.config.text_encoder
-        places = places_of(labels, self.config.vocabularies or {}, self.config.default_vocabulary)
+        unknown = self.without_embedding(labels)
         if encoder is None or encoder.get("kind") == "precomputed":
-            unknown = [label for label, place in zip(labels, places, strict=True) if place is None]
             if unknown:
                 raise ValueError(self._no_embedding(unknown))
-            return self._stored_embeddings(places)
+            return self._stored_embeddings(labels)
         try:
             return build_text_encoder(encoder)(labels)
         except OSError:
-            if None in places:
+            if unknown:
                 raise
-            return self._stored_embeddings(places)
+            return self._stored_embeddings(labels)
 
-    def _stored_embeddings(self, places: Sequence[tuple[str, int] | None]) -> Tensor:
-        """The rows [C, D] at those places, (vocabulary, index), of the stored vocabularies."""
-        rows = [self.vocabularies.get(place[0])[place[1]] for place in places if place is not None]
+    def without_embedding(self, labels: Sequence[str]) -> list[str]:
+        """Those of the names that no stored vocabulary has."""
+        return [label for label, place in zip(labels, self._places(labels), strict=True) if place is None]
+
+    def _places(self, labels: Sequence[str]) -> list[tuple[str, int] | None]:
+        return places_of(labels, self.config.vocabularies or {}, self.config.default_vocabulary)
+
+    def _stored_embeddings(self, labels: Sequence[str]) -> Tensor:
+        """The rows [C, D] of names that are stored."""
+        rows = [self.vocabularies.get(place[0])[place[1]] for place in self._places(labels) if place is not None]
         return torch.stack(rows).detach().float().cpu()
 
     def _no_embedding(self, words: Sequence[str]) -> str:
@@ -588,7 +594,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         if labels is not None:
             if chosen is None:
                 raise ValueError(f"`labels` are given without `task`; name what they annotate: {sorted(TASKS)}")
-            chosen.check_labels(labels, len(pixel_values))
+            chosen.check_labels(labels)
+            if len(labels) != len(pixel_values):
+                raise ValueError(f"`labels` must hold a dict per image: got {len(labels)} for {len(pixel_values)} images")
             truth = Truth(
                 labels=labels,
                 image=pixel_values.float(),

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import ImageSegmentationPipeline
 
 from .configuration_dataseg import check_vocabulary
-from .mask_nms_dataseg import checked_iou
+from .mask_nms_dataseg import DEFAULT_IOU, checked_iou
 from .words_dataseg import checked_flags, checked_words, did_you_mean
 
 SUBTASKS = ("panoptic", "semantic", "instance")
@@ -30,8 +30,8 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             the model's default vocabulary. The model itself is not changed.
         is_thing: for a list of words, whether each is countable; all of them by default. Words that are not make one
             segment each in panoptic results and none in instance results.
-        nms: of two instances of a category whose masks have a larger IoU than this, the one with the lower score is
-            left out; by default none is.
+        nms: of two instances of a category whose masks have a larger IoU than this (0.7), the one with the lower score
+            is left out; None keeps both.
 
     Results are those of the parent, per image a list of `{"score", "label", "mask"}`; masks of instances are complete,
     also where they overlap.
@@ -48,11 +48,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         """Nothing: the parent's list holds the models of transformers only."""
 
     def _sanitize_parameters(
-        self,
-        vocabulary: str | Sequence[str] | None = None,
-        is_thing: Sequence[bool] | None = None,
-        nms: float | None = None,
-        **kwargs: Any,
+        self, vocabulary: str | Sequence[str] | None = None, is_thing: Sequence[bool] | None = None, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = sorted(set(kwargs) - set(OPTIONS))
         if unknown:
@@ -63,8 +59,8 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             meant = did_you_mean(str(subtask), SUBTASKS)
             raise ValueError(f"unknown subtask '{subtask}'; known are {list(SUBTASKS)}{meant}")
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
-        if nms is not None:
-            postprocess["nms"] = checked_iou(nms)
+        if "nms" in kwargs:
+            postprocess["nms"] = checked_iou(kwargs["nms"])
         if isinstance(vocabulary, str):
             if is_thing is not None:
                 raise ValueError(f"the stored vocabulary '{vocabulary}' has its own thing flags: drop `is_thing`")
@@ -103,7 +99,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         mask_threshold: float = 0.5,
         overlap_mask_area_threshold: float = 0.5,
         labels: Sequence[str] | None = None,
-        nms: float | None = None,
+        nms: float | None = DEFAULT_IOU,
     ) -> list[dict[str, Any]]:
         """The segments of one image; `labels` are the names of the categories, the model's `id2label` by default."""
         names: Any = self.model.config.id2label if labels is None else labels

@@ -619,12 +619,10 @@ class Task:
         """Losses of all decoder layers against the truth of this task."""
         raise ValueError(f"task {self.name} defines no loss")
 
-    def check_labels(self, labels: Sequence[Mapping[str, Tensor]], images: int) -> None:
-        """Refuse labels that do not carry this task's annotation for so many images."""
+    def check_labels(self, labels: Sequence[Mapping[str, Tensor]]) -> None:
+        """Refuse labels that do not carry this task's annotation."""
         if not isinstance(labels, Sequence) or isinstance(labels, str):
             raise ValueError(f"`labels` must be a list with a dict per image, got {type(labels).__name__}")
-        if len(labels) != images:
-            raise ValueError(f"`labels` must be a list with a dict per image: {len(labels)} for {images} images")
         for image, label in enumerate(labels):
             if not isinstance(label, Mapping):
                 raise ValueError(f"labels[{image}] must be a dict of tensors, got {type(label).__name__}")

@@ -37,23 +37,13 @@ def listed(names: Sequence[str]) -> str:
 
 
 def parse_vocabulary(text: str, stored: Mapping[str, Any]) -> str | list[str]:
-    """What a line of text asks for: the name of a stored vocabulary, or the words between the commas.
-
-    Raises:
-        ValueError: for text without a word.
-    """
-    if text.strip() in stored:
-        return text.strip()
-    words = parse_words(text)
-    if not words:
-        raise ValueError(f"vocabulary: {text!r} holds no word; name one of {sorted(stored)}, or words with commas")
-    return words
+    """What a line of text asks for: the name of a stored vocabulary, or the words between the commas."""
+    return text.strip() if text.strip() in stored else parse_words(text)
 
 
 def parse_words(text: str) -> list[str]:
-    """The words between the commas of a text, each once."""
-    words = (" ".join(word.split()) for word in text.split(","))
-    return list(dict.fromkeys(word for word in words if word))
+    """The words between the commas of a text."""
+    return [" ".join(word.split()) for word in text.split(",") if word.strip()]
 
 
 def checked_words(words: object, stored: Mapping[str, Any] | None = None) -> list[str]:
