@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from .image_processing_dataseg import DaTaSegImageProcessor
-from .mask_nms_dataseg import DEFAULT_IOU, without_repeats
+from .mask_nms_dataseg import without_repeats
 from .modeling_dataseg import DaTaSegModel
 from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 from .segments import Segment, Size, cropped
@@ -39,7 +39,7 @@ class Thresholds:
     score: float = 0.5
     mask: float = 0.5
     overlap: float = 0.8
-    nms: float | None = DEFAULT_IOU
+    nms: float | None = None
 
 
 @dataclass(frozen=True)

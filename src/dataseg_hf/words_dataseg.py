@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-MIN_LIKENESS = 0.8  # of two names, by difflib, from which one is taken for a slip of the other
+MIN_LIKENESS = 0.85  # of two names, by difflib, from which one is taken for a slip of the other
 MAX_LISTED = 40  # names in a message
 
 
@@ -94,7 +94,7 @@ def meant_vocabulary(word: str, stored: Mapping[str, Any], alone: bool) -> str |
         if plain == plain_name(name):
             return name
     beginning = [name for name in stored if plain_name(name).startswith(plain)]
-    if beginning and len(plain) > 3 and (alone or "_" in word):
+    if beginning and len(plain) > 3 and (alone or " " in plain):
         return beginning[0]
     # 'pet' among other words is a word even if 'pets' is a vocabulary; 'shapes_pan' for 'shapes_panoptic' is none
     return close_name(word, [name for name in stored if alone or " " in plain_name(name)])
