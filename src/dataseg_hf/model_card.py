@@ -12,8 +12,6 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from .checkpoint import PIPELINE_TASK
-from .data.catalog import CATALOG
-from .data.shapes import SHAPES_SPECS
 from .version import __version__
 
 METRICS = {
@@ -276,10 +274,20 @@ def _training(record: Record) -> list[str]:
 def _linked(name: str, entry: Mapping[str, Any]) -> str:
     """Name of a dataset, linked to its home page where that is known."""
     spec = entry.get("spec")
-    known = {**CATALOG, **SHAPES_SPECS}
-    homepage = spec.get("homepage") if isinstance(spec, Mapping) else known[spec].homepage if spec in known else ""
+    homepage = spec.get("homepage") if isinstance(spec, Mapping) else _known_homepage(str(spec))
     safe = re.fullmatch(r"https?://[\w.~:/?#@!$&'*+,;=%-]+", homepage or "")
     return f"[{plain(name)}]({homepage})" if safe else plain(name)
+
+
+def _known_homepage(spec: str) -> str:
+    """The home page of a dataset that this package describes."""
+    try:
+        from .data.catalog import CATALOG
+        from .data.shapes import SHAPES_SPECS
+    except ImportError:  # the catalog needs `datasets`, publishing does not: names are then not linked
+        return ""
+    known = {**CATALOG, **SHAPES_SPECS}
+    return known[spec].homepage if spec in known else ""
 
 
 def _results(record: Record) -> list[str]:
