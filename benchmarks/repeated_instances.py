@@ -14,8 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataseg_hf.data.sample import Instances
-from dataseg_hf.evaluation.inference import Inference, InstancesOutput, instances_output, proposals_of
-from dataseg_hf.evaluation.inference import share_of_batches, size_of
+from dataseg_hf.evaluation.inference import (
+    Inference,
+    InstancesOutput,
+    instances_output,
+    proposals_of,
+    share_of_batches,
+    size_of,
+)
 from dataseg_hf.evaluation.run import evaluation_set, load_model
 from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out

@@ -93,7 +93,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     parser.add_argument(
         "--overlap_threshold", type=share, default=0.8, metavar="SHARE",
-        help="least share of its own mask that a segment keeps beside better ones (panoptic; 0..1, default %(default)s)",
+        help="least share of its own mask that a segment keeps beside better ones (panoptic; 0..1, "
+        "default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--nms", type=share, default=DEFAULT_IOU, metavar="IOU",

@@ -92,7 +92,7 @@ def test_a_hundred_large_masks_take_no_memory_of_their_own():
 
 @pytest.mark.parametrize("wrong", [-0.1, 1.1, True, "0.5", float("nan"), [0.5]])
 def test_what_is_no_iou_is_refused(wrong):
-    with pytest.raises(ValueError, match="`nms` must be None or an IoU in 0..1"):
+    with pytest.raises(ValueError, match=r"`nms` must be None or an IoU in 0\.\.1"):
         checked_iou(wrong)
 
 

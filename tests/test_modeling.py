@@ -509,8 +509,11 @@ def test_a_task_that_is_none_is_refused(
         (lambda labels: labels[:1], "`labels` must hold a dict per image: got 1 for 2 images"),
         (lambda labels: [None, *labels[1:]], r"labels\[0\] must be a dict of tensors, got NoneType"),
         (lambda labels: [labels[0], labels[1]["class_labels"]], r"labels\[1\] must be a dict of tensors, got Tensor"),
-        (lambda labels: [{**labels[0], "class_labels": [0, 1]}, labels[1]], r"labels\[0\]\['class_labels'\] must be a t"),
-        (lambda labels: [{**labels[0], "segment_map": None}, labels[1]], r"\['segment_map'\] must be a tensor, got None"),
+        (
+            lambda labels: [{**labels[0], "class_labels": [0, 1]}, labels[1]],
+            r"\['class_labels'\] must be a tensor, got list",
+        ),
+        (lambda labels: [{**labels[0], "segment_map": None}, labels[1]], r"\['segment_map'\] must be a tensor, got N"),
     ],
 )
 def test_labels_of_the_wrong_form_are_refused(

@@ -99,9 +99,7 @@ def test_other_models_keep_the_pipeline_of_transformers():
         num_attention_heads=[1, 1], mlp_ratios=[1, 1], decoder_hidden_size=8,
     )  # fmt: skip
     model = SegformerForSemanticSegmentation(config)
-    segmenter = pipeline(
-        "image-segmentation", model=model, image_processor=SegformerImageProcessorPil(), device="cpu"
-    )
+    segmenter = pipeline("image-segmentation", model=model, image_processor=SegformerImageProcessorPil(), device="cpu")
     assert type(segmenter) is ImageSegmentationPipeline
 
 

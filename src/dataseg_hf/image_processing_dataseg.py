@@ -26,12 +26,13 @@ from transformers.image_utils import (
 )
 from transformers.utils import IMAGE_PROCESSOR_NAME, TensorType, logging
 
-from .mask_nms_dataseg import checked_iou
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
+from .mask_nms_dataseg import checked_iou
 from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
 
 logger = logging.get_logger(__name__)
 MASK2FORMER_LONGEST_EDGE = 1333  # of transformers' Mask2FormerImageProcessor
+
 
 class DaTaSegImageProcessor(PilBackend):
     """Resizes the longer side to `size["longest_edge"]` pixels, normalises, and pads to a square of that side.
@@ -69,7 +70,7 @@ class DaTaSegImageProcessor(PilBackend):
 
     @classmethod
     def from_mask2former(cls, name_or_path: str | Path, revision: str | None = None) -> "DaTaSegImageProcessor":
-        """The processor for a model that started from a transformers Mask2Former: its size, mean and standard deviation.
+        """The processor for a model that started from a transformers Mask2Former, with its size, mean and deviation.
 
         The longer side becomes the largest that the checkpoint's processor makes, the side of the canvas a multiple of
         its `size_divisor`. A checkpoint without a processor gets transformers' default, 1333 pixels, and a warning.

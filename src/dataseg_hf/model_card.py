@@ -198,7 +198,7 @@ def _usage(record: Record, repo: str) -> list[str]:
     labels = record.config["vocabularies"][other]["labels"][:2]
     parts = [
         "The code comes with the model (`trust_remote_code=True` runs it: read it, or pin a commit by `revision=`). It "
-        "needs torch, transformers 5, Pillow and scipy.",
+        'needs torch, transformers 5, Pillow and scipy. `pipeline("image-segmentation", ...)` gives the same pipeline.',
         f"""```python
 from transformers import pipeline
 
@@ -218,7 +218,8 @@ segment("photo.jpg", vocabulary={words}, is_thing={[True] * len(labels) + [False
 ```""")
     else:
         parts.append(
-            "New words need `text_embeddings=` of the space that the model was trained with: its own were precomputed."
+            "Words may be any of its names below. Others need `text_embeddings=` of the space that the model was "
+            "trained with: its own were precomputed."
         )
     parts.append(f"""With the Auto classes:
 

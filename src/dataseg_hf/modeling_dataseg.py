@@ -596,7 +596,9 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 raise ValueError(f"`labels` are given without `task`; name what they annotate: {sorted(TASKS)}")
             chosen.check_labels(labels)
             if len(labels) != len(pixel_values):
-                raise ValueError(f"`labels` must hold a dict per image: got {len(labels)} for {len(pixel_values)} images")
+                raise ValueError(
+                    f"`labels` must hold a dict per image: got {len(labels)} for {len(pixel_values)} images"
+                )
             truth = Truth(
                 labels=labels,
                 image=pixel_values.float(),

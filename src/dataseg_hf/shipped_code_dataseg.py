@@ -25,7 +25,7 @@ CUSTOM_PIPELINES = {PIPELINE_TASK: PIPELINE_ENTRY, PLAIN_PIPELINE_TASK: PIPELINE
 
 
 def name_classes(config: Any) -> None:
-    """Write the Auto classes and pipelines into a config, those of the folder itself in place of another repository's."""
+    """Write the Auto classes and pipelines into a config: the folder's own, not those of another repository."""
     config.auto_map = dict(AUTO_MAP)
     config.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
 

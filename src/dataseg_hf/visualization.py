@@ -89,7 +89,7 @@ def _drawn(
     if mean_colors:
         colors = _mean_colors(image, on_top, len(masks))
         # the legend shows a category as its best segment
-        in_legend = {label_id: color for label_id, color in reversed(list(zip(label_ids, colors, strict=True)))}
+        in_legend = dict(reversed(list(zip(label_ids, colors, strict=True))))
     else:
         colors = [category_colour(label_id) for label_id in label_ids]
         in_legend = dict(zip(label_ids, colors, strict=True))

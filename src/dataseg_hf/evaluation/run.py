@@ -21,6 +21,7 @@ from ..run_config import ConfigError, EvalEntry, MetricName, expand
 from ..run_folder import RunFolder
 from ..sources import load_held_out
 from ..version import __version__
+from ..words_dataseg import listed
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
@@ -165,8 +166,8 @@ def embeddings_of(
         return embed(model.embed, labels, key)
     if settings.text_encoder is None:
         raise ConfigError(
-            f"{key}.vocabulary: the model cannot embed names by itself, and stores none for [{listed(missing)}]; choose "
-            f"from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
+            f"{key}.vocabulary: the model cannot embed names by itself, and stores none for [{listed(missing)}]; "
+            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
             f"({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
