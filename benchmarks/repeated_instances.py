@@ -27,6 +27,7 @@ from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.mask_nms_dataseg import without_repeats
 from dataseg_hf.metrics import MaskAP
+from dataseg_hf.metrics.instances import Predictions
 
 IOUS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)
 MATCH = 0.5
@@ -65,10 +66,12 @@ class Result:
         self.objects = self.shown = self.found = self.repeated = 0
 
     def add(
-        self, truth: Instances, found: InstancesOutput, size: tuple[int, int], image_id: object, threshold: float
+        self, truth: Instances, found: InstancesOutput, size: tuple[int, int], image_id: int | str, threshold: float
     ) -> None:
         """One image."""
-        predictions = {"masks": found.masks, "scores": found.scores, "label_ids": found.label_ids}
+        if truth.masks is None:
+            raise ValueError(f"image {image_id}: the truth has boxes only; masks are compared")
+        predictions: Predictions = {"masks": found.masks, "scores": found.scores, "label_ids": found.label_ids}
         self.metric.update(predictions, truth, size, image_id)
         shown = found.scores > threshold
         own = np.flatnonzero(~truth.is_crowd)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
-from .shipped_code_dataseg import copy_code, name_classes
+from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, copy_code
 
 DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
@@ -148,11 +148,15 @@ class DaTaSegConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Save as transformers does, with all that lets the folder load by itself (`shipped_code_dataseg.py`)."""
-        name_classes(self)
+        """Save as transformers does, with all that lets the folder load by itself (`shipped_code_dataseg.py`).
+
+        The folder's own code is named, not that of a repository from which the config came.
+        """
+        self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = dict(CUSTOM_PIPELINES)
         copy_code(save_directory)
         super().save_pretrained(save_directory, push_to_hub, **kwargs)
-        self.custom_pipelines = self._unregistered(self.custom_pipelines)
+        self.custom_pipelines = self._unregistered(CUSTOM_PIPELINES)
 
     def _unregistered(self, pipelines: dict[str, Any]) -> dict[str, Any]:
         return {task: entry for task, entry in pipelines.items() if task not in self.registered_pipelines}

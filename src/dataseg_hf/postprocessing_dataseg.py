@@ -401,8 +401,14 @@ def instance_prediction(
 def _without_repeats(found: InstancePrediction, max_iou: float) -> InstancePrediction:
     masks = [crop.cpu().numpy() for crop in found.crops]
     kept = without_repeats(masks, found.windows, found.areas, found.label_ids.tolist(), max_iou)
-    crops, windows, areas = ([values[i] for i in kept] for values in (found.crops, found.windows, found.areas))
-    return InstancePrediction(crops, windows, areas, found.scores[kept], found.label_ids[kept], found.size)
+    return InstancePrediction(
+        [found.crops[i] for i in kept],
+        [found.windows[i] for i in kept],
+        [found.areas[i] for i in kept],
+        found.scores[kept],
+        found.label_ids[kept],
+        found.size,
+    )
 
 
 def _binary_masks(

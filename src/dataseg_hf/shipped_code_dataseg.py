@@ -6,7 +6,6 @@ a pipeline, and `Trainer.save_model`. transformers alone would leave out what th
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from transformers.dynamic_module_utils import get_relative_import_files
 
@@ -22,12 +21,6 @@ AUTO_MAP = {
 }
 PIPELINE_ENTRY = {"impl": "pipeline_dataseg.DaTaSegPipeline", "pt": ["AutoModelForImageSegmentation"]}
 CUSTOM_PIPELINES = {PIPELINE_TASK: PIPELINE_ENTRY, PLAIN_PIPELINE_TASK: PIPELINE_ENTRY}
-
-
-def name_classes(config: Any) -> None:
-    """Write the Auto classes and pipelines into a config: the folder's own, not those of another repository."""
-    config.auto_map = dict(AUTO_MAP)
-    config.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
 
 
 def copy_code(folder: str | Path) -> None:
@@ -48,4 +41,4 @@ def _needed() -> tuple[type, ...]:
     return DaTaSegConfig, DaTaSegModel, DaTaSegImageProcessor, DaTaSegPipeline
 
 
-__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "PLAIN_PIPELINE_TASK", "copy_code", "name_classes"]
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "PLAIN_PIPELINE_TASK", "copy_code"]

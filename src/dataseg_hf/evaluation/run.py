@@ -167,8 +167,8 @@ def embeddings_of(
     if settings.text_encoder is None:
         raise ConfigError(
             f"{key}.vocabulary: the model cannot embed names by itself, and stores none for [{listed(missing)}]; "
-            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
-            f"({'unknown' if remembered is None else remembered['source']})"
+            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its "
+            f"space ({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
     if embeddings.shape[1] != model.config.text_embedding_dim:
