@@ -272,6 +272,9 @@ def test_a_run_starts_from_a_mask2former(swin_folder: Path, classifier: bool) ->
             model.eval()(images).masks_queries_logits, theirs(images).masks_queries_logits, rtol=1e-3, atol=1e-3
         )
     assert model.config.default_vocabulary == "shapes"
+    assert model.config.training_sets == [
+        {"name": "shapes", "annotation": "panoptic", "images": 4, "image_size": 64, "drawn": True}
+    ]
     assert ("checkpoint" in model.config.vocabularies) == classifier
 
 
