@@ -352,6 +352,24 @@ def test_segments_are_drawn_as_their_masks_are(size):
     assert segments_overlay(image, [], NAMES) == overlay(image, np.zeros((0, *size[::-1]), bool), [], NAMES)
 
 
+def test_segments_in_the_colors_of_what_they_cover():
+    """Yellow and blue halves keep their colors, in picture and legend; what has no segment is grey."""
+    pixels = np.zeros((400, 400, 3), dtype=np.uint8)
+    pixels[:, :200], pixels[:, 200:], pixels[:100] = (240, 200, 40), (20, 60, 200), (250, 0, 50)
+    segmentation = np.zeros((400, 400), dtype=int)
+    segmentation[100:, :200], segmentation[100:, 200:] = 1, 2
+    infos = [{"id": 1, "label_id": 1}, {"id": 2, "label_id": 0}]
+    drawn = overlay(Image.fromarray(pixels), segmentation, infos, NAMES, mean_colors=True)
+    assert drawn.getpixel((5, 390)) == (240, 200, 40)
+    assert drawn.getpixel((390, 390)) == (20, 60, 200)
+    assert drawn.getpixel((5, 5)) == (100, 100, 100)
+    legend = np.array(drawn)[400:].reshape(-1, 3).tolist()
+    assert [240, 200, 40] in legend
+    assert list(category_colour(1)) not in legend
+    semantic = semantic_overlay(Image.fromarray(pixels), segmentation - 1, NAMES, mean_colors=True)
+    assert semantic.getpixel((5, 390)) == (240, 200, 40)
+
+
 def test_semantic_map_with_void():
     classes = np.full((400, 400), 2)
     classes[:100] = -1
