@@ -14,6 +14,7 @@ Into the output folder go
 import argparse
 import glob
 import json
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.image_reading_dataseg import check_value_range
+from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.segments import (
     Segment,
@@ -61,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if earlier is not None:
         print(f"{options.output} held earlier predictions, now in {earlier}.")
     tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
-    thresholds = Thresholds(options.threshold, options.mask_threshold, options.overlap_threshold)
+    thresholds = Thresholds(options.threshold, options.mask_threshold, options.overlap_threshold, options.nms)
     failures = []
     for name, source in tqdm(sources.items(), unit="image"):
         try:
@@ -84,13 +86,29 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or its id on the Hub")
     parser.add_argument("--input", required=True, nargs="+", help="image files, folders of them, or patterns")
     parser.add_argument("--output", required=True, type=Path, help="folder for the results")
-    parser.add_argument("--task", default="panoptic", choices=["panoptic", "semantic", "instance"])
-    parser.add_argument("--vocabulary", help="a vocabulary of the model, or words with commas; its default otherwise")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score of a segment (not for semantic)")
-    parser.add_argument("--mask_threshold", type=float, default=0.5, help="least probability of a segment's pixels")
     parser.add_argument(
-        "--overlap_threshold", type=float, default=0.8, help="share of its own mask that a panoptic segment must keep"
+        "--task", default="panoptic", choices=["panoptic", "semantic", "instance"], help="default %(default)s"
     )
+    parser.add_argument("--vocabulary", help="a vocabulary of the model, or words with commas; its default otherwise")
+    parser.add_argument(
+        "--threshold", type=share, default=0.5, metavar="SCORE",
+        help="least score of what is written. panoptic: class probability; instance: class probability times the mean "
+        "probability in the mask; semantic: without effect, every pixel gets a class (0..1, default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--mask_threshold", type=share, default=0.5, metavar="PROBABILITY",
+        help="least probability of a pixel of a mask (panoptic, instance; 0..1, default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--overlap_threshold", type=share, default=0.8, metavar="SHARE",
+        help="least share of its own mask that a segment keeps beside better ones (panoptic; 0..1, "
+        "default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--nms", type=share, default=DEFAULT_IOU, metavar="IOU",
+        help="leave out an object whose mask has a larger IoU than this with a better one of its category (instance; "
+        "0..1, 1 keeps all, default %(default)s)",
+    )  # fmt: skip
     parser.add_argument(
         "--tile", type=int, nargs="?", const=0, metavar="PIXELS",
         help="segment larger images in windows of so many pixels; without a number, of the model's image size",
@@ -101,14 +119,22 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="values that become black and white in images of more than 8 bits; by default those of training",
     )  # fmt: skip
     options = parser.parse_args(arguments)
-    for name in ("threshold", "mask_threshold", "overlap_threshold"):
-        if not 0 <= getattr(options, name) <= 1:
-            parser.error(f"argument --{name}: must lie in 0..1, got {getattr(options, name)}")
     if not 0 <= options.tile_overlap < 1:
         parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
     if options.tile is not None and options.tile < 0:
         parser.error(f"argument --tile: must be positive, got {options.tile}")
     return options
+
+
+def share(text: str) -> float:
+    """A number of the command line in 0..1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must lie in 0..1, got {text if math.isnan(value) else value}")
+    return value
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -149,8 +175,10 @@ def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaT
         raise ValueError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
     model = DaTaSegModel.from_pretrained(name_or_folder)
     if vocabulary is not None:
-        words = [word.strip() for word in vocabulary.split(",") if word.strip()]
-        model.set_vocabulary(vocabulary if vocabulary in (config.vocabularies or {}) else words)
+        try:
+            model.set_vocabulary(model.parse_vocabulary(vocabulary))
+        except ValueError as error:
+            raise ValueError(f"--vocabulary: {error}") from error
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
     return model.eval().to(device), DaTaSegImageProcessor.from_pretrained(name_or_folder)
 

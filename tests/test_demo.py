@@ -199,3 +199,87 @@ def test_a_checkpoint_whose_code_fails_leaves_a_page(app, tmp_path):
     save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path)
     (tmp_path / "configuration_dataseg.py").write_text("raise RuntimeError('<b>broken</b>')")
     assert "RuntimeError: &lt;b&gt;broken" in page_text(app.build_demo(tmp_path))
+
+
+# --- what the page says of the model
+
+
+def drawn(*sides):
+    return [
+        {"name": f"set <{side}>", "annotation": "boxes", "images": 600, "image_size": side, "drawn": True}
+        for side in sides
+    ]
+
+
+def model_of_shapes(folder):
+    """A model that says it was trained on drawn shapes of 64 pixels, with the vocabularies of the examples."""
+    model = checkpoint_model()
+    model.add_vocabulary("shapes_boxes", ["red square", "blue <b>cross</b>"])
+    model.add_vocabulary("shapes_panoptic", ["water", "red square"], [False, True])
+    model.config.training_sets = drawn(64)
+    save_checkpoint(model, checkpoint_processor(), folder)
+    return model.config
+
+
+def test_the_page_says_what_the_model_is(app, tmp_path):
+    model_of_shapes(tmp_path)
+    text = page_text(app.build_demo(tmp_path))
+    assert f"Model: <b>{tmp_path}</b>. Trained on set &lt;64&gt; (600 images of 64 pixels; boxes)." in text
+    assert "drawn shapes only: in a photograph it names what is not there" in text
+    assert "<b>shapes_boxes</b>: red square, blue &lt;b&gt;cross&lt;/b&gt;" in text
+    assert "Other words are compared by their letters" in text
+
+
+def test_a_checkpoint_that_does_not_say_what_it_saw(app):
+    config = checkpoint_model().config
+    config.text_encoder = None
+    assert "does not say what it was trained on" in app.about_model("me/model", config)
+    assert "Other words have no embedding" in app.known_words(config)
+    assert app.unlike_training((4000, 3000), config) is None
+    del config.training_sets  # as in checkpoints of earlier versions
+    assert "does not say" in app.about_model("me/model", config)
+
+
+def test_examples_carry_their_vocabulary(app, tmp_path):
+    config = model_of_shapes(tmp_path)
+    rows = {Path(file).name: rest for file, *rest in app.example_rows(config)}
+    assert rows == {
+        "shapes_boxes.png": ["shapes_boxes", "instance"],
+        "shapes_panoptic.png": ["shapes_panoptic", "panoptic"],
+    }
+    assert app.example_rows(checkpoint_model().config) == []  # trained on something else
+
+
+@pytest.mark.parametrize(
+    ("sets", "size", "warning"),
+    [
+        (drawn(64), (640, 480), "drawn shapes only, in images of 64 pixels; this one has 640 x 480"),
+        (drawn(64), (256, 256), None),
+        (drawn(64), (12, 9), "12 x 9 pixels, those of the training had 64"),
+        ([*drawn(64), {**drawn(640)[0], "drawn": False}], (640, 480), None),
+        ([{**drawn(640)[0], "drawn": False}], (100, 80), "100 x 80 pixels, those of the training had 640"),
+        ([{**drawn(640)[0], "drawn": False}], (4000, 3000), None),
+    ],
+)
+def test_images_unlike_those_of_the_training(app, sets, size, warning):
+    config = checkpoint_model().config
+    config.training_sets = sets
+    found = app.unlike_training(size, config)
+    assert found is None if warning is None else warning in found
+
+
+def test_repeated_objects_are_left_out(client, tmp_path):
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 30, 3), dtype=np.uint8)).save(photo)
+
+    def found(nms):
+        image = handle_file(photo)
+        return len(client.predict(image, "instance", "scene", "", 0.0, nms, api_name="/segment")[1]["data"])
+
+    assert found(1.0) > found(0.1) > 0
+    assert found(0.7) == len(segment(client, photo, "instance", threshold=0.0)[1]["data"])
+
+
+def test_a_slip_in_the_name_of_a_vocabulary_is_explained(client, photo):
+    with pytest.raises(Exception, match="did you mean 'scene'"):
+        segment(client, photo, words="Scene")

@@ -39,7 +39,9 @@ def app():
 def demo(app, tmp_path_factory):
     """Address of the demo with a random model, which finds segments in any image."""
     folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
+    model = checkpoint_model()
+    model.add_vocabulary("shapes_boxes", ["red square", "blue cross"])  # that of an example
+    save_checkpoint(model, checkpoint_processor(), folder)
     page = app.build_demo(folder)
     _, url, _ = app.launch(page, prevent_thread_lock=True, quiet=True)
     yield url
@@ -174,9 +176,10 @@ def test_what_is_downloaded(page, photo, tmp_path):
     assert [str(a["area"]) for a in content["annotations"]] == [row[2] for row in found]
 
 
-def test_an_example_is_taken(page):
-    page.click("document.querySelector('.gallery-item')")
+def test_an_example_is_taken_with_its_vocabulary(page):
+    page.click("document.querySelector('tr.tr-body')")
     page.wait_for(f"{SHOWN} != null")
+    page.wait_for("[...document.querySelectorAll('input')].some(i => i.value == 'shapes_boxes')")
     choose(page, "Task", "semantic")
     segmented(page)
 

@@ -277,7 +277,9 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
     model = checkpoint_model()
     model.config.text_encoder = {"kind": "precomputed", "source": "names.npy"}
     save_checkpoint(model, checkpoint_processor(), pets / "precomputed")
-    settings: dict[str, Any] = {"evaluation": {"pets": {**PETS, "vocabulary": None}}}
+    own_names = {"evaluation": {"pets": {**PETS, "vocabulary": None}}}
+    gerbils = {**PETS["spec"], "classes": [*PET_CLASSES[:-1], {**PET_CLASSES[-1], "name": "gerbil"}]}
+    settings: dict[str, Any] = {"evaluation": {"pets": {**PETS, "vocabulary": None, "spec": gerbils}}}
     arguments = [
         "--model",
         str(pets / "precomputed"),
@@ -290,7 +292,8 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
         (
             None,
             2,
-            "evaluation.pets.vocabulary: the model cannot embed names by itself; choose from its vocabularies ['pets",
+            "evaluation.pets.vocabulary: the model cannot embed names by itself, and stores none for [gerbil]; "
+            "choose from its vocabularies ['pets",
         ),
         ({"kind": "hashed_ngrams", "dim": 16}, 2, "text_encoder: gives 16 numbers per name, the model takes 32"),
         (
@@ -303,3 +306,6 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
         written(pets / "own.yaml", settings if encoder is None else {**settings, "text_encoder": encoder})
         assert evaluate_main(arguments) == code
         assert message in capsys.readouterr().err
+    # names that it stores need neither
+    written(pets / "own.yaml", own_names)
+    assert evaluate_main(arguments) == 0

@@ -22,7 +22,9 @@ PACKAGE = Path(dataseg_hf.__file__).parent
 SHIPPED = sorted(PACKAGE.glob("*_dataseg.py"))
 MAY_IMPORT = {
     "requirements": set(),
-    "configuration": {"requirements"},
+    "words": set(),
+    "shipped_code": {"configuration", "image_processing", "modeling", "pipeline"},  # not before it is called
+    "configuration": {"requirements", "shipped_code"},
     "losses": set(),
     "backbone_mobilenetv2": set(),
     "text_cache": set(),
@@ -35,8 +37,9 @@ MAY_IMPORT = {
     "deformable_pixel_decoder": {"configuration", "layers", "pixel_decoder"},
     "feature_pyramid": set(),
     "warm_start": set(),
-    "tasks": {"configuration", "losses"},
-    "postprocessing": set(),
+    "tasks": {"configuration", "losses", "words"},
+    "mask_nms": set(),
+    "postprocessing": {"mask_nms"},
     "mask2former_panoptic": {"postprocessing"},
     "backbones": {"configuration", "backbone_mobilenetv2", "feature_pyramid"},
     "query_decoder": {"configuration", "layers", "pixel_decoder", "tasks"},
@@ -45,15 +48,17 @@ MAY_IMPORT = {
         "backbones",
         "deformable_pixel_decoder",
         "feature_pyramid",
+        "image_processing",
         "pixel_decoder",
         "query_decoder",
         "tasks",
         "text_embeddings",
         "warm_start",
+        "words",
     },
     "image_reading": set(),
-    "image_processing": {"image_reading", "mask2former_panoptic", "postprocessing", "requirements"},
-    "pipeline": {"configuration"},
+    "image_processing": {"image_reading", "mask2former_panoptic", "mask_nms", "postprocessing", "requirements"},
+    "pipeline": {"configuration", "mask_nms", "words"},
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}
 RUNS_ON_TOP = {"evaluation", "training", "runs"}

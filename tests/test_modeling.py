@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -454,6 +455,116 @@ def test_flags_without_embeddings_are_refused(tiny_model: ModelFactory, images: 
 def test_choosing_a_stored_vocabulary_takes_no_new_flags(tiny_model: ModelFactory) -> None:
     with pytest.raises(ValueError, match="is_thing"):
         tiny_model().set_vocabulary("world", is_thing=[False, False, False])
+
+
+@pytest.mark.parametrize("wrong", [["circle"], ("circle",), 3, {"labels": ["circle"]}, b"world", torch.zeros(2, 16)])
+def test_a_vocabulary_of_a_call_is_a_name(tiny_model: ModelFactory, images: Tensor, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"`vocabulary` of a call names a stored vocabulary.*set_vocabulary.*embed"):
+        tiny_model()(images, vocabulary=wrong)
+
+
+def test_no_name_is_not_the_default_vocabulary(tiny_model: ModelFactory, images: Tensor) -> None:
+    with pytest.raises(ValueError, match="no vocabulary ''"):
+        tiny_model()(images, vocabulary="")
+
+
+@pytest.mark.parametrize("wrong", [[[0.0] * 16], np.zeros((1, 16)), "circle", ["circle"]])
+def test_text_embeddings_are_a_tensor(tiny_model: ModelFactory, images: Tensor, wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"`text_embeddings` must be a tensor \[C, 16\].*model.embed\(words\)"):
+        tiny_model()(images, text_embeddings=wrong)
+
+
+@pytest.mark.parametrize("flags", [[True, False], np.array([True, False]), (1, 0)])
+def test_flags_of_a_call_may_be_a_list(tiny_model: ModelFactory, images: Tensor, flags: Any) -> None:
+    with torch.no_grad():
+        output = tiny_model()(images, text_embeddings=torch.randn(2, 16), is_thing=flags)
+    assert output.is_thing.tolist() == [[True, False]] * len(images)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("Panoptic", "unknown task 'Panoptic'.*did you mean 'panoptic'"),
+        ("instances", "unknown task 'instances'.*did you mean 'instance'"),
+        (["panoptic"], "unknown task"),
+        ({"task": "panoptic"}, "unknown task"),
+        (3, "unknown task 3"),
+    ],
+)
+@pytest.mark.parametrize("labeled", [True, False])
+def test_a_task_that_is_none_is_refused(
+    tiny_model: ModelFactory, batch: BatchFactory, task: Any, message: str, labeled: bool
+) -> None:
+    inputs = {**batch("panoptic"), "task": task}
+    with pytest.raises(ValueError, match=message):
+        tiny_model()(**inputs if labeled else {key: inputs[key] for key in ("pixel_values", "task")})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda labels: labels[0], "`labels` must be a list with a dict per image, got dict"),
+        (lambda labels: torch.zeros(2), "`labels` must be a list with a dict per image, got Tensor"),
+        (lambda labels: "panoptic", "`labels` must be a list with a dict per image, got str"),
+        (lambda labels: labels[:1], "`labels` must hold a dict per image: got 1 for 2 images"),
+        (lambda labels: [None, *labels[1:]], r"labels\[0\] must be a dict of tensors, got NoneType"),
+        (lambda labels: [labels[0], labels[1]["class_labels"]], r"labels\[1\] must be a dict of tensors, got Tensor"),
+        (
+            lambda labels: [{**labels[0], "class_labels": [0, 1]}, labels[1]],
+            r"\['class_labels'\] must be a tensor, got list",
+        ),
+        (lambda labels: [{**labels[0], "segment_map": None}, labels[1]], r"\['segment_map'\] must be a tensor, got N"),
+    ],
+)
+def test_labels_of_the_wrong_form_are_refused(
+    tiny_model: ModelFactory, batch: BatchFactory, change: Any, message: str
+) -> None:
+    inputs = batch("panoptic")
+    inputs["labels"] = change(inputs["labels"])
+    with pytest.raises(ValueError, match=message):
+        tiny_model()(**inputs)
+
+
+# --- words of a model that cannot embed
+
+
+@pytest.mark.parametrize("encoder", [None, {"kind": "precomputed", "source": "names.npy"}])
+def test_stored_names_are_words_without_a_text_encoder(tiny_model: ModelFactory, encoder: Any) -> None:
+    model = tiny_model(text_encoder=encoder)
+    model.add_vocabulary("more", ["dark-red  Car", "sky"], text_embeddings=torch.randn(2, 16))
+    stored = model.vocabularies.get("world")
+    model.set_vocabulary(["Dark_red car", "SKY", "circle"])
+    assert model.config.id2label == {0: "Dark_red car", 1: "SKY", 2: "circle"}
+    expected = torch.stack([model.vocabularies.get("more")[0], stored[2], stored[0]])  # the default's before others'
+    assert torch.equal(model.vocabularies.get("custom"), expected)
+
+
+@pytest.mark.parametrize("encoder", [None, {"kind": "precomputed", "source": "names.npy"}])
+def test_other_words_are_answered_with_those_it_knows(tiny_model: ModelFactory, encoder: Any) -> None:
+    model = tiny_model(text_encoder=encoder)
+    with pytest.raises(ValueError, match=r"for \['tree'\], .*\(circle, square, sky\).* by name: \['world'\]"):
+        model.set_vocabulary(["circle", "tree"])
+
+
+def test_words_that_are_stored_need_no_tower(tiny_model: ModelFactory, tmp_path: Path) -> None:
+    model = tiny_model(text_encoder={"kind": "hub", "name_or_path": str(tmp_path / "nowhere")})
+    assert torch.equal(model.embed(["Sky"])[0], model.vocabularies.get("world")[2])
+    with pytest.raises(OSError, match="cannot be loaded"):
+        model.embed(["sky", "tree"])
+
+
+@pytest.mark.parametrize("part", ["dataset_classifiers", "dataset_decoders"])
+def test_a_model_with_parts_of_each_dataset_takes_no_words(tiny_model: ModelFactory, part: str) -> None:
+    model = tiny_model(**{part: True}, text_encoder={"kind": "hashed_ngrams", "dim": 16})
+    with pytest.raises(ValueError, match=r"knows no other words: choose a stored vocabulary: \['world'\]"):
+        model.set_vocabulary(["circle"])
+
+
+@pytest.mark.parametrize("wrong", ["wrld", "World", "world ", "circle, square"])
+def test_an_unknown_vocabulary_is_answered_with_what_was_meant(tiny_model: ModelFactory, wrong: str) -> None:
+    meant = r"words are given as a list: \['circle', 'square'\]" if "," in wrong else "did you mean 'world'"
+    with pytest.raises(ValueError, match=meant):
+        tiny_model().set_vocabulary(wrong)
 
 
 def test_a_vocabulary_without_embeddings_is_refused(

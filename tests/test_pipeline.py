@@ -39,7 +39,8 @@ def ours(model):
 
 @pytest.fixture
 def plain(model):
-    return pipeline("image-segmentation", model=model, image_processor=checkpoint_processor(), device="cpu")
+    """transformers' own class, which `pipeline("image-segmentation")` no longer takes for a model of ours."""
+    return ImageSegmentationPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
 
 
 def same(first, second):
@@ -55,7 +56,6 @@ def same(first, second):
 
 @pytest.mark.parametrize("subtask", SUBTASKS)
 def test_plain_pipeline(plain, images, subtask):
-    assert type(plain) is ImageSegmentationPipeline
     results = plain(images, subtask=subtask, **LOW)
     assert any(results)
     for image, segments in zip(images, results, strict=True):
@@ -208,6 +208,16 @@ def test_vocabulary_given_at_construction(model, images):
         ({"is_thing": [True]}, "goes with a `vocabulary` of words"),
         ({"subtask": "depth"}, "unknown subtask 'depth'"),
         ({"vocabularies": "pets"}, r"unknown arguments \['vocabularies'\]"),
+        ({"thresold": 0.5}, r"unknown arguments \['thresold'\].*did you mean 'threshold'\?"),
+        ({"mask_treshold": 0.5}, r"did you mean 'mask_threshold'\?"),
+        ({"subtask": "instances"}, r"unknown subtask 'instances'.*did you mean 'instance'\?"),
+        ({"subtask": ["instance"]}, "unknown subtask"),
+        ({"vocabulary": "scen"}, r"no vocabulary 'scen'.*did you mean 'scene'\?"),
+        ({"vocabulary": ["Scene"]}, r"'Scene' is no category of this model.*did you mean 'scene'\?"),
+        ({"vocabulary": {"cat": 1}}, "a vocabulary must be a list of names, got dict"),
+        ({"vocabulary": ["cat", 3]}, "a vocabulary must be a list of names, got int 3 in it"),
+        ({"vocabulary": ["cat"], "is_thing": "yes"}, "`is_thing` must be a list of true and false"),
+        ({"nms": 2}, "`nms` must be None or an IoU in 0..1, got 2"),
     ],
 )
 def test_wrong_arguments(ours, images, options, message):
@@ -220,8 +230,26 @@ def test_a_model_without_text_encoder_says_so(images):
     model.config.text_encoder = None
     segmenter = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
     assert segmenter(images[0], vocabulary="pets", subtask="semantic")
-    with pytest.raises(ValueError, match=r"text_encoder`; pass .* \['tree'\], or choose .*: \['pets', 'scene'\]"):
+    with pytest.raises(ValueError, match=r"pass `text_embeddings` for \['tree'\], .* choose .*: \['pets', 'scene'\]"):
         segmenter(images[0], vocabulary=["tree"])
+
+
+def test_a_model_without_text_encoder_takes_its_stored_names(images):
+    model = checkpoint_model()
+    options = {"subtask": "semantic", "vocabulary": ["Grass", "hamster"]}
+    expected = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(images[0], **options)
+    model.config.text_encoder = None
+    found = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(images[0], **options)
+    same(found, expected)
+
+
+def test_repeated_instances_are_left_out(ours, images):
+    options = {"subtask": "instance", "threshold": 0.02}
+    everything = ours(images[1], nms=None, **options)
+    scores = [segment["score"] for segment in ours(images[1], **options)]
+    assert 0 < len(scores) < len(everything)
+    assert scores == [segment["score"] for segment in ours(images[1], nms=0.7, **options)]
+    assert len(ours(images[1], nms=0.0, **options)) <= len(scores)
 
 
 def test_a_text_tower_that_cannot_be_fetched_is_named(images, tmp_path):

@@ -13,6 +13,7 @@ from transformers import Mask2FormerImageProcessorPil
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
 
 from dataseg_hf import postprocessing_dataseg
+from dataseg_hf.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from dataseg_hf.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
@@ -388,3 +389,35 @@ def test_instances_equal_those_of_transformers() -> None:
     close(ours.scores, [theirs["segments_info"][i]["score"] for i in order])
     assert len(order) > 3
     assert torch.equal(ours.masks, theirs["segmentation"][order] > 0)
+
+
+# --- outputs that carry gradients ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [(20, 30), None])
+def test_every_result_takes_logits_with_gradients(dtype: torch.dtype, size: tuple[int, int] | None) -> None:
+    """As transformers' processors do; results are those without, of the same dtype."""
+    logits = (torch.randn(6, 4) * 3).to(dtype)
+    masks = (torch.randn(6, 8, 8) * 3).to(dtype)
+    valid_size = torch.tensor([1.0, 0.75])
+
+    def results(classes: Tensor, maps: Tensor, valid: Tensor) -> list[Tensor]:
+        arguments = (valid, size, 0.1)
+        panoptic = [
+            predict(classes, maps, STUFF, *arguments).segmentation
+            for predict in (panoptic_prediction, mask2former_panoptic_prediction)
+        ]
+        instances = instance_prediction(classes, maps, IS_THING, *arguments, nms=0.5)
+        return [semantic_prediction(classes, maps, valid, size), *panoptic, instances.masks, instances.scores]
+
+    expected = results(logits, masks, valid_size)
+    leaves = [tensor.clone().requires_grad_() for tensor in (logits, masks, valid_size)]
+    # as a model's output is: no leaves
+    found = results(*(tensor * 1 for tensor in leaves))
+    assert len(found[3]) > 1
+    for one, other in zip(found, expected, strict=True):
+        assert not one.requires_grad
+        assert torch.equal(one, other)
+    for one, other in zip(results(*leaves), expected, strict=True):
+        assert torch.equal(one, other)

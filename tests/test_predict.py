@@ -174,6 +174,51 @@ def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
         assert (tmp_path / f"out.previous-{number}" / "overlays" / "a.png").read_bytes() == picture
 
 
+def test_repeated_objects_are_left_out(predict, model, photos, tmp_path):
+    counts = []
+    for more in (["--nms", "1"], [], ["--nms", "0.7"], ["--nms", "0"]):
+        task = ["--task", "instance", "--threshold", "0.02"]
+        assert predict(command(model, [photos / "b.png"], tmp_path, *task, *more)) == 0
+        counts.append(len(results(tmp_path)["annotations"]))
+    assert counts[0] > counts[1] == counts[2] >= counts[3] > 0
+
+
+@pytest.mark.parametrize("name", ["pet", "Pets", "scen"])
+def test_a_slip_in_the_name_of_a_vocabulary_is_no_category(predict, model, photos, tmp_path, capsys, name):
+    assert predict(command(model, [photos], tmp_path / "out", "--vocabulary", name)) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: --vocabulary: '{name}' is no category of this model")
+    assert "did you mean 'pets'?" in line or "did you mean 'scene'?" in line
+
+
+def test_a_model_that_cannot_embed_says_what_to_type(predict, photos, tmp_path, capsys):
+    model = checkpoint_model()
+    model.config.text_encoder = None
+    save_checkpoint(model, checkpoint_processor(), tmp_path / "model")
+    arguments = ["--task", "semantic", "--vocabulary"]
+    assert predict(command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "CAT, sky")) == 0
+    assert [category["name"] for category in results(tmp_path / "out")["categories"]] == ["CAT", "sky"]
+    assert predict(command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "tree, cat")) == 2
+    line = capsys.readouterr().err
+    assert "error: --vocabulary: this model cannot embed new words" in line
+    assert "use words among its names (cat, dog, hamster, grass, sky)" in line
+    assert "by name: ['pets', 'scene']" in line
+
+
+def test_the_help_names_the_thresholds_of_each_task(predict, capsys):
+    with pytest.raises(SystemExit):
+        predict(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for part in (
+        "panoptic: class probability; instance: class probability times the mean probability in the mask; semantic: "
+        "without effect, every pixel gets a class (0..1, default 0.5)",
+        "(panoptic, instance; 0..1, default 0.5)",
+        "(panoptic; 0..1, default 0.8)",
+        "(instance; 0..1, 1 keeps all, default 0.7)",
+    ):
+        assert part in text
+
+
 def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_path, capsys):
     (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
     (photos / "text.png").write_text("no image")
@@ -321,6 +366,24 @@ def test_segments_are_drawn_as_their_masks_are(size):
     expected = overlay(image, np.array(masks), infos, NAMES)
     assert segments_overlay(image, segments, NAMES) == expected
     assert segments_overlay(image, [], NAMES) == overlay(image, np.zeros((0, *size[::-1]), bool), [], NAMES)
+
+
+def test_segments_in_the_colors_of_what_they_cover():
+    """Yellow and blue halves keep their colors, in picture and legend; what has no segment is grey."""
+    pixels = np.zeros((400, 400, 3), dtype=np.uint8)
+    pixels[:, :200], pixels[:, 200:], pixels[:100] = (240, 200, 40), (20, 60, 200), (250, 0, 50)
+    segmentation = np.zeros((400, 400), dtype=int)
+    segmentation[100:, :200], segmentation[100:, 200:] = 1, 2
+    infos = [{"id": 1, "label_id": 1}, {"id": 2, "label_id": 0}]
+    drawn = overlay(Image.fromarray(pixels), segmentation, infos, NAMES, mean_colors=True)
+    assert drawn.getpixel((5, 390)) == (240, 200, 40)
+    assert drawn.getpixel((390, 390)) == (20, 60, 200)
+    assert drawn.getpixel((5, 5)) == (100, 100, 100)
+    legend = np.array(drawn)[400:].reshape(-1, 3).tolist()
+    assert [240, 200, 40] in legend
+    assert list(category_colour(1)) not in legend
+    semantic = semantic_overlay(Image.fromarray(pixels), segmentation - 1, NAMES, mean_colors=True)
+    assert semantic.getpixel((5, 390)) == (240, 200, 40)
 
 
 def test_semantic_map_with_void():

@@ -381,7 +381,7 @@ def test_card_of_a_model_that_no_run_left(tmp_path):
     assert "holds no results" in card
     assert "<script>" not in card
     assert "<details>\n<summary>many, 41 names</summary>" in card
-    assert "New words need `text_embeddings=`" in card
+    assert "Others need `text_embeddings=`" in card
     assert len(blocks(card)) == 2
     assert ModelCard(card).data.eval_results is None
 

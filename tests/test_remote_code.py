@@ -195,8 +195,7 @@ def compare(original, image, tensors, found):
     assert found["classes"] == [
         *["DaTaSegModel"] * 3,
         "DaTaSegImageProcessor",
-        "DaTaSegPipeline",
-        "ImageSegmentationPipeline",
+        *["DaTaSegPipeline"] * 2,
     ]
 
 

@@ -1,5 +1,7 @@
 """Starting from a transformers Mask2Former: the same masks, nearly the same classes; what is taken and what is not."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,16 +9,20 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from example_scripts import main_of
+from PIL import Image
 from torch import Tensor
 from transformers import (
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
+    Mask2FormerImageProcessorPil,
     MaskFormerConfig,
     ResNetConfig,
     SwinConfig,
+    pipeline,
 )
 
-from dataseg_hf import DaTaSegModel
+from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_PANOPTIC, shapes_dataset
 from dataseg_hf.run_config import ConfigError, RunConfig, TrainEntry
@@ -163,6 +169,58 @@ def test_a_started_model_is_saved_and_loaded(swin_folder: Path, tmp_path: Path) 
     loaded.set_vocabulary(["cat", "cloudy sky"])  # the encoder of the labels embeds new names
 
 
+def test_a_started_model_is_saved_with_its_processor(swin_folder: Path, tmp_path: Path) -> None:
+    """The folder is a whole checkpoint, with what Mask2Former's own processor says."""
+    folder = tmp_path / "theirs"
+    shutil.copytree(swin_folder, folder)
+    mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
+    sides = {"shortest_edge": 64, "longest_edge": 96}  # multiples of 32, to which theirs would stretch other images
+    theirs = Mask2FormerImageProcessorPil(size=sides, image_mean=mean, image_std=std)
+    theirs.save_pretrained(folder)
+    model, _ = started(folder, text_encoder=TEXT, is_thing=[True, True, False, False])
+    model.save_pretrained(tmp_path / "ours")
+    processor = DaTaSegImageProcessor.from_pretrained(tmp_path / "ours")
+    assert processor.size["longest_edge"] == 96
+    assert (list(processor.image_mean), list(processor.image_std)) == (mean, std)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    ours = processor(image, return_tensors="pt")["pixel_values"][0]
+    assert ours.shape == (3, 96, 96)
+    torch.testing.assert_close(ours[:, :64], theirs(image, return_tensors="pt")["pixel_values"][0])
+    image.save(tmp_path / "photo.png")
+    segment = pipeline("dataseg-segmentation", model=str(tmp_path / "ours"), trust_remote_code=True, device="cpu")
+    assert segment(image, subtask="semantic")
+    out = str(tmp_path / "predictions")
+    predict = ["--model", str(tmp_path / "ours"), "--input", str(tmp_path / "photo.png"), "--output", out]
+    assert main_of("predict")(predict) == 0
+    assert main_of("publish")(["--model", str(tmp_path / "ours"), "--repo", "me/warm", "--dry_run"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest", "canvas"),
+    [
+        (None, 1333, 1344),
+        ({"size": {"height": 384, "width": 300}, "size_divisor": 0}, 384, 384),
+        ({"size": {"shortest_edge": 640, "longest_edge": 2560}, "size_divisor": 64}, 2560, 2560),
+        ({"size": 800, "max_size": 1200}, 1200, 1216),
+    ],
+)
+def test_the_sizes_of_mask2formers_processors(
+    tmp_path: Path, settings: dict[str, Any] | None, longest: int, canvas: int
+) -> None:
+    if settings is not None:
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(settings))
+    processor = DaTaSegImageProcessor.from_mask2former(tmp_path)
+    assert processor.size["longest_edge"] == longest
+    assert dict(processor.pad_size) == {"height": canvas, "width": canvas}
+
+
+def test_a_processor_that_is_there_stays(swin_folder: Path, tmp_path: Path) -> None:
+    model, _ = started(swin_folder)
+    DaTaSegImageProcessor(size=96).save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert DaTaSegImageProcessor.from_pretrained(tmp_path).size["longest_edge"] == 96
+
+
 def test_options_that_no_longer_fit_start_anew_and_are_reported(swin_folder: Path) -> None:
     model, report = started(swin_folder, num_queries=20, pixel_decoder="fpn")
     assert model.config.num_queries == 20
@@ -214,6 +272,9 @@ def test_a_run_starts_from_a_mask2former(swin_folder: Path, classifier: bool) ->
             model.eval()(images).masks_queries_logits, theirs(images).masks_queries_logits, rtol=1e-3, atol=1e-3
         )
     assert model.config.default_vocabulary == "shapes"
+    assert model.config.training_sets == [
+        {"name": "shapes", "annotation": "panoptic", "images": 4, "image_size": 64, "drawn": True}
+    ]
     assert ("checkpoint" in model.config.vocabularies) == classifier
 
 

@@ -5,6 +5,7 @@ python examples/evaluate.py --model outputs/shapes --config examples/configs/sha
 python docs/figures/outputs.py --model outputs/shapes --scores outputs/shapes_scores/results.json
 
 Shown is of each set the scene with the median score, so that the picture is neither better nor worse than the model.
+Segments have the mean color of what they cover, as many names are colors; outlines and names tell them apart.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from PIL import Image
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Annotation, Instances, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
+from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.metrics import semantic_map
 from dataseg_hf.tiling import Thresholds, segment_image
 from dataseg_hf.visualization import boxes_overlay, overlay, prediction_grid, segments_overlay, semantic_overlay
@@ -26,7 +28,7 @@ AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by examples/configs/
 SETS = {  # vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn
     "shapes_panoptic": ("trained with panoptic maps", "panoptic", AS_SCORED),
     "shapes_semantic": ("trained with classes per pixel", "panoptic", AS_SCORED),
-    "shapes_boxes": ("trained with boxes", "instance", Thresholds(score=0.5)),
+    "shapes_boxes": ("trained with boxes", "instance", Thresholds(score=0.5, nms=DEFAULT_IOU)),
 }
 SCORES = Path("outputs/shapes_scores/results.json")
 ROWS = ("held-out scenes", "what training images are annotated with", "what the one model says: {}")
@@ -64,7 +66,8 @@ def outputs_picture(model: DaTaSegModel, processor: DaTaSegImageProcessor, scene
         image, names = Image.fromarray(sample.image), SHAPES_SPECS[name].labels
         model.set_vocabulary(name)
         found = segment_image(model, processor, image, task, thresholds)
-        columns.append((image, annotated(image, name, sample.annotation, names), segments_overlay(image, found, names)))
+        output = segments_overlay(image, found, names, mean_colors=True)
+        columns.append((image, annotated(image, name, sample.annotation, names), output))
     tasks = ", ".join(task for _, task, _ in SETS.values())
     captions = [row.format(tasks) for row in ROWS]
     rows = [list(row) for row in zip(*columns, strict=True)]
@@ -75,12 +78,12 @@ def annotated(image: Image.Image, name: str, truth: Annotation, names: list[str]
     """The truth of a scene as the set's training images are annotated."""
     task = SHAPES_SPECS[name].task
     if isinstance(truth, Instances):
-        return boxes_overlay(image, truth.boxes, truth.class_labels.tolist(), names)
+        return boxes_overlay(image, truth.boxes, truth.class_labels.tolist(), names, mean_colors=True)
     assert isinstance(truth, Segments)
     if task == "semantic":
-        return semantic_overlay(image, semantic_map(truth), names)
+        return semantic_overlay(image, semantic_map(truth), names, mean_colors=True)
     segments = [{"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)]
-    return overlay(image, np.asarray(truth.segment_map), segments, names)
+    return overlay(image, np.asarray(truth.segment_map), segments, names, mean_colors=True)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,10 @@ OPACITY = 0.6  # of a segment
 MOST_WAITING = 20  # in the queue
 KEPT_SECONDS = 600  # uploads and results
 
+OTHER_SIZE = 4  # times the size of the training images, or a part of it: then the user is warned
+NO_NMS = 1.0  # no IoU is larger
+NMS = 0.7  # docs/evaluation.md, "Repeated objects"
+
 INTRODUCTION = "# DaTaSeg\nOne segmentation model for many datasets: choose a task, and the words to segment by."
 NO_MODEL = """# DaTaSeg
 No model to show yet: {reason}
@@ -77,7 +81,7 @@ def build_demo(model: str | Path | None) -> gr.Blocks:
     except Exception as error:  # whatever a checkpoint and its code may raise: the page must not stay blank
         reason = html.escape(" ".join(str(error).split())[:300])
         return message_page(f"`{model}` cannot be loaded ({type(error).__name__}: {reason}).")
-    return demo_page(segmenter)
+    return demo_page(segmenter, str(model))
 
 
 def message_page(reason: str) -> gr.Blocks:
@@ -87,15 +91,17 @@ def message_page(reason: str) -> gr.Blocks:
     return page
 
 
-def demo_page(segmenter: Pipeline) -> gr.Blocks:
+def demo_page(segmenter: Pipeline, name: str) -> gr.Blocks:
     """Image and choices on the left, on the right the segments of one task, or of two side by side."""
     config = segmenter.model.config
     with gr.Blocks(title="DaTaSeg", analytics_enabled=False, delete_cache=(KEPT_SECONDS, KEPT_SECONDS)) as page:
         gr.Markdown(INTRODUCTION)
+        gr.HTML(about_model(name, config))
+        with gr.Accordion("The words it knows", open=False):
+            gr.HTML(known_words(config))
         with gr.Row():
             with gr.Column(scale=2):
                 image = gr.Image(label="Image", sources=["upload", "clipboard"], height=320)
-                gr.Examples([str(file) for file in sorted((HERE / "examples").glob("*.png"))], image)
                 task = gr.Radio(TASKS, value="panoptic", label="Task")
                 other = gr.Radio([NOTHING, *TASKS], value=NOTHING, label="Compare with")
                 vocabulary = gr.Dropdown(
@@ -107,38 +113,124 @@ def demo_page(segmenter: Pipeline) -> gr.Blocks:
                     info=f"Used instead, where given; up to {MOST_WORDS}, with commas.",
                 )
                 threshold = gr.Slider(0, 1, value=0.5, step=0.05, label="Least score of a segment (not for semantic)")
+                nms = gr.Slider(
+                    0, 1, value=NMS, step=0.05,
+                    label="Overlap (IoU) above which an object repeats a better one and is left out (instance)",
+                )  # fmt: skip
                 button = gr.Button("Segment", variant="primary")
                 too_large = gr.Button(elem_id="too-large", visible="hidden")
+                if example_rows(config):
+                    examples = gr.Examples(example_rows(config), [image, vocabulary, task])
+                    # words typed before would be used instead of the example's vocabulary
+                    examples.load_input_event.then(lambda: "", None, words, api_visibility="private", queue=False)
             with gr.Column(scale=3), gr.Row():
                 first = result_column("Segments", visible=True)
                 second = result_column("Compared with", visible=False)
 
         def segment(
-            image: Any, task: str, vocabulary: str, words: str = "", threshold: float = 0.5
+            image: Any, task: str, vocabulary: str, words: str = "", threshold: float = 0.5, nms: float = NMS
         ) -> Iterator[tuple[Any, ...]]:
             """Segments of an image, their table, a picture of them with a legend, and COCO json."""
-            yield from results(segmenter, image, task, vocabulary, words, threshold)
+            yield from results(segmenter, image, task, vocabulary, words, threshold, nms)
 
-        def compare(image: Any, task: str, vocabulary: str, words: str, threshold: float) -> Iterator[tuple[Any, ...]]:
+        def compare(
+            image: Any, task: str, vocabulary: str, words: str, threshold: float, nms: float
+        ) -> Iterator[tuple[Any, ...]]:
             if task == NOTHING:
                 yield (None, [], None, None)
             else:
-                yield from results(segmenter, image, task, vocabulary, words, threshold)
+                yield from results(segmenter, image, task, vocabulary, words, threshold, nms)
 
         def refuse() -> None:
             raise gr.Error(f"A file may have {MOST_MEGABYTES} MB at most: reduce the image.", print_exception=False)
 
-        choices = [image, task, vocabulary, words, threshold]
+        choices = [image, task, vocabulary, words, threshold, nms]
         # not preprocessed, so that this app says what is wrong with a file
         settings = {"preprocess": False, "concurrency_id": "model", "concurrency_limit": 1}
         done = button.click(segment, choices, first[1:], api_name="segment", **settings)
-        compared = [image, other, vocabulary, words, threshold]
+        compared = [image, other, vocabulary, words, threshold, nms]
         done.success(compare, compared, second[1:], api_visibility="private", **settings)
         other.change(
             lambda chosen: gr.update(visible=chosen != NOTHING), other, second[0], api_visibility="private", queue=False
         )
         too_large.click(refuse, api_visibility="private")
     return page
+
+
+def about_model(name: str, config: Any) -> str:
+    """HTML: which model this is, and what it was trained on."""
+    sets = training_sets(config)
+    if not sets:
+        trained = "The checkpoint does not say what it was trained on; its card may."
+    else:
+        trained = f"Trained on {', '.join(map(set_text, sets))}."
+    if only_drawn(sets):
+        trained += " <b>These are drawn shapes only: in a photograph it names what is not there.</b>"
+    return f"<p>Model: <b>{html.escape(name)}</b>. {trained}</p>"
+
+
+def set_text(entry: dict[str, Any]) -> str:
+    """HTML about one set of the training."""
+    images = "streamed images" if entry.get("images") is None else f"{entry['images']} images"
+    return html.escape(f"{entry['name']} ({images} of {entry['image_size']} pixels; {entry['annotation']})")
+
+
+def known_words(config: Any) -> str:
+    """HTML: the names of each stored vocabulary."""
+    parts = [
+        f"<p><b>{html.escape(name)}</b>: {html.escape(', '.join(stored['labels']))}</p>"
+        for name, stored in config.vocabularies.items()
+    ]
+    encoder = (config.text_encoder or {}).get("kind")
+    if encoder in (None, "precomputed"):
+        parts.append("<p>Other words have no embedding in this model.</p>")
+    elif encoder.startswith("hashed"):
+        parts.append("<p>Other words are compared by their letters, not by what they mean.</p>")
+    else:
+        parts.append("<p>Other words are understood as far as its text encoder tells.</p>")
+    return "".join(parts)
+
+
+def example_rows(config: Any) -> list[list[str]]:
+    """Image, vocabulary and task of the examples that show what the model knows.
+
+    An example is named after its vocabulary; a model without that vocabulary was not trained on such images.
+    """
+    files = sorted((HERE / "examples").glob("*.png"))
+    return [
+        [str(file), file.stem, "instance" if file.stem.endswith("boxes") else "panoptic"]
+        for file in files
+        if file.stem in config.vocabularies
+    ]
+
+
+def training_sets(config: Any) -> list[dict[str, Any]]:
+    """What the checkpoint says it was trained on; checkpoints of earlier versions say nothing."""
+    return list(getattr(config, "training_sets", None) or [])
+
+
+def only_drawn(sets: Sequence[dict[str, Any]]) -> bool:
+    """Whether all images of the training were synthetic scenes."""
+    return bool(sets) and all(entry.get("drawn") for entry in sets)
+
+
+def unlike_training(size: tuple[int, int], config: Any) -> str | None:
+    """What to tell about an image of a kind or size that the training did not show, or None."""
+    sets = training_sets(config)
+    if not sets:
+        return None
+    sides = [entry["image_size"] for entry in sets]
+    if only_drawn(sets) and max(size) > OTHER_SIZE * max(sides):
+        return (
+            f"This model was trained on drawn shapes only, in images of {max(sides)} pixels; this one has {size[0]} x "
+            f"{size[1]}. What it says of a photograph means nothing."
+        )
+    if max(size) * OTHER_SIZE < min(sides):
+        return (
+            f"The image has {size[0]} x {size[1]} pixels, those of the training had {min(sides)}: it is enlarged, and "
+            "results may be poor."
+        )
+    return None
 
 
 def result_column(title: str, visible: bool) -> list[Any]:
@@ -162,7 +254,13 @@ def result_column(title: str, visible: bool) -> list[Any]:
 
 
 def results(
-    segmenter: Pipeline, upload: Any, task: str, vocabulary: str | None, words: str, threshold: float
+    segmenter: Pipeline,
+    upload: Any,
+    task: str,
+    vocabulary: str | None,
+    words: str,
+    threshold: float,
+    nms: float,
 ) -> Iterator[tuple[Any, list[list[Any]], str, str]]:
     """Yields once what a result column shows; its files live until the next step, by when they were taken over.
 
@@ -176,9 +274,13 @@ def results(
             raise ValueError("Choose a vocabulary of the model, or type words of your own.")
         if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
             raise ValueError(f"The least score must lie in 0..1, not {threshold!r:.20}.")
-        found = segmenter(image, subtask=task, vocabulary=own_words or vocabulary, threshold=threshold)
+        options = {"threshold": threshold} | ({} if nms == NO_NMS else {"nms": nms})
+        found = segmenter(image, subtask=task, vocabulary=own_words or vocabulary, **options)
     except (OSError, ValueError) as error:
         raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
+    warning = unlike_training(image.size, segmenter.model.config)
+    if warning:
+        gr.Warning(warning)
     if not found:
         gr.Info("Nothing was found with such a score: lower the least score.")
     names, is_thing = categories(segmenter, vocabulary, own_words)

@@ -12,13 +12,14 @@ from .configuration_dataseg import DaTaSegConfig
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
 from .pipeline_dataseg import DaTaSegPipeline
+from .registered_pipelines import register_pipelines
 from .tasks_dataseg import TASKS
 from .text_embeddings_dataseg import FileTextEncoder, HashedNgramEncoder, HubTextEncoder, build_text_encoder
 from .version import __version__
 
 
 def register() -> None:
-    """Make the Auto classes know DaTaSeg, and its checkpoints carry their code. Repeating it does no harm."""
+    """Make the Auto classes and `pipeline` know DaTaSeg. Repeating it does no harm."""
     AutoConfig.register(DaTaSegConfig.model_type, DaTaSegConfig, exist_ok=True)
     for auto_class in (AutoModel, AutoModelForUniversalSegmentation, AutoModelForImageSegmentation):
         auto_class.register(DaTaSegConfig, DaTaSegModel, exist_ok=True)
@@ -26,6 +27,7 @@ def register() -> None:
     DaTaSegConfig.register_for_auto_class()
     DaTaSegModel.register_for_auto_class("AutoModel")
     DaTaSegImageProcessor.register_for_auto_class()
+    register_pipelines()
 
 
 register()

@@ -1,27 +1,13 @@
 """Checkpoints that carry their own code, so that they load without this package (`trust_remote_code=True`)."""
 
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch import Tensor
 
-from . import pipeline_dataseg
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
-
-PIPELINE_TASK = "dataseg-segmentation"
-MODEL_CLASS = "modeling_dataseg.DaTaSegModel"
-AUTO_MAP = {
-    "AutoConfig": "configuration_dataseg.DaTaSegConfig",
-    "AutoModel": MODEL_CLASS,
-    "AutoModelForUniversalSegmentation": MODEL_CLASS,
-    "AutoModelForImageSegmentation": MODEL_CLASS,
-    "AutoImageProcessor": "image_processing_dataseg.DaTaSegImageProcessor",
-}
-CUSTOM_PIPELINES = {
-    PIPELINE_TASK: {"impl": "pipeline_dataseg.DaTaSegPipeline", "pt": ["AutoModelForImageSegmentation"]}
-}
+from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
 
 
 def save_checkpoint(
@@ -32,8 +18,7 @@ def save_checkpoint(
 ) -> None:
     """Write weights (safetensors), config, processor and all code that loads them into a folder.
 
-    Beside what `save_pretrained` of both writes, the config names every Auto class and the pipeline, whose file comes
-    along: `pipeline("dataseg-segmentation", model=folder, trust_remote_code=True)`.
+    The same as `save_pretrained` of both.
 
     Args:
         model: the bare model, without wrappers of a training framework.
@@ -41,9 +26,8 @@ def save_checkpoint(
         folder: made if missing.
         state_dict: the weights, where a wrapper spreads them over processes; by default the model's own.
     """
-    model.config.auto_map = dict(AUTO_MAP)
-    model.config.custom_pipelines = {task: dict(entry) for task, entry in CUSTOM_PIPELINES.items()}
     model.save_pretrained(folder, state_dict=state_dict)
     processor.save_pretrained(folder)
-    code = Path(pipeline_dataseg.__file__)
-    shutil.copyfile(code, Path(folder) / code.name)
+
+
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "save_checkpoint"]

@@ -6,10 +6,13 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 
 import re
 from collections import Counter
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
+
+from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, copy_code
 
 DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
@@ -75,11 +78,16 @@ class DaTaSegConfig(PreTrainedConfig):
             Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`; embeddings are buffers of the model.
         default_vocabulary (`str`, *optional*): The stored vocabulary used when none is named; gives `id2label`.
         text_encoder (`dict`, *optional*): What embedded the stored names, see `build_text_encoder`.
+        training_sets (`list[dict]`, *optional*):
+            What the model was trained on, for those who use it: per dataset `name`, `annotation` (its task), `images`
+            (their number, or `None`), `image_size` (pixels of the longer side), `drawn` (synthetic scenes).
     """
 
     model_type = "dataseg"
     sub_configs = {"backbone_config": AutoConfig}  # noqa: RUF012 - the base class declares it as a ClassVar
     attribute_map = {"hidden_size": "hidden_dim", "num_hidden_layers": "decoder_layers"}  # noqa: RUF012
+    # tasks whose pipeline transformers knows by registration, so that a checkpoint's code is not asked for
+    registered_pipelines: ClassVar[tuple[str, ...]] = ()
 
     backbone_config: dict | PreTrainedConfig | None = None
     pixel_decoder: Literal["fpn", "deformable"] = "fpn"
@@ -117,8 +125,11 @@ class DaTaSegConfig(PreTrainedConfig):
     vocabularies: dict[str, Any] | None = None
     default_vocabulary: str | None = None
     text_encoder: dict[str, Any] | None = None
+    training_sets: list[dict[str, Any]] | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if kwargs.get("custom_pipelines"):
+            kwargs["custom_pipelines"] = self._unregistered(kwargs["custom_pipelines"])
         if self.backbone_config is None:
             self.backbone_config = DEFAULT_BACKBONE
         if isinstance(self.backbone_config, dict):
@@ -135,6 +146,20 @@ class DaTaSegConfig(PreTrainedConfig):
             self.id2label = dict(enumerate(labels))
             self.label2id = {label: index for index, label in enumerate(labels)}
         super().__post_init__(**kwargs)
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save as transformers does, with all that lets the folder load by itself (`shipped_code_dataseg.py`).
+
+        The folder's own code is named, not that of a repository from which the config came.
+        """
+        self.auto_map = dict(AUTO_MAP)
+        self.custom_pipelines = dict(CUSTOM_PIPELINES)
+        copy_code(save_directory)
+        super().save_pretrained(save_directory, push_to_hub, **kwargs)
+        self.custom_pipelines = self._unregistered(CUSTOM_PIPELINES)
+
+    def _unregistered(self, pipelines: dict[str, Any]) -> dict[str, Any]:
+        return {task: entry for task, entry in pipelines.items() if task not in self.registered_pipelines}
 
     @property
     def knows_stored_vocabularies_only(self) -> bool:

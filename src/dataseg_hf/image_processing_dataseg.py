@@ -6,7 +6,7 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 
 import base64
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,15 @@ from transformers.image_utils import (
     make_flat_list_of_images,
 )
 from transformers.processing_utils import ImagesKwargs
-from transformers.utils import TensorType
+from transformers.utils import IMAGE_PROCESSOR_NAME, TensorType, logging
 
 from .image_reading_dataseg import ValueRange, check_value_range, read_image, rgb_pixels, scaled_to_8_bits
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
+from .mask_nms_dataseg import checked_iou
 from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
+
+logger = logging.get_logger(__name__)
+MASK2FORMER_LONGEST_EDGE = 1333  # of transformers' Mask2FormerImageProcessor
 
 
 class DaTaSegImageOptions(ImagesKwargs, total=False):  # type: ignore[call-arg]  # transformers is untyped
@@ -81,6 +85,31 @@ class DaTaSegImageProcessor(PilBackend):
         # Without a type of its own for videos, `pipeline()` of transformers 5.23 takes the code of the image processor
         # for that of a video processor, and asks the user whether to run it.
         return {**super().to_dict(), "video_processor_type": "none"}
+
+    @classmethod
+    def from_mask2former(cls, name_or_path: str | Path, revision: str | None = None) -> "DaTaSegImageProcessor":
+        """The processor for a model that started from a transformers Mask2Former, with its size, mean and deviation.
+
+        The longer side becomes the largest that the checkpoint's processor makes, the side of the canvas a multiple of
+        its `size_divisor`. A checkpoint without a processor gets transformers' default, 1333 pixels, and a warning.
+
+        Args:
+            name_or_path: Hub id or folder.
+            revision: Branch, tag or commit on the Hub.
+        """
+        settings: dict[str, Any] = {}
+        try:
+            settings, _ = cls.get_image_processor_dict(name_or_path, revision=revision or "main")
+        except OSError:
+            logger.warning(f"'{name_or_path}' has no {IMAGE_PROCESSOR_NAME}: taking the sizes of Mask2Former's default")
+        longest, divisor = _longest_edge(settings), int(settings.get("size_divisor") or 32)
+        side = -(-longest // divisor) * divisor
+        taken = ("image_mean", "image_std", "do_resize", "do_rescale", "rescale_factor", "do_normalize")
+        return cls(
+            size={"longest_edge": longest},
+            pad_size={"height": side, "width": side},
+            **{key: settings[key] for key in taken if settings.get(key) is not None},
+        )
 
     # --- images to inputs
 
@@ -251,6 +280,7 @@ class DaTaSegImageProcessor(PilBackend):
         target_sizes: Sequence[tuple[int, int]] | Tensor | None = None,
         return_coco_annotation: bool = False,
         return_binary_maps: bool = False,
+        nms: float | None = None,
     ) -> list[dict[str, Any]]:
         """The things of each image, best first. They may overlap: only binary maps and run lengths show all of them.
 
@@ -263,6 +293,8 @@ class DaTaSegImageProcessor(PilBackend):
             target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
             return_coco_annotation: run lengths instead of a map.
             return_binary_maps: binary maps instead of a map.
+            nms: of two instances of a category whose masks have a larger IoU than this, the one with the lower score is
+                left out; None keeps both.
 
         Returns:
             B dicts: `segmentation` int32 [H, W] with ids, -1 = no instance; or bool [K, H, W]; or K lists
@@ -270,8 +302,9 @@ class DaTaSegImageProcessor(PilBackend):
             `segments_info`, per instance `id` (from 0), `label_id`, `was_fused` (false) and `score`.
 
         Raises:
-            ValueError: unless there are B target sizes, or if two formats are asked for.
+            ValueError: unless there are B target sizes, or if two formats are asked for, or `nms` is no IoU.
         """
+        nms = checked_iou(nms)
         if return_coco_annotation and return_binary_maps:
             raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other")
         results = []
@@ -284,6 +317,7 @@ class DaTaSegImageProcessor(PilBackend):
                 size,
                 threshold,
                 mask_threshold,
+                nms=nms,
             )
             segmentation: Tensor | list[list[int]]
             kept = list(range(len(found.crops)))
@@ -300,6 +334,14 @@ class DaTaSegImageProcessor(PilBackend):
             ]
             results.append({"segmentation": segmentation, "segments_info": segments})
         return results
+
+
+def _longest_edge(settings: Mapping[str, Any]) -> int:
+    """The longer side, in pixels, that settings of a transformers processor make of an image."""
+    size = settings.get("size") or {}
+    if isinstance(size, int):  # as in transformers before 4.27: the shorter side
+        return int(settings.get("max_size") or MASK2FORMER_LONGEST_EDGE)
+    return int(size.get("longest_edge") or max(size.get("height", 0), size.get("width", 0)) or MASK2FORMER_LONGEST_EDGE)
 
 
 def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:

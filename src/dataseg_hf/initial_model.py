@@ -11,6 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from .configuration_dataseg import DaTaSegConfig
 from .data.hub_names import asked_of_the_hub, is_missing_path
 from .data.mixing import TrainingSet
+from .data.shapes import SHAPES_SPECS
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
 from .run_config import ConfigError, RunConfig, expand
@@ -97,6 +98,7 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
         embeddings = embed(encoder, spec.labels, f"datasets.{member.name}")
         model.add_vocabulary(member.name, spec.labels, spec.is_thing, embeddings)
     model.set_vocabulary(config.default_vocabulary or members[0].name)
+    model.config.training_sets = _training_sets(model.config.training_sets or [], members)
     if config.freeze_backbone:
         model.pretrainable_backbone().requires_grad_(False)
     if config.gradient_checkpointing:
@@ -104,6 +106,20 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
             warnings.simplefilter("ignore", FutureWarning)  # 5.23 gave it another name
             model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
+
+
+def _training_sets(before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]) -> list[dict[str, Any]]:
+    """What the checkpoint says of its training: the sets of the model it starts from, then those of the mix."""
+    sets = {entry["name"]: dict(entry) for entry in before}
+    for member in members:
+        sets[member.name] = {
+            "name": member.name,
+            "annotation": member.task,
+            "images": member.size,
+            "image_size": member.augmentation.image_size,
+            "drawn": member.data.spec.name in SHAPES_SPECS,
+        }
+    return list(sets.values())
 
 
 def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:

@@ -16,6 +16,7 @@ from torch import Tensor
 from .postprocessing_dataseg import PanopticPrediction, Resize, Window, spans, valid_grid
 
 
+@torch.no_grad()
 def mask2former_panoptic_prediction(
     class_logits: Tensor,
     mask_logits: Tensor,

@@ -12,8 +12,6 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from .checkpoint import PIPELINE_TASK
-from .data.catalog import CATALOG
-from .data.shapes import SHAPES_SPECS
 from .version import __version__
 
 METRICS = {
@@ -200,7 +198,7 @@ def _usage(record: Record, repo: str) -> list[str]:
     labels = record.config["vocabularies"][other]["labels"][:2]
     parts = [
         "The code comes with the model (`trust_remote_code=True` runs it: read it, or pin a commit by `revision=`). It "
-        "needs torch, transformers 5, Pillow and scipy.",
+        'needs torch, transformers 5, Pillow and scipy. `pipeline("image-segmentation", ...)` gives the same pipeline.',
         f"""```python
 from transformers import pipeline
 
@@ -220,7 +218,8 @@ segment("photo.jpg", vocabulary={words}, is_thing={[True] * len(labels) + [False
 ```""")
     else:
         parts.append(
-            "New words need `text_embeddings=` of the space that the model was trained with: its own were precomputed."
+            "Words may be any of its names below. Others need `text_embeddings=` of the space that the model was "
+            "trained with: its own were precomputed."
         )
     parts.append(f"""With the Auto classes:
 
@@ -276,10 +275,20 @@ def _training(record: Record) -> list[str]:
 def _linked(name: str, entry: Mapping[str, Any]) -> str:
     """Name of a dataset, linked to its home page where that is known."""
     spec = entry.get("spec")
-    known = {**CATALOG, **SHAPES_SPECS}
-    homepage = spec.get("homepage") if isinstance(spec, Mapping) else known[spec].homepage if spec in known else ""
+    homepage = spec.get("homepage") if isinstance(spec, Mapping) else _known_homepage(str(spec))
     safe = re.fullmatch(r"https?://[\w.~:/?#@!$&'*+,;=%-]+", homepage or "")
     return f"[{plain(name)}]({homepage})" if safe else plain(name)
+
+
+def _known_homepage(spec: str) -> str:
+    """The home page of a dataset that this package describes."""
+    try:
+        from .data.catalog import CATALOG
+        from .data.shapes import SHAPES_SPECS
+    except ImportError:  # the catalog needs `datasets`, publishing does not: names are then not linked
+        return ""
+    known = {**CATALOG, **SHAPES_SPECS}
+    return known[spec].homepage if spec in known else ""
 
 
 def _results(record: Record) -> list[str]:

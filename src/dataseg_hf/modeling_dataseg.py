@@ -11,15 +11,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple, logging
+from transformers.utils import IMAGE_PROCESSOR_NAME, ModelOutput, can_return_tuple, logging
 
 from .backbones_dataseg import UNUSED_IN_BACKBONE, build_backbone
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder, SamplingOffsets, SamplingWeights
 from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
+from .image_processing_dataseg import DaTaSegImageProcessor
 from .pixel_decoder_dataseg import PixelDecoder
 from .query_decoder_dataseg import QueryDecoder
-from .tasks_dataseg import LossResult, Proposals, Truth, count_targets, get_task, loss_weights
+from .tasks_dataseg import TASKS, LossResult, Proposals, Truth, count_targets, get_task, loss_weights
 from .text_embeddings_dataseg import build_text_encoder
 from .warm_start_dataseg import (
     WarmStart,
@@ -31,6 +32,15 @@ from .warm_start_dataseg import (
     read_mask2former,
     take_backbone,
     take_weights,
+)
+from .words_dataseg import (
+    checked_flags,
+    checked_words,
+    listed,
+    parse_vocabulary,
+    places_of,
+    stored_names,
+    unknown_vocabulary,
 )
 
 logger = logging.get_logger(__name__)
@@ -186,6 +196,9 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
 class DaTaSegModel(DaTaSegPreTrainedModel):
     """Backbone, pixel decoder, query decoder and text classifier; one set of weights for all datasets and tasks."""
 
+    image_processor: DaTaSegImageProcessor | None = None
+    """Of a model that started from a Mask2Former: what its images shall go through, saved with the model."""
+
     def __init__(self, config: DaTaSegConfig) -> None:
         super().__init__(config)
         self.backbone = build_backbone(config)
@@ -206,6 +219,16 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
     def get_output_embeddings(self) -> None:
         """None, as above."""
 
+    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
+        """Save as transformers does, with the code, and with the processor of a model that started from a Mask2Former.
+
+        A processor that is in the folder already stays.
+        """
+        first = kwargs.get("is_main_process", True) and not (Path(save_directory) / IMAGE_PROCESSOR_NAME).is_file()
+        if self.image_processor is not None and first:
+            self.image_processor.save_pretrained(save_directory)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
     # --- warm starts
 
     @classmethod
@@ -225,7 +248,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
         Backbone, pixel decoder, queries, transformer decoder and mask head are taken: its masks are the checkpoint's,
         on images without padding. With a text encoder or text embeddings the class head, the background and the scale
-        are computed from the checkpoint's classifier, and its labels become the model's vocabulary.
+        are computed from the checkpoint's classifier, and its labels become the model's vocabulary. The model's
+        `image_processor` is that of the checkpoint.
 
         Args:
             name_or_path: Hub id or folder, with safetensors weights.
@@ -254,6 +278,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         if text_embeddings is not None:
             settings |= {"text_embedding_dim": text_embeddings.shape[-1], "class_head_layers": 1}
         model = cls(DaTaSegConfig(**{**settings, "text_encoder": text_encoder, **options})).eval()
+        model.image_processor = DaTaSegImageProcessor.from_mask2former(name_or_path, revision)
         report = take_weights(model, mask2former_weights(source.state_dict()))
         if text_embeddings is not None:
             model.add_vocabulary(vocabulary, labels, is_thing, text_embeddings)
@@ -346,8 +371,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         Raises:
             ValueError: if names, flags and embeddings do not fit together.
         """
-        labels = list(labels)
-        things = [True] * len(labels) if is_thing is None else [bool(flag) for flag in is_thing]
+        labels = checked_words(labels)
+        things = checked_flags(is_thing, len(labels))
         check_vocabulary(name, labels, things)
         if self.config.dataset_classifiers:
             text_embeddings = F.normalize(torch.randn(len(labels), self.config.text_embedding_dim), dim=-1)
@@ -378,9 +403,19 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """Choose what `forward` classifies by default, and `id2label` with it: a stored name, or a list of words.
 
         A list of words is stored under the name "custom"; `is_thing` and `text_embeddings` are as for `add_vocabulary`.
+
+        Raises:
+            ValueError: for a name that is not stored, a word that seems to name a stored vocabulary, words that cannot
+                be embedded, and whatever else is neither a name nor a list of words.
         """
         if not isinstance(vocabulary, str):
-            self.add_vocabulary("custom", vocabulary, is_thing, text_embeddings)
+            words = checked_words(vocabulary, self.config.vocabularies)
+            if self.config.knows_stored_vocabularies_only:
+                raise ValueError(
+                    f"this model has parts of its own for each dataset and knows no other words: choose a stored "
+                    f"vocabulary: {sorted(self.config.vocabularies or {})}"
+                )
+            self.add_vocabulary("custom", words, is_thing, text_embeddings)
             vocabulary = "custom"
         elif is_thing is not None or text_embeddings is not None:
             raise ValueError(
@@ -396,23 +431,73 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """Labels and thing flags of a stored vocabulary; ValueError lists what is stored."""
         stored = self.config.vocabularies or {}
         if name not in stored:
-            raise ValueError(f"no vocabulary '{name}' in this model; stored are {sorted(stored)}")
+            raise ValueError(unknown_vocabulary(name, stored))
         return stored[name]
 
+    def parse_vocabulary(self, text: str) -> str | list[str]:
+        """What a line of text asks for, as `set_vocabulary` takes it: a stored name, or the words between commas."""
+        return parse_vocabulary(text, self.config.vocabularies or {})
+
     def embed(self, labels: Sequence[str]) -> Tensor:
-        """Text embeddings [C, D] of new names by the config's text encoder."""
-        if self.config.text_encoder is None:
-            raise ValueError(
-                f"this model's config names no `text_encoder`; pass `text_embeddings` for {list(labels)}, or choose a "
-                f"stored vocabulary: {sorted(self.config.vocabularies or {})}"
-            )
-        return build_text_encoder(self.config.text_encoder)(labels)
+        """Text embeddings [C, D] of names by the config's text encoder.
+
+        Without an encoder, or with one that cannot be fetched, the names of the stored vocabularies still have theirs;
+        case, blanks, hyphens and underscores do not matter.
+
+        Raises:
+            ValueError: for names that have no embedding; the message lists those that have.
+            OSError: for an encoder that cannot be fetched.
+        """
+        encoder = self.config.text_encoder
+        unknown = self.without_embedding(labels)
+        if encoder is None or encoder.get("kind") == "precomputed":
+            if unknown:
+                raise ValueError(self._no_embedding(unknown))
+            return self._stored_embeddings(labels)
+        try:
+            return build_text_encoder(encoder)(labels)
+        except OSError:
+            if unknown:
+                raise
+            return self._stored_embeddings(labels)
+
+    def without_embedding(self, labels: Sequence[str]) -> list[str]:
+        """Those of the names that no stored vocabulary has."""
+        return [label for label, place in zip(labels, self._places(labels), strict=True) if place is None]
+
+    def _places(self, labels: Sequence[str]) -> list[tuple[str, int] | None]:
+        return places_of(labels, self.config.vocabularies or {}, self.config.default_vocabulary)
+
+    def _stored_embeddings(self, labels: Sequence[str]) -> Tensor:
+        """The rows [C, D] of names that are stored."""
+        rows = [self.vocabularies.get(place[0])[place[1]] for place in self._places(labels) if place is not None]
+        return torch.stack(rows).detach().float().cpu()
+
+    def _no_embedding(self, words: Sequence[str]) -> str:
+        stored = self.config.vocabularies or {}
+        encoder = self.config.text_encoder
+        reason = f"its embeddings were precomputed ({encoder['source']})" if encoder else "no `text_encoder`"
+        return (
+            f"this model cannot embed new words: {reason}; pass `text_embeddings` for {list(words)}, use words among "
+            f"its names ({listed(stored_names(stored))}), or choose a stored vocabulary, by name: {sorted(stored)}"
+        )
 
     def _classes(
         self, text_embeddings: Tensor | None, is_thing: Tensor | None, vocabulary: str | None
     ) -> tuple[Tensor, Tensor]:
         """Text embeddings [C, D] and thing flags [C] that a call asks for."""
+        if vocabulary is not None and not isinstance(vocabulary, str):
+            raise ValueError(
+                f"`vocabulary` of a call names a stored vocabulary, got {type(vocabulary).__name__} "
+                f"{vocabulary!r:.60}: call `model.set_vocabulary(words)` before, or pass "
+                "`text_embeddings=model.embed(words)` instead"
+            )
         if text_embeddings is not None:
+            if not isinstance(text_embeddings, Tensor):
+                raise ValueError(
+                    f"`text_embeddings` must be a tensor [C, {self.config.text_embedding_dim}], "
+                    f"got {type(text_embeddings).__name__}: of words it is `model.embed(words)`"
+                )
             if self.config.knows_stored_vocabularies_only:
                 raise ValueError(
                     "this model has parts of its own for each dataset: name a stored `vocabulary` "
@@ -427,6 +512,8 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 )
             if is_thing is None:
                 is_thing = torch.ones(text_embeddings.shape[0], dtype=torch.bool, device=text_embeddings.device)
+            if not isinstance(is_thing, Tensor):
+                is_thing = torch.tensor(checked_flags(is_thing, len(text_embeddings)), device=text_embeddings.device)
             if is_thing.shape != text_embeddings.shape[:1]:
                 raise ValueError(f"`is_thing` has shape {tuple(is_thing.shape)} for {len(text_embeddings)} embeddings")
             return text_embeddings, is_thing
@@ -438,7 +525,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
 
     def _chosen_vocabulary(self, vocabulary: str | None) -> str:
-        name = vocabulary or self.config.default_vocabulary
+        name = self.config.default_vocabulary if vocabulary is None else vocabulary
         if name is None:
             raise ValueError("the model has no vocabulary yet: call `set_vocabulary`, or pass `text_embeddings`")
         return name
@@ -482,6 +569,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             loss_weights: Overrides of the config's loss weights, keys as in `tasks_dataseg.LOSS_TERMS`.
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
         """
+        chosen = None if task is None else get_task(task)
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
         if pixel_mask is None:
             pixel_mask = torch.ones_like(pixel_values[:, 0])
@@ -504,10 +592,13 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         valid_size = torch.stack([inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1)
         result = None
         if labels is not None:
-            if task is None:
-                raise ValueError("`labels` are given without `task`; name what they annotate")
-            chosen = get_task(task)
+            if chosen is None:
+                raise ValueError(f"`labels` are given without `task`; name what they annotate: {sorted(TASKS)}")
             chosen.check_labels(labels)
+            if len(labels) != len(pixel_values):
+                raise ValueError(
+                    f"`labels` must hold a dict per image: got {len(labels)} for {len(pixel_values)} images"
+                )
             truth = Truth(
                 labels=labels,
                 image=pixel_values.float(),

@@ -9,10 +9,15 @@ from torch import Tensor
 from transformers import ImageSegmentationPipeline
 
 from .configuration_dataseg import check_vocabulary
+from .mask_nms_dataseg import DEFAULT_IOU, checked_iou
+from .words_dataseg import checked_flags, checked_words, did_you_mean
 
 SUBTASKS = ("panoptic", "semantic", "instance")
 KEPT_LISTS = 64  # of words whose embeddings are kept
-OPTIONS = ("subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold", "timeout", "local_files_only")
+OPTIONS = (
+    "vocabulary", "is_thing", "subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold", "nms", "timeout",
+    "local_files_only",
+)  # fmt: skip
 
 
 class DaTaSegPipeline(ImageSegmentationPipeline):
@@ -25,6 +30,8 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             the model's default vocabulary. The model itself is not changed.
         is_thing: for a list of words, whether each is countable; all of them by default. Words that are not make one
             segment each in panoptic results and none in instance results.
+        nms: of two instances of a category whose masks have a larger IoU than this (0.7), the one with the lower score
+            is left out; None keeps both.
 
     Images are paths, addresses, base64 texts or PIL images; all are turned upright, and images of more than 8 bits are
     scaled as the image processor's `value_range` says. Results are those of the parent, per image a list of
@@ -46,25 +53,31 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = sorted(set(kwargs) - set(OPTIONS))
         if unknown:
-            raise ValueError(f"unknown arguments {unknown}; known are {['vocabulary', 'is_thing', *OPTIONS]}")
-        if kwargs.get("subtask") not in (None, *SUBTASKS):
-            raise ValueError(f"unknown subtask '{kwargs['subtask']}'; known are {list(SUBTASKS)}")
+            meant = did_you_mean(unknown[0], OPTIONS)
+            raise ValueError(f"unknown arguments {unknown}; known are {list(OPTIONS)}{meant}")
+        subtask = kwargs.get("subtask")
+        if subtask is not None and subtask not in SUBTASKS:
+            meant = did_you_mean(str(subtask), SUBTASKS)
+            raise ValueError(f"unknown subtask '{subtask}'; known are {list(SUBTASKS)}{meant}")
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
+        if "nms" in kwargs:
+            postprocess["nms"] = checked_iou(kwargs["nms"])
         if isinstance(vocabulary, str):
             if is_thing is not None:
                 raise ValueError(f"the stored vocabulary '{vocabulary}' has its own thing flags: drop `is_thing`")
             postprocess["labels"] = list(self.model.stored_vocabulary(vocabulary)["labels"])
             forward["classes"] = {"vocabulary": vocabulary}
         elif vocabulary is not None:
-            postprocess["labels"] = list(vocabulary)
-            forward["classes"] = self._embed(list(vocabulary), is_thing)
+            words = checked_words(vocabulary, self.model.config.vocabularies)
+            postprocess["labels"] = words
+            forward["classes"] = self._embed(words, is_thing)
         elif is_thing is not None:
             raise ValueError("`is_thing` goes with a `vocabulary` of words")
         return preprocess, forward, postprocess
 
     def _embed(self, words: list[str], is_thing: Sequence[bool] | None) -> dict[str, Tensor]:
         """What the model's `forward` needs for these words; each list is embedded once."""
-        flags = [True] * len(words) if is_thing is None else [bool(flag) for flag in is_thing]
+        flags = checked_flags(is_thing, len(words))
         check_vocabulary("words", words, flags)
         key = tuple(words)
         if key not in self._embedded:
@@ -91,6 +104,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         mask_threshold: float = 0.5,
         overlap_mask_area_threshold: float = 0.5,
         labels: Sequence[str] | None = None,
+        nms: float | None = DEFAULT_IOU,
     ) -> list[dict[str, Any]]:
         """The segments of one image; `labels` are the names of the categories, the model's `id2label` by default."""
         names: Any = self.model.config.id2label if labels is None else labels
@@ -104,7 +118,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         options = {"threshold": threshold, "mask_threshold": mask_threshold, "target_sizes": sizes}
         if subtask == "instance":
             (result,) = self.image_processor.post_process_instance_segmentation(
-                model_outputs, return_binary_maps=True, **options
+                model_outputs, return_binary_maps=True, nms=nms, **options
             )
             masks = list(result["segmentation"])
         else:

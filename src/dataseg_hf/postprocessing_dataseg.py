@@ -1,7 +1,8 @@
 """From proposals to results: MERGE at inference, and the output of each task at the size of the image.
 
 Only the proposals that can appear are enlarged, one at a time and only where they can appear, with a running maximum:
-time and memory grow with what is seen, not with the number of queries or categories.
+time and memory grow with what is seen, not with the number of queries or categories. Results carry no gradient, so
+logits may be given with theirs.
 
 Shapes: N queries, C categories, h x w mask grid, H x W result.
 """
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from .mask_nms_dataseg import without_repeats
 
 Window = tuple[slice, slice]  # rows and columns of a result; empty ones are 0:0
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
@@ -163,6 +166,7 @@ def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
 # --- semantic --------------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def semantic_prediction(
     class_logits: Tensor, mask_logits: Tensor, valid_size: Tensor, size: tuple[int, int] | None
 ) -> Tensor:
@@ -219,6 +223,7 @@ def _can_win(scores: Tensor) -> Tensor:
 # --- panoptic --------------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def panoptic_prediction(
     class_logits: Tensor,
     mask_logits: Tensor,
@@ -347,6 +352,7 @@ def _within(window: Window, around: Window) -> Window:
 # --- instances -------------------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def instance_prediction(
     class_logits: Tensor,
     mask_logits: Tensor,
@@ -356,6 +362,7 @@ def instance_prediction(
     threshold: float = 0.0,
     mask_threshold: float = 0.5,
     max_instances: int = 100,
+    nms: float | None = None,
 ) -> InstancePrediction:
     """The best (query, thing category) pairs as scored masks; nothing is merged and masks may overlap.
 
@@ -364,6 +371,7 @@ def instance_prediction(
     Args:
         class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
         size: height and width of the output; None keeps the mask grid. threshold: least score.
+        nms: IoU above which the worse of two masks of a category is left out; None keeps all.
     """
     size = size or valid_grid(mask_logits, valid_size)
     probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
@@ -379,13 +387,27 @@ def instance_prediction(
     kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
     order = position[kept].tolist()
-    return InstancePrediction(
+    found = InstancePrediction(
         [crops[i] for i in order],
         [windows[i] for i in order],
         [areas[i] for i in order],
         scores[kept],
         label_ids[kept],
         size,
+    )
+    return found if nms is None else _without_repeats(found, nms)
+
+
+def _without_repeats(found: InstancePrediction, max_iou: float) -> InstancePrediction:
+    masks = [crop.cpu().numpy() for crop in found.crops]
+    kept = without_repeats(masks, found.windows, found.areas, found.label_ids.tolist(), max_iou)
+    return InstancePrediction(
+        [found.crops[i] for i in kept],
+        [found.windows[i] for i in kept],
+        [found.areas[i] for i in kept],
+        found.scores[kept],
+        found.label_ids[kept],
+        found.size,
     )
 
 

@@ -33,6 +33,7 @@ from .losses_dataseg import (
     sample_grid,
     uncertain_points,
 )
+from .words_dataseg import did_you_mean
 
 LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
 IGNORED = -100
@@ -620,10 +621,17 @@ class Task:
 
     def check_labels(self, labels: Sequence[Mapping[str, Tensor]]) -> None:
         """Refuse labels that do not carry this task's annotation."""
+        if not isinstance(labels, Sequence) or isinstance(labels, str):
+            raise ValueError(f"`labels` must be a list with a dict per image, got {type(labels).__name__}")
         for image, label in enumerate(labels):
+            if not isinstance(label, Mapping):
+                raise ValueError(f"labels[{image}] must be a dict of tensors, got {type(label).__name__}")
             missing = sorted({"class_labels", self.annotation} - set(label))
             if missing:
                 raise ValueError(f"task '{self.name}' needs {missing} in labels[{image}], which has {sorted(label)}")
+            for key, value in label.items():
+                if not isinstance(value, Tensor):
+                    raise ValueError(f"labels[{image}]['{key}'] must be a tensor, got {type(value).__name__}")
 
 
 class Panoptic(Task):
@@ -692,6 +700,6 @@ TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), I
 
 def get_task(name: str) -> Task:
     """The task of that name; ValueError lists the known ones."""
-    if name not in TASKS:
-        raise ValueError(f"unknown task '{name}'; known are {sorted(TASKS)}")
+    if not isinstance(name, str) or name not in TASKS:
+        raise ValueError(f"unknown task {name!r:.40}; known are {sorted(TASKS)}{did_you_mean(str(name), TASKS)}")
     return TASKS[name]

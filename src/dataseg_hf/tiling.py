@@ -17,6 +17,7 @@ from torch import Tensor
 
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .image_reading_dataseg import rgb_pixels
+from .mask_nms_dataseg import without_repeats
 from .modeling_dataseg import DaTaSegModel
 from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 from .segments import Segment, Size, cropped
@@ -33,11 +34,13 @@ class Thresholds:
         score: class probability (panoptic), or that times the mask's own certainty (instance).
         mask: probability at which a pixel belongs to a mask.
         overlap: share of its own mask that a panoptic segment keeps.
+        nms: IoU of two instances' masks above which the one with the lower score is left out; None keeps both.
     """
 
     score: float = 0.5
     mask: float = 0.5
     overlap: float = 0.8
+    nms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +119,20 @@ def segment_image(
     merged = {"panoptic": [not thing for thing in things], "semantic": [True] * len(things), "instance": []}[task]
     groups = join(found, places, {label_id for label_id, merges in enumerate(merged) if merges})
     if task == "instance":
-        return [_union(group) for group in groups]
+        instances = [_union(group) for group in groups]
+        return instances if thresholds.nms is None else without_repeated(instances, thresholds.nms)
     return settle(groups, places, size, thresholds.overlap if task == "panoptic" else 0.0)
+
+
+def without_repeated(instances: Sequence[Segment], max_iou: float) -> list[Segment]:
+    """Those of scored segments, best first, that repeat no better one of their category."""
+    windows = [
+        (slice(one.top, one.top + one.mask.shape[0]), slice(one.left, one.left + one.mask.shape[1]))
+        for one in instances
+    ]
+    masks, areas = [one.mask for one in instances], [one.area for one in instances]
+    kept = without_repeats(masks, windows, areas, [one.label_id for one in instances], max_iou)
+    return [instances[place] for place in kept]
 
 
 def _is_thing(model: DaTaSegModel) -> list[bool]:

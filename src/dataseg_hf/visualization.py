@@ -26,7 +26,11 @@ def category_colour(label_id: int) -> tuple[int, int, int]:
 
 
 def overlay(
-    image: Image.Image, segmentation: ArrayLike, segments_info: Sequence[Mapping[str, Any]], names: Sequence[str]
+    image: Image.Image,
+    segmentation: ArrayLike,
+    segments_info: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    mean_colors: bool = False,
 ) -> Image.Image:
     """Segments over an image: filled with their category's colour, outlined, named where the name fits, legend below.
 
@@ -36,6 +40,8 @@ def overlay(
             Both as `post_process_panoptic_segmentation` and `post_process_instance_segmentation` give them.
         segments_info: per segment `label_id`, for an id map also `id`, and optionally `score`.
         names: of the categories.
+        mean_colors: fill a segment with the mean color of what it covers, not its category's: for names that are
+            colors, such as "yellow circle".
 
     Returns:
         RGB, for the eye: images below 384 pixels are enlarged by a whole factor, those above 1600 reduced.
@@ -48,10 +54,12 @@ def overlay(
         raise ValueError(f"segmentation {maps.shape} must be [H, W], or [{len(segments_info)}, H, W] for the segments")
     maps = _resampled(maps, image)
     masks = [maps == segment["id"] for segment in segments_info] if maps.ndim == 2 else list(maps.astype(bool))
-    return _drawn(image, masks, [int(segment["label_id"]) for segment in segments_info], names)
+    return _drawn(image, masks, [int(segment["label_id"]) for segment in segments_info], names, mean_colors)
 
 
-def segments_overlay(image: Image.Image, segments: Sequence[Segment], names: Sequence[str]) -> Image.Image:
+def segments_overlay(
+    image: Image.Image, segments: Sequence[Segment], names: Sequence[str], mean_colors: bool = False
+) -> Image.Image:
     """Segments over an image, the first on top; otherwise as `overlay`, without masks of the image's full size."""
     rows, columns = _sampled_pixels(image)
     masks = []
@@ -62,11 +70,15 @@ def segments_overlay(image: Image.Image, segments: Sequence[Segment], names: Seq
         mask = np.zeros((len(rows), len(columns)), dtype=bool)
         mask[np.ix_(*inside)] = segment.mask[np.ix_(rows[inside[0]] - segment.top, columns[inside[1]] - segment.left)]
         masks.append(mask)
-    return _drawn(image, masks, [segment.label_id for segment in segments], names)
+    return _drawn(image, masks, [segment.label_id for segment in segments], names, mean_colors)
 
 
 def _drawn(
-    image: Image.Image, masks: Sequence[NDArray[np.bool_]], label_ids: Sequence[int], names: Sequence[str]
+    image: Image.Image,
+    masks: Sequence[NDArray[np.bool_]],
+    label_ids: Sequence[int],
+    names: Sequence[str],
+    mean_colors: bool,
 ) -> Image.Image:
     """Masks at the size of the picture over the picture of an image."""
     on_top = np.full(_drawn_size(image)[::-1], -1)
@@ -74,13 +86,32 @@ def _drawn(
     for number in reversed(range(len(masks))):  # the first is the best
         on_top[masks[number]] = number
         edge |= _outline(masks[number])
-    canvas = _painted(image, on_top, [category_colour(label_id) for label_id in label_ids], edge)
+    if mean_colors:
+        colors = _mean_colors(image, on_top, len(masks))
+        # the legend shows a category as its best segment
+        in_legend = dict(reversed(list(zip(label_ids, colors, strict=True))))
+    else:
+        colors = [category_colour(label_id) for label_id in label_ids]
+        in_legend = dict(zip(label_ids, colors, strict=True))
+    canvas = _painted(image, on_top, colors, edge, mean_colors)
     for number, label_id in enumerate(label_ids):
         _write_inside(canvas, on_top == number, names[label_id])
-    return _with_legend(canvas, _legend_by_category(label_ids, names))
+    return _with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
 
 
-def boxes_overlay(image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int], names: Sequence[str]) -> Image.Image:
+def _mean_colors(image: Image.Image, index: NDArray[Any], count: int) -> list[tuple[int, int, int]]:
+    """RGB, 0..255, of the pixels of each index below `count`; the mean is black where there is none."""
+    rows, columns = _sampled_pixels(image)
+    pixels = np.asarray(image.convert("RGB"))[rows[:, None], columns].reshape(-1, 3)
+    places = np.where(index >= 0, index, count).ravel()
+    areas = np.maximum(np.bincount(places, minlength=count + 1), 1)
+    means = [np.bincount(places, pixels[:, channel], count + 1) / areas for channel in range(3)]
+    return [(round(red), round(green), round(blue)) for red, green, blue in np.stack(means, axis=-1)[:count].tolist()]
+
+
+def boxes_overlay(
+    image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int], names: Sequence[str], mean_colors: bool = False
+) -> Image.Image:
     """Boxes over an image: outlined in their category's colour, named where the name fits; otherwise as `overlay`.
 
     Args:
@@ -88,6 +119,7 @@ def boxes_overlay(image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int]
         boxes: [M, 4], xyxy in pixels of the image.
         label_ids: category of each box.
         names: of the categories.
+        mean_colors: outline all in white, and show a category in the legend in the mean color of its first box.
     """
     size = _drawn_size(image)
     scale = np.array([size[0] / image.width, size[1] / image.height] * 2)
@@ -96,23 +128,46 @@ def boxes_overlay(image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int]
     stroke = max(2, max(size) // 300)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         corners = (left, top, max(left, right - 1), max(top, bottom - 1))
-        ImageDraw.Draw(canvas).rectangle(corners, outline=category_colour(label_id), width=stroke)
+        outline = PAPER if mean_colors else category_colour(label_id)
+        ImageDraw.Draw(canvas).rectangle(corners, outline=outline, width=stroke)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         text = _Text(canvas)
         if text.width(names[label_id]) + text.margin <= right - left and text.size + text.margin <= bottom - top:
             text.write((left + text.margin, top + text.margin), names[label_id], PAPER, outline=INK)
-    return _with_legend(canvas, _legend_by_category(label_ids, names))
+    in_legend = {label_id: category_colour(label_id) for label_id in label_ids}
+    if mean_colors:
+        in_legend |= {
+            label_id: _mean_of_box(image, box)
+            for box, label_id in reversed(list(zip(np.asarray(boxes), label_ids, strict=True)))
+        }
+    return _with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
 
 
-def semantic_overlay(image: Image.Image, segmentation: ArrayLike, names: Sequence[str]) -> Image.Image:
+def _mean_of_box(image: Image.Image, box: NDArray[Any]) -> tuple[int, int, int]:
+    """RGB, 0..255, of the middle half of a box, where most objects are."""
+    left, top, right, bottom = box.tolist()
+    rows, columns = (
+        slice(int(low + (high - low) / 4), max(int(low + (high - low) / 4) + 1, int(high - (high - low) / 4)))
+        for low, high in ((top, bottom), (left, right))
+    )
+    red, green, blue = np.asarray(image.convert("RGB"))[rows, columns].reshape(-1, 3).mean(axis=0).round().tolist()
+    return int(red), int(green), int(blue)
+
+
+def semantic_overlay(
+    image: Image.Image, segmentation: ArrayLike, names: Sequence[str], mean_colors: bool = False
+) -> Image.Image:
     """A class map int [H, W], -1 = void, over an image, the legend by area below; otherwise as `overlay`."""
     classes = _resampled(np.asarray(segmentation), image)
-    canvas = _painted(image, classes, [category_colour(label_id) for label_id in range(len(names))], _outline(classes))
+    colors = [category_colour(label_id) for label_id in range(len(names))]
+    if mean_colors:
+        colors = _mean_colors(image, classes, len(names))
+    canvas = _painted(image, classes, colors, _outline(classes), mean_colors)
     label_ids, areas = np.unique(classes[classes >= 0], return_counts=True)
     by_area = label_ids[np.argsort(-areas, kind="stable")].tolist()
     for label_id in by_area:
         _write_inside(canvas, classes == label_id, names[label_id])
-    entries = [(names[label_id], category_colour(label_id)) for label_id in by_area]
+    entries = [(names[label_id], colors[label_id]) for label_id in by_area]
     return _with_legend(canvas, entries or [("no segments", VOID)])
 
 
@@ -187,15 +242,24 @@ def _sampled_pixels(image: Image.Image) -> tuple[NDArray[np.int_], NDArray[np.in
 
 
 def _painted(
-    image: Image.Image, index: NDArray[Any], colours: Sequence[tuple[int, int, int]], edge: NDArray[np.bool_]
+    image: Image.Image,
+    index: NDArray[Any],
+    colours: Sequence[tuple[int, int, int]],
+    edge: NDArray[np.bool_],
+    mean_colors: bool = False,
 ) -> Image.Image:
-    """The picture of an image with `colours[index]` over it where the index is not negative, and white edges."""
+    """The picture of an image with `colours[index]` over it where the index is not negative, and white edges.
+
+    What is painted over is grey; with mean colors instead what is not, so that it does not look like a segment.
+    """
     size = _drawn_size(image)
     resampling = Image.Resampling.NEAREST if size[0] > image.width else Image.Resampling.BILINEAR
     pixels = np.array(image.convert("RGB").resize(size, resampling))
     palette = np.array([*colours, VOID], dtype=np.float32)
-    mixed = pixels.mean(axis=-1, keepdims=True, dtype=np.float32) * (1 - OPACITY) + palette[index] * OPACITY
-    pixels = np.where(index[..., None] >= 0, mixed.round().astype(np.uint8), pixels)
+    grey = np.broadcast_to(pixels.mean(axis=-1, keepdims=True, dtype=np.float32), pixels.shape)
+    below, elsewhere = (pixels, grey) if mean_colors else (grey, pixels)
+    mixed = below * np.float32(1 - OPACITY) + palette[index] * OPACITY
+    pixels = np.where(index[..., None] >= 0, mixed.round(), elsewhere).astype(np.uint8)
     pixels[edge] = PAPER
     return Image.fromarray(pixels)
 
@@ -226,12 +290,14 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
         text.write((left, int(rows[0]) + int(top) + text.margin / 2), name, PAPER, outline=INK)
 
 
-def _legend_by_category(label_ids: Sequence[int], names: Sequence[str]) -> list[tuple[str, tuple[int, int, int]]]:
+def _legend_by_category(
+    label_ids: Sequence[int], names: Sequence[str], colors: Mapping[int, tuple[int, int, int]]
+) -> list[tuple[str, tuple[int, int, int]]]:
     """Name, with the number of its segments, and colour of each category that occurs."""
     entries = []
     for label_id in dict.fromkeys(label_ids):
         count = label_ids.count(label_id)
-        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), category_colour(label_id)))
+        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), colors[label_id]))
     return entries or [("no segments", VOID)]
 
 

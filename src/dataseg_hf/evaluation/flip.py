@@ -35,6 +35,7 @@ def summed_views(first: Proposals, second: Proposals) -> Proposals:
     )
 
 
+@torch.no_grad()
 def paired_views(first: Proposals, second: Proposals) -> Proposals:
     """The N proposals of the first view, each averaged with the one of the second that shows the same region.
 

@@ -22,6 +22,7 @@ from ..processes import on_main
 from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
 from ..sources import load_held_out
 from ..version import __version__
+from ..words_dataseg import listed
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
@@ -172,7 +173,8 @@ def embeddings_of(
     """Text embeddings [C, D] of the names of a set, in the space of the model.
 
     Those of a vocabulary stored in the model where the entry names one; else the model's text encoder embeds the names;
-    where it has none, because its embeddings came out of files, the one of the settings.
+    where it has none, because its embeddings came out of files, the one of the settings, or, without one, the names
+    that the model stores.
     """
     if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
         raise ConfigError(
@@ -182,13 +184,15 @@ def embeddings_of(
     if entry.vocabulary is not None:
         return stored_embeddings(labels, entry.vocabulary, key, model)
     remembered = model.config.text_encoder
-    if remembered is not None and remembered["kind"] != "precomputed":
+    can_embed = remembered is not None and remembered["kind"] != "precomputed"
+    missing = [] if can_embed else model.without_embedding(labels)
+    if can_embed or not (missing or settings.text_encoder):
         return embed(model.embed, labels, key)
     if settings.text_encoder is None:
         raise ConfigError(
-            f"{key}.vocabulary: the model cannot embed names by itself; choose from its vocabularies "
-            f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
-            f"({'unknown' if remembered is None else remembered['source']})"
+            f"{key}.vocabulary: the model cannot embed names by itself, and stores none for [{listed(missing)}]; "
+            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its "
+            f"space ({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
     if embeddings.shape[1] != model.config.text_embedding_dim:
