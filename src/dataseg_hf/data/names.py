@@ -1,7 +1,7 @@
 """Category names as files and people write them, compared."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def name_contradictions(spec: "DatasetSpec", stated: Mapping["RawId", str]) -> l
     for raw_id, name in stated.items():
         if raw_id not in spec.id_map and raw_id not in spec.void_ids:
             continue  # the reader says so where such an object occurs
+        if isinstance(raw_id, str) and plain_name(raw_id) == plain_name(name) not in class_of_name:
+            continue  # a word is its own name, and a class may be called otherwise than its id
         synonyms = {plain_name(name), *map(plain_name, name.split(","))}
         index, others = spec.id_map.get(raw_id), synonyms & class_of_name.keys()
         if index is None:
@@ -40,6 +42,34 @@ def name_contradictions(spec: "DatasetSpec", stated: Mapping["RawId", str]) -> l
         elif not synonyms & allowed[index] and (others or index not in reworded):
             found.append(f"{raw_id!r} is '{spec.labels[index]}' in the spec and '{name}' in the files")
     return found
+
+
+def label_list_notes(spec: "DatasetSpec", listed: Collection[str], where: object) -> list[str]:
+    """How a file's list of labels and the words that the spec knows differ, for a user to look at.
+
+    Args:
+        spec: the dataset, whose raw ids are words.
+        listed: the labels of the file; none where it has no list.
+        where: the file, with which the notes begin.
+    """
+    if not listed:
+        return []
+    listed_plain = {plain_name(label) for label in listed}
+    spec_words = [raw_id for raw_id in spec.id_map if isinstance(raw_id, str)]
+    absent = [word for word in spec_words if plain_name(word) not in listed_plain]
+    unknown = [label for label in listed if not spec.knows(label)]
+    notes = []
+    if absent:
+        notes.append(f"{where}: its list of labels lacks {_named(absent)} of the spec")
+    if unknown:
+        notes.append(f"{where}: its list of labels has {_named(unknown)}, which the spec does not name")
+    return notes
+
+
+def _named(words: Sequence[str]) -> str:
+    more = len(words) - _MAX_EXAMPLES
+    named = ", ".join(repr(word) for word in words[:_MAX_EXAMPLES])
+    return f"{len(words)} {'label' if len(words) == 1 else 'labels'} ({named}{f' and {more} more' if more > 0 else ''})"
 
 
 def _merged_classes(spec: "DatasetSpec") -> set[int]:

@@ -5,12 +5,15 @@ from collections.abc import Callable, Mapping
 from ..sample import SampleDataset, SampleStream
 from .coco_instances import read_coco_instances
 from .coco_panoptic import read_coco_panoptic
+from .cvat_xml import read_cvat_xml
 from .hub import read_hub
 from .image_png import read_image_png
 from .instance_map import read_instance_map
+from .label_studio import read_label_studio
 from .labelme import read_labelme
 from .pascal_voc import read_pascal_voc
 from .reader_tasks import READER_TASKS
+from .supervisely import read_supervisely
 from .yolo import read_yolo
 
 Reader = Callable[..., SampleDataset | SampleStream]
@@ -23,6 +26,9 @@ READERS: Mapping[str, Reader] = {
     "pascal_voc": read_pascal_voc,
     "yolo": read_yolo,
     "labelme": read_labelme,
+    "cvat_xml": read_cvat_xml,
+    "label_studio": read_label_studio,
+    "supervisely": read_supervisely,
     "hub": read_hub,
 }
 """By the name that a run's settings use. Each takes the spec first, then the keyword arguments of its format."""
@@ -33,10 +39,13 @@ __all__ = [
     "Reader",
     "read_coco_instances",
     "read_coco_panoptic",
+    "read_cvat_xml",
     "read_hub",
     "read_image_png",
     "read_instance_map",
+    "read_label_studio",
     "read_labelme",
     "read_pascal_voc",
+    "read_supervisely",
     "read_yolo",
 ]

@@ -55,6 +55,34 @@ def taken_as_void(dataset: str, counts: Mapping[RawId, int], unit: str) -> str:
     return f"taken as void (`unknown_ids: void`): {unknown_ids_text(dataset, counts, unit).partition(';')[0]}"
 
 
+def background_class(spec: DatasetSpec, background: RawId | None) -> int:
+    """Class of the pixels in no shape (semantic annotation): that of the raw id `background`, VOID for None.
+
+    Raises:
+        ValueError: for an id that the spec does not know, and in other tasks, where there is no such class.
+    """
+    if background is None:
+        return VOID
+    if spec.task != "semantic":
+        raise ValueError(f"background: task '{spec.task}' has no class for what is in no shape; leave the option out")
+    if not isinstance(background, int | str) or not spec.knows(background):
+        raise ValueError(
+            f"background: {background!r} is no id of dataset '{spec.name}', which has {list(spec.id_map)[:20]}"
+        )
+    class_index = spec.class_index(background, "")
+    return VOID if class_index is None else class_index
+
+
+def background_notes(spec: DatasetSpec, background: RawId | None) -> list[str]:
+    """A hint where the spec has a class that sounds like all that no shape covers, and the option is not set."""
+    if spec.task != "semantic" or background is not None or not spec.knows("background"):
+        return []
+    return [
+        "pixels in no shape are void; if they are of class 'background', set `background: background` in the entry's "
+        "`options`"
+    ]
+
+
 class TargetCounts:
     """Counts the targets of a dataset while its files are read."""
 

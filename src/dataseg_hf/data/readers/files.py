@@ -393,10 +393,15 @@ class Rows:
         except BadSampleError as error:
             self.problems.append(error)
 
-    def dataset(self) -> Dataset:
-        """The rows so far."""
+    def dataset(self, sort_by: str | None = None) -> Dataset:
+        """The rows so far, in the order of a column where one is named."""
         self._pack()
-        return Dataset(pa.Table.from_batches(self._batches, schema=self.schema))
+        rows = Dataset(pa.Table.from_batches(self._batches, schema=self.schema))
+        if sort_by is None:
+            return rows
+        keys = rows.data.column(sort_by).to_pylist()
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        return rows if order == list(range(len(keys))) else rows.select(order)
 
     def _pack(self) -> None:
         self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self.schema))

@@ -30,6 +30,7 @@ from .files import (
 )
 from .reader_tasks import require_task
 from .values import flag
+from .xml_files import NoDoctype
 
 _OBJECTS_TYPE = pa.list_(
     pa.struct([("class_index", pa.int64()), ("is_difficult", pa.bool_()), ("corners", pa.list_(pa.float64()))])
@@ -157,17 +158,10 @@ def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:
 # --- the XML of an image
 
 
-class _NoDoctype(ET.TreeBuilder):
-    """Refuses a DOCTYPE before its entities are read: they can grow to gigabytes, and VOC has none."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise BadSampleError(f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it")
-
-
 def _parse(path: Path, class_ids: ClassIds) -> tuple[Size | None, list[dict[str, Any]]]:
     """Height and width, if stated, and the objects whose category is not void."""
     try:
-        root = ET.parse(path, ET.XMLParser(target=_NoDoctype())).getroot()
+        root = ET.parse(path, ET.XMLParser(target=NoDoctype())).getroot()
     except BadSampleError as error:
         raise BadSampleError(f"{path}: {error}") from error
     except (ET.ParseError, ValueError, LookupError) as error:  # the latter two for encodings that expat does not know

@@ -12,6 +12,9 @@ READER_TASKS: Mapping[str, tuple[TaskName, ...]] = {
     "pascal_voc": ("boxes",),
     "yolo": ("instance", "boxes"),
     "labelme": ("semantic", "instance", "boxes"),
+    "cvat_xml": ("semantic", "instance", "boxes"),
+    "label_studio": ("semantic", "instance", "boxes"),
+    "supervisely": ("semantic", "instance", "boxes"),
     "hub": ("panoptic", "semantic", "instance", "boxes"),
 }
 """By the reader's name in a run's settings."""

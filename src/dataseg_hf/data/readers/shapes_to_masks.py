@@ -36,6 +36,15 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str
 
 def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
     """The coordinates [x1, y1, x2, y2, ...]; errors as `polygons_to_mask`."""
+    values = checked_points(polygon, size, where)
+    points = values.reshape(-1, 2)
+    if (points == points[0]).all(axis=0).any():
+        raise BadSampleError(f"{where}: all points of the polygon lie on one line, it has no area; remove it")
+    return values
+
+
+def checked_points(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
+    """As `checked_polygon`, for one that may be a line."""
     try:
         values = np.asarray(polygon)
     except ValueError:  # lists inside
@@ -48,9 +57,6 @@ def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]
         raise BadSampleError(f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it")
     if not np.isfinite(values).all():
         raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
-    points = values.reshape(-1, 2)
-    if (points == points[0]).all(axis=0).any():
-        raise BadSampleError(f"{where}: all points of the polygon lie on one line, it has no area; remove it")
     height, width = size
     # Far points are those of another image; they would also cost the rasterizer memory in proportion to their distance.
     for along, side in ((values[0::2], width), (values[1::2], height)):
@@ -67,6 +73,18 @@ def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:
     columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     left, top, right, bottom = box
     return ((top <= rows) & (rows < bottom))[:, None] & ((left <= columns) & (columns < right))[None, :]
+
+
+def rotated_rectangle(box: Sequence[float], about: Sequence[float], angle: float) -> list[float]:
+    """The corners x1, y1, ..., x4, y4 of a box (left, top, right, bottom), turned clockwise by degrees about a point.
+
+    Clockwise as the eye sees it, since y points down.
+    """
+    left, top, right, bottom = box
+    cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
+    corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)]) - about
+    turned = corners @ np.array([(cos, sin), (-sin, cos)]) + about
+    return turned.ravel().tolist()
 
 
 def ellipse_to_mask(center: Sequence[float], radii: Sequence[float], angle: float, size: Size) -> NDArray[np.bool_]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from ..sample import BadSampleError, RawId
 
+_MAX_SIDE = 2**31 - 1
+
 
 def is_finite_number(value: Any) -> bool:
     """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity; no flag is."""
@@ -42,7 +44,7 @@ def whole_number(value: Any, where: str) -> int:
 def side(value: Any, where: str) -> int:
     """A height or width in pixels, above 0; errors as `number`."""
     read = whole_number(value, where)
-    if read < 1:
+    if not 1 <= read <= _MAX_SIDE:
         raise BadSampleError(f"{where}: {_shown(value)} pixels are no size; correct it")
     return read
 

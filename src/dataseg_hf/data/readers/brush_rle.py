@@ -1,0 +1,71 @@
+"""Brush masks of Label Studio: the bits of thi.ng's rle-pack over RGBA pixels.
+
+Source: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts, and `converter/brush.py` of
+label-studio-sdk. 32 bits: number of values. 5 bits: bits per value, less 1. Four times 4 bits: bits of a run length,
+less 1. Then runs: 1 bit, whether one value is repeated; 2 bits, which of the four widths the length has; the length,
+less 1; the value, or as many values as the length says.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HEADER_BITS = 32 + 5 + 4 * 4
+_MIN_ALPHA = 129  # label-studio-sdk takes values above 128 for the mask, too, where it makes one of an image
+
+
+def brush_size(content: bytes) -> int:
+    """How many values the encoded bytes hold, four per pixel."""
+    return int.from_bytes(content[:4], "big")
+
+
+def decode_brush(content: bytes, num_pixels: int) -> NDArray[np.bool_]:
+    """The mask [num_pixels], row by row: where alpha is above 128.
+
+    Raises:
+        ValueError: for bytes that are cut short or hold another number of pixels.
+    """
+    if len(content) * 8 < _HEADER_BITS or brush_size(content) != 4 * num_pixels:
+        raise ValueError(f"expected {4 * num_pixels} values, four per pixel, not {brush_size(content)}")
+    values = np.zeros(4 * num_pixels, dtype=np.uint8)
+    bits = _Bits(content)
+    bits.read(32)
+    if bits.read(5) != 7:
+        raise ValueError("expected values of 8 bits")
+    widths = [bits.read(4) + 1 for _ in range(4)]
+    start = 0
+    while start < len(values):
+        is_run = bits.read(1)
+        end = start + bits.read(widths[bits.read(2)]) + 1
+        if end > len(values):
+            raise ValueError(f"a run ends at value {end} of {len(values)}")
+        values[start:end] = bits.read(8) if is_run else bits.read_bytes(end - start)
+        start = end
+    return values[3::4] >= _MIN_ALPHA
+
+
+class _Bits:
+    """Reads numbers of a few bits each."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._place = 0
+
+    def read(self, width: int) -> int:
+        """The next number, of at most 32 bits."""
+        first, shift = divmod(self._advance(width), 8)
+        word = int.from_bytes(self._content[first : first + 5].ljust(5, b"\0"), "big")
+        return (word >> (40 - shift - width)) & ((1 << width) - 1)
+
+    def read_bytes(self, count: int) -> NDArray[np.uint8]:
+        """The next `count` bytes, which need not begin where one of the content does."""
+        first, shift = divmod(self._advance(8 * count), 8)
+        content = np.frombuffer(self._content, np.uint8, offset=first)[: count + 1].astype(np.uint16)
+        following = np.append(content[1:], 0)[:count]
+        return ((content[:count] << shift | following >> (8 - shift)) & 0xFF).astype(np.uint8)
+
+    def _advance(self, width: int) -> int:
+        place = self._place
+        self._place += width
+        if self._place > 8 * len(self._content):
+            raise ValueError("the run lengths are cut short")
+        return place

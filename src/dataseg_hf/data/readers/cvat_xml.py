@@ -1,0 +1,255 @@
+"""Shapes drawn in CVAT: one XML of "CVAT for images 1.1" (https://docs.cvat.ai/docs/manual/advanced/xml_format/)."""
+
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..names import label_list_notes
+from ..sample import BadSampleError, DatasetSpec, SampleDataset
+from .class_ids import ClassIds, TargetCounts, background_class, background_notes
+from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
+from .files import (
+    MissingImages,
+    Rows,
+    Size,
+    StrPath,
+    file_locator,
+    inside,
+    missing_image,
+    require_file,
+    require_folder,
+    require_images,
+    upright_size,
+)
+from .shapes_to_masks import rotated_rectangle
+from .values import flag, number, side, whole_number
+from .xml_files import xml_children
+
+_LEFT_OUT = frozenset({"points", "polyline", "skeleton", "cuboid", "tag"})
+
+
+def read_cvat_xml(
+    spec: DatasetSpec,
+    images: StrPath,
+    annotation_file: StrPath,
+    *,
+    background: str | None = None,
+    missing_images: MissingImages = "error",
+    file_name_pattern: Sequence[str] | None = None,
+) -> SampleDataset:
+    """CVAT's export "CVAT for images 1.1", as semantic annotation, instance masks or boxes: what the spec's task says.
+
+    Polygons, boxes, ellipses (both may be rotated) and masks are read. A pixel belongs to a shape if its center lies in
+    it: CVAT's own mask exports do the same for polygons, but round ellipses to whole pixels and forget a box's
+    rotation. Points, polylines, skeletons, cuboids and tags are left out with a note, and so are shapes marked
+    `outside`. Shapes of one label and one `group_id` other than 0 are one object. In semantic annotation the higher
+    `z_order` lies on top, of equal ones the later shape; pixels in no shape are void unless `background` names their
+    id. In the other tasks shapes of a category that the spec calls void are left out. The image id is the path of the
+    image below `images`: its `name`, or `subset/name` where only that is there. Rows are sorted by image id, objects
+    keep the order of the file. The XML is read as a stream.
+
+    Args:
+        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in `label`.
+        images: folder of the images.
+        annotation_file: the XML, such as `annotations.xml`.
+        background: raw id of the pixels in no shape (semantic annotation).
+        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
+        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed names to those below `images`.
+
+    Raises:
+        FileNotFoundError: for a missing folder or XML.
+        ValueError: for a file that is no such XML (tracks of "CVAT for video 1.1" among them), or no image at all.
+            Faults of single images are `problems` of the dataset (a missing attribute, an unknown label, a shape that
+            is none or lies outside the image, an image listed twice), or a BadSampleError on loading (an image of
+            another size than listed, damaged run lengths).
+    """
+    image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the XML")
+    locate, class_ids = file_locator(file_name_pattern), ClassIds(spec)
+    load = partial(load_shapes, spec=spec, decode_mask=_mask_of_runs, background=background_class(spec, background))
+    rows, counts = Rows(SHAPE_ROWS), TargetCounts(len(spec.classes))
+    listed: set[str] = set()
+    labels: list[str] = []
+    left_out: Counter[str] = Counter()
+    absent = empty = total = 0
+    for element in xml_children(annotation_file, "annotations", "CVAT for images 1.1"):
+        if element.tag == "meta":
+            labels += _listed_labels(element)
+        elif element.tag == "track":
+            raise ValueError(
+                f"{annotation_file}: has tracks, as of 'CVAT for video 1.1'; export the task as 'CVAT for images 1.1'"
+            )
+        if element.tag != "image":
+            continue
+        total += 1
+        with rows.image():
+            where = f"{annotation_file}: image {element.get('name', f'number {total}')!r}"
+            path = _image_path(element, image_dir, locate, where)
+            if not path.is_file():
+                if missing_images == "skip":
+                    absent += 1
+                    continue
+                raise BadSampleError(missing_image(path, f"an image of {annotation_file}"))
+            name = path.relative_to(image_dir).as_posix()
+            if name in listed:
+                raise BadSampleError(f"{where}: listed twice; remove one of the entries")
+            listed.add(name)
+            size = _size(element, path, where)
+            shapes = _parse_shapes(element, class_ids, size, where, left_out)
+            empty += not shapes
+            counts.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
+            rows.add(
+                image=str(path),
+                annotation=str(annotation_file),
+                image_id=name,
+                file_name=name,
+                size=size,
+                shapes=[shape.row() for shape in shapes],
+            )
+    if not total:
+        raise ValueError(f"{annotation_file}: lists no <image>; export the task as 'CVAT for images 1.1'")
+    notes = [*class_ids.notes(), *label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
+    if absent:
+        notes.append(f"{absent} of {total} images listed in {annotation_file} are not in {image_dir}: left out")
+    if empty:
+        notes.append(f"{empty} of {total} images of {annotation_file} have no shape; CVAT lists unfinished ones, too")
+    if left_out:
+        named = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
+        notes.append(f"shapes of {annotation_file} that are not read: {named}: left out")
+    data = SampleDataset(
+        spec,
+        rows.dataset(sort_by="image_id"),
+        load,
+        rows.problems,
+        notes,
+        stated_names={label: label for label in labels},
+        census=counts.census(),
+    )
+    return require_images(data, image_dir)
+
+
+# --- the XML
+
+
+def _listed_labels(meta: ET.Element) -> list[str]:
+    """The labels of a task, job or project; those of a skeleton's joints, which have a <parent>, are left out."""
+    labels = [label for label in meta.iterfind("*/labels/label") if not label.findtext("parent", "")]
+    return [name for label in labels if (name := label.findtext("name", "").strip())]
+
+
+def _image_path(element: ET.Element, image_dir: Path, locate: Callable[[str], str], where: str) -> Path:
+    path = inside(image_dir, locate(_attribute(element, "name", where)), where)
+    subset = element.get("subset")
+    if subset and not path.is_file():  # a project's export has its images in a folder per subset
+        in_subset = inside(image_dir, f"{subset}/{path.relative_to(image_dir).as_posix()}", where)
+        return in_subset if in_subset.is_file() else path
+    return path
+
+
+def _size(element: ET.Element, path: Path, where: str) -> Size:
+    """Height and width as listed, or, where a tool leaves them out, of the image."""
+    if element.get("height") is None and element.get("width") is None:
+        return upright_size(path)
+    height, width = (_attribute(element, key, where) for key in ("height", "width"))
+    return side(height, f"{where}: height"), side(width, f"{where}: width")
+
+
+def _parse_shapes(
+    image: ET.Element, class_ids: ClassIds, size: Size, where: str, left_out: Counter[str]
+) -> list[DrawnShape]:
+    """The shapes that the task needs, from the lowest to the highest; those not read are counted in `left_out`."""
+    shapes: list[tuple[int, DrawnShape]] = []
+    object_of: dict[tuple[str, int], int] = {}
+    for position, element in enumerate(image, start=1):
+        kind = element.tag if element.tag in _LEFT_OUT else None
+        place = f"{where}: {element.tag} {position} ({element.get('label')!r})"
+        if kind is None and flag(element.get("outside"), f"{place}: outside"):
+            kind = "outside"
+        if kind is not None:
+            left_out[kind] += 1
+            continue
+        label = _attribute(element, "label", place)
+        group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
+        shape_kind, points, runs = _outline(element, place)
+        shape = DrawnShape(
+            class_index=class_ids.index(label),
+            object=position if group == 0 else object_of.setdefault((label, group), position),
+            kind=shape_kind,
+            points=points,
+            mask=runs,
+            where=place,
+        )
+        check_shape(shape, size, class_ids.spec)
+        shapes.append((whole_number(element.get("z_order", "0"), f"{place}: z_order"), shape))
+    class_ids.end_image(where)
+    if class_ids.spec.task == "semantic":
+        shapes.sort(key=lambda pair: pair[0])
+    return objects_of([shape for _, shape in shapes], class_ids.spec)
+
+
+def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], str | None]:
+    """Kind and numbers of a shape, as `DrawnShape` has them, and the run lengths of a mask."""
+    if element.tag == "polygon":
+        return "polygon", _points(_attribute(element, "points", where), where), None
+    if element.tag == "box":
+        box = _numbers(element, ("xtl", "ytl", "xbr", "ybr"), where)
+        angle = number(element.get("rotation", "0"), f"{where}: rotation")
+        if angle % 360 == 0:
+            return "rectangle", box, None
+        return "polygon", rotated_rectangle(box, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), angle), None
+    if element.tag == "ellipse":
+        angle = number(element.get("rotation", "0"), f"{where}: rotation")
+        return "ellipse", [*_numbers(element, ("cx", "cy", "rx", "ry"), where), angle], None
+    if element.tag == "mask":
+        left, top, width, height = (
+            whole_number(_attribute(element, key, where), f"{where}: {key}")
+            for key in ("left", "top", "width", "height")
+        )
+        return "mask", [left, top, left + width, top + height], _attribute(element, "rle", where)
+    raise BadSampleError(f"{where}: shapes of kind <{element.tag}> are not supported; draw a polygon, or remove it")
+
+
+def _points(text: str, where: str) -> list[float]:
+    """x1, y1, x2, y2, ... of "x1,y1;x2,y2;...", the numbers not yet checked to be finite."""
+    try:
+        pairs = [pair.split(",") for pair in text.split(";")]
+        return [float(value) for x, y in pairs for value in (x, y)]
+    except ValueError as error:
+        raise BadSampleError(f"{where}: points are 'x,y;x,y;...', not {text[:40]!r}; correct or remove it") from error
+
+
+def _numbers(element: ET.Element, keys: Sequence[str], where: str) -> list[float]:
+    return [number(_attribute(element, key, where), f"{where}: {key}") for key in keys]
+
+
+def _attribute(element: ET.Element, key: str, where: str) -> str:
+    value = element.get(key)
+    if not value:
+        raise BadSampleError(f"{where}: attribute '{key}' of <{element.tag}> is missing or empty; add it")
+    return value
+
+
+# --- loading
+
+
+def _mask_of_runs(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
+    """bool [H, W] of run lengths of 0 and 1 in turn, along the rows of the mask's window."""
+    where = f"{shape['where']}: rle"
+    left, top, right, bottom = (int(value) for value in shape["points"])
+    area = (bottom - top) * (right - left)
+    try:
+        runs = [int(run) for run in shape["mask"].split(",")]
+    except ValueError as error:
+        raise BadSampleError(f"{where}: expected run lengths '3, 5, 7', ({error}); draw it anew") from error
+    if min(runs) < 0 or sum(runs) != area:
+        raise BadSampleError(
+            f"{where}: run lengths must be >= 0 and add up to width * height = {area} pixels, not {sum(runs)}; "
+            "draw it anew"
+        )
+    pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top, right - left)
+    return placed(pixels, (left, top, right, bottom), size, where)
