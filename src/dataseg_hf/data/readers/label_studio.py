@@ -29,7 +29,7 @@ from .files import (
 )
 from .json_list import json_list
 from .shapes_to_masks import rotated_rectangle
-from .stated_paths import find_stated
+from .stated_paths import StatedPaths
 from .values import flag, number, side
 
 _KINDS = ("polygon", "rectangle", "ellipse", "brush")
@@ -58,7 +58,7 @@ def read_label_studio(
     out with a note; a task with an empty one is an image without objects.
 
     The image of a task is the file below `images` whose path there is the longest tail of the task's path or address,
-    with or without the prefix of 8 digits that an upload gets (`find_stated`); its path below `images` is the image id.
+    with or without the prefix of 8 digits that an upload gets (`StatedPaths`); its path below `images` is the image id.
     Rows are sorted by image id, objects keep the order of the file. The JSON is read task by task.
 
     Args:
@@ -84,6 +84,7 @@ def read_label_studio(
     class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
     rows, tally = Rows(SHAPE_ROWS), _Tally()
     task_of_image: dict[str, str] = {}
+    stated_paths = StatedPaths(image_dir)
     for place, task in enumerate(json_list(annotation_file, "the export 'JSON' of Label Studio"), start=1):
         _refuse_other_export(task, annotation_file)
         tally.tasks += 1
@@ -95,17 +96,17 @@ def read_label_studio(
             results = _results(annotation, where)
             address = _image_address(require_key(task, "data", where), results, image_key, where)
             try:
-                path = find_stated(address, image_dir, where)
-            except BadSampleError:
+                path = stated_paths.find(address, where)
+            except FileNotFoundError as error:
                 if missing_images == "skip":
                     tally.absent += 1
                     continue
-                raise
+                raise BadSampleError(str(error)) from error
             name = path.relative_to(image_dir).as_posix()
             if name in task_of_image:
                 raise BadSampleError(
-                    f"{where}: its image {address[:200]!r} is {name}, as that of task {task_of_image[name]}; remove one "
-                    "of the tasks, or give `images` the folders that tell them apart"
+                    f"{where}: its image {address[:200]!r} is {name}, as that of task {task_of_image[name]}; remove "
+                    "one of the tasks, or give `images` the folders that tell them apart"
                 )
             task_of_image[name] = _task_name(task, place)
             size = _size(results, path, where)
@@ -227,9 +228,13 @@ def _image_address(data: Any, results: Sequence[Mapping[str, Any]], image_key: s
         raise BadSampleError(f"{where}: data: {lists[0]!r} lists several images; make a task of each image")
     if len(addresses) != 1:
         found = (
-            f"{len(addresses)} keys of `data` ({', '.join(map(str, addresses))})" if addresses else "no key of `data`"
+            f"{len(addresses)} values of `data` ({', '.join(map(str, addresses))}) end"
+            if addresses
+            else "nothing in `data` ends"
         )
-        raise BadSampleError(f"{where}: {found} ends like an image; name the right one as `image_key` in the `options`")
+        raise BadSampleError(
+            f"{where}: {found} like an image; name the key of the right one as `image_key` in `options`"
+        )
     return next(iter(addresses.values()))
 
 

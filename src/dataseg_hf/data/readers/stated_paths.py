@@ -1,6 +1,7 @@
 """Where an image lies that a labelling tool names by an address of its own."""
 
 import re
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -9,40 +10,60 @@ from ..sample import BadSampleError
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the name of an uploaded file
 
 
-def find_stated(address: str, folder: Path, where: str) -> Path:
-    """The image below `folder` whose path there is a tail of the stated one, of several the longest.
+class StatedPaths:
+    """Finds images below a folder by the paths and addresses that Label Studio states.
 
-    `/data/upload/1/0a1b2c3d-a.jpg` finds `0a1b2c3d-a.jpg`, or else `a.jpg`; `/data/local-files/?d=photos/day/a.jpg` and
-    `s3://bucket/photos/day/a.jpg` find `photos/day/a.jpg`, `day/a.jpg`, or `a.jpg`. Escapes such as `%20` are undone.
-
-    Raises:
-        BadSampleError: for an address without a file name, and one for which no file is there.
+    It takes the file whose path below the folder is a tail of the stated one, of several the longest.
+    `s3://bucket/photos/day/a.jpg` and `/data/local-files/?d=photos/day/a.jpg` find `photos/day/a.jpg`, or else
+    `day/a.jpg`, or else `a.jpg`. `/data/upload/1/0a1b2c3d-my_photo.jpg` finds `0a1b2c3d-my_photo.jpg`, or else
+    `my_photo.jpg`, or else the one file in the folder that Label Studio stores under that name, such as `my photo.jpg`.
+    Escapes such as `%20` are undone.
     """
-    parts = _path_parts(address)
-    if not parts or ".." in parts or "\0" in address:
-        raise BadSampleError(f"{where}: {address[:200]!r} names no image file; correct it")
-    tails = ["/".join(parts[start:]) for start in range(len(parts))]
-    original = _UPLOAD_PREFIX.sub("", parts[-1])
-    if original != parts[-1]:
-        tails += ["/".join([*parts[start:-1], original]) for start in range(len(parts))]
-    for tail in tails:
-        if _is_file(folder / tail):
-            return folder / tail
-    raise BadSampleError(
-        f"{where}: no image for {address[:200]!r}, neither {folder / parts[-1]} nor any longer tail of its path below "
-        f"{folder}; put the image there, or set missing_images to 'skip' to leave such images out"
-    )
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, address: str, where: str) -> Path:
+        """The image of an address.
+
+        Raises:
+            BadSampleError: for an address without a file name.
+            FileNotFoundError: for one of no file; the message begins with `where` (file, task).
+        """
+        parts = _path_parts(address)
+        if not parts or ".." in parts or "\0" in address:
+            raise BadSampleError(f"{where}: {address[:200]!r} names no image file; correct it")
+        original = _UPLOAD_PREFIX.sub("", parts[-1])
+        for name in dict.fromkeys((parts[-1], original)):
+            for start in range(len(parts)):
+                path = self.folder.joinpath(*parts[start:-1], name)
+                if _is_file(path):
+                    return path
+        uploaded = self._by_stored_name.get(original, []) if original != parts[-1] else []
+        if len(uploaded) == 1:
+            return uploaded[0]
+        raise FileNotFoundError(
+            f"{where}: no image for {address[:200]!r}, neither {self.folder / parts[-1]} nor a longer tail of its path "
+            f"below {self.folder}; put the image there, or set missing_images to 'skip' to leave such images out"
+        )
+
+    @cached_property
+    def _by_stored_name(self) -> dict[str, list[Path]]:
+        """The files of the folder by the name under which Label Studio (Django's `get_valid_filename`) stores them."""
+        found: dict[str, list[Path]] = {}
+        for path in sorted(self.folder.iterdir()):
+            found.setdefault(re.sub(r"[^-\w.]", "", path.name.strip().replace(" ", "_")), []).append(path)
+        return found
 
 
 def _path_parts(address: str) -> list[str]:
     """The folders and the name of a path, an address or a `?d=` of local files."""
     try:
         split = urlsplit(address)
-    except ValueError:  # such as a bracket where a host is expected
-        path = address
-    else:
         local = parse_qs(split.query).get("d")
         path = local[0] if local else unquote(split.path)
+    except ValueError:  # such as a bracket where a host is expected
+        path = address
     return [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
 
 

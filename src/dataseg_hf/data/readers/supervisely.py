@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -142,12 +143,12 @@ class _Meta:
 
     path: Path | None = None
     titles: list[str] = field(default_factory=list)
-    title_of: dict[int, str] = field(default_factory=dict)
+    title_of: dict[RawId, str] = field(default_factory=dict)
     shape_of: dict[str, str] = field(default_factory=dict)
 
     def stated_names(self, spec: DatasetSpec) -> Mapping[RawId, str]:
         """Titles by raw id of the spec."""
-        return dict(self.title_of) if _ids_are_numbers(spec) else {title: title for title in self.titles}
+        return {**self.title_of} if _ids_are_numbers(spec) else {title: title for title in self.titles}
 
 
 def _read_meta(folder: Path) -> _Meta:
@@ -304,7 +305,7 @@ def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     data, origin = require_key(bitmap, "data", where), require_key(bitmap, "origin", where)
     if not isinstance(origin, list) or len(origin) != 2:
         raise BadSampleError(f"{where}: `origin` must be [x, y], not {str(origin)[:40]}; correct or remove it")
-    left, top = (whole_number(value, f"{where}: origin") for value in origin)
+    left, top = (floor(number(value, f"{where}: origin")) for value in origin)
     header = _png(data, where, _PNG_HEADER)
     width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
     return {"kind": "mask", "points": [left, top, left + width, top + height], "mask": data}
@@ -346,4 +347,4 @@ def _bitmap_pixels(shape: Mapping[str, Any]) -> NDArray[np.bool_]:
     if png.mode in ("LA", "RGBA") or "transparency" in png.info:
         return np.asarray(png.convert("RGBA"))[..., 3] > 0
     pixels = np.asarray(png.convert("RGB") if png.mode == "P" else png)
-    return pixels.any(axis=-1) if pixels.ndim == 3 else pixels > 0
+    return (pixels if pixels.ndim == 2 else pixels.max(axis=-1)) > 0

@@ -13,6 +13,7 @@ class NoDoctype(ET.TreeBuilder):
     """Refuses a DOCTYPE before its entities are read: they can grow to gigabytes, and no annotation format has one."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
+        """Called for a DOCTYPE; BadSampleError."""
         raise BadSampleError(f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it")
 
 
@@ -26,7 +27,7 @@ class _ChildrenOfRoot(NoDoctype):
         self._depth = 0
         self._child = ET.TreeBuilder()
 
-    def start(self, tag: str, attributes: dict[str, str]) -> ET.Element:  # type: ignore[override]
+    def start(self, tag: str, attributes: dict[str, str]) -> ET.Element:
         self._depth += 1
         if self._depth == 1:
             self.root_tag = tag
@@ -35,7 +36,7 @@ class _ChildrenOfRoot(NoDoctype):
             self._child = ET.TreeBuilder()
         return self._child.start(tag, attributes)
 
-    def data(self, text: str) -> None:  # type: ignore[override]
+    def data(self, text: str) -> None:
         if self._depth > 1:
             self._child.data(text)
 
