@@ -13,6 +13,7 @@ from annotation_files import rgb_of, save, write_json
 from benchmark_files import write_ade20k, write_objects365
 from datasets import Dataset, Image
 from docs_blocks import ROOT, blocks
+from drawings import IMAGES_OF_SAMPLE, lay_sample
 from PIL import Image as Pillow
 from tiny_towers import save_clip
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
@@ -47,6 +48,8 @@ def make_world(folder: Path) -> None:
     _boxes(folder / DATA / "vehicles", ["car", "delivery van", "traffic cone"])
     _boxes(folder / DATA / "warehouse", ["forklift", "pallet"])
     _thermal(folder / DATA / "thermal")
+    for tool in IMAGES_OF_SAMPLE:
+        lay_sample(tool, folder / DATA)
     _rows_of_the_hub(folder / "org" / "dataset")
     write_objects365(folder / "objects365")
     write_ade20k(folder / "ade20k")

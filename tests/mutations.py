@@ -8,7 +8,8 @@ from typing import Any
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 1.0, 0.5, -0.0, 3, 255, 65_536, 2**31, 2**63, 10**30, -(10**30), 1e308, -1e308,
-    float("nan"), float("inf"), float("-inf"), "", " ", "3", "1.0", "-7", "nan", "1e400", "cat", "dog", "..", "/etc/passwd",
+    float("nan"), float("inf"), float("-inf"), "", " ", "3", "1.0", "-7", "nan", "1e400", "cat", "dog", "..",
+    "/etc/passwd",
     "ü\u0000", "a" * 300, [], {}, [[]], [1, 2], [None], ["x"], [[0, 0], [1, 1]], {"x": 1}, [1e300] * 6,
 )  # fmt: skip
 """What a value is replaced by."""

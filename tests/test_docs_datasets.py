@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docs_blocks import blocks
+from drawings import IMAGES_OF_SAMPLE, lay_sample
 from PIL import Image
 
 from dataseg_hf.data.sample import Instances, SampleDataset, Segments
@@ -49,6 +50,24 @@ def test_a_mix_from_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert boxes.class_labels.tolist() == [0, 0]
     assert boxes.boxes.tolist() == [[1, 1, 3, 4], [2, 1, 4, 4]]
     assert "66.7%" in mix_table(resolve_mix([streets, vehicles])).splitlines()[1]
+
+
+def test_exports_of_labelling_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA", str(tmp_path))
+    for tool in IMAGES_OF_SAMPLE:
+        lay_sample(tool, tmp_path)
+    (tmp_path / "run.yaml").write_text(HEAD + block("yaml", "reader: supervisely"))
+    found = {}
+    for member in training_mix(parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")):
+        assert isinstance(member.data, SampleDataset)
+        annotations = [member.data[index].annotation for index in range(len(member.data))]
+        labels = sorted(label for annotation in annotations for label in annotation.class_labels.tolist())
+        found[member.name] = [member.data.spec.labels[label] for label in labels]
+    assert found == {
+        "cvat": ["cat", "dog", "dog", "tree"],
+        "label_studio": ["cat", "cat", "cat", "dog", "dog", "tree"],
+        "supervisely": ["cat", "dog", "tree", "tree"],
+    }
 
 
 def test_a_reader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

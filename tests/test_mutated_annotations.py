@@ -96,7 +96,7 @@ VOC = """<annotation><filename>a.png</filename><size><width>8</width><height>6</
 
 # 192 values of 8 bits, run lengths of 3, 4, 8 and 16 bits: a run of 96 of value 0, one of 96 of value 255
 _BRUSH_BITS = f"{192:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}" + f"110{95:08b}{0:08b}" + f"110{95:08b}{255:08b}"
-BRUSH = list(int(_BRUSH_BITS.ljust(96 + 8, "0")[i : i + 8], 2) for i in range(0, len(_BRUSH_BITS), 8))
+BRUSH = [int(_BRUSH_BITS[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(_BRUSH_BITS), 8)]
 
 
 def result(kind: str, label: str, **value: Any) -> dict[str, Any]:
@@ -141,7 +141,8 @@ SUPERVISELY = {
 }  # fmt: skip
 
 LABELME = {
-    "version": "5.5.0", "flags": {}, "imagePath": "a.png", "imageData": None, "imageHeight": HEIGHT, "imageWidth": WIDTH,
+    "version": "5.5.0", "flags": {}, "imagePath": "a.png", "imageData": None,
+    "imageHeight": HEIGHT, "imageWidth": WIDTH,
     "shapes": [
         {"label": "cat", "shape_type": "polygon", "points": [[1, 1], [5, 1], [5, 4]], "group_id": 1},
         {"label": "dog", "shape_type": "rectangle", "points": [[1, 1], [4, 4]], "group_id": None},

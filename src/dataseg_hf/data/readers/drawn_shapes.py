@@ -4,7 +4,7 @@ A pixel (row, column) covers [column, column + 1) x [row, row + 1); it belongs t
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -51,7 +51,7 @@ class DrawnShape:
 
     def row(self) -> dict[str, Any]:
         """As an entry of a column of type `SHAPES_TYPE`."""
-        return asdict(self)
+        return dict(vars(self))  # a shallow copy: `asdict` copies every number
 
 
 SHAPES_TYPE = pa.list_(
@@ -155,20 +155,23 @@ def _instances(
         parts_of.setdefault(shape["object"], []).append(shape)
     objects = list(parts_of.values())
     boxes = np.zeros((len(objects), 4), dtype=np.float32)
-    for box, parts in zip(boxes, objects, strict=True):
-        part_boxes = np.array([_box(shape, size, decode_mask) for shape in parts])
-        box[:2], box[2:] = part_boxes[:, :2].min(axis=0), part_boxes[:, 2:].max(axis=0)
-    annotation = Instances(
+    masks = None if spec.task == "boxes" else np.zeros((len(objects), *size), dtype=bool)
+    for index, parts in enumerate(objects):
+        part_boxes = []
+        for shape in parts:
+            needs_pixels = masks is not None or shape["kind"] == "mask"
+            part = shape_mask(shape, size, decode_mask) if needs_pixels else None
+            part_boxes.append(_box(shape, size, part))
+            if masks is not None:
+                masks[index] |= part
+        corners = np.array(part_boxes)
+        boxes[index, :2], boxes[index, 2:] = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+    return Instances(
         class_labels=np.array([first["class_index"] for first, *_ in objects], dtype=np.int64),
         boxes=boxes,
         is_crowd=np.array([first["is_crowd"] for first, *_ in objects], dtype=bool),
+        masks=masks,
     )
-    if spec.task != "boxes":
-        annotation.masks = np.zeros((len(objects), *size), dtype=bool)
-        for mask, parts in zip(annotation.masks, objects, strict=True):
-            for shape in parts:
-                mask |= shape_mask(shape, size, decode_mask)
-    return annotation
 
 
 def shape_mask(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> NDArray[np.bool_]:
@@ -205,10 +208,10 @@ def placed(pixels: NDArray[np.bool_], window: tuple[int, int, int, int], size: S
     return mask
 
 
-def _box(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> Sequence[float]:
-    """xyxy in pixels, within the image."""
-    if shape["kind"] == "mask":
-        return box_of_mask(decode_mask(shape, size)).tolist()
+def _box(shape: Mapping[str, Any], size: Size, mask: NDArray[np.bool_] | None) -> Sequence[float]:
+    """xyxy in pixels, within the image; of a shape of kind "mask" that of its pixels."""
+    if shape["kind"] == "mask" and mask is not None:
+        return box_of_mask(mask).tolist()
     return checked_box(_extent(shape), size, shape["where"], "clip")
 
 

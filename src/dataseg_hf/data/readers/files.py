@@ -64,7 +64,13 @@ def inside(root: Path, name: Any, where: str) -> Path:
             "images' folder there, or, with a reader that has the option, cut the folder off by "
             "`file_name_pattern: ['^.*[/\\\\]', '']`"
         )
-    return root / (name if (root / name).exists() else windows.as_posix())
+    try:
+        as_written = (root / name).exists()
+    except OSError as error:  # a name that is too long
+        raise BadSampleError(
+            f"{where}: file name '{name[:60]}...' cannot be one: {error.strerror}; correct it"
+        ) from error
+    return root / (name if as_written else windows.as_posix())
 
 
 def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:

@@ -30,7 +30,7 @@ from .files import (
 from .json_list import json_list
 from .shapes_to_masks import rotated_rectangle
 from .stated_paths import StatedPaths
-from .values import flag, number, side
+from .values import flag, number, number_pairs, side
 
 _KINDS = ("polygon", "rectangle", "ellipse", "brush")
 _KIND_OF_TYPE = {**{kind: kind for kind in _KINDS}, **{f"{kind}labels": kind for kind in _KINDS}}
@@ -350,7 +350,8 @@ def _outline(kind: str, value: Mapping[str, Any], size: Size, where: str) -> tup
         return number(require_key(value, key, where), f"{where}: {key}") / 100 * length
 
     if kind == "polygon":
-        return "polygon", _points(require_key(value, "points", where), size, where), None
+        percents = number_pairs(require_key(value, "points", where), f"{where}: points")
+        return "polygon", (percents / 100 * (width, height)).ravel().tolist(), None
     if kind == "brush":
         return "mask", [0, 0, width, height], _brush(require_key(value, "rle", where), size, where)
     angle = number(value.get("rotation") or 0, f"{where}: rotation")
@@ -361,17 +362,6 @@ def _outline(kind: str, value: Mapping[str, Any], size: Size, where: str) -> tup
     if angle % 360 == 0:
         return "rectangle", box, None
     return "polygon", rotated_rectangle(box, (left, top), angle), None
-
-
-def _points(points: Any, size: Size, where: str) -> list[float]:
-    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise BadSampleError(f"{where}: `points` must be a list of pairs [x, y]; correct or remove it")
-    place = f"{where}: points"
-    return [
-        number(coordinate, place) / 100 * length
-        for point in points
-        for coordinate, length in zip(point, reversed(size), strict=True)
-    ]
 
 
 def _brush(rle: Any, size: Size, where: str) -> str:

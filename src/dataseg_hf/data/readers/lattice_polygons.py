@@ -16,8 +16,18 @@ def fill_lattice_polygon(points: Sequence[Sequence[float]], size: tuple[int, int
     Returns:
         bool [H, W]. Equal to cv2.fillPoly for polygons within the image.
     """
-    start = np.asarray(points, dtype=np.int64)
-    end = np.roll(start, -1, axis=0)
+    corners = np.asarray(points, dtype=np.int64)
+    mask = np.zeros(size, dtype=bool)
+    left, top = np.maximum(corners.min(axis=0), 0).tolist()
+    right, bottom = np.minimum(corners.max(axis=0) + 1, (size[1], size[0])).tolist()
+    if left < right and top < bottom:
+        mask[top:bottom, left:right] = _filled(corners - (left, top), (bottom - top, right - left))
+    return mask
+
+
+def _filled(start: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """As `fill_lattice_polygon`, of the window that the polygon spans."""
+    end = np.concatenate([start[1:], start[:1]])
     mask = _inside(start, end, size)
     x, y = _border(start, end)
     seen = (x >= 0) & (x < size[1]) & (y >= 0) & (y < size[0])
@@ -51,6 +61,5 @@ def _inside(start: NDArray[np.int64], end: NDArray[np.int64], size: tuple[int, i
     y = upper[edge, 1] + below
     x = upper[edge, 0] - (-(lower - upper)[edge, 0] * below) // rows[edge]  # rounded up
     seen = (y >= 0) & (y < height) & (x < width)
-    crossings = np.zeros((height, width), dtype=np.int64)
-    np.add.at(crossings, (y[seen], np.maximum(x[seen], 0)), 1)
-    return np.cumsum(crossings, axis=1) % 2 == 1
+    crossings = np.bincount(y[seen] * width + np.maximum(x[seen], 0), minlength=height * width) % 2 == 1
+    return np.logical_xor.accumulate(crossings.reshape(height, width), axis=1)

@@ -34,7 +34,7 @@ from .files import (
 )
 from .lattice_polygons import fill_lattice_polygon
 from .shapes_to_masks import checked_points
-from .values import number, side, whole_number
+from .values import number, number_pairs, side, whole_number
 
 _READ = frozenset({"bitmap", "polygon", "rectangle"})
 _PNG_HEADER = 24  # bytes, up to width and height
@@ -209,21 +209,31 @@ class _Figures:
         listed = require_key(content, "objects", path)
         if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
             raise BadSampleError(f"{path}: `objects` must be a list of figures; correct it")
-        figures = [(place, entry, _geometry(entry, meta)) for place, entry in enumerate(listed, start=1)]
-        self._left_out.update(geometry for _, _, geometry in figures if geometry not in _READ)
-        read = [figure for figure in figures if figure[2] in _READ]
-        between_pixels = any(_has_fraction(entry.get("points")) for _, entry, _ in read)
-        object_of: dict[tuple[RawId, str], int] = {}
-        shapes = []
-        for place, entry, geometry in read:
+        read = []
+        for place, entry in enumerate(listed, start=1):
+            geometry = _geometry(entry, meta)
+            if geometry not in _READ:
+                self._left_out[geometry] += 1
+                continue
             where = f"{path}: object {place}"
             raw_id = self._raw_id(entry, meta, where)
-            where, bound = f"{where} ({geometry} {raw_id!r})", entry.get("instance")
+            where = f"{where} ({geometry} {raw_id!r})"
+            rings = [] if geometry == "bitmap" else _rings(require_key(entry, "points", where), where)
+            read.append((place, entry, geometry, raw_id, rings, where))
+        between_pixels = any((ring % 1).any() for *_, rings, _ in read for ring in rings)
+        object_of: dict[tuple[RawId, str], int] = {}
+        shapes = []
+        for place, entry, geometry, raw_id, rings, where in read:
+            bound = entry.get("instance")
             shape = DrawnShape(
                 class_index=self._class_ids.index(raw_id),
                 object=place if not isinstance(bound, str) else object_of.setdefault((raw_id, bound), place),
                 where=where,
-                **_outline(entry, geometry, size, between_pixels, self._class_ids.spec, where),
+                **(
+                    _bitmap(entry, where)
+                    if geometry == "bitmap"
+                    else _outline(geometry, rings, size, between_pixels, self._class_ids.spec, where)
+                ),
             )
             check_shape(shape, size, self._class_ids.spec)
             shapes.append(shape)
@@ -257,47 +267,40 @@ def _geometry(entry: Mapping[str, Any], meta: _Meta) -> str:
     return str(stated)[:40]
 
 
-def _has_fraction(points: Any) -> bool:
-    if isinstance(points, float):
-        return not points.is_integer()
-    if isinstance(points, Mapping):
-        points = list(points.values())
-    return isinstance(points, list) and any(map(_has_fraction, points))
-
-
-def _outline(
-    entry: Mapping[str, Any], geometry: str, size: Size, between_pixels: bool, spec: DatasetSpec, where: str
-) -> dict[str, Any]:
-    """Kind, points, holes and mask of a `DrawnShape`."""
-    if geometry == "bitmap":
-        return _bitmap(entry, where)
-    points = require_key(entry, "points", where)
-    exterior = _ring(require_key(points, "exterior", where), where)
-    if geometry == "rectangle":
-        if len(exterior) != 2:
-            raise BadSampleError(f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it")
-        (left, top), (right, bottom) = np.sort(np.array(exterior), axis=0).tolist()
-        last = 0 if between_pixels else 1
-        return {"kind": "rectangle", "points": [left, top, right + last, bottom + last]}
+def _rings(points: Any, where: str) -> list[NDArray[np.float64]]:
+    """The corners [N, 2] of an outline and of each of its holes."""
+    exterior = number_pairs(require_key(points, "exterior", where), f"{where}: exterior")
     interior = points.get("interior") or []
     if not isinstance(interior, list):
         raise BadSampleError(f"{where}: `interior` must be a list of holes; correct or remove it")
-    holes = [_ring(hole, where) for hole in interior]
+    return [exterior, *(number_pairs(hole, f"{where}: interior") for hole in interior)]
+
+
+def _outline(
+    geometry: str,
+    rings: Sequence[NDArray[np.float64]],
+    size: Size,
+    between_pixels: bool,
+    spec: DatasetSpec,
+    where: str,
+) -> dict[str, Any]:
+    """Kind, points, holes and mask of a `DrawnShape`."""
+    exterior = rings[0]
+    if geometry == "rectangle":
+        if len(exterior) != 2:
+            raise BadSampleError(f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it")
+        last = exterior.max(axis=0) + (0 if between_pixels else 1)
+        return {"kind": "rectangle", "points": [*exterior.min(axis=0).tolist(), *last.tolist()]}
+    flat = [ring.ravel() for ring in rings]
     if between_pixels:
-        flat = [[value for point in ring for value in point] for ring in (exterior, *holes)]
-        return {"kind": "polygon", "points": flat[0], "holes": flat[1:]}
-    for ring in (exterior, *holes):
-        checked_points(np.array(ring).ravel(), size, where)
-    xs, ys = zip(*exterior, strict=True)
-    window = checked_box((min(xs), min(ys), max(xs) + 1, max(ys) + 1), size, where, spec.outside)
-    return {"kind": "mask", "points": window, "mask": json.dumps([exterior, *holes])}
-
-
-def _ring(points: Any, where: str) -> list[list[float]]:
-    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise BadSampleError(f"{where}: `points` must be lists of pairs [x, y]; correct or remove it")
-    place = f"{where}: points"
-    return [[number(x, place), number(y, place)] for x, y in points]
+        return {"kind": "polygon", "points": flat[0].tolist(), "holes": [ring.tolist() for ring in flat[1:]]}
+    for ring in flat:
+        checked_points(ring, size, where)
+    extent = [*exterior.min(axis=0).tolist(), *(exterior.max(axis=0) + 1).tolist()]
+    window = checked_box(extent, size, where, spec.outside)
+    if spec.task == "boxes":
+        return {"kind": "rectangle", "points": window}
+    return {"kind": "mask", "points": window, "mask": json.dumps([ring.astype(np.int64).tolist() for ring in rings])}
 
 
 def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 import sys
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..sample import BadSampleError, RawId
 
 _MAX_SIDE = 2**31 - 1
@@ -29,6 +32,22 @@ def number(value: Any, where: str) -> float:
     if not is_finite_number(read):
         raise BadSampleError(f"{where}: {_shown(value)} is no finite number; correct it")
     return float(read)
+
+
+def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
+    """Points [N, 2] of a list of pairs [x, y] of finite numbers; errors as `number`."""
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise BadSampleError(f"{where}: points are lists of pairs [x, y]; correct or remove it")
+    flat = [value for pair in pairs for value in pair]
+    if not set(map(type, flat)) <= {int, float}:
+        flat = [number(value, where) for value in flat]
+    try:
+        points = np.array(flat, dtype=np.float64).reshape(-1, 2)
+    except OverflowError as error:
+        raise BadSampleError(f"{where}: {error}; correct or remove it") from error
+    if not np.isfinite(points).all():
+        raise BadSampleError(f"{where}: points must be finite numbers; correct or remove it")
+    return points
 
 
 def whole_number(value: Any, where: str) -> int:
