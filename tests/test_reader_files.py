@@ -1,8 +1,10 @@
 """What the readers share: paths, pixels, maps of ids."""
 
 import io
+import pickle
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from annotation_files import SPEC, encoded, grey_png, rgb_of, save
 from datasets import Features
@@ -13,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from image_files import PALETTE, RGB, png, tiff
 from PIL import ExifTags, Image
 
+from dataseg_hf.data.readers import files
 from dataseg_hf.data.readers.files import (
     MAX_PIXELS,
     file_locator,
@@ -302,3 +305,24 @@ def test_file_locator():
     for pattern in (("a",), ("(", ""), (3, "")):
         with pytest.raises(ValueError, match="file_name_pattern: expected"):
             file_locator(pattern)
+
+
+def test_many_rows_are_mapped_from_a_file(monkeypatch):
+    """In the order added or of a column, and in another process, which maps the same file."""
+    monkeypatch.setattr(files, "_ROWS_PER_BATCH", 3)
+    numbers = [5, 1, 9, 2, 8, 7, 0, 3]
+
+    def rows():
+        made = files.Rows({"number": pa.int64(), "text": pa.string()})
+        for number in numbers:
+            made.add(number=number, text=f"t{number}")
+        return made
+
+    in_order, by_number = rows().dataset(), rows().dataset(sort_by="number")
+    assert len(in_order.cache_files) == 1
+    assert in_order["number"][:] == numbers
+    assert by_number["text"][:] == [f"t{number}" for number in sorted(numbers)]
+    assert pickle.loads(pickle.dumps(by_number))["text"][:] == by_number["text"][:]
+    monkeypatch.setattr(files, "_ROWS_PER_BATCH", 100)
+    assert rows().dataset().cache_files == []
+    assert rows().dataset(sort_by="number")["number"][:] == sorted(numbers)

@@ -1,13 +1,16 @@
 """What the readers share: paths out of annotation files, images as upright RGB, maps of ids, rows in the making."""
 
+import atexit
 import codecs
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from tempfile import NamedTemporaryFile
 from typing import Any, Literal, TypeAlias, TypeVar
 
+import datasets
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
@@ -377,19 +380,24 @@ def require_segment_ids(ids: Sequence[int], where: str) -> None:
 
 
 class Rows:
-    """Rows of a dataset in the making, as Arrow columns, beside the problems of images that had to be left out."""
+    """Rows of a dataset in the making, as Arrow columns, beside the problems of images that had to be left out.
+
+    Where there are more than `_ROWS_PER_BATCH`, they go into a file in the cache folder of `datasets`, from which they
+    are mapped; it is deleted when the process ends.
+    """
 
     def __init__(self, schema: Mapping[str, pa.DataType]) -> None:
         self.schema = pa.schema(list(schema.items()))
         self.problems: list[BadSampleError] = []
-        self._batches: list[pa.RecordBatch] = []
         self._pending: list[dict[str, Any]] = []
+        self._file: Path | None = None
+        self._writer: pa.RecordBatchStreamWriter | None = None
 
     def add(self, **row: Any) -> None:
         """Append a row."""
         self._pending.append(row)
-        if len(self._pending) == _ROWS_PER_BATCH:
-            self._pack()
+        if len(self._pending) > _ROWS_PER_BATCH:
+            self._write()
 
     @contextmanager
     def image(self) -> Iterator[None]:
@@ -400,18 +408,33 @@ class Rows:
             self.problems.append(error)
 
     def dataset(self, sort_by: str | None = None) -> Dataset:
-        """The rows so far, in the order of a column where one is named."""
-        self._pack()
-        rows = Dataset(pa.Table.from_batches(self._batches, schema=self.schema))
+        """All rows, in the order of a column where one is named; no more can be added."""
+        if self._writer is None:
+            rows = Dataset(pa.Table.from_batches([self._batch()], schema=self.schema))
+        else:
+            self._write()
+            self._writer.close()
+            rows = Dataset.from_file(str(self._file))
         if sort_by is None:
             return rows
         keys = rows.data.column(sort_by).to_pylist()
         order = sorted(range(len(keys)), key=keys.__getitem__)
         return rows if order == list(range(len(keys))) else rows.select(order)
 
-    def _pack(self) -> None:
-        self._batches.append(pa.RecordBatch.from_pylist(self._pending, schema=self.schema))
+    def _batch(self) -> pa.RecordBatch:
+        batch = pa.RecordBatch.from_pylist(self._pending, schema=self.schema)
         self._pending = []
+        return batch
+
+    def _write(self) -> None:
+        if self._writer is None:
+            folder = Path(datasets.config.HF_DATASETS_CACHE) / "dataseg_hf"
+            folder.mkdir(parents=True, exist_ok=True)
+            with NamedTemporaryFile(dir=folder, prefix="rows-", suffix=".arrow", delete=False) as file:
+                self._file = Path(file.name)
+            atexit.register(self._file.unlink, missing_ok=True)
+            self._writer = pa.ipc.new_stream(str(self._file), self.schema)
+        self._writer.write_batch(self._batch())
 
 
 def id_type(image_ids: Iterable[int | str], where: StrPath) -> pa.DataType:
