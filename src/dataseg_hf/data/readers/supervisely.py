@@ -224,18 +224,18 @@ class _Figures:
         object_of: dict[tuple[RawId, str], int] = {}
         shapes = []
         for place, entry, geometry, raw_id, rings, where in read:
-            bound = entry.get("instance")
+            spec, bound = self._class_ids.spec, entry.get("instance")
+            is_bitmap = geometry == "bitmap"
+            numbers = (
+                _bitmap(entry, where) if is_bitmap else _outline(geometry, rings, size, between_pixels, spec, where)
+            )
             shape = DrawnShape(
                 class_index=self._class_ids.index(raw_id),
                 object=place if not isinstance(bound, str) else object_of.setdefault((raw_id, bound), place),
                 where=where,
-                **(
-                    _bitmap(entry, where)
-                    if geometry == "bitmap"
-                    else _outline(geometry, rings, size, between_pixels, self._class_ids.spec, where)
-                ),
+                **numbers,
             )
-            check_shape(shape, size, self._class_ids.spec)
+            check_shape(shape, size, spec)
             shapes.append(shape)
         self._class_ids.end_image(str(path))
         return objects_of(shapes, self._class_ids.spec)
