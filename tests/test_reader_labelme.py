@@ -261,8 +261,10 @@ def test_images_in_a_folder_beside(labelme, tmp_path):
     (tmp_path / "photos/a").mkdir(parents=True)
     (tmp_path / "a/one.png").rename(tmp_path / "photos/a/one.png")
     assert labelme(SQUARE, changes={"imagePath": "..\\photos\\a\\one.png"})[0].file_name == "photos/a/one.png"
-    data = read_labelme(INSTANCE, tmp_path, images=tmp_path / "photos", missing_images="skip")
-    assert len(data) == 0, "there it would be photos/photos/a/one.png"
+    data = read_labelme(INSTANCE, tmp_path, images=tmp_path / "photos")
+    assert [row["file_name"] for row in data.rows] == ["a/one.png"], "counted from the folder of the JSON"
+    data = read_labelme(INSTANCE, tmp_path / "a", images=tmp_path / "photos")
+    assert [row["file_name"] for row in data.rows] == ["a/one.png"], "also where images lie beside the JSON files"
     assert labelme(SQUARE, images=tmp_path / "photos")[0].file_name == "a/one.png"
 
 

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import json
+import os
 import posixpath
 from collections.abc import Mapping
 from functools import partial
@@ -134,9 +135,14 @@ def _image_name(content: Any, name: str, image_dir: Path, path: Path) -> str:
     if not isinstance(image_path, str) or not image_path:
         raise BadSampleError(f"{path}: imagePath must be a file name, not {image_path!r}; correct it")
     where = f"{path}: imagePath {image_path!r} leaves {image_dir}"
-    below = posixpath.normpath(posixpath.join(posixpath.dirname(name), image_path.replace("\\", "/")))
-    is_absolute = PureWindowsPath(image_path).anchor != ""  # of either system
-    return inside(image_dir, image_path if is_absolute else below, where).relative_to(image_dir).as_posix()
+    if PureWindowsPath(image_path).anchor:  # absolute, on either system
+        return inside(image_dir, image_path, where).relative_to(image_dir).as_posix()
+    forward = image_path.replace("\\", "/")
+    stated, root = (Path(os.path.abspath(place)) for place in (path.parent / forward, image_dir))
+    if stated.is_relative_to(root) and stated.is_file():
+        return stated.relative_to(root).as_posix()
+    below = posixpath.normpath(posixpath.join(posixpath.dirname(name), forward))
+    return inside(image_dir, below, where).relative_to(image_dir).as_posix()
 
 
 def _size(content: Any, path: Path, image: Path) -> Size:
