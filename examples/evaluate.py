@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from dataseg_hf.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.evaluation.run import run_evaluation
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
@@ -51,6 +52,14 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str,
     )
     parser.add_argument("--flip", action="store_true", help="join the outputs for each image and its mirror image")
     parser.add_argument("--export", action="store_true", help="write predictions and truth in COCO's formats")
+    parser.add_argument(
+        "--annotations",
+        nargs="+",
+        metavar="FORMAT",
+        help=f"write predicted objects for labeling tools: {', '.join(ANNOTATION_FORMATS)}",
+    )
+    parser.add_argument("--outlines", help="in those files: polygons where they tell every pixel (default), or masks")
+    parser.add_argument("--image_url_prefix", help=f"of Label Studio's image addresses; default {LOCAL_FILES}")
     parser.add_argument("--gallery", type=int, metavar="N", help="best and worst images to draw; default 4, 0 for none")
     parser.add_argument("--batch_size", type=int, metavar="N", help="images at once, instead of that of each entry")
     parser.add_argument("--max_dets", type=int, metavar="N", help="predictions per image and class in AP; default 100")
@@ -58,7 +67,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str,
     parser.add_argument("--num_threads", type=int, metavar="N", help="threads of torch on the CPU")
     known, overrides = parser.parse_known_args(arguments)
     options = vars(known)
-    for name in ("datasets", "metrics"):
+    for name in ("datasets", "metrics", "annotations"):
         if name in options:
             options[name] = tuple(options[name])
     return options, options.pop("config"), overrides

@@ -3,20 +3,23 @@
 python examples/predict.py --model outputs/shapes --input photo.jpg folder/ "more/**/*.png" --output predictions
 python examples/predict.py --model outputs/shapes --input photo.jpg --output predictions \
     --task semantic --vocabulary "cat, dog, grass"
+python examples/predict.py --model outputs/shapes --input folder/ --output predictions --annotations labelme cvat_xml
 python examples/predict.py --model outputs/shapes --input aerial.tif --output predictions --tile 640 --tile_overlap 0.25
 
 Into the output folder go
     overlays/NAME.png   the image with its segments and a legend
     ids/NAME.png        panoptic: segment ids as in COCO's panoptic PNGs; semantic: category ids, 0 = none
     predictions.json    COCO: the panoptic format for panoptic (its PNGs are in ids/), the instances format otherwise
+    annotations/        with --annotations: files for labeling tools (see docs/evaluation.md)
 """
 
 import argparse
 import glob
 import json
 import math
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +30,20 @@ from tqdm import tqdm
 from transformers import AutoConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf.annotation_files import (
+    ANNOTATION_FORMATS,
+    LOCAL_FILES,
+    AnnotatedImage,
+    AnnotationStyle,
+    AnnotationWriter,
+    Category,
+)
 from dataseg_hf.image_reading_dataseg import check_value_range
 from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.segments import (
     Segment,
+    Size,
     coco_annotations,
     coco_categories,
     coco_file,
@@ -42,7 +54,7 @@ from dataseg_hf.segments import (
 from dataseg_hf.tiling import Thresholds, segment_image
 from dataseg_hf.visualization import segments_overlay, semantic_overlay
 
-OVERLAYS, IDS, RESULTS = "overlays", "ids", "predictions.json"
+OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             processor.value_range = check_value_range(options.value_range)
         earlier = claim_output_folder(options.output, "predictions", "--output", reads)
         writer = Writer(options.output, options.task, model)
+        annotations = Annotations(options, writer.categories, sources) if options.annotations else None
     except (OSError, ValueError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -73,7 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         found = segment_image(model, processor, image, options.task, thresholds, tile, options.tile_overlap)
         writer.add(name, source, image, found)
+        if annotations is not None:
+            annotations.add(name, source, (image.height, image.width), found)
     writer.close()
+    if annotations is not None:
+        annotations.close()
     print(f"{len(sources) - len(failures)} of {len(sources)} images segmented into {options.output}")
     for failure in failures:
         print(f"not read: {failure}", file=sys.stderr)
@@ -118,6 +135,15 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--value_range", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="values that become black and white in images of more than 8 bits; by default those of training",
     )  # fmt: skip
+    parser.add_argument(
+        "--annotations", nargs="+", default=[], choices=ANNOTATION_FORMATS, metavar="FORMAT",
+        help=f"also write files for labeling tools: {', '.join(ANNOTATION_FORMATS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--outlines", default="polygons", choices=["polygons", "masks"],
+        help="in those files: polygons where they tell every pixel and masks elsewhere, or masks alone",
+    )  # fmt: skip
+    parser.add_argument("--image_url_prefix", default=LOCAL_FILES, help="of Label Studio's image addresses")
     options = parser.parse_args(arguments)
     if not 0 <= options.tile_overlap < 1:
         parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
@@ -219,6 +245,38 @@ class Writer:
         """Write the json."""
         content = coco_file(self.images, self.annotations, self.categories)
         (self.folder / RESULTS).write_text(json.dumps(content))
+
+
+class Annotations:
+    """Writes the files of `--annotations`; they name images by their path below the folder that holds all of them."""
+
+    def __init__(
+        self, options: argparse.Namespace, categories: Sequence[Mapping[str, Any]], sources: Mapping[str, Path]
+    ) -> None:
+        self.root = os.path.commonpath([os.path.abspath(source.parent) for source in sources.values()])
+        style = AnnotationStyle(
+            [Category(category["id"], category["name"], bool(category["isthing"])) for category in categories],
+            options.outlines,
+            options.image_url_prefix,
+        )
+        self.writer = AnnotationWriter(options.output / ANNOTATIONS, options.annotations, style)
+        self.writer.check(map(self.file_name, sources.values()))
+        self.images = 0
+
+    def file_name(self, source: Path) -> str:
+        """With `/` on every system."""
+        return Path(os.path.relpath(source, self.root)).as_posix()
+
+    def add(self, name: str, source: Path, size: Size, segments: Sequence[Segment]) -> None:
+        """The objects of an image."""
+        self.images += 1
+        self.writer.add(self.images, AnnotatedImage(self.images, name, self.file_name(source), size, segments, source))
+
+    def close(self) -> None:
+        """Write what belongs to all images."""
+        self.writer.finish()
+        if self.writer.empty_segments:
+            print(f"{self.writer.empty_segments} segments without a pixel are not in {self.writer.folder}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """COCO instances format (https://cocodataset.org/#format-data), with a `score` for each object.
 
-Polygons of several parts stay polygons; a mask that polygons cannot tell is written as run lengths, with `iscrowd` 0, as
-it is one object. Reading gives the same pixels.
+Each part of an object is a polygon; a mask that polygons cannot tell is written as run lengths, with `iscrowd` 0, as it
+is one object. Reading gives the same pixels.
 """
 
 import json

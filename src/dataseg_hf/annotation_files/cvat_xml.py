@@ -28,7 +28,7 @@ def cvat_entry(image: AnnotatedImage, style: AnnotationStyle, index: int) -> str
     Raises:
         ValueError: for a file name that XML cannot hold.
     """
-    check_xml_text(image.file_name, "cvat_xml: file name")
+    check_xml_text(image.file_name, "file name")
     height, width = image.size
     facts = {"id": str(index), "name": image.file_name, "width": str(width), "height": str(height)}
     element = ElementTree.Element("image", facts)
@@ -45,7 +45,7 @@ def cvat_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
     """
     labels = ElementTree.Element("labels")
     for category in style.categories:
-        check_xml_text(category.name, "cvat_xml: category name")
+        check_xml_text(category.name, "category name")
         ElementTree.SubElement(ElementTree.SubElement(labels, "label"), "name").text = category.name
     yield '<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n'
     yield f"<meta><task>{ElementTree.tostring(labels, encoding='unicode')}</task></meta>\n"

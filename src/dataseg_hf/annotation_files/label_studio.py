@@ -23,9 +23,7 @@ def label_studio_entry(image: AnnotatedImage, style: AnnotationStyle) -> str:
     """The task of an image, on one line."""
     prediction: dict[str, Any] = {
         "model_version": MODEL_VERSION,
-        "result": [
-            _region(segment, image, style, number) for number, segment in enumerate(image.segments, start=1)
-        ],
+        "result": [_region(segment, image, style, number) for number, segment in enumerate(image.segments, start=1)],
     }
     scores = [segment.score for segment in image.segments if segment.score is not None]
     if scores:

@@ -16,8 +16,8 @@ def outline_polygons(segment: Segment) -> list[Polygon] | None:
     """One polygon for each part of a segment, in pixels of its image; None where polygons cannot tell its mask.
 
     Those are masks with a hole, and masks in which two pixels touch at a corner only, since an outline that touches
-    itself is no valid polygon to many tools. A pixel (row, column) covers [column, column + 1) x [row, row + 1), so that
-    all corners are whole numbers; a rasterizer that takes the pixels whose center lies inside gets the same mask.
+    itself is no valid polygon to many tools. A pixel (row, column) covers [column, column + 1) x [row, row + 1), so
+    all corners are whole numbers, and a rasterizer that takes the pixels whose center lies inside gets the same mask.
     """
     mask = np.pad(segment.mask, 1)
     corner = _quarters(mask)

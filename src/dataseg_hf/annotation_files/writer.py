@@ -55,7 +55,6 @@ class AnnotationWriter:
 
     Raises:
         ValueError: for a category name that XML cannot hold.
-        FileExistsError: where the files of an earlier run are, which people may have corrected since.
     """
 
     def __init__(
@@ -65,37 +64,36 @@ class AnnotationWriter:
         self.empty_segments = 0
         """Segments without a pixel, which are left out."""
         self._pieces = {name: _piece(folder, name, rank) for name in self.formats if name in _ONE_FILE}
-        self._check()
+        if "cvat_xml" in self.formats or "label_studio" in self.formats:
+            for category in style.categories:
+                check_xml_text(category.name, "category name")
         folder.mkdir(parents=True, exist_ok=True)
         for piece in self._pieces.values():
             piece.write_text("")
-
-    def _check(self) -> None:
-        if "cvat_xml" in self.formats or "label_studio" in self.formats:
-            for category in self.style.categories:
-                check_xml_text(category.name, "category name")
-        for path in self.targets():
-            if path.is_dir() and not any(path.iterdir()):
-                continue
-            if path.exists():
-                raise FileExistsError(
-                    f"{path} is there already, and may have been corrected by hand; move it, or choose another folder"
-                )
 
     def targets(self) -> list[Path]:
         """The files and folders that will be written."""
         names = [LABELME_FOLDER if name == "labelme" else _ONE_FILE[name].name for name in self.formats]
         return [self.folder / name for name in (*names, *([LABELING_SETUP] if "label_studio" in self.formats else []))]
 
-    def check_file_names(self, file_names: Iterable[str]) -> None:
-        """Refuse file names that one of the formats cannot hold, before there is work to lose.
+    def check(self, file_names: Iterable[str]) -> None:
+        """Refuse what would lose work: files that would be written over, and images that cannot be named.
+
+        Args:
+            file_names: of the images.
 
         Raises:
-            ValueError: for such a name.
+            FileExistsError: where the files of an earlier run are, which people may have corrected since.
+            ValueError: for a file name that one of the formats cannot hold.
         """
+        for path in self.targets():
+            if path.is_dir() and not any(path.iterdir()):
+                continue
+            if path.exists():
+                raise FileExistsError(f"{path} is there, perhaps corrected by hand; move it, or choose another folder")
         if "cvat_xml" in self.formats:
             for file_name in file_names:
-                check_xml_text(file_name, "cvat_xml: file name")
+                check_xml_text(file_name, "file name")
 
     def add(self, index: int, image: AnnotatedImage) -> None:
         """Write an image.

@@ -4,6 +4,8 @@
     SET/semantic/truth/, predictions/                                     a class index per pixel (`miou`)
     SET/instances/truth.json, predictions.json                            COCO instances, results (`mask_ap`, `box_ap`)
 
+The objects of each output for labeling tools (`annotation_files`) are in SET/panoptic/annotations/, and so on.
+
 Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-results.
 """
 
@@ -22,7 +24,9 @@ from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId
 from ..run_config import MetricName
+from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
+from .scorers import SCORERS
 from .sets import EvaluationSet
 
 Entry = dict[str, Any]
@@ -35,6 +39,7 @@ class SetExport:
     images: dict[int, Entry] = field(default_factory=dict)
     panoptic_truth: dict[int, Entry] = field(default_factory=dict)
     panoptic_predictions: dict[int, Entry] = field(default_factory=dict)
+    empty_segments: int = 0
 
 
 class Exporter:
@@ -42,12 +47,31 @@ class Exporter:
 
     Category ids are the dataset's own where each class has one number; otherwise (words, several ids of one class) they
     count from 1 in the order of the classes. The JSON files list id and name of each.
+
+    Args:
+        folder: of the set's exports.
+        chosen: the set.
+        for_metrics: whether predictions and truth are written, from which `dataseg_hf.metrics` gets the same numbers.
+        annotations: which files for labeling tools are written.
+        rank: of this process.
     """
 
-    def __init__(self, folder: Path, chosen: EvaluationSet) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        chosen: EvaluationSet,
+        for_metrics: bool = True,
+        annotations: AnnotationSettings | None = None,
+        rank: int = 0,
+    ) -> None:
         self.folder = folder
         self.spec = chosen.data.spec
         self.category_ids = category_ids(self.spec)
+        self.for_metrics = for_metrics
+        self.annotations: AnnotationExport | None = None
+        if annotations is not None and annotations.formats:
+            kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in chosen.metrics))
+            self.annotations = AnnotationExport(folder, chosen, self.category_ids, kinds, annotations, rank)
 
     # --- every process
 
@@ -61,6 +85,11 @@ class Exporter:
         share.images[index] = {
             "id": sample.image_id, "file_name": sample.file_name, "height": height, "width": width
         }  # fmt: skip
+        if self.annotations is not None:
+            self.annotations.write(index, sample, outputs)
+            share.empty_segments = self.annotations.empty_segments
+        if not self.for_metrics:
+            return
         if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
             predicted: PanopticOutput = outputs["panoptic"]
             truth = sample.annotation
@@ -125,6 +154,12 @@ class Exporter:
                 f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; "
                 "rename them"
             )
+        if self.annotations is not None:
+            self.annotations.finish(len(shares))
+            if left_out := sum(share.empty_segments for share in shares):
+                print(f"{left_out} predicted segments without a pixel are not in the annotation files.")
+        if not self.for_metrics:
+            return
         for side in ("truth", "predictions"):
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
             if annotations:

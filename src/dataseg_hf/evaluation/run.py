@@ -23,6 +23,7 @@ from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read,
 from ..sources import load_held_out
 from ..version import __version__
 from ..words_dataseg import listed
+from .annotations import AnnotationSettings
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
@@ -69,7 +70,11 @@ def run_evaluation(
         for chosen in sets:
             bar.set_description(chosen.name)
             done = bar.n
-            exporter = Exporter(folder / "exports" / chosen.name, chosen) if options.export else None
+            exporter = None
+            if options.export or options.annotations:
+                written = AnnotationSettings(options.annotations, options.outlines, options.image_url_prefix)
+                target = folder / "exports" / chosen.name
+                exporter = Exporter(target, chosen, options.export, written, accelerator.process_index)
             results.append(
                 score(
                     model,

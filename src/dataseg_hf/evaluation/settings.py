@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser
 
+from ..annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, AnnotationFormat, Outlines
 from ..run_config import ConfigError, EvalEntry, MetricName, read_settings
 
 ALL_METRICS = "all"
@@ -25,6 +26,9 @@ class EvaluationOptions:
         metrics: Instead of those of each entry; `all` is every metric that the truth of an entry allows.
         flip: Also show the model each image mirrored and join both (test-time augmentation).
         export: Write predictions and truth in COCO's formats.
+        annotations: Formats for labeling tools in which the predicted objects are written, too.
+        outlines: How those tell masks: `polygons` where they tell every pixel, or `masks` alone.
+        image_url_prefix: Of the image addresses in Label Studio's files.
         gallery: Best and worst images to draw of each set; 0 for none.
         batch_size: Images at once, instead of that of each entry.
         max_dets: Best predictions per image and class that count for AP, instead of that of each entry.
@@ -38,6 +42,9 @@ class EvaluationOptions:
     metrics: tuple[str, ...] = ()
     flip: bool = False
     export: bool = False
+    annotations: tuple[AnnotationFormat, ...] = ()
+    outlines: Outlines = "polygons"
+    image_url_prefix: str = LOCAL_FILES
     gallery: int = 4
     batch_size: int | None = None
     max_dets: int | None = None
@@ -51,6 +58,11 @@ class EvaluationOptions:
                 raise ConfigError(f"--metrics: '{name}' is not allowed; choose from {allowed}")
         if ALL_METRICS in self.metrics and len(self.metrics) > 1:
             raise ConfigError(f"--metrics: '{ALL_METRICS}' includes the others; give it alone")
+        for name in self.annotations:
+            if name not in ANNOTATION_FORMATS:
+                raise ConfigError(f"--annotations: '{name}' is not allowed; choose from {list(ANNOTATION_FORMATS)}")
+        if self.outlines not in get_args(Outlines):
+            raise ConfigError(f"--outlines: '{self.outlines}' is not allowed; choose from {list(get_args(Outlines))}")
         for option, least in (
             ("gallery", 0),
             ("batch_size", 1),
