@@ -22,6 +22,7 @@ from dataseg_hf.metrics.files import score_panoptic
 pytestmark = pytest.mark.slow
 
 SCRIPT = EXAMPLES / "evaluate.py"
+EXPORTS = ["--export", "--annotations", "coco_instances", "labelme", "cvat_xml", "label_studio"]
 SHAPES = {"reader": "shapes", "split": "eval", "image_size": 32, "threshold": 0.1, "overlap_threshold": 0.2}
 EVALUATION: dict[str, dict[str, Any]] = {
     "panoptic": {**SHAPES, "spec": "shapes_panoptic", "count": 7, "batch_size": 2, "metrics": ["pq", "miou"]},
@@ -88,7 +89,7 @@ def start(arguments: list[str], processes: int) -> subprocess.CompletedProcess[s
 def alone(model: str, config: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an evaluation on one process."""
     folder = tmp_path_factory.mktemp("alone") / "scores"
-    done = start(["--model", model, "--config", config, "--output_dir", str(folder), "--export"], 1)
+    done = start(["--model", model, "--config", config, "--output_dir", str(folder), *EXPORTS], 1)
     assert done.returncode == 0, done.stderr[-2000:]
     return folder
 
@@ -99,14 +100,16 @@ def test_any_number_of_processes_writes_the_same(
 ) -> None:
     """7, 2 and 5 images in batches of 2 and 3: batches that are not full, and processes without any."""
     folder = tmp_path / "scores"
-    arguments = ["--model", model, "--config", config, "--output_dir", str(folder), "--export", "--num_workers", "1"]
+    arguments = ["--model", model, "--config", config, "--output_dir", str(folder), *EXPORTS, "--num_workers", "1"]
     done = start(arguments, processes)
     assert done.returncode == 0, done.stderr[-2000:]
     found, expected = (json.loads((f / "results.json").read_text()) for f in (folder, alone))
     assert (found.pop("processes"), expected.pop("processes")) == (processes, 1)
     assert found == expected
     files = [path.relative_to(alone) for path in sorted((alone / "exports").rglob("*.*"))]
-    assert len(files) == 2 * (7 + 1) + 2 * 7 + 2 + 2 * 5  # panoptic maps and json, class maps, json of objects
+    for_metrics = [file for file in files if "annotations" not in file.parts]
+    assert len(for_metrics) == 2 * (7 + 1) + 2 * 7 + 2 + 2 * 5  # panoptic maps and json, class maps, json of objects
+    assert len(files) - len(for_metrics) == 4 * 4 + 7 + 7 + 2 + 5  # of four outputs, and LabelMe's for each image
     for file in files:
         assert (folder / file).read_bytes() == (alone / file).read_bytes(), file
 
@@ -206,6 +209,8 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(), ["--metrics", "iou"], "--metrics: 'iou' is not allowed; choose from ['pq', 'miou', 'mask_ap', "),
         (change(), ["--metrics", "all", "pq"], "--metrics: 'all' includes the others"),
         (change(), ["--datasets", "cats"], "--datasets: no entry 'cats' in evaluation; there are ['pets']"),
+        (change(), ["--annotations", "coco"], "--annotations: 'coco' is not allowed; choose from ['coco_instances', "),
+        (change(), ["--outlines", "boxes"], "--outlines: 'boxes' is not allowed; choose from ['polygons', 'masks']"),
         (change(), ["--batch_size", "0"], "--batch_size: must be 1 or more, not 0"),
         (change(), ["--max_dets", "10"], "--max_dets: must be 11 or more, not 10"),
         (change(), ["--model", "{pets}"], "--model: "),

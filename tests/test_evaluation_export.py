@@ -9,24 +9,29 @@ from typing import Any
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from noisy_truth import NoisyTruth
 from PIL import Image
+from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from test_evaluation import MEAN, STD, held_out, only_boxes
 
+from dataseg_hf.annotation_files import ANNOTATION_FORMATS
 from dataseg_hf.data.catalog import CATALOG
-from dataseg_hf.data.sample import Instances, Sample, Segments
+from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
 from dataseg_hf.evaluation import EvaluationSet
+from dataseg_hf.evaluation.annotations import AnnotationSettings
 from dataseg_hf.evaluation.export import Exporter, category_ids, ignore_index
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.metrics.files import score_instances, score_panoptic, score_semantic
+from dataseg_hf.run_config import ConfigError
 
 
-def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6) -> SetResult:
+def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options: Any) -> SetResult:
     model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
-    return score(model, chosen, Inference(MEAN, STD), Processes(), exporter=Exporter(folder, chosen))
+    return score(model, chosen, Inference(MEAN, STD), Processes(), exporter=Exporter(folder, chosen, **options))
 
 
 def crowded(chosen: EvaluationSet) -> EvaluationSet:
@@ -106,6 +111,85 @@ def test_truth_that_is_boxes_only_scores_the_same(tmp_path: Path) -> None:
     scores = score_instances(**files(tmp_path / "instances"), iou_type="bbox")
     np.testing.assert_equal(scores, result.metrics["box_ap"])
     assert "segmentation" not in json.loads((tmp_path / "instances/truth.json").read_text())["annotations"][0]
+
+
+# --- files for labeling tools
+
+ALL_FORMATS = AnnotationSettings(ANNOTATION_FORMATS)
+
+
+def objects(folder: Path) -> COCO:
+    with redirect_stdout(StringIO()):
+        return COCO(str(folder / "annotations/coco_instances.json"))
+
+
+def test_panoptic_segments_as_annotations(tmp_path: Path) -> None:
+    chosen = crowded(held_out("shapes_panoptic", ["pq"], count=3))
+    exported(chosen, tmp_path, annotations=ALL_FORMATS)
+    folder = tmp_path / "panoptic"
+    index = objects(folder)
+    listed = json.loads((folder / "predictions.json").read_text())
+    assert index.dataset["images"] == listed["images"]
+    assert index.dataset["categories"] == listed["categories"]
+    assert not all(category["isthing"] for category in listed["categories"])
+    for entry in listed["annotations"]:
+        rgb = np.asarray(Image.open(folder / "predictions" / entry["file_name"])).astype(int)
+        ids = rgb[:, :, 0] + 256 * rgb[:, :, 1]
+        found = index.imgToAnns[entry["image_id"]]
+        for annotation, info in zip(found, entry["segments_info"], strict=True):
+            assert annotation["category_id"] == info["category_id"]
+            assert np.array_equal(index.annToMask(annotation), ids == info["id"])
+            assert chosen.threshold <= annotation["score"] <= 1
+    assert sorted(path.name for path in (folder / "annotations/labelme").iterdir()) == [
+        "100.json",
+        "98.json",
+        "99.json",
+    ]
+
+
+def test_semantic_maps_as_annotations(tmp_path: Path) -> None:
+    chosen = held_out("shapes_semantic", ["miou"], count=2)
+    exported(chosen, tmp_path, for_metrics=False, annotations=ALL_FORMATS)
+    assert [path.name for path in (tmp_path / "semantic").iterdir()] == ["annotations"]
+    index = objects(tmp_path / "semantic")
+    for image in index.dataset["images"]:
+        masks = [index.annToMask(annotation) for annotation in index.imgToAnns[image["id"]]]
+        assert np.array_equal(sum(masks), np.ones((image["height"], image["width"])))
+    assert "score" not in index.dataset["annotations"][0]
+
+
+def test_instances_from_the_threshold_on_as_annotations(tmp_path: Path) -> None:
+    chosen = replace(held_out("shapes_boxes", ["mask_ap"], count=3), threshold=0.8)
+    exported(chosen, tmp_path, annotations=ALL_FORMATS)
+    results = json.loads((tmp_path / "instances/predictions.json").read_text())
+    sure = [result for result in results if result["score"] >= 0.8]
+    annotations = objects(tmp_path / "instances").dataset["annotations"]
+    assert len(results) > len(sure) == len(annotations) > 0
+    for result, annotation in zip(sure, annotations, strict=True):
+        assert (result["score"], result["category_id"]) == (annotation["score"], annotation["category_id"])
+        assert mask_utils.area(result["segmentation"]) == annotation["area"]
+
+
+def test_annotations_name_the_image_file(tmp_path: Path) -> None:
+    chosen = held_out("shapes_panoptic", ["pq"], count=1)
+    sample = chosen.data[0]
+    Image.fromarray(sample.image).save(tmp_path / "a.png")
+    rows = Dataset.from_dict({"image": [str(tmp_path / "a.png")]})
+    exported(replace(chosen, data=replace(chosen.data, rows=rows, load=lambda row: sample)), tmp_path / "out",
+             annotations=ALL_FORMATS)  # fmt: skip
+    (file,) = (tmp_path / "out/panoptic/annotations/labelme").iterdir()
+    assert (file.parent / json.loads(file.read_text())["imagePath"]).samefile(tmp_path / "a.png")
+
+
+def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
+    chosen = held_out("shapes_panoptic", ["pq"], count=1)
+    data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), file_name="a\1.png"))
+    with pytest.raises(BadSampleError, match="cannot be exported: file name 'a.x01.png' has the character"):
+        exported(replace(chosen, data=data), tmp_path / "a", annotations=AnnotationSettings(("cvat_xml",)))
+    classes = (replace(chosen.data.spec.classes[0], name="\1"), *chosen.data.spec.classes[1:])
+    data = replace(chosen.data, spec=replace(chosen.data.spec, classes=classes))
+    with pytest.raises(ConfigError, match="--annotations: shapes_panoptic: category name '.x01' has the character"):
+        exported(replace(chosen, data=data), tmp_path / "b", annotations=AnnotationSettings(("label_studio",)))
 
 
 def test_category_ids_are_the_datasets_own(tmp_path: Path) -> None:

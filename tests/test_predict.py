@@ -147,6 +147,57 @@ def test_semantic_maps_and_their_json_agree(predict, model, photos, tmp_path):
             assert "score" not in record
 
 
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance"])
+def test_annotation_files_have_the_objects_of_the_results(predict, model, photos, tmp_path, task):
+    out = tmp_path / "out"
+    arguments = command(model, [photos], out, *LOW, "--task", task, "--annotations")
+    assert predict([*arguments, "coco_instances", "labelme", "cvat_xml", "label_studio"]) == 0
+    assert written(out / "annotations") == [
+        "coco_instances.json", "cvat.xml", "label_studio.json", "label_studio_setup.xml", "labelme",
+    ]  # fmt: skip
+    index = COCO(str(out / "annotations/coco_instances.json"))
+    content = results(out)
+    assert index.dataset["images"] == content["images"]
+    assert index.dataset["categories"] == content["categories"]
+    listed = [
+        info
+        for entry in content["annotations"]
+        for info in (entry["segments_info"] if task == "panoptic" else [entry])
+    ]  # fmt: skip
+    assert len(index.dataset["annotations"]) == len(listed) > 0
+    for annotation, info in zip(index.dataset["annotations"], listed, strict=True):
+        assert {key: annotation.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")} == {
+            key: info.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")
+        }
+        assert index.annToMask(annotation).sum() == info["area"]
+    labelme = json.loads((out / "annotations/labelme/a.json").read_text())
+    assert (out / "annotations/labelme" / labelme["imagePath"]).samefile(photos / "a.jpg")
+
+
+def test_how_annotation_files_name_images(predict, model, photos, tmp_path):
+    (photos / "deep").mkdir()
+    (photos / "b.png").rename(photos / "deep" / "b c.png")
+    out = tmp_path / "out"
+    options = ["--annotations", "label_studio", "coco_instances", "--image_url_prefix", "s3://bucket/", *LOW]
+    assert predict(command(model, [photos / "a.jpg", photos / "deep"], out, "--outlines", "masks", *options)) == 0
+    tasks = json.loads((out / "annotations/label_studio.json").read_text())
+    assert [task["data"]["image"] for task in tasks] == ["s3://bucket/a.jpg", "s3://bucket/deep/b%20c.png"]
+    coco = json.loads((out / "annotations/coco_instances.json").read_text())
+    assert [image["file_name"] for image in coco["images"]] == ["a.jpg", "deep/b c.png"]
+    assert all(isinstance(annotation["segmentation"], dict) for annotation in coco["annotations"])
+
+
+def test_corrected_annotations_are_not_written_over(predict, model, photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    arguments = command(model, [photos / "a.jpg"], out, "--annotations", "labelme")
+    assert predict(arguments) == 0
+    (out / "annotations/labelme/a.json").write_text("corrected")
+    assert predict(arguments) == 2
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert error.endswith("labelme is there, perhaps corrected by hand; move it, or choose another folder")
+    assert (out / "annotations/labelme/a.json").read_text() == "corrected"
+
+
 def test_large_images_in_windows(predict, model, photos, tmp_path):
     for name, more in (("whole", []), ("own", ["--tile"]), ("small", ["--tile", "40", "--tile_overlap", "0.5"])):
         assert predict(command(model, [photos / "a.jpg"], tmp_path / name, "--task", "semantic", *more)) == 0
