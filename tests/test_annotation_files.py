@@ -28,6 +28,8 @@ from dataseg_hf.annotation_files import (
 from dataseg_hf.annotation_files.brush_rle import encode_brush
 from dataseg_hf.annotation_files.outlines import outline_polygons
 from dataseg_hf.data.readers.coco_instances import read_coco_instances
+from dataseg_hf.data.readers.cvat_xml import read_cvat_xml
+from dataseg_hf.data.readers.label_studio import read_label_studio
 from dataseg_hf.data.readers.labelme import read_labelme
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, SampleDataset
 from dataseg_hf.segments import cropped
@@ -188,7 +190,21 @@ def read_labelme_files(photos: Path, out: Path) -> SampleDataset:
     return read_labelme(spec(words=True), annotations=out / "labelme", images=photos)
 
 
-READ_BACK = {"coco_instances": read_coco, "labelme": read_labelme_files}
+def read_cvat(photos: Path, out: Path) -> SampleDataset:
+    return read_cvat_xml(spec(words=True), images=photos, annotation_file=out / "cvat.xml")
+
+
+def read_pre_annotations(photos: Path, out: Path) -> SampleDataset:
+    file = out / "label_studio.json"
+    return read_label_studio(spec(words=True), images=photos, annotation_file=file, predictions=True)
+
+
+READ_BACK = {
+    "coco_instances": read_coco,
+    "labelme": read_labelme_files,
+    "cvat_xml": read_cvat,
+    "label_studio": read_pre_annotations,
+}
 
 
 @st.composite
@@ -297,6 +313,13 @@ def test_what_the_files_say(tmp_path: Path) -> None:
         assert control is not None
         assert (control.tag.lower(), control.attrib["toName"]) == (region["type"], region["to_name"])
         assert [label.attrib["value"] for label in control] == NAMES
+
+
+def test_pre_annotations_are_not_taken_for_annotations(tmp_path: Path) -> None:
+    photos, out = written(tmp_path, [[DOT]], ["label_studio"])
+    data = read_label_studio(spec(words=True), images=photos, annotation_file=out / "label_studio.json")
+    (problem,) = map(str, data.problems)
+    assert problem.endswith("has predictions and no annotations; set `predictions: true` to read them")
 
 
 def test_objects_without_a_score(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def read_label_studio(
     *,
     image_key: str | None = None,
     completed_by: int | str | None = None,
+    predictions: bool = False,
     background: str | None = None,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
@@ -68,6 +69,8 @@ def read_label_studio(
         image_key: of a task's `data`, where the image's address stands; else the one named like the results'
             `to_name`, or the only one that ends like an image.
         completed_by: number or e-mail of the annotator whose annotations count; those of all by default.
+        predictions: read a task's newest prediction instead of its annotations (pre-annotations, such as
+            `examples/predict.py` writes).
         background: raw id of the pixels in no region (semantic annotation).
         missing_images: what to do with a task whose image is not in `images`; "skip" leaves it out.
 
@@ -90,7 +93,7 @@ def read_label_studio(
         tally.tasks += 1
         with rows.image():
             where = f"{annotation_file}: task {_task_name(task, place)}"
-            annotation = _chosen_annotation(task, completed_by, tally, where)
+            annotation = _chosen_annotation(task, completed_by, predictions, tally, where)
             if annotation is None:
                 continue
             results = _results(annotation, where)
@@ -171,13 +174,17 @@ def _task_name(task: Any, place: int) -> str:
     return str(identity) if isinstance(identity, int | str) else f"number {place} of the file"
 
 
-def _chosen_annotation(task: Any, completed_by: int | str | None, tally: _Tally, where: str) -> Any:
-    """The newest annotation that counts; None where the task has none."""
+def _chosen_annotation(task: Any, completed_by: int | str | None, predictions: bool, tally: _Tally, where: str) -> Any:
+    """The newest annotation, or prediction, that counts; None where the task has none."""
     key = "completions" if isinstance(task, Mapping) and "completions" in task else "annotations"  # before 1.0
+    if predictions:
+        key = "predictions"
+    elif isinstance(task, Mapping) and key not in task and task.get("predictions"):
+        raise BadSampleError(f"{where}: has predictions and no annotations; set `predictions: true` to read them")
     listed = require_key(task, key, where)
     if not isinstance(listed, list) or not all(isinstance(annotation, Mapping) for annotation in listed):
         raise BadSampleError(f"{where}: `{key}` must be a list of annotations; export the project as 'JSON'")
-    tally.predicted += bool(task.get("predictions"))
+    tally.predicted += bool(task.get("predictions")) and not predictions
     counting = [
         annotation
         for annotation in listed
