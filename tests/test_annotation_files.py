@@ -5,7 +5,6 @@ import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import numpy as np
@@ -427,8 +426,8 @@ def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"category name 'bell \\x07' has the character '\\x07', which no XML"):
             AnnotationWriter(tmp_path, [name], bell)  # type: ignore[list-item]
     writer = AnnotationWriter(tmp_path, ["cvat_xml", "coco_instances"], AnnotationStyle(CATEGORIES))
-    with pytest.raises(ValueError, match="file name 'a.x01.png' has the character"):
+    with pytest.raises(ValueError, match=r"file name 'a.x01\.png' has the character"):
         writer.check(["b.png", "a\x01.png"])
-    with pytest.raises(ValueError, match="file name 'a.ud800.png' has the character"):
+    with pytest.raises(ValueError, match=r"file name 'a.ud800\.png' has the character"):
         writer.check(["a\ud800.png"])
     AnnotationWriter(tmp_path, ["coco_instances", "labelme"], bell).check(["a\x01.png"])

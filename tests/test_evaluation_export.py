@@ -184,11 +184,11 @@ def test_annotations_name_the_image_file(tmp_path: Path) -> None:
 def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
     chosen = held_out("shapes_panoptic", ["pq"], count=1)
     data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), file_name="a\1.png"))
-    with pytest.raises(BadSampleError, match="cannot be exported: file name 'a.x01.png' has the character"):
+    with pytest.raises(BadSampleError, match=r"cannot be exported: file name 'a.x01\.png' has the character"):
         exported(replace(chosen, data=data), tmp_path / "a", annotations=AnnotationSettings(("cvat_xml",)))
     classes = (replace(chosen.data.spec.classes[0], name="\1"), *chosen.data.spec.classes[1:])
     data = replace(chosen.data, spec=replace(chosen.data.spec, classes=classes))
-    with pytest.raises(ConfigError, match="--annotations: shapes_panoptic: category name '.x01' has the character"):
+    with pytest.raises(ConfigError, match=r"--annotations: shapes_panoptic: category name '.x01' has the character"):
         exported(replace(chosen, data=data), tmp_path / "b", annotations=AnnotationSettings(("label_studio",)))
 
 

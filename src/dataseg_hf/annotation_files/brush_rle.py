@@ -11,7 +11,7 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
     """The bytes of a mask [H, W]: 0 or 255 in all four channels of a pixel.
 
     First comes the number of values (32 bits), then the bits of a value minus 1 (5), and those of a length minus 1 in
-    each of four widths (4 each). A run is a 1, the number of its width (2 bits), its length minus 1, its value (8 bits).
+    each of four widths (4 each). A run is a 1, the number of its width (2 bits), its length minus 1, its value (8).
     """
     values = mask.ravel()
     starts = np.flatnonzero(np.diff(values, prepend=~values[:1]))
