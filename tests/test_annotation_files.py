@@ -372,6 +372,13 @@ def test_several_processes_write_the_same(tmp_path: Path) -> None:
     assert len(alone) == 4 + 12
 
 
+def test_a_process_without_images(tmp_path: Path) -> None:
+    writer, _ = (AnnotationWriter(tmp_path, ["cvat_xml"], AnnotationStyle(CATEGORIES), rank) for rank in range(2))
+    writer.add(0, image("a", DOT))
+    writer.finish(processes=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["cvat.xml"]
+
+
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).random((40, 60)) < 0.5
     writer = AnnotationWriter(tmp_path, ANNOTATION_FORMATS, AnnotationStyle(CATEGORIES))

@@ -196,6 +196,8 @@ def test_corrected_annotations_are_not_written_over(predict, model, photos, tmp_
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert error.endswith("labelme is there, perhaps corrected by hand; move it, or choose another folder")
     assert (out / "annotations/labelme/a.json").read_text() == "corrected"
+    assert predict([*arguments, "coco_instances"]) == 2
+    assert written(out / "annotations") == ["labelme"]
 
 
 def test_large_images_in_windows(predict, model, photos, tmp_path):

@@ -31,7 +31,7 @@ def labelme_file(image: AnnotatedImage, style: AnnotationStyle, file: Path) -> s
         style: how masks are told.
         file: what the text will be written into.
     """
-    shapes = [
+    shapes: list[dict[str, Any]] = [
         {
             "label": style.categories[segment.label_id].name,
             **shape,
@@ -43,7 +43,7 @@ def labelme_file(image: AnnotatedImage, style: AnnotationStyle, file: Path) -> s
         for parts in [_parts(segment, style)]
         for shape in parts
     ]
-    content = {
+    content: dict[str, Any] = {
         "version": FORMAT_VERSION,
         "flags": {},
         "shapes": shapes,

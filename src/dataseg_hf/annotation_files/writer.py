@@ -67,9 +67,7 @@ class AnnotationWriter:
         if "cvat_xml" in self.formats or "label_studio" in self.formats:
             for category in style.categories:
                 check_xml_text(category.name, "category name")
-        folder.mkdir(parents=True, exist_ok=True)
-        for piece in self._pieces.values():
-            piece.write_text("")
+        self._begun = False
 
     def targets(self) -> list[Path]:
         """The files and folders that will be written."""
@@ -108,20 +106,31 @@ class AnnotationWriter:
         kept = [segment for segment in image.segments if segment.mask.any()]
         self.empty_segments += len(image.segments) - len(kept)
         image = replace(image, segments=kept)
+        self._begin()
         for name, piece in self._pieces.items():
             entry = _ONE_FILE[name].entry(image, self.style, index)
-            with piece.open("a", encoding="utf-8", newline="") as file:
-                file.write(f"{index} {entry}\n")
+            with piece.open("a", encoding="utf-8", newline="") as lines:
+                lines.write(f"{index} {entry}\n")
         if "labelme" in self.formats:
-            file = self.folder / LABELME_FOLDER / f"{image.name}.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            with _replaced(file) as opened:
-                opened.write(labelme_file(image, self.style, file))
+            target = self.folder / LABELME_FOLDER / f"{image.name}.json"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with _replaced(target) as file:
+                file.write(labelme_file(image, self.style, target))
+
+    def _begin(self) -> None:
+        """Drop what a killed run left, before the first image; a writer without images and `finish` leaves no trace."""
+        if not self._begun:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for piece in self._pieces.values():
+                piece.write_text("")
+            self._begun = True
 
     def finish(self, processes: int = 1) -> None:
         """Write the files that have all images, from what so many processes added; to be called by one of them."""
+        self._begin()
         for name in self._pieces:
             pieces = [_piece(self.folder, name, rank) for rank in range(processes)]
+            pieces = [piece for piece in pieces if piece.exists()]  # a process may have had no image
             with _replaced(self.folder / _ONE_FILE[name].name) as file:
                 file.writelines(_ONE_FILE[name].whole(_Entries(pieces), self.style))
             for piece in pieces:
