@@ -192,12 +192,10 @@ def test_corrected_annotations_are_not_written_over(predict, model, photos, tmp_
     arguments = command(model, [photos / "a.jpg"], out, "--annotations", "labelme")
     assert predict(arguments) == 0
     (out / "annotations/labelme/a.json").write_text("corrected")
-    assert predict(arguments) == 2
-    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert error.endswith("labelme is there, perhaps corrected by hand; move it, or choose another folder")
-    assert (out / "annotations/labelme/a.json").read_text() == "corrected"
-    assert predict([*arguments, "coco_instances"]) == 2
-    assert written(out / "annotations") == ["labelme"]
+    assert predict([*arguments, "coco_instances"]) == 0
+    assert "held earlier predictions, now in " in capsys.readouterr().out
+    assert (tmp_path / "out.previous-1/annotations/labelme/a.json").read_text() == "corrected"
+    assert written(out / "annotations") == ["coco_instances.json", "labelme"]
 
 
 def test_large_images_in_windows(predict, model, photos, tmp_path):
@@ -231,8 +229,8 @@ def test_repeated_objects_are_left_out(predict, model, photos, tmp_path):
     counts = []
     for more in (["--nms", "1"], [], ["--nms", "0.7"], ["--nms", "0"]):
         task = ["--task", "instance", "--threshold", "0.02"]
-        assert predict(command(model, [photos / "b.png"], tmp_path, *task, *more)) == 0
-        counts.append(len(results(tmp_path)["annotations"]))
+        assert predict(command(model, [photos / "b.png"], tmp_path / "out", *task, *more)) == 0
+        counts.append(len(results(tmp_path / "out")["annotations"]))
     assert counts[0] > counts[1] == counts[2] >= counts[3] > 0
 
 
