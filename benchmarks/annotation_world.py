@@ -66,7 +66,7 @@ def write_images(world: World, folder: Path) -> None:
 def _coco(world: World, root: Path) -> dict[str, Any]:
     images = [{"id": i, "file_name": name, "height": world.height, "width": world.width}
               for i, name in enumerate(world.names())]  # fmt: skip
-    entries = []
+    entries: list[dict[str, Any]] = []
     for image in range(world.num_images):
         for class_index, outline in world.objects():
             xs, ys = outline[0::2], outline[1::2]

@@ -279,15 +279,7 @@ TASKS = {**READER_TASKS, "hub": ("instance", "boxes")}  # of the objects in the 
 # --- the test
 
 
-TO_BE_MENDED = {"labelme": "a list as group_id", "coco_panoptic": "lists and huge numbers as segment ids"}
-
-
-def _names() -> list[Any]:
-    marks = {name: pytest.mark.xfail(reason=reason, strict=True) for name, reason in TO_BE_MENDED.items()}
-    return [pytest.param(name, marks=marks.get(name, ())) for name in FORMATS]
-
-
-@pytest.mark.parametrize("name", _names())
+@pytest.mark.parametrize("name", FORMATS)
 def test_mutated_files_end_in_a_clear_line(name: str, tmp_path: Path) -> None:
     tried = FORMATS[name]
     outcomes: Counter[str] = Counter()

@@ -25,9 +25,10 @@ from dataseg_hf.data.readers.files import (
     read_id_map,
     read_rgb,
     read_rgb_ids,
-    semantic_segments,
     split_names,
 )
+from dataseg_hf.data.readers.map_classes import MapClasses
+from dataseg_hf.data.readers.map_segments import semantic_segments_of
 from dataseg_hf.data.sample import BadSampleError
 
 # A photograph of 2 x 3 pixels, each of its own colour, and how EXIF orientation 1..8 turns it
@@ -227,13 +228,13 @@ def test_rgb_ids(ids):
 
 
 def test_semantic_segments_by_hand():
-    segments = semantic_segments(np.array([[193, 193, 17], [255, 194, 193]], np.uint8), SPEC, "a")
+    segments = semantic_segments_of(np.array([[193, 193, 17], [255, 194, 193]], np.uint8), MapClasses(SPEC), "a")[0]
     assert segments.class_labels.tolist() == [0, 1], "two raw ids of one class are one segment"
     assert segments.segment_map.tolist() == [[1, 1, 0], [-1, 1, 1]]
     assert (segments.segment_map.dtype, segments.class_labels.dtype) == (np.int32, np.int64)
     assert segments.is_crowd.tolist() == [False, False]
     with pytest.raises(BadSampleError, match=r"^a: 1 category id is not .* 'tiny': 18 \(1 pixel\); add each"):
-        semantic_segments(np.array([[17, 18]], np.uint8), SPEC, "a")
+        semantic_segments_of(np.array([[17, 18]], np.uint8), MapClasses(SPEC), "a")
 
 
 def test_panoptic_segments_by_hand():

@@ -212,9 +212,8 @@ def _box(
     entry: Mapping[str, Any], extent: list[float] | None, size: Size | None, where: str, outside: Outside
 ) -> list[float] | None:
     """xyxy, clipped to the image; None for a box without area, which COCO's own files have."""
-    if entry.get("bbox") is None and extent is not None:
-        box = extent
-    else:
+    box: list[float] | None = extent
+    if entry.get("bbox") is not None or extent is None:
         box = _xyxy(require_key(entry, "bbox", where), where)
         if box is not None and extent is not None:
             _refuse_contradiction(box, extent, where)

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image
 
 from ...image_reading_dataseg import IdMapError, is_16_bit_rgb, open_file, stored_ids
 from ..image_values import pixels_of_entry
-from ..sample import BadSampleError, DatasetSpec, SampleDataset, Segments, UnknownIdsError
+from ..sample import BadSampleError, SampleDataset, Segments
 
 StrPath: TypeAlias = str | Path
 MissingImages: TypeAlias = Literal["error", "skip"]
@@ -29,7 +29,6 @@ Decoded = TypeVar("Decoded")
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
-MAX_CLASS_ID = 65_535  # of a PNG with 16 bits per pixel
 MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 _ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow size
@@ -302,33 +301,6 @@ def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.i
     bounds[0], bounds[-1] = 0, flat.size
     np.add(changes, 1, out=bounds[1:-1])
     return flat[bounds[:-1]], bounds[1:] - bounds[:-1]
-
-
-def semantic_segments(ids: NDArray[np.integer], spec: DatasetSpec, where: str) -> Segments:
-    """One segment per class that occurs in a map of raw ids [H, W].
-
-    Raises:
-        UnknownIdsError: for ids that the spec does not know.
-        BadSampleError: for an id below 0 or above `MAX_CLASS_ID`.
-    """
-    run_ids, lengths = id_runs(ids)
-    if run_ids.min() < 0 or run_ids.max() > MAX_CLASS_ID:
-        raise BadSampleError(
-            f"{where}: ids of classes lie in 0..{MAX_CLASS_ID}, not {run_ids.min()}..{run_ids.max()}; "
-            "does it hold something else?"
-        )
-    raw_ids = np.flatnonzero(np.bincount(run_ids))  # a table of all ids is cheaper than a search per run
-    unknown = [raw_id for raw_id in raw_ids.tolist() if not spec.knows(raw_id)]
-    if unknown and spec.unknown_ids == "error":
-        counts = {raw_id: int(lengths[run_ids == raw_id].sum()) for raw_id in unknown}
-        raise UnknownIdsError(where, spec.name, counts, "pixel")
-    class_of = [spec.class_index(raw_id, where) for raw_id in raw_ids.tolist()]
-    present = sorted({class_index for class_index in class_of if class_index is not None})
-    place_of = {class_index: place for place, class_index in enumerate(present)}
-    segment_of_id = np.full(raw_ids[-1] + 1, -1, dtype=np.int32)
-    segment_of_id[raw_ids] = [-1 if c is None else place_of[c] for c in class_of]
-    segment_map = np.repeat(segment_of_id[run_ids], lengths).reshape(ids.shape)
-    return Segments(segment_map, np.array(present, dtype=np.int64), np.zeros(len(present), dtype=bool))
 
 
 def panoptic_segments(

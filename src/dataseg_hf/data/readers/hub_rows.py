@@ -22,9 +22,10 @@ from .files import (
     require_key,
     require_same_size,
     require_segment_ids,
-    semantic_segments,
     without_pixel,
 )
+from .map_classes import MapClasses
+from .map_segments import semantic_segments_of
 from .rle import decode_rle
 from .shapes_to_masks import polygons_to_mask
 from .values import flag, is_finite_number
@@ -98,8 +99,7 @@ class RowLoader:
         if columns.label_column is not None:
             label_name = f"column '{columns.label_column}'"
             label = self._encoded(row, columns.label_column, where)
-            annotation, hidden = self._segments(row, label, where, f"{where}: {label_name}")
-            remarks = without_pixel(hidden, f"{where}: {label_name}")
+            annotation, remarks = self._segments(row, label, where, f"{where}: {label_name}")
             size = annotation.segment_map.shape
             image = read_rgb(source, image_name, (size[0], size[1]))
             require_same_size(image, image_name, size, label_name)
@@ -126,11 +126,11 @@ class RowLoader:
 
     def _segments(
         self, row: Mapping[str, Any], label: str | bytes, where: str, label_name: str
-    ) -> tuple[Segments, list[int]]:
-        """The segments, and listed ones without a pixel."""
+    ) -> tuple[Segments, tuple[str, ...]]:
+        """The segments, and remarks on the image."""
         column = self.columns.segments_column
         if column is None:
-            return semantic_segments(read_id_map(label, label_name), self.spec, label_name), []
+            return semantic_segments_of(read_id_map(label, label_name), MapClasses(self.spec), label_name)
         listed = []
         class_ids = ClassIds(self.spec, "segment")
         for info in _entries(row, column, ("id", "category_id"), where):
@@ -139,7 +139,8 @@ class RowLoader:
             listed.append((info["id"], class_index, is_crowd and self.columns.crowd == "ignore"))
         class_ids.end_image(f"{where}: column '{column}'")
         require_segment_ids([segment_id for segment_id, _, _ in listed], f"{where}: column '{column}'")
-        return panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
+        segments, hidden = panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
+        return segments, without_pixel(hidden, label_name)
 
     def _instances(self, row: Mapping[str, Any], size: Size, where: str) -> Instances:
         columns = self.columns

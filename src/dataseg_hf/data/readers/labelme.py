@@ -164,7 +164,10 @@ def _parse_shapes(content: Any, class_ids: ClassIds, size: Size, path: Path) -> 
     for number, entry in enumerate(listed, start=1):
         label = require_key(entry, "label", f"{path}: shape {number}")
         where = f"{path}: shape {number} ({label!r})"
-        if entry.get("shape_type") in _WITHOUT_AREA:
+        kind = entry.get("shape_type")
+        if not isinstance(kind, str | None):
+            raise BadSampleError(f"{where}: shape_type must be a word, not {kind!r}; correct it")
+        if kind in _WITHOUT_AREA:
             skipped += 1
             continue
         if not isinstance(label, str):
@@ -172,13 +175,13 @@ def _parse_shapes(content: Any, class_ids: ClassIds, size: Size, path: Path) -> 
         group = entry.get("group_id")
         if not isinstance(group, int | str | None):
             raise BadSampleError(f"{where}: group_id must be a number, not {group!r}; correct it")
-        kind, points = _outline(entry, where)
+        outline, points = _outline(entry, where)
         shape = DrawnShape(
             class_index=class_ids.index(label),
             object=number if group is None else object_of.setdefault((label, group), number),
-            kind=kind,
+            kind=outline,
             points=points,
-            mask=_png(entry, where) if kind == "mask" else None,
+            mask=_png(entry, where) if outline == "mask" else None,
             where=where,
         )
         check_shape(shape, size, class_ids.spec)

@@ -1,5 +1,6 @@
 """Numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1` one flag."""
 
+import re
 import sys
 from typing import Any
 
@@ -8,6 +9,8 @@ from numpy.typing import NDArray
 
 from ..sample import BadSampleError, RawId
 
+_DIGITS = re.compile(r"[+-]?\d{1,19}")
+_MAX_INT64 = (1 << 63) - 1
 _MAX_SIDE = 2**31 - 1
 
 
@@ -51,13 +54,19 @@ def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
 
 
 def whole_number(value: Any, where: str) -> int:
-    """A whole number, written as such, with a zero fraction (`3.0`) or as text; errors as `number`."""
+    """A whole number of 64 bits, written as such, with a zero fraction (`3.0`) or as text; errors as `number`."""
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    read = number(value, where)
-    if not read.is_integer():
-        raise BadSampleError(f"{where}: {_shown(value)} is no whole number; correct it")
-    return int(value) if isinstance(value, str) and value.strip().lstrip("+-").isdecimal() else int(read)
+        read = value
+    elif isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        read = int(value)
+    else:
+        real = number(value, where)
+        if not real.is_integer():
+            raise BadSampleError(f"{where}: {_shown(value)} is no whole number; correct it")
+        read = int(real)
+    if not -_MAX_INT64 <= read <= _MAX_INT64:
+        raise BadSampleError(f"{where}: {_shown(value)} is too large a number; correct it")
+    return read
 
 
 def side(value: Any, where: str) -> int:
