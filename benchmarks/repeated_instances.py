@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
     Inference,
@@ -22,7 +23,7 @@ from dataseg_hf.evaluation.inference import (
     share_of_batches,
     size_of,
 )
-from dataseg_hf.evaluation.run import evaluation_set, load_model
+from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.mask_nms_dataseg import without_repeats
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--threshold", type=float, default=0.5, help="least score of an object that is shown")
     options, overrides = parser.parse_known_args()
     settings = read_held_out(options.config, overrides)
-    model, processor = load_model(options.model)
+    model, processor = load_checkpoint(options.model)
     model.eval()
     inference = Inference(processor.image_mean, processor.image_std)
     for name, entry in settings.chosen(options.datasets).items():

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoConfig
 
-from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf import DaTaSegModel
+from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.export import OUTPUTS, export_onnx, export_program, onnx_runner
 
 TOLERANCE = 1e-3  # of logits, which range over tens
@@ -25,8 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when the file gives the model's outputs, 1 when it does not, 2 for options that cannot work."""
     options = parse_options(arguments)
     try:
-        model = load(options.model)
-        size = tuple(options.size or [DaTaSegImageProcessor.from_pretrained(options.model).size["longest_edge"]] * 2)
+        model, processor = load_checkpoint(options.model, dtype=torch.float32)
+        model.eval()
+        size = tuple(options.size or [processor.size["longest_edge"]] * 2)
         save(model, options.output, size, not options.static_batch, options.dynamic_size)
     except (OSError, ValueError, ImportError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -48,14 +49,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.output.suffix not in (".onnx", ".pt2"):
         parser.error(f"argument --output: must end in .onnx or .pt2, got {options.output}")
     return options
-
-
-def load(name_or_folder: str) -> DaTaSegModel:
-    """The model in float32 on the CPU."""
-    config = AutoConfig.from_pretrained(name_or_folder)
-    if not isinstance(config, DaTaSegConfig):
-        raise ValueError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
-    return DaTaSegModel.from_pretrained(name_or_folder, dtype=torch.float32).eval()
 
 
 def save(model: DaTaSegModel, file: Path, size: tuple[int, int], dynamic_batch: bool, dynamic_size: bool) -> None:

@@ -27,9 +27,8 @@ import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
-from transformers import AutoConfig
 
-from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.annotation_files import (
     ANNOTATION_FORMATS,
     LOCAL_FILES,
@@ -38,6 +37,7 @@ from dataseg_hf.annotation_files import (
     AnnotationWriter,
     Category,
 )
+from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.image_reading_dataseg import check_value_range
 from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
@@ -196,17 +196,14 @@ def named_images(images: Sequence[Path]) -> dict[str, Path]:
 
 def load(name_or_folder: str, vocabulary: str | None) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
     """Model with the wanted vocabulary, on the accelerator where there is one, and its processor."""
-    config = AutoConfig.from_pretrained(name_or_folder)
-    if not isinstance(config, DaTaSegConfig):
-        raise ValueError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
-    model = DaTaSegModel.from_pretrained(name_or_folder)
+    model, processor = load_checkpoint(name_or_folder)
     if vocabulary is not None:
         try:
             model.set_vocabulary(model.parse_vocabulary(vocabulary))
         except ValueError as error:
             raise ValueError(f"--vocabulary: {error}") from error
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return model.eval().to(device), DaTaSegImageProcessor.from_pretrained(name_or_folder)
+    return model.eval().to(device), processor
 
 
 class Writer:

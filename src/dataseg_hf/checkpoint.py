@@ -2,9 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import torch
 from torch import Tensor
+from transformers import AutoConfig
 
+from .configuration_dataseg import DaTaSegConfig
+from .data.hub_names import asked_of_the_hub, hub_reference, is_missing_path
+from .errors import ConfigError
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
 from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
@@ -30,4 +36,33 @@ def save_checkpoint(
     processor.save_pretrained(folder)
 
 
-__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "save_checkpoint"]
+def load_checkpoint(
+    name_or_path: str, key: str = "--model", dtype: torch.dtype | None = None
+) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
+    """A checkpoint and its processor.
+
+    Args:
+        name_or_path: folder, or `org/name` or `org/name@revision` on the Hub.
+        key: the option that names it, for messages.
+        dtype: of the weights; by default as they were saved.
+
+    Raises:
+        ConfigError: for what is not there, cannot be read, or is another kind of model.
+    """
+    if is_missing_path(name_or_path):
+        raise ConfigError(f"{key}: {name_or_path}: no such folder; check the path")
+    path, revision = hub_reference(name_or_path)
+    options: dict[str, Any] = {"revision": revision} if dtype is None else {"revision": revision, "dtype": dtype}
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        if not isinstance(config, DaTaSegConfig):
+            raise ConfigError(f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg")
+        model = DaTaSegModel.from_pretrained(path, **options)
+        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{key}: {' '.join(str(error).split())}{asked_of_the_hub(path)}") from error
+
+
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "load_checkpoint", "save_checkpoint"]

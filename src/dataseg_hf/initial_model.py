@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from .configuration_dataseg import DaTaSegConfig
-from .data.hub_names import asked_of_the_hub, is_missing_path
+from .data.hub_names import asked_of_the_hub, hub_reference, is_missing_path
 from .data.mixing import TrainingSet
 from .data.shapes import SHAPES_SPECS
 from .image_processing_dataseg import DaTaSegImageProcessor
@@ -194,12 +194,6 @@ def _loaded(load: Callable[[], T], key: str, path: str) -> T:
     except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
         hint = asked_of_the_hub(path)
         raise ConfigError(f"{key}: cannot load '{path}': {' '.join(str(error).split())}{hint}") from error
-
-
-def hub_reference(name_or_path: str) -> tuple[str, str | None]:
-    """`org/name@revision` in its two parts; a folder is taken as it is."""
-    name, at, revision = name_or_path.rpartition("@")
-    return (name_or_path, None) if not at or Path(name_or_path).exists() else (name, revision)
 
 
 def build_processor(config: RunConfig) -> DaTaSegImageProcessor:

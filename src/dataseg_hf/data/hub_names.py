@@ -12,3 +12,9 @@ def is_missing_path(name_or_path: str) -> bool:
 def asked_of_the_hub(name_or_path: str) -> str:
     """What to add to an error of the Hub: that no folder of that name is here."""
     return "" if Path(name_or_path).exists() else f" (no folder '{name_or_path}' is here, so the Hub was asked for it)"
+
+
+def hub_reference(name_or_path: str) -> tuple[str, str | None]:
+    """`org/name@revision` in its two parts; a folder is taken as it is."""
+    name, at, revision = name_or_path.rpartition("@")
+    return (name_or_path, None) if not at or Path(name_or_path).exists() else (name, revision)

@@ -10,12 +10,10 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
-from transformers import AutoConfig
 
-from ..configuration_dataseg import DaTaSegConfig
+from ..checkpoint import load_checkpoint
 from ..data.sample import DatasetSpec
-from ..image_processing_dataseg import DaTaSegImageProcessor
-from ..initial_model import configured_text_encoder, embed, hub_reference
+from ..initial_model import configured_text_encoder, embed
 from ..modeling_dataseg import DaTaSegModel
 from ..output_folder import Reads, check_output_folder, claim_output_folder
 from ..processes import on_main
@@ -55,7 +53,7 @@ def run_evaluation(
                        {"--model": options.model, "--config": config_file})  # fmt: skip
     folder = check_output_folder(expand(options.output_dir, "--output_dir"), "evaluation", "--output_dir", reads)
     accelerator = Accelerator()
-    model, processor = load_model(options.model)
+    model, processor = load_checkpoint(options.model)
     entries = {name: with_default_range(entry, processor.value_range) for name, entry in entries.items()}
     sets = [evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()]
     # as in training, whose own evaluation gives the same numbers to the last digit: convolutions round by layout
@@ -100,21 +98,6 @@ def run_evaluation(
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------
-
-
-def load_model(name_or_folder: str) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
-    """A checkpoint and its processor, of a folder or the Hub (`org/name` or `org/name@revision`)."""
-    path, revision = hub_reference(name_or_folder)
-    try:
-        config = AutoConfig.from_pretrained(path, revision=revision)
-        if not isinstance(config, DaTaSegConfig):
-            raise ConfigError(f"--model: {name_or_folder} is a '{config.model_type}' model, not DaTaSeg")
-        model = DaTaSegModel.from_pretrained(path, revision=revision)
-        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError(f"--model: {' '.join(str(error).split())}") from error
 
 
 def evaluation_set(

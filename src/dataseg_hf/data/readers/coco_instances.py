@@ -18,7 +18,7 @@ from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments, UnknownIdsError
 from .arrow_cache import cached_rows
 from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
-from .class_ids import VOID, TargetCounts, taken_as_void
+from .class_ids import VOID, TargetCounts, background_class, taken_as_void
 from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
 from .drawn_shapes import segments_of_classes
 from .files import (
@@ -61,7 +61,7 @@ def read_coco_instances(
     missing_images: MissingImages = "error",
     file_name_pattern: Sequence[str] | None = None,
     crowd: Crowd = "ignore",
-    background: str | None = None,
+    background: RawId | None = None,
 ) -> SampleDataset:
     """COCO instances format: masks (task `instance`), boxes (task `boxes`) or a class per pixel (task `semantic`).
 
@@ -79,7 +79,7 @@ def read_coco_instances(
         file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those below `images`.
         crowd: "as_objects" takes objects with `iscrowd: 1` as ordinary ones: several exporters write every object that
             is stored as run lengths so.
-        background: class of the pixels in no object, in semantic annotation.
+        background: raw id of the pixels in no object (semantic annotation).
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
@@ -89,7 +89,7 @@ def read_coco_instances(
     """
     require_task(spec, "coco_instances")
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the annotation file")
-    background_class = _background_class(spec, background)
+    in_no_object = background_class(spec, background)
     notes: list[str] = []
     listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
     objects = cached_rows(
@@ -138,7 +138,7 @@ def read_coco_instances(
         spec=spec,
         annotation_file=annotation_file,
         crowd=crowd,
-        background=background_class,
+        background=in_no_object,
     )
     data = SampleDataset(
         spec,
@@ -150,18 +150,6 @@ def read_coco_instances(
         counts.census(),
     )
     return require_images(data, image_dir)
-
-
-def _background_class(spec: DatasetSpec, background: str | None) -> int:
-    if background is None:
-        return VOID
-    if spec.task != "semantic":
-        raise ValueError(
-            f"dataset '{spec.name}': `background` is for the task 'semantic', not '{spec.task}'; remove it"
-        )
-    if background not in spec.labels:
-        raise ValueError(f"dataset '{spec.name}': `background` is no class: {background!r}; its classes: {spec.labels}")
-    return spec.labels.index(background)
 
 
 def _digest(size_of: Mapping[str, Size | None]) -> str:
