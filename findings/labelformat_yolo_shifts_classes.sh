@@ -5,8 +5,8 @@
 # Expected: YOLO counts classes from 0, so a converter from COCO (categories 1..n) writes 0..n-1 and names from 0.
 # Instead: labelformat copies the ids 1..n of COCO into the label lines and writes `names: {1: cat, 2: dog, ...}`.
 #   supervision sorts that mapping into a list that starts at 0, so line "1 ..." is the SECOND name.
-# Your data: every cat becomes a dog, every dog a cow; only objects of the last class fall outside of the names.
-#   Without an object of that class nothing fails. labelformat itself cannot read its own file (KeyError: 0).
+# Your data: every cat becomes a dog, every dog a cow. Only an object of the last class, which has no name then,
+#   makes supervision raise; without one nothing fails. labelformat itself cannot read its own file (KeyError: 0).
 # What to do: renumber the categories to 0..n-1 in the COCO file before the conversion, and look at one image after it.
 #
 # Exit code: 0 while this is so, 1 if it changed, 2 if the packages could not be installed.

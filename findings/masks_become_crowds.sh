@@ -3,7 +3,8 @@
 # datumaro 1.13.12 and supervision 0.31.2 meet pycocotools 2.0.11: ordinary objects are exported as crowds.
 #
 # Expected: one object with a mask is one object in COCO JSON (`iscrowd: 0`; RLE is allowed there).
-# Instead: datumaro writes `iscrowd: 1` for every Mask without an attribute `is_crowd`, supervision for every object that has a hole or two parts.
+# Instead: datumaro writes `iscrowd: 1` for every Mask without an attribute `is_crowd`, supervision for every object
+#   that has a hole or two parts.
 # Your data: COCO evaluation does not count crowds, and training code usually skips them. A set of masks alone has NO
 #   ground truth left: perfect predictions score AP -1, and no tool says a word.
 # What to do: count `iscrowd` after the export. Where no crowd was drawn, set it to 0 in the JSON and keep the RLE.
@@ -17,7 +18,8 @@ work=$(mktemp -d) || exit 2
 trap 'rm -rf "$work"' EXIT
 cd "$work" || exit 2
 python3 -m venv venv || exit 2
-venv/bin/pip install -q "datumaro==1.13.12" "supervision==0.31.2" "pycocotools==2.0.11" "numpy==2.4.6" "pillow==12.3.0" || exit 2
+venv/bin/pip install -q \
+  "datumaro==1.13.12" "supervision==0.31.2" "pycocotools==2.0.11" "numpy==2.4.6" "pillow==12.3.0" || exit 2
 venv/bin/python - <<'EOF'
 import contextlib
 import io
@@ -64,7 +66,7 @@ def perfect_score(file: Path) -> tuple[int, float]:
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO(str(file))
         results = [
-            {"image_id": a["image_id"], "category_id": a["category_id"], "score": 1.0, "segmentation": truth.annToRLE(a)}
+            {key: a[key] for key in ("image_id", "category_id")} | {"score": 1.0, "segmentation": truth.annToRLE(a)}
             for a in truth.dataset["annotations"]
         ]
         evaluation = COCOeval(truth, truth.loadRes(results), "segm")

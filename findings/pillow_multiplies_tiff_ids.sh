@@ -3,7 +3,7 @@
 # rasterio 1.4.4 meets Pillow 12.3.0: class ids of a 4-bit or 2-bit TIFF are multiplied when Pillow opens it.
 #
 # Expected: a label map written with NBITS=4 (ids 0..15, half the size on disk) is read with the ids that were written.
-# Instead: Pillow stretches 4 bits to 0..255 (ids times 17) and 2 bits (ids times 85) as if they were grey values. Mode
+# Instead: Pillow stretches 4 bits to 0..255 (ids times 17) and 2 bits (ids times 85) as if they were gray values. Mode
 #   "L" does not show it. 1-bit files have mode "1" and keep their ids; rasterio reads all of them right.
 # Your data: id 1 becomes 17 and id 15 becomes 255, which much training code ignores as void. Where 17 or 34 are
 #   classes, too, objects are learned under a wrong name and nothing fails.

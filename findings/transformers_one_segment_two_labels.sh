@@ -24,7 +24,7 @@ import sys
 
 import torch
 import transformers
-from transformers import MaskFormerImageProcessorPil, Mask2FormerImageProcessorPil
+from transformers import Mask2FormerImageProcessorPil, MaskFormerImageProcessorPil
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
 from transformers.models.maskformer.modeling_maskformer import MaskFormerForInstanceSegmentationOutput
 
