@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 #
-# datumaro 1.13.12: CVAT polygons and masks exported as YOLO leave an EMPTY label file.
+# datumaro 1.13.12: polygons (here from CVAT XML) and masks exported as YOLO leave an EMPTY label file.
 #
 # Expected: a box around each polygon and mask, a YOLO segmentation line, an error, or at least a warning.
 # Instead: both YOLO exporters write boxes only. Every other shape is dropped, and nothing is logged even at DEBUG.
 # Your data: in YOLO an empty label file states "no object here". A set drawn with polygons turns into a set of
 #   background images, and a detector trained on it learns to find nothing.
 # What to do: add `Bbox(*shape.get_bbox(), label=shape.label)` for each shape before the export, and compare the
-#   number of lines with the number of annotations afterwards. Sets read from COCO are safe: there datumaro keeps the boxes too.
+#   number of lines with the number of annotations afterwards. Sets read from COCO are safe: there datumaro
+#   keeps the boxes too.
 #
 # Exit code: 0 while this is so, 1 if it changed, 2 if the packages could not be installed.
 set -uo pipefail
