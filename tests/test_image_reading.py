@@ -20,7 +20,8 @@ from PIL import ExifTags, Image
 
 from dataseg_hf import DaTaSegPipeline
 from dataseg_hf.data.inspection import inspect_dataset
-from dataseg_hf.data.readers.files import read_id_map, read_rgb, read_rgb_ids
+from dataseg_hf.data.readers.id_maps import read_id_map, read_rgb_ids
+from dataseg_hf.data.readers.images import read_rgb
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.image_reading_dataseg import read_image
 from dataseg_hf.initial_model import build_processor

@@ -15,20 +15,13 @@ from hypothesis.extra import numpy as hnp
 from image_files import PALETTE, RGB, png, tiff
 from PIL import ExifTags, Image
 
-from dataseg_hf.data.readers import files
-from dataseg_hf.data.readers.files import (
-    MAX_PIXELS,
-    file_locator,
-    files_by_name,
-    inside,
-    panoptic_segments,
-    read_id_map,
-    read_rgb,
-    read_rgb_ids,
-    split_names,
-)
+from dataseg_hf.data.readers.id_maps import read_id_map, read_rgb_ids
+from dataseg_hf.data.readers.images import MAX_PIXELS, read_rgb
 from dataseg_hf.data.readers.map_classes import MapClasses
 from dataseg_hf.data.readers.map_segments import semantic_segments_of
+from dataseg_hf.data.readers.panoptic_segments import panoptic_segments
+from dataseg_hf.data.readers.paths import file_locator, files_by_name, inside, split_names
+from dataseg_hf.data.readers.rows import Rows
 from dataseg_hf.data.sample import BadSampleError
 
 # A photograph of 2 x 3 pixels, each of its own colour, and how EXIF orientation 1..8 turns it
@@ -310,11 +303,11 @@ def test_file_locator():
 
 def test_many_rows_are_mapped_from_a_file(monkeypatch):
     """In the order added or of a column, and in another process, which maps the same file."""
-    monkeypatch.setattr(files, "_ROWS_PER_BATCH", 3)
+    monkeypatch.setattr("dataseg_hf.data.readers.rows._ROWS_PER_BATCH", 3)
     numbers = [5, 1, 9, 2, 8, 7, 0, 3]
 
     def rows():
-        made = files.Rows({"number": pa.int64(), "text": pa.string()})
+        made = Rows({"number": pa.int64(), "text": pa.string()})
         for number in numbers:
             made.add(number=number, text=f"t{number}")
         return made
@@ -324,6 +317,6 @@ def test_many_rows_are_mapped_from_a_file(monkeypatch):
     assert in_order["number"][:] == numbers
     assert by_number["text"][:] == [f"t{number}" for number in sorted(numbers)]
     assert pickle.loads(pickle.dumps(by_number))["text"][:] == by_number["text"][:]
-    monkeypatch.setattr(files, "_ROWS_PER_BATCH", 100)
+    monkeypatch.setattr("dataseg_hf.data.readers.rows._ROWS_PER_BATCH", 100)
     assert rows().dataset().cache_files == []
     assert rows().dataset(sort_by="number")["number"][:] == sorted(numbers)

@@ -17,7 +17,7 @@ from ..annotation_files import (
     Category,
     Outlines,
 )
-from ..data.readers.files import inside
+from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, Sample
 from ..run_config import ConfigError
 from ..segments import Segment, cropped

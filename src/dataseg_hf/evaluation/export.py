@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.readers.files import inside
+from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId

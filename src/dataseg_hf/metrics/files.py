@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.readers.files import inside, require_key
+from ..data.readers.paths import inside
+from ..data.readers.values import require_key
 from .inputs import read_class_map, read_json, read_segment_ids, require_id, require_list, require_number
 from .instances import MAX_DETS, ImageId, ImageRecord, IouType, MaskAP
 from .panoptic import PanopticQuality, panoptic_counts, unlisted_ids

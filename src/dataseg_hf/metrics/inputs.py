@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.readers.files import read_id_map, read_rgb_ids, require_key
+from ..data.readers.id_maps import read_id_map, read_rgb_ids
+from ..data.readers.values import require_key
 
 
 def read_json(path: Path) -> Any:

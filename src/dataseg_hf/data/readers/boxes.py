@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError
-from .files import Size
 from .values import is_finite_number
 
 Outside: TypeAlias = Literal["error", "clip"]

@@ -14,6 +14,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments, UnknownIdsError
 from .arrow_cache import cached_rows
@@ -21,25 +22,13 @@ from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
 from .class_ids import VOID, TargetCounts, background_class, taken_as_void
 from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
 from .drawn_shapes import segments_of_classes
-from .files import (
-    MAX_PIXELS,
-    MissingImages,
-    Rows,
-    Size,
-    StrPath,
-    file_locator,
-    id_type,
-    read_rgb,
-    require_file,
-    require_folder,
-    require_images,
-    require_key,
-    require_same_size,
-)
+from .images import MAX_PIXELS, read_rgb, require_same_size
+from .paths import MissingImages, StrPath, file_locator, require_file, require_folder
 from .reader_tasks import require_task
 from .rle import checked_runs, decode_rle
+from .rows import Rows, id_type, require_images
 from .shapes_to_masks import checked_polygon, polygons_to_mask
-from .values import flag, is_finite_number, whole_number
+from .values import flag, is_finite_number, require_key, whole_number
 
 _OBJECTS = pa.schema([
     ("image", pa.string()),  # `image_key`

@@ -12,9 +12,11 @@ from typing import IO, Any, Literal, TypeAlias
 
 import ijson
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, RawId
-from .files import MissingImages, Size, StrPath, inside, missing_image, require_file, require_key, upright_size
-from .values import category_id, side
+from .images import upright_size
+from .paths import MissingImages, StrPath, inside, missing_image, require_file
+from .values import category_id, require_key, side
 
 Crowd: TypeAlias = Literal["ignore", "as_objects"]
 """What a crowd flag means: neither target nor background, or nothing, as some exporters flag ordinary objects."""

@@ -11,26 +11,13 @@ from numpy.typing import NDArray
 from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
 from .class_ids import ClassIds, TargetCounts
 from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
-from .files import (
-    SEGMENTS_TYPE,
-    MissingImages,
-    Rows,
-    StrPath,
-    file_locator,
-    id_type,
-    inside,
-    panoptic_segments,
-    read_rgb,
-    read_rgb_ids,
-    require_folder,
-    require_images,
-    require_key,
-    require_same_size,
-    require_segment_ids,
-    without_pixel,
-)
+from .id_maps import read_rgb_ids
+from .images import read_rgb, require_same_size
+from .panoptic_segments import SEGMENTS_TYPE, panoptic_segments, require_segment_ids, without_pixel
+from .paths import MissingImages, StrPath, file_locator, inside, require_folder
 from .reader_tasks import require_task
-from .values import category_id, flag, whole_number
+from .rows import Rows, id_type, require_images
+from .values import category_id, flag, require_key, whole_number
 
 
 def read_coco_panoptic(

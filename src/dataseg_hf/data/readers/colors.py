@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..sample import BadSampleError
-from .files import StrPath, open_image, packed_rgb, read_text, refuse_jpeg, require_file
+from .id_maps import packed_rgb, refuse_jpeg
+from .images import open_image
+from .paths import StrPath, read_text, require_file
 
 Colors: TypeAlias = StrPath | Mapping[str, Any]
 """Path of a label map, or a mapping from names to colors."""

@@ -10,23 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import ClassIds, TargetCounts, background_class, background_notes
 from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
-from .files import (
-    MissingImages,
-    Rows,
-    Size,
-    StrPath,
-    file_locator,
-    inside,
-    missing_image,
-    require_file,
-    require_folder,
-    require_images,
-    upright_size,
-)
+from .images import upright_size
+from .paths import MissingImages, StrPath, file_locator, inside, missing_image, require_file, require_folder
+from .rows import Rows, require_images
 from .shapes_to_masks import rotated_rectangle
 from .values import flag, number, side, whole_number
 from .xml_files import xml_children

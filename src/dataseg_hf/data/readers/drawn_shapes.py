@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import checked_box
 from .class_ids import VOID
-from .files import Size, read_rgb, require_same_size
+from .images import read_rgb, require_same_size
 from .shapes_to_masks import checked_polygon, ellipse_to_mask, polygons_to_mask, rectangle_to_mask
 
 ShapeKind: TypeAlias = Literal["polygon", "rectangle", "ellipse", "mask"]

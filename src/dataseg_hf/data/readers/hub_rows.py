@@ -9,26 +9,19 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import checked_box
 from .class_ids import VOID, ClassIds
 from .coco_json import Crowd
-from .files import (
-    Size,
-    panoptic_segments,
-    read_id_map,
-    read_rgb,
-    read_rgb_ids,
-    require_key,
-    require_same_size,
-    require_segment_ids,
-    without_pixel,
-)
+from .id_maps import read_id_map, read_rgb_ids
+from .images import read_rgb, require_same_size
 from .map_classes import MapClasses
 from .map_segments import semantic_segments_of
+from .panoptic_segments import panoptic_segments, require_segment_ids, without_pixel
 from .rle import decode_rle
 from .shapes_to_masks import polygons_to_mask
-from .values import flag, is_finite_number
+from .values import flag, is_finite_number, require_key
 
 BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
 

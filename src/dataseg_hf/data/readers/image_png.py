@@ -5,18 +5,12 @@ from typing import Any
 
 from ..sample import DatasetSpec, Sample, SampleDataset
 from .colors import Colors
-from .files import (
-    IMAGE_SUFFIXES,
-    MissingImages,
-    StrPath,
-    Suffixes,
-    read_rgb,
-    require_images,
-    require_same_size,
-)
+from .images import read_rgb, require_same_size
 from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import semantic_segments_of
 from .pairs import MapFolder, pair_files
+from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, Suffixes
+from .rows import require_images
 
 
 def read_image_png(

@@ -12,20 +12,13 @@ from numpy.typing import NDArray
 from ..sample import Annotation, BadSampleError, DatasetSpec, Sample, SampleDataset
 from .class_ids import VOID
 from .colors import Colors, color_text, holds_rgb, read_colors
-from .files import (
-    IMAGE_SUFFIXES,
-    MissingImages,
-    StrPath,
-    Suffixes,
-    read_id_map,
-    read_rgb,
-    read_rgb_ids,
-    require_images,
-    require_same_size,
-)
+from .id_maps import read_id_map, read_rgb_ids
+from .images import read_rgb, require_same_size
 from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import CountedMap, SegmentKey, count_map, instances_of_segments, segments_of_numbers
 from .pairs import MapFolder, pair_files
+from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, Suffixes
+from .rows import require_images
 
 CrowdRule: TypeAlias = Literal["class_id", "instance_0", "none"]
 """Which pixels of a thing class are a region of many objects: those that hold the class id alone, without an instance

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from .files import StrPath, read_text, require_file
+from .paths import StrPath, read_text, require_file
 from .values import whole_number
 
 

@@ -11,26 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .brush_rle import brush_size, decode_brush
 from .class_ids import ClassIds, TargetCounts, background_class, background_notes
 from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
-from .files import (
-    IMAGE_SUFFIXES,
-    MissingImages,
-    Rows,
-    Size,
-    StrPath,
-    require_file,
-    require_folder,
-    require_images,
-    require_key,
-    upright_size,
-)
+from .images import upright_size
 from .json_list import json_list
+from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, require_file, require_folder
+from .rows import Rows, require_images
 from .shapes_to_masks import rotated_rectangle
 from .stated_paths import StatedPaths
-from .values import flag, number, number_pairs, side
+from .values import flag, number, number_pairs, require_key, side
 
 _KINDS = ("polygon", "rectangle", "ellipse", "brush")
 _KIND_OF_TYPE = {**{kind: kind for kind in _KINDS}, **{f"{kind}labels": kind for kind in _KINDS}}

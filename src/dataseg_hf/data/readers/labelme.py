@@ -13,25 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import ClassIds, TargetCounts
 from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
-from .files import (
-    IMAGE_SUFFIXES,
-    MissingImages,
-    Rows,
-    Size,
-    StrPath,
-    files_by_name,
-    inside,
-    missing_image,
-    open_image,
-    require_folder,
-    require_key,
-    upright_size,
-)
+from .images import open_image, upright_size
+from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, files_by_name, inside, missing_image, require_folder
 from .reader_tasks import require_task
-from .values import is_finite_number, side
+from .rows import Rows
+from .values import is_finite_number, require_key, side
 
 BACKGROUND = "_background_"  # LabelMe's name for what no shape covers
 _WITHOUT_AREA = frozenset({"line", "linestrip", "point", "points"})

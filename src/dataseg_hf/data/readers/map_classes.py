@@ -11,8 +11,9 @@ from ..names import plain_name
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError, unknown_ids_text
 from .class_ids import VOID
 from .colors import Colors, color_text, holds_rgb, parse_color, read_colors, read_label_map
-from .files import StrPath, read_id_map
+from .id_maps import read_id_map
 from .label_files import read_label_file
+from .paths import StrPath
 
 # Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for its damaged copy; and
 # how many unknown colors cannot all be classes.

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ...image_reading_dataseg import Size
 from ..sample import Instances, Segments
 from .class_ids import VOID
-from .files import Size, id_runs
+from .id_maps import id_runs
 from .map_classes import MapClasses
 
 SegmentKey: TypeAlias = tuple[int, bool, int]

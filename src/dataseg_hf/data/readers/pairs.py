@@ -7,9 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from ..sample import BadSampleError
-from .files import (
+from .paths import (
     MissingImages,
-    Rows,
     StrPath,
     Suffixes,
     files_by_name,
@@ -18,6 +17,7 @@ from .files import (
     require_folder,
     split_names,
 )
+from .rows import Rows
 
 _MAX_NAMED = 3  # in a message, beside the first
 

@@ -9,26 +9,24 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 import pyarrow as pa
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import Outside, checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
-from .files import (
+from .images import read_rgb, require_same_size
+from .paths import (
     IMAGE_SUFFIXES,
     MissingImages,
-    Rows,
-    Size,
     StrPath,
     Suffixes,
     files_by_name,
     image_files,
     missing_image,
-    read_rgb,
     require_folder,
-    require_images,
-    require_same_size,
     split_names,
 )
 from .reader_tasks import require_task
+from .rows import Rows, require_images
 from .values import flag
 from .xml_files import NoDoctype
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError
-from .files import Size, require_key
+from .values import require_key
 
 
 def decode_rle(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:

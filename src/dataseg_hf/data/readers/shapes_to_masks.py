@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError
-from .files import Size
 
 
 def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str) -> NDArray[np.bool_]:

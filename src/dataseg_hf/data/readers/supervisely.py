@@ -15,26 +15,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .boxes import checked_box
 from .class_ids import ClassIds, TargetCounts, background_class, background_notes
 from .drawn_shapes import SHAPE_ROWS, DrawnShape, check_shape, load_shapes, objects_of, placed
-from .files import (
-    MissingImages,
-    Rows,
-    Size,
-    StrPath,
-    missing_image,
-    open_image,
-    require_folder,
-    require_images,
-    require_key,
-    upright_size,
-)
+from .images import open_image, upright_size
 from .lattice_polygons import fill_lattice_polygon
+from .paths import MissingImages, StrPath, missing_image, require_folder
+from .rows import Rows, require_images
 from .shapes_to_masks import checked_points
-from .values import number, number_pairs, side, whole_number
+from .values import number, number_pairs, require_key, side, whole_number
 
 _READ = frozenset({"bitmap", "polygon", "rectangle"})
 _PNG_HEADER = 24  # bytes, up to width and height

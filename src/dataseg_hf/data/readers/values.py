@@ -1,17 +1,26 @@
-"""Numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1` one flag."""
+"""Keys, numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1` one flag."""
 
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..sample import BadSampleError, RawId
+from .paths import StrPath
 
 _DIGITS = re.compile(r"[+-]?\d{1,19}")
 _MAX_INT64 = (1 << 63) - 1
 _MAX_SIDE = 2**31 - 1
+
+
+def require_key(record: Any, key: str, where: StrPath) -> Any:
+    """`record[key]`; BadSampleError if the record is no mapping or lacks it."""
+    if not isinstance(record, Mapping) or key not in record:
+        raise BadSampleError(f"{where}: key '{key}' is missing")
+    return record[key]
 
 
 def is_finite_number(value: Any) -> bool:

@@ -8,24 +8,24 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
-from .files import (
+from .images import read_rgb
+from .paths import (
     IMAGE_SUFFIXES,
     MissingImages,
-    Rows,
-    Size,
     StrPath,
     Suffixes,
     files_by_name,
     image_files,
     missing_image,
-    read_rgb,
     read_text,
     require_folder,
 )
 from .reader_tasks import require_task
+from .rows import Rows
 from .shapes_to_masks import polygons_to_mask
 from .yolo_names import NAME_FILES, stated_names
 

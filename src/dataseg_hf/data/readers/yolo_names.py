@@ -8,7 +8,7 @@ import yaml
 
 from ..names import plain_name
 from ..sample import RawId
-from .files import read_text
+from .paths import read_text
 
 NAME_FILES = ("data.yaml", "data.yml", "dataset.yaml", "classes.txt", "obj.names", "_darknet.labels")
 """Files that state names: of Ultralytics and Roboflow, LabelImg and Label Studio, and Darknet."""

@@ -1,0 +1,89 @@
+"""Images as the readers take them: whole, of a usual size, RGB and upright."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from ...image_reading_dataseg import Size, open_file
+from ..image_values import pixels_of_entry
+from ..sample import BadSampleError
+from .paths import StrPath
+
+Decoded = TypeVar("Decoded")
+
+MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
+MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
+_TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
+
+
+def open_image(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> Image.Image:
+    """A decoded image, of a file or of the bytes of one; errors as of `decoded`."""
+
+    def load(image: Image.Image) -> Image.Image:
+        image.load()
+        return image
+
+    return decoded(source, where, load, min_side)
+
+
+def decoded(
+    source: StrPath | bytes, where: StrPath, decode: Callable[[Image.Image], Decoded], min_side: int = MIN_SIDE
+) -> Decoded:
+    """What `decode` makes of an image that was opened and not yet loaded, of a file or of the bytes of one.
+
+    Raises:
+        BadSampleError: for what is no image, is cut short, is above `MAX_PIXELS` or has a side below `min_side`.
+    """
+    try:
+        image = open_file(source)
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise BadSampleError(
+                f"{where}: {height} x {width} pixels (height x width) are more than {MAX_PIXELS}; make it smaller"
+            )
+        if min(width, height) < min_side:
+            raise BadSampleError(
+                f"{where}: an image of {height} x {width} pixels (height x width) has no content; replace or remove it"
+            )
+        return decode(image)
+    except Image.DecompressionBombError as error:
+        raise BadSampleError(f"{where}: {error}; make it smaller") from error
+    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise for damaged files
+        if isinstance(error, BadSampleError):
+            raise
+        raise BadSampleError(f"{where}: cannot be read as an image ({error}); replace or remove it") from error
+
+
+def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None) -> NDArray[np.uint8]:
+    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says; see `image_reading_dataseg`.
+
+    More than 8 bits are scaled as the `value_range` of the entry says. An annotation that was made on the stored pixels
+    of a photograph taken upright, told by its size, keeps those pixels.
+    """
+    return decoded(source, where, partial(pixels_of_entry, annotation_size=annotation_size))
+
+
+def upright_size(path: Path) -> Size:
+    """Height and width of an image as `read_rgb` gives it, without decoding it; errors as `open_image`."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            # of a TIFF, Pillow gives the upright size from the start
+            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadSampleError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
+    return (width, height) if turned else (height, width)
+
+
+def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath) -> None:
+    """BadSampleError unless the image has the size (height, width) of its annotation."""
+    if image.shape[:2] != tuple(size):
+        raise BadSampleError(
+            f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
+            f"but its annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs together"
+        )
