@@ -145,7 +145,7 @@ def listed_images(
                     size_of[key] = _listed_size(entry, None, where)
                     absent += 1
                     continue
-                raise BadSampleError(missing_image(path, f"image {image_id} of {annotation_file}"))
+                raise missing_image(path, f"image {image_id} of {annotation_file}")
             size = _listed_size(entry, path, where)
         except BadSampleError as error:
             problem = str(error)

@@ -1,9 +1,7 @@
 """Shapes drawn in CVAT: one XML of "CVAT for images 1.1" (https://docs.cvat.ai/docs/manual/advanced/xml_format/)."""
 
 import xml.etree.ElementTree as ET
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +11,20 @@ from numpy.typing import NDArray
 from ...image_reading_dataseg import Size
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
-from .class_ids import ClassIds, TargetCounts, background_class, background_notes
-from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
+from .class_ids import background_class, background_notes
+from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import upright_size
-from .paths import MissingImages, StrPath, file_locator, inside, missing_image, require_file, require_folder
-from .rows import Rows, require_images
+from .paths import (
+    MissingImages,
+    StrPath,
+    file_locator,
+    inside,
+    require_file,
+    require_folder,
+    require_image,
+)
+from .rows import require_images
+from .shape_rows import ShapeRows
 from .shapes_to_masks import rotated_rectangle
 from .values import flag, number, side, whole_number
 from .xml_files import xml_children
@@ -61,13 +68,11 @@ def read_cvat_xml(
             another size than listed, damaged run lengths).
     """
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the XML")
-    locate, class_ids = file_locator(file_name_pattern), ClassIds(spec)
-    load = partial(load_shapes, spec=spec, decode_mask=_mask_of_runs, background=background_class(spec, background))
-    rows, counts = Rows(SHAPE_ROWS), TargetCounts(len(spec.classes))
+    locate, background_index = file_locator(file_name_pattern), background_class(spec, background)
+    rows = ShapeRows(spec, missing_images)
     listed: set[str] = set()
     labels: list[str] = []
-    left_out: Counter[str] = Counter()
-    absent = empty = total = 0
+    empty = total = 0
     for element in xml_children(annotation_file, "annotations", "CVAT for images 1.1"):
         if element.tag == "meta":
             labels += _listed_labels(element)
@@ -81,46 +86,22 @@ def read_cvat_xml(
         with rows.image():
             where = f"{annotation_file}: image {element.get('name', f'number {total}')!r}"
             path = _image_path(element, image_dir, locate, where)
-            if not path.is_file():
-                if missing_images == "skip":
-                    absent += 1
-                    continue
-                raise BadSampleError(missing_image(path, f"an image of {annotation_file}"))
-            name = path.relative_to(image_dir).as_posix()
+            name = require_image(path, f"an image of {annotation_file}").relative_to(image_dir).as_posix()
             if name in listed:
                 raise BadSampleError(f"{where}: listed twice; remove one of the entries")
             listed.add(name)
             size = _size(element, path, where)
-            shapes = _parse_shapes(element, class_ids, size, where, left_out)
+            shapes = _parse_shapes(element, rows, size, where)
             empty += not shapes
-            counts.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
-            rows.add(
-                image=str(path),
-                annotation=str(annotation_file),
-                image_id=name,
-                file_name=name,
-                size=size,
-                shapes=[shape.row() for shape in shapes],
-            )
+            rows.add_image(path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes)
     if not total:
         raise ValueError(f"{annotation_file}: lists no <image>; export the task as 'CVAT for images 1.1'")
-    notes = [*class_ids.notes(), *label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
-    if absent:
-        notes.append(f"{absent} of {total} images listed in {annotation_file} are not in {image_dir}: left out")
+    notes = [*label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
+    notes += rows.absent_notes(total, f"images listed in {annotation_file} are not in {image_dir}")
     if empty:
         notes.append(f"{empty} of {total} images of {annotation_file} have no shape; CVAT lists unfinished ones, too")
-    if left_out:
-        named = ", ".join(f"{count} {kind}" for kind, count in left_out.most_common())
-        notes.append(f"shapes of {annotation_file} that are not read: {named}: left out")
-    data = SampleDataset(
-        spec,
-        rows.dataset(sort_by="image_id"),
-        load,
-        rows.problems,
-        notes,
-        stated_names={label: label for label in labels},
-        census=counts.census(),
-    )
+    notes += rows.not_read_notes(f"shapes of {annotation_file}")
+    data = rows.samples(_mask_of_runs, background_index, notes, {label: label for label in labels})
     return require_images(data, image_dir)
 
 
@@ -150,10 +131,8 @@ def _size(element: ET.Element, path: Path, where: str) -> Size:
     return side(height, f"{where}: height"), side(width, f"{where}: width")
 
 
-def _parse_shapes(
-    image: ET.Element, class_ids: ClassIds, size: Size, where: str, left_out: Counter[str]
-) -> list[DrawnShape]:
-    """The shapes that the task needs, from the lowest to the highest; those not read are counted in `left_out`."""
+def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
+    """The shapes that the task needs, from the lowest to the highest; those not read are counted in `rows`."""
     shapes: list[tuple[int, DrawnShape]] = []
     object_of: dict[tuple[str, int], int] = {}
     for position, element in enumerate(image, start=1):
@@ -162,25 +141,25 @@ def _parse_shapes(
         if kind is None and flag(element.get("outside"), f"{place}: outside"):
             kind = "outside"
         if kind is not None:
-            left_out[kind] += 1
+            rows.not_read[kind] += 1
             continue
         label = _attribute(element, "label", place)
         group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
         shape_kind, points, runs = _outline(element, place)
         shape = DrawnShape(
-            class_index=class_ids.index(label),
+            class_index=rows.class_ids.index(label),
             object=position if group == 0 else object_of.setdefault((label, group), position),
             kind=shape_kind,
             points=points,
             mask=runs,
             where=place,
         )
-        check_shape(shape, size, class_ids.spec)
+        check_shape(shape, size, rows.spec)
         shapes.append((whole_number(element.get("z_order", "0"), f"{place}: z_order"), shape))
-    class_ids.end_image(where)
-    if class_ids.spec.task == "semantic":
+    rows.class_ids.end_image(where)
+    if rows.spec.task == "semantic":
         shapes.sort(key=lambda pair: pair[0])
-    return objects_of([shape for _, shape in shapes], class_ids.spec)
+    return objects_of([shape for _, shape in shapes], rows.spec)
 
 
 def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], str | None]:

@@ -4,7 +4,6 @@ import base64
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,12 +13,13 @@ from numpy.typing import NDArray
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .brush_rle import brush_size, decode_brush
-from .class_ids import ClassIds, TargetCounts, background_class, background_notes
-from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
+from .class_ids import background_class, background_notes
+from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import upright_size
 from .json_list import json_list
 from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, require_file, require_folder
-from .rows import Rows, require_images
+from .rows import require_images
+from .shape_rows import ShapeRows
 from .shapes_to_masks import rotated_rectangle
 from .stated_paths import StatedPaths
 from .values import flag, number, number_pairs, require_key, side
@@ -75,9 +75,7 @@ def read_label_studio(
     """
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the JSON export")
     background_index = background_class(spec, background)
-    load = partial(load_shapes, spec=spec, decode_mask=_brush_mask, background=background_index)
-    class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
-    rows, tally = Rows(SHAPE_ROWS), _Tally()
+    rows, tally = ShapeRows(spec, missing_images), _Tally()
     task_of_image: dict[str, str] = {}
     stated_paths = StatedPaths(image_dir)
     for place, task in enumerate(json_list(annotation_file, "the export 'JSON' of Label Studio"), start=1):
@@ -90,13 +88,7 @@ def read_label_studio(
                 continue
             results = _results(annotation, where)
             address = _image_address(require_key(task, "data", where), results, image_key, where)
-            try:
-                path = stated_paths.find(address, where)
-            except FileNotFoundError as error:
-                if missing_images == "skip":
-                    tally.absent += 1
-                    continue
-                raise BadSampleError(str(error)) from error
+            path = stated_paths.find(address, where)
             name = path.relative_to(image_dir).as_posix()
             if name in task_of_image:
                 raise BadSampleError(
@@ -105,21 +97,14 @@ def read_label_studio(
                 )
             task_of_image[name] = _task_name(task, place)
             size = _size(results, path, where)
-            shapes = _parse_regions(results, class_ids, size, where, tally)
-            counts.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
-            rows.add(
-                image=str(path),
-                annotation=str(annotation_file),
-                image_id=name,
-                file_name=name,
-                size=size,
-                shapes=[shape.row() for shape in shapes],
-            )
+            shapes = _parse_regions(results, rows, size, where)
+            rows.add_image(path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes)
     if not tally.tasks:
         raise ValueError(f"{annotation_file}: holds no task; export the project as 'JSON'")
-    notes = [*class_ids.notes(), *background_notes(spec, background), *tally.notes(annotation_file, image_dir)]
-    dataset = rows.dataset(sort_by="image_id")
-    data = SampleDataset(spec, dataset, load, rows.problems, notes, census=counts.census())
+    notes = [*background_notes(spec, background), *tally.notes(annotation_file)]
+    notes += rows.absent_notes(tally.tasks, f"tasks of {annotation_file} have no image in {image_dir}")
+    notes += rows.not_read_notes(f"results of {annotation_file}")
+    data = rows.samples(_brush_mask, background_index, notes)
     if not len(data) and not rows.problems and tally.without == tally.tasks:
         raise ValueError(f"{annotation_file}: none of its {tally.tasks} tasks has an annotation that counts")
     return require_images(data, image_dir)
@@ -133,10 +118,8 @@ class _Tally:
     without: int = 0
     predicted: int = 0
     several: int = 0
-    absent: int = 0
-    kinds: Counter[str] = field(default_factory=Counter)
 
-    def notes(self, path: Path, image_dir: Path) -> list[str]:
+    def notes(self, path: Path) -> list[str]:
         """For a user."""
         notes = []
         if self.without:
@@ -145,11 +128,6 @@ class _Tally:
             notes.append(f"{self.several} tasks of {path} have several annotations: the newest of each is taken")
         if self.predicted:
             notes.append(f"{self.predicted} tasks of {path} have predictions, which are not read")
-        if self.absent:
-            notes.append(f"{self.absent} of {self.tasks} tasks of {path} have no image in {image_dir}: left out")
-        if self.kinds:
-            named = ", ".join(f"{count} {kind}" for kind, count in self.kinds.most_common())
-            notes.append(f"results of {path} that are not read: {named}: left out")
         return notes
 
 
@@ -285,31 +263,29 @@ def _kind(result: Mapping[str, Any]) -> str | None:
     return _KIND_OF_TYPE.get(stated.lower())
 
 
-def _parse_regions(
-    results: Sequence[Mapping[str, Any]], class_ids: ClassIds, size: Size, where: str, tally: _Tally
-) -> list[DrawnShape]:
-    """The shapes that the task needs; results not read are counted."""
+def _parse_regions(results: Sequence[Mapping[str, Any]], rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
+    """The shapes that the task needs; results not read are counted in `rows`."""
     shapes = []
-    for region in _regions(results, where, tally):
+    for region in _regions(results, where, rows.not_read):
         place = f"{where}: result {region.place} ({region.kind})"
         label = _label(region.labels, place)
         place = f"{where}: result {region.place} ({region.kind} {label!r})"
         kind, points, brush = _outline(region.kind, region.outline, size, place)
-        shape = DrawnShape(class_ids.index(label), region.place, kind, points, place, mask=brush)
-        check_shape(shape, size, class_ids.spec)
+        shape = DrawnShape(rows.class_ids.index(label), region.place, kind, points, place, mask=brush)
+        check_shape(shape, size, rows.spec)
         shapes.append(shape)
-    class_ids.end_image(where)
-    return objects_of(shapes, class_ids.spec)
+    rows.class_ids.end_image(where)
+    return objects_of(shapes, rows.spec)
 
 
-def _regions(results: Sequence[Mapping[str, Any]], where: str, tally: _Tally) -> list[_Region]:
-    """The outlines with their labels, in the order of the file."""
+def _regions(results: Sequence[Mapping[str, Any]], where: str, not_read: Counter[str]) -> list[_Region]:
+    """The outlines with their labels, in the order of the file; others are counted in `not_read`."""
     regions: list[_Region] = []
     region_of: dict[Any, _Region] = {}
     for place, result in enumerate(results, start=1):
         kind = _kind(result)
         if kind is None:
-            tally.kinds[str(result.get("type"))[:40]] += 1
+            not_read[str(result.get("type"))[:40]] += 1
             continue
         value, identity = result["value"], result.get("id")
         known = region_of.get(identity) if isinstance(identity, str | int) else None

@@ -6,7 +6,6 @@ import json
 import os
 import posixpath
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
@@ -15,12 +14,20 @@ from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
-from .class_ids import ClassIds, TargetCounts
-from .drawn_shapes import SHAPE_ROWS, DrawnShape, ShapeKind, check_shape, load_shapes, objects_of, placed
+from .class_ids import VOID
+from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import open_image, upright_size
-from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, files_by_name, inside, missing_image, require_folder
+from .paths import (
+    IMAGE_SUFFIXES,
+    MissingImages,
+    StrPath,
+    files_by_name,
+    inside,
+    require_folder,
+    require_image,
+)
 from .reader_tasks import require_task
-from .rows import Rows
+from .shape_rows import ShapeRows
 from .values import is_finite_number, require_key, side
 
 BACKGROUND = "_background_"  # LabelMe's name for what no shape covers
@@ -65,10 +72,8 @@ def read_labelme(
     json_of = files_by_name(annotation_dir, ".json")
     if not json_of:
         raise ValueError(f"dataset '{spec.name}': no JSON files in {annotation_dir}; check the path")
-    rows = Rows(SHAPE_ROWS)
-    class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
+    rows = ShapeRows(spec, missing_images)
     json_of_image: dict[str, Path] = {}
-    absent = without_area = 0
     for name, path in json_of.items():
         with rows.image():
             content = _read_json(path)
@@ -76,32 +81,17 @@ def read_labelme(
             if file_name in json_of_image:
                 raise BadSampleError(f"{path}: {json_of_image[file_name]} names {file_name}, too; remove one of them")
             json_of_image[file_name] = path
-            if not (image_dir / file_name).is_file():
-                if missing_images == "skip":
-                    absent += 1
-                    continue
-                raise BadSampleError(missing_image(image_dir / file_name, f"the image of {path}"))
-            size = _size(content, path, image_dir / file_name)
-            shapes, skipped = _parse_shapes(content, class_ids, size, path)
-            without_area += skipped
-            counts.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
-            rows.add(
-                image=str(image_dir / file_name),
-                annotation=str(path),
-                image_id=name,
-                file_name=file_name,
-                size=size,
-                shapes=[shape.row() for shape in shapes],
-            )
-    notes = class_ids.notes()
-    if absent:
-        notes.append(f"{absent} of {len(json_of)} annotations have no image in {image_dir}: left out")
+            image = require_image(image_dir / file_name, f"the image of {path}")
+            size = _size(content, path, image)
+            shapes = _parse_shapes(content, rows, size, path)
+            rows.add_image(image, path, image_id=name, file_name=file_name, size=size, shapes=shapes)
+    notes = []
+    notes += rows.absent_notes(len(json_of), f"annotations have no image in {image_dir}")
     if unlabelled := sorted(_image_files(image_dir) - json_of_image.keys()):
         notes.append(f"{len(unlabelled)} images are named by no readable JSON, such as {unlabelled[0]}: left out")
-    if without_area:
-        notes.append(f"{without_area} shapes in {annotation_dir} are points or lines, without area: left out")
-    load = partial(load_shapes, spec=spec, decode_mask=_embedded_mask, background=spec.id_map.get(BACKGROUND, -1))
-    return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, census=counts.census())
+    if rows.not_read:
+        notes.append(f"{rows.not_read.total()} shapes in {annotation_dir} are points or lines, without area: left out")
+    return rows.samples(_embedded_mask, spec.id_map.get(BACKGROUND, VOID), notes)
 
 
 def _image_files(folder: Path) -> set[str]:
@@ -143,13 +133,12 @@ def _size(content: Any, path: Path, image: Path) -> Size:
     return side(stated[0], f"{path}: imageHeight"), side(stated[1], f"{path}: imageWidth")
 
 
-def _parse_shapes(content: Any, class_ids: ClassIds, size: Size, path: Path) -> tuple[list[DrawnShape], int]:
-    """The shapes that the task needs, and how many were left out as they have no area."""
+def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list[DrawnShape]:
+    """The shapes that the task needs; those without area are counted in `rows.not_read`."""
     listed = require_key(content, "shapes", path)
     if not isinstance(listed, list):
         raise BadSampleError(f"{path}: `shapes` must be a list; correct it")
     shapes = []
-    skipped = 0
     object_of: dict[tuple[str, Any], int] = {}
     for number, entry in enumerate(listed, start=1):
         label = require_key(entry, "label", f"{path}: shape {number}")
@@ -158,7 +147,7 @@ def _parse_shapes(content: Any, class_ids: ClassIds, size: Size, path: Path) -> 
         if not isinstance(kind, str | None):
             raise BadSampleError(f"{where}: shape_type must be a word, not {kind!r}; correct it")
         if kind in _WITHOUT_AREA:
-            skipped += 1
+            rows.not_read[kind] += 1
             continue
         if not isinstance(label, str):
             raise BadSampleError(f"{where}: the label must be a word; correct it")
@@ -167,17 +156,17 @@ def _parse_shapes(content: Any, class_ids: ClassIds, size: Size, path: Path) -> 
             raise BadSampleError(f"{where}: group_id must be a number, not {group!r}; correct it")
         outline, points = _outline(entry, where)
         shape = DrawnShape(
-            class_index=class_ids.index(label),
+            class_index=rows.class_ids.index(label),
             object=number if group is None else object_of.setdefault((label, group), number),
             kind=outline,
             points=points,
             mask=_png(entry, where) if outline == "mask" else None,
             where=where,
         )
-        check_shape(shape, size, class_ids.spec)
+        check_shape(shape, size, rows.spec)
         shapes.append(shape)
-    class_ids.end_image(str(path))
-    return objects_of(shapes, class_ids.spec), skipped
+    rows.class_ids.end_image(str(path))
+    return objects_of(shapes, rows.spec)
 
 
 def _outline(entry: Mapping[str, Any], where: str) -> tuple[ShapeKind, list[float]]:

@@ -86,7 +86,7 @@ def pair_files(
         name = without_image[0]
         what = f"the image of {maps_of[first][name]}" if name in maps_of[first] else f"'{name}' of {split_file}"
         path = image_dir / (name + (image_suffix if isinstance(image_suffix, str) else ".*"))
-        rows.problems.append(_once(missing_image(path, what), without_image))
+        rows.problems.append(_once(str(missing_image(path, what)), without_image))
     complete = [name for name in names if name in image_of]
     for column, maps in map_folders.items():
         without = [name for name in complete if name not in maps_of[column]]

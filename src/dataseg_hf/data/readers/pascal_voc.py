@@ -94,18 +94,15 @@ def read_pascal_voc(
         "file_name": pa.string(),
         "size": pa.list_(pa.int64()),
         "objects": _OBJECTS_TYPE,
-    })  # fmt: skip
+    }, missing_images)  # fmt: skip
     class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
-    absent = repeated = num_difficult = 0
+    repeated = num_difficult = 0
     begins_at_zero = False
     for name in names:
         with rows.image():
             if name not in image_of:
-                if missing_images == "skip":
-                    absent += 1
-                    continue
                 source = f"the image of {xml_of[name]}" if name in xml_of else f"'{name}' of {split_file}"
-                raise BadSampleError(missing_image(image_dir / f"{name}.*", source))
+                raise missing_image(image_dir / f"{name}.*", source)
             if name not in xml_of:
                 path = annotation_dir / f"{name}.xml"
                 raise BadSampleError(f"{path}: missing, '{name}' of {split_file}; add it, or remove the line")
@@ -131,8 +128,7 @@ def read_pascal_voc(
         notes.append(_origin_note(begins_at_zero, annotation_dir))
     if num_difficult and difficult == "ignore":
         notes.append(f"{num_difficult} objects are marked <difficult>: neither target nor background")
-    if absent:
-        notes.append(f"{absent} of {len(names)} annotations have no image in {image_dir}: left out")
+    notes += rows.absent_notes(len(names), f"annotations have no image in {image_dir}")
     if unlabelled:
         notes.append(f"{len(unlabelled)} images have no XML in {annotation_dir}, such as '{unlabelled[0]}': left out")
     if repeated:

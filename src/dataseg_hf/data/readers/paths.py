@@ -72,9 +72,22 @@ def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:
         ) from error
 
 
-def missing_image(path: Path, what: str) -> str:
-    """The message for an image that is not there."""
-    return f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
+class MissingImageError(BadSampleError):
+    """An image is not there; `Rows.image` leaves it out where `missing_images` is "skip"."""
+
+
+def missing_image(path: Path, what: str) -> MissingImageError:
+    """The error for an image that is not there; what: who names it."""
+    return MissingImageError(
+        f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
+    )
+
+
+def require_image(path: Path, what: str) -> Path:
+    """The path; MissingImageError, saying who names it, if no file is there."""
+    if not path.is_file():
+        raise missing_image(path, what)
+    return path
 
 
 def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:

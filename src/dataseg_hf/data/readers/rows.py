@@ -12,7 +12,7 @@ import pyarrow as pa
 from datasets import Dataset
 
 from ..sample import BadSampleError, SampleDataset
-from .paths import StrPath
+from .paths import MissingImageError, MissingImages, StrPath
 
 _ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow size
 
@@ -22,11 +22,17 @@ class Rows:
 
     Where there are more than `_ROWS_PER_BATCH`, they go into a file in the cache folder of `datasets`, from which they
     are mapped; it is deleted when the process ends.
+
+    Args:
+        schema: type of each column.
+        missing_images: whether an image that is not there is a problem ("error") or counted in `absent` ("skip").
     """
 
-    def __init__(self, schema: Mapping[str, pa.DataType]) -> None:
+    def __init__(self, schema: Mapping[str, pa.DataType], missing_images: MissingImages = "error") -> None:
         self.schema = pa.schema(list(schema.items()))
+        self.missing_images = missing_images
         self.problems: list[BadSampleError] = []
+        self.absent = 0
         self._pending: list[dict[str, Any]] = []
         self._file: Path | None = None
         self._writer: pa.RecordBatchStreamWriter | None = None
@@ -43,7 +49,14 @@ class Rows:
         try:
             yield
         except BadSampleError as error:
-            self.problems.append(error)
+            if isinstance(error, MissingImageError) and self.missing_images == "skip":
+                self.absent += 1
+            else:
+                self.problems.append(error)
+
+    def absent_notes(self, total: int, what: str) -> list[str]:
+        """The note on images left out as they are not there; what: those of `total` that have none, and where."""
+        return [f"{self.absent} of {total} {what}: left out"] if self.absent else []
 
     def dataset(self, sort_by: str | None = None) -> Dataset:
         """All rows, in the order of a column where one is named; no more can be added."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from ..sample import BadSampleError
+from .paths import MissingImageError
 
 _UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the name of an uploaded file
 
@@ -28,7 +29,7 @@ class StatedPaths:
 
         Raises:
             BadSampleError: for an address without a file name.
-            FileNotFoundError: for one of no file; the message begins with `where` (file, task).
+            MissingImageError: for one of no file; the message begins with `where` (file, task).
         """
         parts = _path_parts(address)
         if not parts or ".." in parts or "\0" in address:
@@ -42,7 +43,7 @@ class StatedPaths:
         uploaded = self._by_stored_name.get(original, []) if original != parts[-1] else []
         if len(uploaded) == 1:
             return uploaded[0]
-        raise FileNotFoundError(
+        raise MissingImageError(
             f"{where}: no image for {address[:200]!r}, neither {self.folder / parts[-1]} nor a longer tail of its path "
             f"below {self.folder}; put the image there, or set missing_images to 'skip' to leave such images out"
         )

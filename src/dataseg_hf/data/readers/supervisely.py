@@ -4,10 +4,8 @@ import base64
 import binascii
 import json
 import zlib
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import floor
 from pathlib import Path
 from typing import Any
@@ -19,12 +17,13 @@ from ...image_reading_dataseg import Size
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .boxes import checked_box
-from .class_ids import ClassIds, TargetCounts, background_class, background_notes
-from .drawn_shapes import SHAPE_ROWS, DrawnShape, check_shape, load_shapes, objects_of, placed
+from .class_ids import background_class, background_notes
+from .drawn_shapes import DrawnShape, check_shape, objects_of, placed
 from .images import open_image, upright_size
 from .lattice_polygons import fill_lattice_polygon
-from .paths import MissingImages, StrPath, missing_image, require_folder
-from .rows import Rows, require_images
+from .paths import MissingImages, StrPath, require_folder, require_image
+from .rows import require_images
+from .shape_rows import ShapeRows
 from .shapes_to_masks import checked_points
 from .values import number, number_pairs, require_key, side, whole_number
 
@@ -71,44 +70,27 @@ def read_supervisely(
         raise ValueError(
             f"dataset '{spec.name}': no ann/*.json in {folder}; name the folder of a project in Supervisely's format"
         )
-    load = partial(load_shapes, spec=spec, decode_mask=_figure_mask, background=background_class(spec, background))
-    meta, figures = _read_meta(folder), _Figures(spec)
-    rows, counts = Rows(SHAPE_ROWS), TargetCounts(len(spec.classes))
-    absent = 0
+    background_index = background_class(spec, background)
+    meta, rows = _read_meta(folder), ShapeRows(spec, missing_images)
     for path in paths:
         with rows.image():
             image = path.parent.parent / "img" / path.name.removesuffix(".json")
-            if not image.is_file():
-                if missing_images == "skip":
-                    absent += 1
-                    continue
-                raise BadSampleError(missing_image(image, f"the image of {path}"))
+            require_image(image, f"the image of {path}")
             content = _read_json(path)
             size = _size(content, path, image)
-            shapes = figures.parse(content, meta, size, path)
-            counts.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
-            rows.add(
-                image=str(image),
-                annotation=str(path),
-                image_id=(path.parent.parent.relative_to(folder) / image.name).as_posix(),
-                file_name=image.relative_to(folder).as_posix(),
-                size=size,
-                shapes=[shape.row() for shape in shapes],
-            )
-    notes = [*figures.notes(folder), *_meta_notes(spec, meta, folder), *background_notes(spec, background)]
-    if absent:
-        notes.append(f"{absent} of {len(paths)} annotations in {folder} have no image: left out")
+            shapes = _parse_figures(content, meta, rows, size, path)
+            image_id = (path.parent.parent.relative_to(folder) / image.name).as_posix()
+            file_name = image.relative_to(folder).as_posix()
+            rows.add_image(image, path, image_id=image_id, file_name=file_name, size=size, shapes=shapes)
+    notes = [
+        *rows.not_read_notes(f"objects in {folder} of geometries"),
+        *_meta_notes(spec, meta, folder),
+        *background_notes(spec, background),
+    ]
+    notes += rows.absent_notes(len(paths), f"annotations in {folder} have no image")
     if unlabelled := _images_without_annotation(paths):
         notes.append(f"{len(unlabelled)} images in {folder} have no annotation, such as {unlabelled[0]}: left out")
-    data = SampleDataset(
-        spec,
-        rows.dataset(sort_by="image_id"),
-        load,
-        rows.problems,
-        notes,
-        stated_names=meta.stated_names(spec),
-        census=counts.census(),
-    )
+    data = rows.samples(_figure_mask, background_index, notes, meta.stated_names(spec))
     return require_images(data, folder)
 
 
@@ -188,67 +170,70 @@ def _size(content: Any, path: Path, image: Path) -> Size:
     return side(height, f"{path}: height"), side(width, f"{path}: width")
 
 
-class _Figures:
-    """Turns the figures of files into shapes, and counts those that are left out."""
+@dataclass(frozen=True)
+class _Figure:
+    """An object of a file. place: its number there. rings: outline and holes, of a bitmap none."""
 
-    def __init__(self, spec: DatasetSpec) -> None:
-        self._class_ids = ClassIds(spec)
-        self._by_number = _ids_are_numbers(spec)
-        self._left_out: Counter[str] = Counter()
+    place: int
+    entry: Mapping[str, Any]
+    geometry: str
+    raw_id: RawId
+    rings: Sequence[NDArray[np.float64]]
+    where: str
 
-    def parse(self, content: Any, meta: _Meta, size: Size, path: Path) -> list[DrawnShape]:
-        """The shapes of an image that the task needs."""
-        listed = require_key(content, "objects", path)
-        if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
-            raise BadSampleError(f"{path}: `objects` must be a list of figures; correct it")
-        read = []
-        for place, entry in enumerate(listed, start=1):
-            geometry = _geometry(entry, meta)
-            if geometry not in _READ:
-                self._left_out[geometry] += 1
-                continue
-            where = f"{path}: object {place}"
-            raw_id = self._raw_id(entry, meta, where)
-            where = f"{where} ({geometry} {raw_id!r})"
-            rings = [] if geometry == "bitmap" else _rings(require_key(entry, "points", where), where)
-            read.append((place, entry, geometry, raw_id, rings, where))
-        between_pixels = any((ring % 1).any() for *_, rings, _ in read for ring in rings)
-        object_of: dict[tuple[RawId, str], int] = {}
-        shapes = []
-        for place, entry, geometry, raw_id, rings, where in read:
-            spec, bound = self._class_ids.spec, entry.get("instance")
-            is_bitmap = geometry == "bitmap"
-            numbers = (
-                _bitmap(entry, where) if is_bitmap else _outline(geometry, rings, size, between_pixels, spec, where)
-            )
-            shape = DrawnShape(
-                class_index=self._class_ids.index(raw_id),
-                object=place if not isinstance(bound, str) else object_of.setdefault((raw_id, bound), place),
-                where=where,
-                **numbers,
-            )
-            check_shape(shape, size, spec)
-            shapes.append(shape)
-        self._class_ids.end_image(str(path))
-        return objects_of(shapes, self._class_ids.spec)
 
-    def _raw_id(self, entry: Mapping[str, Any], meta: _Meta, where: str) -> RawId:
-        if self._by_number:
-            return whole_number(require_key(entry, "classId", where), f"{where}: classId")
-        title = entry.get("classTitle")
-        if title is None and entry.get("classId") is not None:
-            title = meta.title_of.get(whole_number(entry["classId"], f"{where}: classId"))
-        if not isinstance(title, str):
-            raise BadSampleError(f"{where}: `classTitle` must be a word, not {title!r}; add it")
-        return title
+def _parse_figures(content: Any, meta: _Meta, rows: ShapeRows, size: Size, path: Path) -> list[DrawnShape]:
+    """The shapes of an image that the task needs; figures not read are counted in `rows`."""
+    figures = list(_read_figures(content, meta, rows, path))
+    between_pixels = any((ring % 1).any() for figure in figures for ring in figure.rings)
+    object_of: dict[tuple[RawId, str], int] = {}
+    shapes = []
+    for figure in figures:
+        bound = figure.entry.get("instance")
+        if figure.geometry == "bitmap":
+            numbers = _bitmap(figure.entry, figure.where)
+        else:
+            numbers = _outline(figure, size, between_pixels, rows.spec)
+        shape = DrawnShape(
+            class_index=rows.class_ids.index(figure.raw_id),
+            object=object_of.setdefault((figure.raw_id, bound), figure.place)
+            if isinstance(bound, str)
+            else figure.place,
+            where=figure.where,
+            **numbers,
+        )
+        check_shape(shape, size, rows.spec)
+        shapes.append(shape)
+    rows.class_ids.end_image(str(path))
+    return objects_of(shapes, rows.spec)
 
-    def notes(self, folder: Path) -> list[str]:
-        """What was left out, for a user."""
-        notes = self._class_ids.notes()
-        if self._left_out:
-            named = ", ".join(f"{count} {geometry}" for geometry, count in self._left_out.most_common())
-            notes.append(f"objects in {folder} of geometries that are not read: {named}: left out")
-        return notes
+
+def _read_figures(content: Any, meta: _Meta, rows: ShapeRows, path: Path) -> Iterator[_Figure]:
+    listed = require_key(content, "objects", path)
+    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
+        raise BadSampleError(f"{path}: `objects` must be a list of figures; correct it")
+    for place, entry in enumerate(listed, start=1):
+        geometry = _geometry(entry, meta)
+        if geometry not in _READ:
+            rows.not_read[geometry] += 1
+            continue
+        where = f"{path}: object {place}"
+        raw_id = _raw_id(entry, rows.spec, meta, where)
+        where = f"{where} ({geometry} {raw_id!r})"
+        rings = [] if geometry == "bitmap" else _rings(require_key(entry, "points", where), where)
+        yield _Figure(place, entry, geometry, raw_id, rings, where)
+
+
+def _raw_id(entry: Mapping[str, Any], spec: DatasetSpec, meta: _Meta, where: str) -> RawId:
+    """The number or the title of an object's class, whichever the spec has as raw ids."""
+    if _ids_are_numbers(spec):
+        return whole_number(require_key(entry, "classId", where), f"{where}: classId")
+    title = entry.get("classTitle")
+    if title is None and entry.get("classId") is not None:
+        title = meta.title_of.get(whole_number(entry["classId"], f"{where}: classId"))
+    if not isinstance(title, str):
+        raise BadSampleError(f"{where}: `classTitle` must be a word, not {title!r}; add it")
+    return title
 
 
 def _geometry(entry: Mapping[str, Any], meta: _Meta) -> str:
@@ -268,17 +253,11 @@ def _rings(points: Any, where: str) -> list[NDArray[np.float64]]:
     return [exterior, *(number_pairs(hole, f"{where}: interior") for hole in interior)]
 
 
-def _outline(
-    geometry: str,
-    rings: Sequence[NDArray[np.float64]],
-    size: Size,
-    between_pixels: bool,
-    spec: DatasetSpec,
-    where: str,
-) -> dict[str, Any]:
+def _outline(figure: _Figure, size: Size, between_pixels: bool, spec: DatasetSpec) -> dict[str, Any]:
     """Kind, points, holes and mask of a `DrawnShape`."""
+    rings, where = figure.rings, figure.where
     exterior = rings[0]
-    if geometry == "rectangle":
+    if figure.geometry == "rectangle":
         if len(exterior) != 2:
             raise BadSampleError(f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it")
         last = exterior.max(axis=0) + (0 if between_pixels else 1)

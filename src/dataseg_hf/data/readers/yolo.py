@@ -106,9 +106,7 @@ def read_yolo(
     if missing_images == "skip" and strays:
         notes.append(f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out")
     elif strays:
-        rows.problems += [
-            BadSampleError(missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")) for name in strays
-        ]
+        rows.problems += [missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}") for name in strays]
     if without_lines:
         notes.append(f"{without_lines} of {len(image_of)} images have no txt or no line in it: images without objects")
     if repeated:
