@@ -24,8 +24,8 @@ from dataseg_hf.annotation_files import (
     Category,
     Outlines,
 )
-from dataseg_hf.annotation_files.brush_rle import encode_brush
 from dataseg_hf.annotation_files.outlines import outline_polygons
+from dataseg_hf.data.brush_rle import encode_brush
 from dataseg_hf.data.readers.coco_instances import read_coco_instances
 from dataseg_hf.data.readers.cvat_xml import read_cvat_xml
 from dataseg_hf.data.readers.label_studio import read_label_studio

@@ -390,7 +390,7 @@ def test_pixels_in_no_object_are_void_or_the_background(instances):
     assert (found.segment_map >= 0).all()
     with pytest.raises(ValueError, match="background: 77 is no id"):
         read(SEMANTIC, background=77)
-    with pytest.raises(ValueError, match="background: task .instance. has no class"):
+    with pytest.raises(ValueError, match=r"background: task 'instance' has no class"):
         read(background=193)
 
 

@@ -7,7 +7,7 @@ import pytest
 from annotation_files import save, write_json
 from drawings import SAMPLES, drawn, lay_sample, sample_masks
 
-from dataseg_hf.data.readers.brush_rle import decode_brush
+from dataseg_hf.data.brush_rle import decode_brush
 from dataseg_hf.data.readers.label_studio import read_label_studio
 from dataseg_hf.data.readers.stated_paths import StatedPaths
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec

@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
+from ..data.brush_rle import encode_brush
 from ..segments import Segment
-from .brush_rle import encode_brush
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons
 

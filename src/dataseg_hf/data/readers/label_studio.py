@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
+from ..brush_rle import brush_size, decode_brush
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
-from .brush_rle import brush_size, decode_brush
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import upright_size

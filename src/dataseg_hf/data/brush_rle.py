@@ -1,4 +1,4 @@
-"""Brush masks of Label Studio: the bits of thi.ng's rle-pack over RGBA pixels.
+"""Brush masks of Label Studio, read and written: the bits of thi.ng's rle-pack over RGBA pixels, row by row.
 
 Source: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts, and `converter/brush.py` of
 label-studio-sdk. 32 bits: number of values. 5 bits: bits per value, less 1. Four times 4 bits: bits of a run length,
@@ -9,6 +9,8 @@ less 1; the value, or as many values as the length says.
 import numpy as np
 from numpy.typing import NDArray
 
+_CHANNELS = 4
+_LENGTH_BITS = (3, 4, 8, 16)  # widths of run lengths that `encode_brush` writes; the shortest that fits is taken
 _HEADER_BITS = 32 + 5 + 4 * 4
 _MIN_ALPHA = 129  # label-studio-sdk takes values above 128 for the mask, too, where it makes one of an image
 
@@ -24,9 +26,9 @@ def decode_brush(content: bytes, num_pixels: int) -> NDArray[np.bool_]:
     Raises:
         ValueError: for bytes that are cut short or hold another number of pixels.
     """
-    if len(content) * 8 < _HEADER_BITS or brush_size(content) != 4 * num_pixels:
-        raise ValueError(f"expected {4 * num_pixels} values, four per pixel, not {brush_size(content)}")
-    values = np.zeros(4 * num_pixels, dtype=np.uint8)
+    if len(content) * 8 < _HEADER_BITS or brush_size(content) != _CHANNELS * num_pixels:
+        raise ValueError(f"expected {_CHANNELS * num_pixels} values, four per pixel, not {brush_size(content)}")
+    values = np.zeros(_CHANNELS * num_pixels, dtype=np.uint8)
     bits = _Bits(content)
     bits.read(32)
     if bits.read(5) != 7:
@@ -40,7 +42,32 @@ def decode_brush(content: bytes, num_pixels: int) -> NDArray[np.bool_]:
             raise ValueError(f"a run ends at value {end} of {len(values)}")
         values[start:end] = bits.read(8) if is_run else bits.read_bytes(end - start)
         start = end
-    return values[3::4] >= _MIN_ALPHA
+    return values[3::_CHANNELS] >= _MIN_ALPHA
+
+
+def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
+    """The bytes of a mask [H, W]: 0 or 255 in all four channels of a pixel, in runs alone."""
+    values = mask.ravel()
+    starts = np.flatnonzero(np.diff(values, prepend=~values[:1]))
+    lengths = np.diff(starts, append=values.size) * _CHANNELS
+    bits = [f"{values.size * _CHANNELS:032b}", f"{7:05b}", *(f"{width - 1:04b}" for width in _LENGTH_BITS)]
+    for length, start in zip(lengths.tolist(), starts.tolist(), strict=True):
+        bits += _run(length, "1" * 8 if values[start] else "0" * 8)
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def _run(length: int, value: str) -> list[str]:
+    """The bits of a run, in pieces of at most 65,536 values."""
+    pieces = []
+    longest = 1 << _LENGTH_BITS[-1]
+    while length:
+        part = min(length, longest)
+        number, width = next((n, bits) for n, bits in enumerate(_LENGTH_BITS) if part <= 1 << bits)
+        pieces.append(f"1{number:02b}{part - 1:0{width}b}{value}")
+        length -= part
+    return pieces
 
 
 class _Bits:
