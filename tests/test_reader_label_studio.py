@@ -263,7 +263,7 @@ def test_files_that_are_none_of_these(studio, tmp_path):
 
 
 def test_a_list_longer_than_a_chunk(studio, monkeypatch):
-    monkeypatch.setattr("dataseg_hf.data.readers.json_list._CHUNK", 7)
+    monkeypatch.setattr("dataseg_hf.data.readers.json_files._CHUNK", 7)
     assert drawn(studio(SQUARE, STROKE)[0].annotation.masks)[0][1] == ".##....."
 
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 
 from .errors import ConfigError
+from .messages import first_few
 from .version import __version__
 
 OutputKind: TypeAlias = Literal["run", "evaluation", "predictions"]
@@ -160,8 +161,7 @@ def _names_in(folder: Path) -> set[str]:
 
 def _listed(content: list[Path]) -> str:
     names = [path.name + ("/" if path.is_dir() else "") for path in content]
-    more = len(names) - _SHOWN_NAMES
-    return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return first_few(names, _SHOWN_NAMES)
 
 
 def _free_folder(folder: Path, kind: OutputKind) -> Path:

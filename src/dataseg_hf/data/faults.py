@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ..messages import first_few
 from .names import contradictions_text, name_contradictions
 from .sample import Census, DatasetSpec, SampleDataset, SampleStream
 
@@ -68,8 +69,7 @@ def too_many_targets(census: Census, num_queries: int) -> list[str]:
 
 def _named(spec: DatasetSpec, chosen: NDArray[np.bool_]) -> str:
     names: Sequence[str] = [spec.labels[index] for index in np.flatnonzero(chosen).tolist()]
-    more = len(names) - _MAX_NAMED
-    return ", ".join(names[:_MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return first_few(names, _MAX_NAMED)
 
 
 def _remedy(ignored_as: str) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
+from ..messages import first_few
 from .faults import all_ignored, classes_without_target, dataset_faults, ignored_classes, too_many_targets
 from .image_values import ImageFacts, ValueTally, watched_images
 from .problems import Problem, problem_lines, remark_lines
@@ -341,26 +342,21 @@ class _Tally:
         """What may be meant. complete: whether every image was checked. census: of all images, where it is known."""
         yield from remark_lines(self._remarks)
         if self._empty:
-            yield f"{len(self._empty)} images without annotation: {_some(self._empty)}"
+            yield f"{len(self._empty)} images without annotation: {first_few(self._empty, _MAX_NAMES)}"
         if self._without_pixels:
             yield f"{self._without_pixels} segments or objects have no pixel of their own"
         yield from self._values.notes()
         for files in self._files_of_digest.values():
             if len(files) > 1:
-                yield f"{len(files)} images have equal pixels: {_some(files)}"
+                yield f"{len(files)} images have equal pixels: {first_few(files, _MAX_NAMES)}"
         absent = [count.name for count in self.classes if count.segments == 0]
         if census is not None and self.usable:
             yield from classes_without_target(spec, census)
         elif absent and self.usable and not complete:
             yield (
                 f"{len(absent)} of {len(self.classes)} classes were not seen among the {self.checked} images checked: "
-                f"{_some(absent)}"
+                f"{first_few(absent, _MAX_NAMES)}"
             )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - _MAX_NAMES
-    return ", ".join(names[:_MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _repeated(rows: Sequence[Any], checked_ids: Sequence[int | str]) -> Iterator[Problem]:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from ..messages import first_few
+
 if TYPE_CHECKING:
     from .sample import DatasetSpec, RawId, SampleDataset, SampleStream
 
@@ -67,9 +69,8 @@ def label_list_notes(spec: "DatasetSpec", listed: Collection[str], where: object
 
 
 def _named(words: Sequence[str]) -> str:
-    more = len(words) - _MAX_EXAMPLES
-    named = ", ".join(repr(word) for word in words[:_MAX_EXAMPLES])
-    return f"{len(words)} {'label' if len(words) == 1 else 'labels'} ({named}{f' and {more} more' if more > 0 else ''})"
+    named = first_few([repr(word) for word in words], _MAX_EXAMPLES)
+    return f"{len(words)} {'label' if len(words) == 1 else 'labels'} ({named})"
 
 
 def _merged_classes(spec: "DatasetSpec") -> set[int]:
@@ -79,11 +80,10 @@ def _merged_classes(spec: "DatasetSpec") -> set[int]:
 
 def contradictions_text(found: Sequence[str]) -> str:
     """One line for what `name_contradictions` found."""
-    more = len(found) - _MAX_EXAMPLES
     return (
-        f"{len(found)} category names of the files contradict the spec: {'; '.join(found[:_MAX_EXAMPLES])}"
-        f"{f' and {more} more' if more > 0 else ''}. Correct the `ids` of the classes; where both names mean the same, "
-        "list the files' name under `aliases` of the class"
+        f"{len(found)} category names of the files contradict the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. "
+        "Correct the `ids` of the classes; where both names mean the same, list the files' name under `aliases` of the "
+        "class"
     )
 
 
@@ -109,11 +109,10 @@ def held_out_contradictions(
             found.append(f"{raw_id!r} is '{names[0]}' there and '{names[1]}' here")
     if not found:
         return []
-    more = len(found) - _MAX_EXAMPLES
-    listed = "; ".join(sorted(found)[:_MAX_EXAMPLES])
+    listed = first_few(sorted(found), _MAX_EXAMPLES, "; ")
     return [
         f"the files of training ('{trained.spec.name}') and of this held-out set name {len(found)} categories "
-        f"differently: {listed}{f' and {more} more' if more > 0 else ''}. Correct the `ids` of one of them"
+        f"differently: {listed}. Correct the `ids` of one of them"
     ]
 
 

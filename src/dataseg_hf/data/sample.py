@@ -10,6 +10,7 @@ import numpy as np
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ..messages import first_few
 from .names import plain_name
 
 TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
@@ -45,13 +46,10 @@ MAX_NAMED_IDS = 8  # in a message
 def unknown_ids_text(dataset: str, counts: Mapping[RawId, int], unit: str) -> str:
     """What is said of unknown category ids: how many, which, how often, the remedy."""
     most_frequent = Counter(counts).most_common()
-    named = ", ".join(
-        f"{raw_id!r} ({count} {unit}{'' if count == 1 else 's'})" for raw_id, count in most_frequent[:MAX_NAMED_IDS]
-    )
-    more = len(most_frequent) - MAX_NAMED_IDS
+    named = [f"{raw_id!r} ({count} {unit}{'' if count == 1 else 's'})" for raw_id, count in most_frequent]
     subject = "1 category id is" if len(most_frequent) == 1 else f"{len(most_frequent)} category ids are"
     return (
-        f"{subject} not in the spec of dataset '{dataset}': {named}{f' and {more} more' if more > 0 else ''}; "
+        f"{subject} not in the spec of dataset '{dataset}': {first_few(named, MAX_NAMED_IDS)}; "
         "add each to the `ids` of a class or to `void_ids`, or set `unknown_ids: void` in the entry"
     )
 

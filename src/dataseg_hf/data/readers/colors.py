@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...messages import shown
 from ..sample import BadSampleError
 from .id_maps import packed_rgb, refuse_jpeg
 from .images import open_image
@@ -96,7 +97,7 @@ def _label_map_lines(path: Path) -> list[tuple[str, str, str]]:
             continue
         found = next((match for form in _LABEL_MAP_LINES if (match := form.fullmatch(line))), None)
         if found is None:
-            raise ValueError(f"{path}, line {number}: {line[:60]!r} is no class with its color; write 'name:r,g,b::'")
+            raise ValueError(f"{path}, line {number}: {shown(line)} is no class with its color; write 'name:r,g,b::'")
         entries.append((f"{path}, line {number}", found["name"].strip(), ",".join(re.findall(r"\d+", found["color"]))))
     return entries
 

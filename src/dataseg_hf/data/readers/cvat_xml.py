@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
+from ...messages import shown
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
@@ -190,7 +191,7 @@ def _points(text: str, where: str) -> list[float]:
         pairs = [pair.split(",") for pair in text.split(";")]
         return [float(value) for x, y in pairs for value in (x, y)]
     except ValueError as error:
-        raise BadSampleError(f"{where}: points are 'x,y;x,y;...', not {text[:40]!r}; correct or remove it") from error
+        raise BadSampleError(f"{where}: points are 'x,y;x,y;...', not {shown(text)}; correct or remove it") from error
 
 
 def _numbers(element: ET.Element, keys: Sequence[str], where: str) -> list[float]:

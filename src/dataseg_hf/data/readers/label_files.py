@@ -1,10 +1,11 @@
 """Files that name the numbers in maps."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from ...messages import shown
+from .json_files import read_json
 from .paths import StrPath, read_text, require_file
 from .values import whole_number
 
@@ -28,10 +29,7 @@ def read_label_file(path: StrPath) -> dict[int, tuple[str, ...]]:
 
 
 def _mapillary_labels(path: Path) -> dict[int, tuple[str, ...]]:
-    try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}; correct it") from error
+    content = read_json(path)
     labels = content.get("labels") if isinstance(content, Mapping) else None
     if not isinstance(labels, list) or not labels:
         raise ValueError(f"{path}: expected a list `labels`, as Mapillary Vistas' config has")
@@ -56,7 +54,7 @@ def _csv_labels(path: Path) -> dict[int, tuple[str, ...]]:
         if not any(cells) or (not names_of and not any(cell.isdecimal() for cell in cells)):  # the header
             continue
         if len(cells) != 2 or not cells[0].isdecimal() or not cells[1]:
-            raise ValueError(f"{path}, line {line}: expected a number and a name, not {','.join(cells)[:60]!r}")
+            raise ValueError(f"{path}, line {line}: expected a number and a name, not {shown(','.join(cells))}")
         number = whole_number(cells[0], f"{path}, line {line}")
         if names_of.setdefault(number, (cells[1],)) != (cells[1],):
             raise ValueError(f"{path}, line {line}: number {number} has two names; keep one")

@@ -16,7 +16,7 @@ from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import upright_size
-from .json_list import json_list
+from .json_files import json_list
 from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, require_file, require_folder
 from .rows import require_images
 from .shape_rows import ShapeRows

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import json
 import os
 import posixpath
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import VOID
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import open_image, upright_size
+from .json_files import read_json
 from .paths import (
     IMAGE_SUFFIXES,
     MissingImages,
@@ -76,7 +76,7 @@ def read_labelme(
     json_of_image: dict[str, Path] = {}
     for name, path in json_of.items():
         with rows.image():
-            content = _read_json(path)
+            content = read_json(path)
             file_name = _image_name(content, name, image_dir, path)
             if file_name in json_of_image:
                 raise BadSampleError(f"{path}: {json_of_image[file_name]} names {file_name}, too; remove one of them")
@@ -100,13 +100,6 @@ def _image_files(folder: Path) -> set[str]:
 
 
 # --- the JSON of an image
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise BadSampleError(f"{path}: not valid JSON: {error}; correct it") from error
 
 
 def _image_name(content: Any, name: str, image_dir: Path, path: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from ...messages import first_few
 from ..sample import BadSampleError
 from .paths import (
     MissingImages,
@@ -121,5 +122,4 @@ def _once(first: str, names: Sequence[str]) -> BadSampleError:
     others = names[1:]
     if not others:
         return BadSampleError(first)
-    more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
-    return BadSampleError(f"{first} (missing for {len(others)} others, too: {', '.join(others[:_MAX_NAMED])}{more})")
+    return BadSampleError(f"{first} (missing for {len(others)} others, too: {first_few(others, _MAX_NAMED)})")

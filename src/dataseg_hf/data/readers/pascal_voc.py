@@ -28,7 +28,7 @@ from .paths import (
 from .reader_tasks import require_task
 from .rows import Rows, require_images
 from .values import flag
-from .xml_files import NoDoctype
+from .xml_files import xml_root
 
 _OBJECTS_TYPE = pa.list_(
     pa.struct([("class_index", pa.int64()), ("is_difficult", pa.bool_()), ("corners", pa.list_(pa.float64()))])
@@ -154,14 +154,7 @@ def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:
 
 def _parse(path: Path, class_ids: ClassIds) -> tuple[Size | None, list[dict[str, Any]]]:
     """Height and width, if stated, and the objects whose category is not void."""
-    try:
-        root = ET.parse(path, ET.XMLParser(target=NoDoctype())).getroot()
-    except BadSampleError as error:
-        raise BadSampleError(f"{path}: {error}") from error
-    except (ET.ParseError, ValueError, LookupError) as error:  # the latter two for encodings that expat does not know
-        raise BadSampleError(f"{path}: not valid XML: {error}; correct it") from error
-    if root.tag != "annotation":
-        raise BadSampleError(f"{path}: expected <annotation> at the top, not <{root.tag}>; is it Pascal VOC?")
+    root = xml_root(path, "annotation", "Pascal VOC")
     size = _size(root, str(path))
     objects = []
     for number, element in enumerate(root.findall("object"), start=1):

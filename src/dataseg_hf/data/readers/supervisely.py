@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
+from ...messages import shown
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .boxes import checked_box
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, check_shape, objects_of, placed
 from .images import open_image, upright_size
+from .json_files import read_json
 from .lattice_polygons import fill_lattice_polygon
 from .paths import MissingImages, StrPath, require_folder, require_image
 from .rows import require_images
@@ -76,7 +78,7 @@ def read_supervisely(
         with rows.image():
             image = path.parent.parent / "img" / path.name.removesuffix(".json")
             require_image(image, f"the image of {path}")
-            content = _read_json(path)
+            content = read_json(path)
             size = _size(content, path, image)
             shapes = _parse_figures(content, meta, rows, size, path)
             image_id = (path.parent.parent.relative_to(folder) / image.name).as_posix()
@@ -99,13 +101,6 @@ def _images_without_annotation(paths: Sequence[Path]) -> list[str]:
     folders = sorted({folder for folder, _ in annotated if folder.is_dir()})
     images = [(folder, path.name) for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
     return [str(folder / name) for folder, name in images if (folder, name) not in annotated]
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise BadSampleError(f"{path}: not valid JSON ({error}); export it anew") from error
 
 
 # --- the classes of a project
@@ -131,7 +126,7 @@ def _read_meta(folder: Path) -> _Meta:
     path = next((parent / _META for parent in above if (parent / _META).is_file()), None)
     if path is None:
         return _Meta()
-    classes = require_key(_read_json(path), "classes", path)
+    classes = require_key(read_json(path), "classes", path)
     if not isinstance(classes, list):
         raise ValueError(f"{path}: `classes` must be a list; export the project anew")
     meta = _Meta(path)
@@ -278,7 +273,7 @@ def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     bitmap = require_key(entry, "bitmap", where)
     data, origin = require_key(bitmap, "data", where), require_key(bitmap, "origin", where)
     if not isinstance(origin, list) or len(origin) != 2:
-        raise BadSampleError(f"{where}: `origin` must be [x, y], not {str(origin)[:40]}; correct or remove it")
+        raise BadSampleError(f"{where}: `origin` must be [x, y], not {shown(origin)}; correct or remove it")
     left, top = (floor(number(value, f"{where}: origin")) for value in origin)
     header = _png(data, where, _PNG_HEADER)
     width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")

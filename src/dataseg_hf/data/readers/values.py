@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...messages import shown
 from ..sample import BadSampleError, RawId
 from .paths import StrPath
 
@@ -42,7 +43,7 @@ def number(value: Any, where: str) -> float:
         except ValueError:
             read = None
     if not is_finite_number(read):
-        raise BadSampleError(f"{where}: {_shown(value)} is no finite number; correct it")
+        raise BadSampleError(f"{where}: {shown(value)} is no finite number; correct it")
     return float(read)
 
 
@@ -71,10 +72,10 @@ def whole_number(value: Any, where: str) -> int:
     else:
         real = number(value, where)
         if not real.is_integer():
-            raise BadSampleError(f"{where}: {_shown(value)} is no whole number; correct it")
+            raise BadSampleError(f"{where}: {shown(value)} is no whole number; correct it")
         read = int(real)
     if not -_MAX_INT64 <= read <= _MAX_INT64:
-        raise BadSampleError(f"{where}: {_shown(value)} is too large a number; correct it")
+        raise BadSampleError(f"{where}: {shown(value)} is too large a number; correct it")
     return read
 
 
@@ -82,7 +83,7 @@ def side(value: Any, where: str) -> int:
     """A height or width in pixels, above 0; errors as `number`."""
     read = whole_number(value, where)
     if not 1 <= read <= _MAX_SIDE:
-        raise BadSampleError(f"{where}: {_shown(value)} pixels are no size; correct it")
+        raise BadSampleError(f"{where}: {shown(value)} pixels are no size; correct it")
     return read
 
 
@@ -98,7 +99,7 @@ def flag(value: Any, where: str) -> bool:
     text = str(int(value)) if isinstance(value, float) and value in (0.0, 1.0) else str(value).strip().lower()
     if isinstance(value, int | float | str) and text in words:
         return words[text]
-    raise BadSampleError(f"{where}: {_shown(value)} is no flag, which is 0 or 1, true or false; correct it")
+    raise BadSampleError(f"{where}: {shown(value)} is no flag, which is 0 or 1, true or false; correct it")
 
 
 def category_id(value: Any, where: str) -> RawId:
@@ -110,8 +111,3 @@ def category_id(value: Any, where: str) -> RawId:
     if isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
         return value
     return whole_number(value, where)
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -7,9 +7,10 @@ from pathlib import Path
 from ..sample import BadSampleError
 
 _CHUNK = 1 << 18  # bytes
+_NOT_XML = (ET.ParseError, ValueError, LookupError)  # the latter two for encodings that expat does not know
 
 
-class NoDoctype(ET.TreeBuilder):
+class _NoDoctype(ET.TreeBuilder):
     """Refuses a DOCTYPE before its entities are read: they can grow to gigabytes, and no annotation format has one."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
@@ -17,7 +18,7 @@ class NoDoctype(ET.TreeBuilder):
         raise BadSampleError(f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it")
 
 
-class _ChildrenOfRoot(NoDoctype):
+class _ChildrenOfRoot(_NoDoctype):
     """Gathers the finished children of the root instead of a tree that grows with the file."""
 
     def __init__(self) -> None:
@@ -53,6 +54,28 @@ class _ChildrenOfRoot(NoDoctype):
         return ET.Element(self.root_tag or "")
 
 
+def xml_root(path: Path, root_tag: str, expected: str) -> ET.Element:
+    """The root of a small XML file, with all that is in it.
+
+    Args:
+        path: the file.
+        root_tag: of the format.
+        expected: what the file should be, for messages.
+
+    Raises:
+        BadSampleError: for a file that is no XML, has a DOCTYPE or another root.
+    """
+    try:
+        root = ET.parse(path, ET.XMLParser(target=_NoDoctype())).getroot()
+    except BadSampleError as error:
+        raise BadSampleError(f"{path}: {error}") from error
+    except _NOT_XML as error:
+        raise BadSampleError(f"{path}: not valid XML: {error}; correct it") from error
+    if root.tag != root_tag:
+        raise BadSampleError(f"{path}: expected <{root_tag}> at the top, not <{root.tag}>; is it {expected}?")
+    return root
+
+
 def xml_children(path: Path, root_tag: str, expected: str) -> Iterator[ET.Element]:
     """The children of the root of an XML file, one at a time.
 
@@ -83,7 +106,7 @@ def _feed(parser: ET.XMLParser, chunk: bytes | None, path: Path) -> None:
             parser.feed(chunk)
     except BadSampleError as error:
         raise ValueError(f"{path}: {error}") from error
-    except (ET.ParseError, ValueError, LookupError) as error:  # the latter two for encodings that expat does not know
+    except _NOT_XML as error:
         raise ValueError(f"{path}: not valid XML ({error}); export it anew") from error
 
 

@@ -1,11 +1,25 @@
-"""A JSON file that is one list, read member by member."""
+"""JSON files: a small one as a whole, a list member by member."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..sample import BadSampleError
+
 _CHUNK = 1 << 20  # characters
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file in UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
+
+    Raises:
+        BadSampleError: for a file that is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise BadSampleError(f"{path}: not valid JSON: {error}; correct it") from error
 
 
 def json_list(path: Path, expected: str) -> Iterator[Any]:
