@@ -20,7 +20,7 @@ from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, Samp
 from .arrow_cache import cached_rows
 from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
 from .class_ids import VOID, TargetCounts, background_class, taken_as_void
-from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
+from .coco_json import Crowd, ListedImage, image_key, json_items, listed_images, require_image_id, stated_categories
 from .drawn_shapes import segments_of_classes
 from .images import MAX_PIXELS, read_rgb, require_same_size
 from .paths import MissingImages, StrPath, file_locator, require_file, require_folder
@@ -88,10 +88,37 @@ def read_coco_instances(
         partial(_write_objects, annotation_file=annotation_file, size_of=size_of, spec=spec),
     )
     found = _ObjectIndex(spec, objects, annotation_file)
-    counts = TargetCounts(len(spec.classes))
+    rows, counts = _rows_of_images(listed, found, crowd)
+    strays = [
+        BadSampleError(
+            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list it, or remove them"
+        )
+        for key in found.image_keys()
+        if key not in size_of
+    ]
+    if found.without_area:
+        notes.append(f"{found.without_area} boxes of {annotation_file} have no width or no height: left out")
+    load = partial(
+        _load, objects=objects, spec=spec, annotation_file=annotation_file, crowd=crowd, background=in_no_object
+    )
+    data = SampleDataset(
+        spec,
+        rows.dataset(),
+        load,
+        [*rows.problems, *strays],
+        [*notes, *found.notes()],
+        stated_categories(annotation_file),
+        counts.census(),
+    )
+    return require_images(data, image_dir)
+
+
+def _rows_of_images(listed: Sequence[ListedImage], found: "_ObjectIndex", crowd: Crowd) -> tuple[Rows, TargetCounts]:
+    """A row for each image that can be used, and what was counted."""
+    counts = TargetCounts(len(found.spec.classes))
     rows = Rows({
         "image": pa.string(),
-        "image_id": id_type((image.image_id for image in listed), annotation_file),
+        "image_id": id_type((image.image_id for image in listed), found.annotation_file),
         "file_name": pa.string(),
         "height": pa.int64(),
         "width": pa.int64(),
@@ -112,33 +139,7 @@ def read_coco_instances(
                 width=image.size[1],
                 objects=indices,
             )
-    strays = [
-        BadSampleError(
-            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list it, or remove them"
-        )
-        for key in found.image_keys()
-        if key not in size_of
-    ]
-    if found.without_area:
-        notes.append(f"{found.without_area} boxes of {annotation_file} have no width or no height: left out")
-    load = partial(
-        _load,
-        objects=objects,
-        spec=spec,
-        annotation_file=annotation_file,
-        crowd=crowd,
-        background=in_no_object,
-    )
-    data = SampleDataset(
-        spec,
-        rows.dataset(),
-        load,
-        [*rows.problems, *strays],
-        [*notes, *found.notes()],
-        stated_categories(annotation_file),
-        counts.census(),
-    )
-    return require_images(data, image_dir)
+    return rows, counts
 
 
 def _digest(size_of: Mapping[str, Size | None]) -> str:
@@ -271,7 +272,7 @@ class _ObjectIndex:
         keys = table["image"].combine_chunks().dictionary_encode()
         self._key_of_code: list[str] = keys.dictionary.to_pylist()
         self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
-        self._spec, self._annotation_file = spec, annotation_file
+        self.spec, self.annotation_file = spec, annotation_file
         codes = keys.indices.to_numpy(zero_copy_only=False)
         is_whole = table["problem"].is_null().to_numpy()
         categories = table["category_id"].fill_null(0).to_numpy()
@@ -297,10 +298,10 @@ class _ObjectIndex:
 
     def notes(self) -> list[str]:
         """What was taken as void though the spec does not name it."""
-        if self._spec.unknown_ids == "error" or not self._unknown_of_code:
+        if self.spec.unknown_ids == "error" or not self._unknown_of_code:
             return []
         total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
-        return [taken_as_void(self._spec.name, total, "object")]
+        return [taken_as_void(self.spec.name, total, "object")]
 
     def indices_of(self, key: str) -> NDArray[np.int64]:
         """Rows of the usable objects of an image, in the order of the file.
@@ -313,9 +314,9 @@ class _ObjectIndex:
             return np.array([], dtype=np.int64)
         if code in self._problem_of_code:
             raise BadSampleError(self._problem_of_code[code])
-        if code in self._unknown_of_code and self._spec.unknown_ids == "error":
-            where = f"{self._annotation_file}: image {key}"
-            raise UnknownIdsError(where, self._spec.name, self._unknown_of_code[code], "object")
+        if code in self._unknown_of_code and self.spec.unknown_ids == "error":
+            where = f"{self.annotation_file}: image {key}"
+            raise UnknownIdsError(where, self.spec.name, self._unknown_of_code[code], "object")
         return self._indices[code]
 
 

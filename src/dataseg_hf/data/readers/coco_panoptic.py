@@ -1,6 +1,6 @@
 """COCO panoptic format: one RGB PNG per image and one JSON file (https://cocodataset.org/#format-data)."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
 from .class_ids import ClassIds, TargetCounts
-from .coco_json import Crowd, image_key, json_items, listed_images, require_image_id, stated_categories
+from .coco_json import Crowd, ListedImage, image_key, json_items, listed_images, require_image_id, stated_categories
 from .id_maps import read_rgb_ids
 from .images import read_rgb, require_same_size
 from .panoptic_segments import SEGMENTS_TYPE, panoptic_segments, require_segment_ids, without_pixel
@@ -56,20 +56,7 @@ def read_coco_panoptic(
     notes: list[str] = []
     listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
     class_ids, counts = ClassIds(spec, "segment"), TargetCounts(len(spec.classes))
-    entries: dict[str, list[_Entry | BadSampleError]] = {image_key(image.image_id, ""): [] for image in listed}
-    strays: list[BadSampleError] = []
-    for entry in json_items(annotation_file, "annotations"):
-        image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
-        key, where = image_key(image_id, ""), f"{annotation_file}: image {image_id}"
-        if key in entries:
-            entries[key].append(_entry(class_ids, entry, where))
-        elif key not in size_of:
-            strays.append(
-                BadSampleError(
-                    f"{where}: has an annotation, but is not listed in `images`; list it, or remove the annotation"
-                )
-            )
-
+    entries, strays = _entries_of_images(annotation_file, class_ids, listed, size_of.keys())
     rows = Rows({
         "image": pa.string(),
         "annotation": pa.string(),
@@ -93,10 +80,7 @@ def read_coco_panoptic(
                 annotation=str(map_path),
                 image_id=image.image_id,
                 file_name=image.file_name,
-                segments=[
-                    {"id": segment_id, "class_index": class_index, "is_crowd": flagged}
-                    for (segment_id, class_index, _), flagged in zip(segments.tolist(), is_crowd.tolist(), strict=True)
-                ],
+                segments=_segment_rows(segments, is_crowd),
             )
     data = SampleDataset(
         spec,
@@ -112,6 +96,33 @@ def read_coco_panoptic(
 
 _Entry: TypeAlias = tuple[Any, NDArray[np.int64]]
 """File name of the PNG, and its segments [M, 3]: segment id, class index or -1 for void, is crowd (0 or 1)."""
+
+
+def _entries_of_images(
+    annotation_file: Path, class_ids: ClassIds, listed: Sequence[ListedImage], known: Collection[str]
+) -> tuple[dict[str, list[_Entry | BadSampleError]], list[BadSampleError]]:
+    """The entries of `annotations` by `image_key`, of listed images that are there.
+
+    Args:
+        annotation_file: the JSON file.
+        class_ids: of the dataset.
+        listed: the images that are there.
+        known: `image_key` of all entries of `images`.
+
+    Returns:
+        The entries, and a problem for each one of an image that `images` does not list.
+    """
+    entries: dict[str, list[_Entry | BadSampleError]] = {image_key(image.image_id, ""): [] for image in listed}
+    strays: list[BadSampleError] = []
+    for entry in json_items(annotation_file, "annotations"):
+        image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
+        key, where = image_key(image_id, ""), f"{annotation_file}: image {image_id}"
+        if key in entries:
+            entries[key].append(_entry(class_ids, entry, where))
+        elif key not in known:
+            message = f"{where}: has an annotation, but is not listed in `images`; list it, or remove the annotation"
+            strays.append(BadSampleError(message))
+    return entries, strays
 
 
 def _entry(class_ids: ClassIds, entry: Any, where: str) -> _Entry | BadSampleError:
@@ -131,6 +142,14 @@ def _entry(class_ids: ClassIds, entry: Any, where: str) -> _Entry | BadSampleErr
         return require_key(entry, "file_name", where), np.array(segments, dtype=np.int64).reshape(-1, 3)
     except BadSampleError as error:
         return error
+
+
+def _segment_rows(segments: NDArray[np.int64], is_crowd: NDArray[np.bool_]) -> list[dict[str, Any]]:
+    """Entries of a column of type `SEGMENTS_TYPE`, of the segments [M, 3] of an `_Entry`."""
+    return [
+        {"id": segment_id, "class_index": class_index, "is_crowd": flagged}
+        for (segment_id, class_index, _), flagged in zip(segments.tolist(), is_crowd.tolist(), strict=True)
+    ]
 
 
 def _only(found: Sequence[_Entry | BadSampleError], where: str) -> _Entry:

@@ -90,14 +90,10 @@ def pair_files(
         rows.problems.append(_once(str(missing_image(path, what)), without_image))
     complete = [name for name in names if name in image_of]
     for column, maps in map_folders.items():
-        without = [name for name in complete if name not in maps_of[column]]
-        if without:
-            path = folders[column] / (without[0] + maps.suffix)
-            text = (
-                f"{path}: missing, the {maps.kind} of {image_of[without[0]]}; add it, take the image out, or name the "
-                "images that have one in a `split_file`"
-            )
-            rows.problems.append(_once(text, without))
+        without_map = [name for name in complete if name not in maps_of[column]]
+        if without_map:
+            path = folders[column] / (without_map[0] + maps.suffix)
+            rows.problems.append(_once(_missing_map(path, maps.kind, image_of[without_map[0]]), without_map))
         complete = [name for name in complete if name in maps_of[column]]
     for name in complete:
         rows.add(
@@ -107,6 +103,13 @@ def pair_files(
             **{column: str(found[name]) for column, found in maps_of.items()},
         )
     return Pairs(rows, notes, image_dir)
+
+
+def _missing_map(path: Path, kind: str, image: Path) -> str:
+    return (
+        f"{path}: missing, the {kind} of {image}; add it, take the image out, or name the images that have one in a "
+        "`split_file`"
+    )
 
 
 def _own(files: Mapping[str, Path], folder: Path, folders: Sequence[Path]) -> dict[str, Path]:

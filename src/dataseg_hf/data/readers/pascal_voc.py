@@ -1,7 +1,8 @@
 """Boxes in Pascal VOC's XML, one file per image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html)."""
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -33,6 +34,14 @@ from .xml_files import xml_root
 _OBJECTS_TYPE = pa.list_(
     pa.struct([("class_index", pa.int64()), ("is_difficult", pa.bool_()), ("corners", pa.list_(pa.float64()))])
 )
+_ROWS: Mapping[str, pa.DataType] = {
+    "image": pa.string(),
+    "annotation": pa.string(),
+    "image_id": pa.string(),
+    "file_name": pa.string(),
+    "size": pa.list_(pa.int64()),
+    "objects": _OBJECTS_TYPE,
+}
 
 
 class Coordinates(TypedDict):
@@ -87,17 +96,8 @@ def read_pascal_voc(
     if not image_of:
         raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}")
     names = sorted(xml_of) if split_file is None else split_names(split_file)
-    rows = Rows({
-        "image": pa.string(),
-        "annotation": pa.string(),
-        "image_id": pa.string(),
-        "file_name": pa.string(),
-        "size": pa.list_(pa.int64()),
-        "objects": _OBJECTS_TYPE,
-    }, missing_images)  # fmt: skip
+    rows, tally = Rows(_ROWS, missing_images), _Tally()
     class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
-    repeated = num_difficult = 0
-    begins_at_zero = False
     for name in names:
         with rows.image():
             if name not in image_of:
@@ -108,9 +108,7 @@ def read_pascal_voc(
                 raise BadSampleError(f"{path}: missing, '{name}' of {split_file}; add it, or remove the line")
             size, objects = _parse(xml_of[name], class_ids)
             unique = without_repeats(objects, "class_index", "corners")
-            repeated += len(objects) - len(unique)
-            num_difficult += sum(found["is_difficult"] for found in unique)
-            begins_at_zero |= any(0 in found["corners"][:2] for found in unique)
+            tally.add(objects, unique)
             is_ignored = [found["is_difficult"] and difficult == "ignore" for found in unique]
             counts.add([found["class_index"] for found in unique], is_ignored)
             rows.add(
@@ -121,23 +119,38 @@ def read_pascal_voc(
                 size=size,
                 objects=unique,
             )
-    unlabelled = sorted(image_of.keys() - xml_of.keys()) if split_file is None else []
-    origin = coordinates["origin"] if coordinates else 0 if begins_at_zero else 1
+    unlabeled = sorted(image_of.keys() - xml_of.keys()) if split_file is None else []
+    origin = coordinates["origin"] if coordinates else 0 if tally.begins_at_zero else 1
     notes = class_ids.notes()
     if coordinates is None:
-        notes.append(_origin_note(begins_at_zero, annotation_dir))
-    if num_difficult and difficult == "ignore":
-        notes.append(f"{num_difficult} objects are marked <difficult>: neither target nor background")
+        notes.append(_origin_note(tally.begins_at_zero, annotation_dir))
+    if tally.difficult and difficult == "ignore":
+        notes.append(f"{tally.difficult} objects are marked <difficult>: neither target nor background")
     notes += rows.absent_notes(len(names), f"annotations have no image in {image_dir}")
-    if unlabelled:
-        notes.append(f"{len(unlabelled)} images have no XML in {annotation_dir}, such as '{unlabelled[0]}': left out")
-    if repeated:
-        notes.append(f"{repeated} objects in {annotation_dir} repeat another of their image: left out")
+    if unlabeled:
+        notes.append(f"{len(unlabeled)} images have no XML in {annotation_dir}, such as '{unlabeled[0]}': left out")
+    if tally.repeated:
+        notes.append(f"{tally.repeated} objects in {annotation_dir} repeat another of their image: left out")
     load = partial(_load, origin=origin, ignore_difficult=difficult == "ignore", outside=spec.outside)
     data = SampleDataset(
         spec, rows.dataset(), load, rows.problems, notes, census=counts.census(), ignored_as="difficult"
     )
     return require_images(data, image_dir)
+
+
+@dataclass
+class _Tally:
+    """What the files of a folder show together. begins_at_zero: whether a box does, to the left or above."""
+
+    repeated: int = 0
+    difficult: int = 0
+    begins_at_zero: bool = False
+
+    def add(self, objects: Sequence[Mapping[str, Any]], unique: Sequence[Mapping[str, Any]]) -> None:
+        """Count the objects of an image, and those of them that repeat no other."""
+        self.repeated += len(objects) - len(unique)
+        self.difficult += sum(found["is_difficult"] for found in unique)
+        self.begins_at_zero |= any(0 in found["corners"][:2] for found in unique)
 
 
 def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:

@@ -1,5 +1,6 @@
 """Boxes or polygons in YOLO's txt, one file per image and one line per object (https://docs.ultralytics.com/datasets)."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ _OUTSIDE = 0.01  # part of the image by which a coordinate may leave it; beyond,
 _OBJECTS_TYPE = pa.list_(
     pa.struct([("class_index", pa.int64()), ("line", pa.int64()), ("coordinates", pa.list_(pa.float64()))])
 )
+_ROWS: Mapping[str, pa.DataType] = {
+    "image": pa.string(),
+    "annotation": pa.string(),
+    "image_id": pa.string(),
+    "file_name": pa.string(),
+    "objects": _OBJECTS_TYPE,
+}
 
 
 def read_yolo(
@@ -67,23 +75,8 @@ def read_yolo(
     """
     require_task(spec, "yolo")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
-    image_of, txt_of = image_files(image_dir, image_suffixes), files_by_name(annotation_dir, ".txt")
-    for name in {Path(file).stem for file in NAME_FILES} - image_of.keys():
-        txt_of.pop(name, None)
-    if not image_of:
-        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffixes}")
-    if not image_of.keys() & txt_of.keys():
-        raise ValueError(
-            f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in {image_dir}, such as "
-            f"'{next(iter(image_of))}.txt'; check both paths"
-        )
-    rows = Rows({
-        "image": pa.string(),
-        "annotation": pa.string(),
-        "image_id": pa.string(),
-        "file_name": pa.string(),
-        "objects": _OBJECTS_TYPE,
-    })  # fmt: skip
+    image_of, txt_of = _files(spec, image_dir, image_suffixes, annotation_dir)
+    rows = Rows(_ROWS)
     class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
     without_lines = repeated = 0
     for name, image in image_of.items():
@@ -115,6 +108,23 @@ def read_yolo(
     return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
 
+def _files(
+    spec: DatasetSpec, image_dir: Path, image_suffixes: Suffixes, annotation_dir: Path
+) -> tuple[dict[str, Path], dict[str, Path]]:
+    """The images and the txt files, by image id; ValueError unless some belong together."""
+    image_of, txt_of = image_files(image_dir, image_suffixes), files_by_name(annotation_dir, ".txt")
+    for name in {Path(file).stem for file in NAME_FILES} - image_of.keys():
+        txt_of.pop(name, None)
+    if not image_of:
+        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffixes}")
+    if not image_of.keys() & txt_of.keys():
+        raise ValueError(
+            f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in {image_dir}, such as "
+            f"'{next(iter(image_of))}.txt'; check both paths"
+        )
+    return image_of, txt_of
+
+
 # --- the txt of an image
 
 
@@ -137,7 +147,7 @@ def _parse(path: Path, class_ids: ClassIds) -> list[dict[str, Any]]:
 
 
 def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[float, ...]]:
-    """Class number, and 4 numbers of a box (centre, width, height) or 6 and more of a polygon."""
+    """Class number, and 4 numbers of a box (center, width, height) or 6 and more of a polygon."""
     try:
         first, *coordinates = (float(word) for word in line.split())
     except ValueError as error:
@@ -167,10 +177,10 @@ def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[flo
 
 
 def _extent(coordinates: NDArray[np.float64]) -> list[float]:
-    """xyxy of a box (centre, width, height), or of the points of a polygon."""
+    """xyxy of a box (center, width, height), or of the points of a polygon."""
     if len(coordinates) == 4:
-        centre, half = coordinates[:2], coordinates[2:] / 2
-        return [*(centre - half).tolist(), *(centre + half).tolist()]
+        center, half = coordinates[:2], coordinates[2:] / 2
+        return [*(center - half).tolist(), *(center + half).tolist()]
     points = coordinates.reshape(-1, 2)
     return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
 
