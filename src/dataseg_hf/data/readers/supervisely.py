@@ -1,37 +1,16 @@
 """Figures drawn in Supervisely: a project's folder (https://docs.supervisely.com/data-organization/00_ann_format_navi)."""
 
-import base64
-import binascii
-import json
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from math import floor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from ...image_reading_dataseg import Size
-from ...messages import shown
-from ..names import label_list_notes
-from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
-from .boxes import checked_box
+from ..sample import DatasetSpec, RawId, SampleDataset
 from .class_ids import background_class, background_notes
-from .drawn_shapes import DrawnShape, check_shape, objects_of, placed
-from .images import open_image, upright_size
 from .json_files import read_json
-from .lattice_polygons import fill_lattice_polygon
 from .paths import MissingImages, StrPath, require_folder, require_image
 from .rows import require_images
 from .shape_rows import ShapeRows
-from .shapes_to_masks import checked_points
-from .values import number, number_pairs, require_key, side, whole_number
-
-_READ = frozenset({"bitmap", "polygon", "rectangle"})
-_PNG_HEADER = 24  # bytes, up to width and height
-_META = "meta.json"
+from .supervisely_figures import figure_mask, parse_figures, stated_size
+from .supervisely_meta import meta_notes, read_meta
 
 
 def read_supervisely(
@@ -73,26 +52,26 @@ def read_supervisely(
             f"dataset '{spec.name}': no ann/*.json in {folder}; name the folder of a project in Supervisely's format"
         )
     background_index = background_class(spec, background)
-    meta, rows = _read_meta(folder), ShapeRows(spec, missing_images)
+    meta, rows = read_meta(folder), ShapeRows(spec, missing_images)
     for path in paths:
         with rows.image():
             image = path.parent.parent / "img" / path.name.removesuffix(".json")
             require_image(image, f"the image of {path}")
             content = read_json(path)
-            size = _size(content, path, image)
-            shapes = _parse_figures(content, meta, rows, size, path)
+            size = stated_size(content, path, image)
+            shapes = parse_figures(content, meta, rows, size, path)
             image_id = (path.parent.parent.relative_to(folder) / image.name).as_posix()
             file_name = image.relative_to(folder).as_posix()
             rows.add_image(image, path, image_id=image_id, file_name=file_name, size=size, shapes=shapes)
     notes = [
         *rows.not_read_notes(f"objects in {folder} of geometries"),
-        *_meta_notes(spec, meta, folder),
+        *meta_notes(spec, meta, folder),
         *background_notes(spec, background),
     ]
     notes += rows.absent_notes(len(paths), f"annotations in {folder} have no image")
     if unlabelled := _images_without_annotation(paths):
         notes.append(f"{len(unlabelled)} images in {folder} have no annotation, such as {unlabelled[0]}: left out")
-    data = rows.samples(_figure_mask, background_index, notes, meta.stated_names(spec))
+    data = rows.samples(figure_mask, background_index, notes, meta.stated_names(spec))
     return require_images(data, folder)
 
 
@@ -101,219 +80,3 @@ def _images_without_annotation(paths: Sequence[Path]) -> list[str]:
     folders = sorted({folder for folder, _ in annotated if folder.is_dir()})
     images = [(folder, path.name) for folder in folders for path in sorted(folder.iterdir()) if path.is_file()]
     return [str(folder / name) for folder, name in images if (folder, name) not in annotated]
-
-
-# --- the classes of a project
-
-
-@dataclass
-class _Meta:
-    """path: of the meta.json, None where there is none. title_of, shape_of: by id, by title; where they are stated."""
-
-    path: Path | None = None
-    titles: list[str] = field(default_factory=list)
-    title_of: dict[RawId, str] = field(default_factory=dict)
-    shape_of: dict[str, str] = field(default_factory=dict)
-
-    def stated_names(self, spec: DatasetSpec) -> Mapping[RawId, str]:
-        """Titles by raw id of the spec."""
-        return {**self.title_of} if _ids_are_numbers(spec) else {title: title for title in self.titles}
-
-
-def _read_meta(folder: Path) -> _Meta:
-    """The classes of the project that a folder is, or belongs to."""
-    above = [folder.resolve(), *folder.resolve().parents][:4]  # datasets may lie in datasets
-    path = next((parent / _META for parent in above if (parent / _META).is_file()), None)
-    if path is None:
-        return _Meta()
-    classes = require_key(read_json(path), "classes", path)
-    if not isinstance(classes, list):
-        raise ValueError(f"{path}: `classes` must be a list; export the project anew")
-    meta = _Meta(path)
-    for place, entry in enumerate(classes, start=1):
-        where = f"{path}: class {place}"
-        title, shape = require_key(entry, "title", where), entry.get("shape")
-        if not isinstance(title, str) or title in meta.titles:
-            raise ValueError(f"{where}: the title {title!r} must be a word of its own; correct it")
-        meta.titles.append(title)
-        if entry.get("id") is not None:
-            meta.title_of[whole_number(entry["id"], f"{where}: id")] = title
-        if isinstance(shape, str):
-            meta.shape_of[title] = shape
-    return meta
-
-
-def _meta_notes(spec: DatasetSpec, meta: _Meta, folder: Path) -> list[str]:
-    if meta.path is None:
-        return [f"no {_META} in {folder} or above: the names of its classes are not compared with the spec"]
-    return [] if _ids_are_numbers(spec) else label_list_notes(spec, meta.titles, meta.path)
-
-
-def _ids_are_numbers(spec: DatasetSpec) -> bool:
-    return all(isinstance(raw_id, int) for raw_id in spec.id_map)
-
-
-# --- the figures of an image
-
-
-def _size(content: Any, path: Path, image: Path) -> Size:
-    """Height and width as stated, or, where a tool leaves them out, of the image."""
-    stated = require_key(content, "size", path)
-    if stated is None:
-        return upright_size(image)
-    height, width = (require_key(stated, key, f"{path}: size") for key in ("height", "width"))
-    return side(height, f"{path}: height"), side(width, f"{path}: width")
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """An object of a file. place: its number there. rings: outline and holes, of a bitmap none."""
-
-    place: int
-    entry: Mapping[str, Any]
-    geometry: str
-    raw_id: RawId
-    rings: Sequence[NDArray[np.float64]]
-    where: str
-
-
-def _parse_figures(content: Any, meta: _Meta, rows: ShapeRows, size: Size, path: Path) -> list[DrawnShape]:
-    """The shapes of an image that the task needs; figures not read are counted in `rows`."""
-    figures = list(_read_figures(content, meta, rows, path))
-    between_pixels = any((ring % 1).any() for figure in figures for ring in figure.rings)
-    object_of: dict[tuple[RawId, str], int] = {}
-    shapes = []
-    for figure in figures:
-        bound = figure.entry.get("instance")
-        if figure.geometry == "bitmap":
-            numbers = _bitmap(figure.entry, figure.where)
-        else:
-            numbers = _outline(figure, size, between_pixels, rows.spec)
-        shape = DrawnShape(
-            class_index=rows.class_ids.index(figure.raw_id),
-            object=object_of.setdefault((figure.raw_id, bound), figure.place)
-            if isinstance(bound, str)
-            else figure.place,
-            where=figure.where,
-            **numbers,
-        )
-        check_shape(shape, size, rows.spec)
-        shapes.append(shape)
-    rows.class_ids.end_image(str(path))
-    return objects_of(shapes, rows.spec)
-
-
-def _read_figures(content: Any, meta: _Meta, rows: ShapeRows, path: Path) -> Iterator[_Figure]:
-    listed = require_key(content, "objects", path)
-    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
-        raise BadSampleError(f"{path}: `objects` must be a list of figures; correct it")
-    for place, entry in enumerate(listed, start=1):
-        geometry = _geometry(entry, meta)
-        if geometry not in _READ:
-            rows.not_read[geometry] += 1
-            continue
-        where = f"{path}: object {place}"
-        raw_id = _raw_id(entry, rows.spec, meta, where)
-        where = f"{where} ({geometry} {raw_id!r})"
-        rings = [] if geometry == "bitmap" else _rings(require_key(entry, "points", where), where)
-        yield _Figure(place, entry, geometry, raw_id, rings, where)
-
-
-def _raw_id(entry: Mapping[str, Any], spec: DatasetSpec, meta: _Meta, where: str) -> RawId:
-    """The number or the title of an object's class, whichever the spec has as raw ids."""
-    if _ids_are_numbers(spec):
-        return whole_number(require_key(entry, "classId", where), f"{where}: classId")
-    title = entry.get("classTitle")
-    if title is None and entry.get("classId") is not None:
-        title = meta.title_of.get(whole_number(entry["classId"], f"{where}: classId"))
-    if not isinstance(title, str):
-        raise BadSampleError(f"{where}: `classTitle` must be a word, not {title!r}; add it")
-    return title
-
-
-def _geometry(entry: Mapping[str, Any], meta: _Meta) -> str:
-    """The geometry that an object states, or its class where an old file does not."""
-    stated = entry.get("geometryType")
-    if stated is None and isinstance(entry.get("classTitle"), str):
-        stated = meta.shape_of.get(entry["classTitle"])
-    return str(stated)[:40]
-
-
-def _rings(points: Any, where: str) -> list[NDArray[np.float64]]:
-    """The corners [N, 2] of an outline and of each of its holes."""
-    exterior = number_pairs(require_key(points, "exterior", where), f"{where}: exterior")
-    interior = points.get("interior") or []
-    if not isinstance(interior, list):
-        raise BadSampleError(f"{where}: `interior` must be a list of holes; correct or remove it")
-    return [exterior, *(number_pairs(hole, f"{where}: interior") for hole in interior)]
-
-
-def _outline(figure: _Figure, size: Size, between_pixels: bool, spec: DatasetSpec) -> dict[str, Any]:
-    """Kind, points, holes and mask of a `DrawnShape`."""
-    rings, where = figure.rings, figure.where
-    exterior = rings[0]
-    if figure.geometry == "rectangle":
-        if len(exterior) != 2:
-            raise BadSampleError(f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it")
-        last = exterior.max(axis=0) + (0 if between_pixels else 1)
-        return {"kind": "rectangle", "points": [*exterior.min(axis=0).tolist(), *last.tolist()]}
-    flat = [ring.ravel() for ring in rings]
-    if between_pixels:
-        return {"kind": "polygon", "points": flat[0].tolist(), "holes": [ring.tolist() for ring in flat[1:]]}
-    for ring in flat:
-        checked_points(ring, size, where)
-    extent = [*exterior.min(axis=0).tolist(), *(exterior.max(axis=0) + 1).tolist()]
-    window = checked_box(extent, size, where, spec.outside)
-    if spec.task == "boxes":
-        return {"kind": "rectangle", "points": window}
-    return {"kind": "mask", "points": window, "mask": json.dumps([ring.astype(np.int64).tolist() for ring in rings])}
-
-
-def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
-    bitmap = require_key(entry, "bitmap", where)
-    data, origin = require_key(bitmap, "data", where), require_key(bitmap, "origin", where)
-    if not isinstance(origin, list) or len(origin) != 2:
-        raise BadSampleError(f"{where}: `origin` must be [x, y], not {shown(origin)}; correct or remove it")
-    left, top = (floor(number(value, f"{where}: origin")) for value in origin)
-    header = _png(data, where, _PNG_HEADER)
-    width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
-    return {"kind": "mask", "points": [left, top, left + width, top + height], "mask": data}
-
-
-def _png(data: Any, where: str, max_bytes: int = 0) -> bytes:
-    """The PNG of a bitmap, or its beginning: base64, within it zlib unless an old tool left it out."""
-    try:
-        content = base64.b64decode(data, validate=True)
-        if not content.startswith(b"\x89PNG"):
-            content = zlib.decompressobj().decompress(content, max_bytes)
-    except (binascii.Error, zlib.error, ValueError, TypeError) as error:
-        raise BadSampleError(f"{where}: bitmap: cannot be read as base64 of zlib ({error}); draw it anew") from error
-    return content
-
-
-# --- loading
-
-
-def _figure_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of a bitmap, or of a polygon of pixels with its holes, which is a JSON list."""
-    left, top, right, bottom = (int(value) for value in shape["points"])
-    if not shape["mask"].startswith("["):
-        return placed(_bitmap_pixels(shape), (left, top, right, bottom), size, f"{shape['where']}: bitmap")
-    exterior, *holes = json.loads(shape["mask"])
-    mask = fill_lattice_polygon(exterior, size)
-    for hole in holes:
-        mask &= ~fill_lattice_polygon(hole, size)
-    if not mask.any():
-        raise BadSampleError(f"{shape['where']}: has no pixel, as its holes cover it; draw it anew, or remove it")
-    return mask
-
-
-def _bitmap_pixels(shape: Mapping[str, Any]) -> NDArray[np.bool_]:
-    where = f"{shape['where']}: bitmap"
-    left, top, right, bottom = shape["points"]
-    max_bytes = 2048 + int(9 * (right - left + 1) * (bottom - top))  # above any PNG of its size, to stop bombs
-    png = open_image(_png(shape["mask"], shape["where"], max_bytes), where, min_side=1)
-    if png.mode in ("LA", "RGBA") or "transparency" in png.info:
-        return np.asarray(png.convert("RGBA"))[..., 3] > 0
-    pixels = np.asarray(png.convert("RGB") if png.mode == "P" else png)
-    return (pixels if pixels.ndim == 2 else pixels.max(axis=-1)) > 0

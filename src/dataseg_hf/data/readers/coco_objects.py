@@ -1,0 +1,249 @@
+"""The entries of `annotations` in COCO's instances format: read, checked one by one, and found by image."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset
+from numpy.typing import NDArray
+
+from ...image_reading_dataseg import Size
+from ..masks import box_of_mask
+from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
+from .arrow_cache import cached_rows
+from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
+from .class_ids import VOID, taken_as_void
+from .coco_json import image_key, json_items, require_image_id
+from .images import MAX_PIXELS
+from .rle import checked_runs, decode_rle
+from .shapes_to_masks import checked_polygon
+from .values import flag, is_finite_number, require_key, whole_number
+
+OBJECTS = pa.schema([
+    ("image", pa.string()),  # `image_key`
+    ("category_id", pa.int64()),
+    ("is_crowd", pa.bool_()),
+    ("box", pa.list_(pa.float64())),  # xyxy
+    ("segmentation", pa.string()),  # as JSON
+    ("problem", pa.string()),
+])  # fmt: skip
+"""Columns of the objects of a file."""
+_OBJECTS_PER_BATCH = 5_000
+_CONTRADICTS = 0.5  # IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
+
+
+def read_objects(annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> Dataset:
+    """Every entry of `annotations` as a row of `OBJECTS`, with what is wrong with it; copied once into an Arrow file.
+
+    Args:
+        annotation_file: the JSON file.
+        size_of: height and width by `image_key`, where they are known.
+        spec: the dataset.
+    """
+    return cached_rows(
+        annotation_file,
+        f"instances {spec.task} outside={spec.outside} {_digest(size_of)}",
+        OBJECTS,
+        partial(_write_objects, annotation_file=annotation_file, size_of=size_of, spec=spec),
+    )
+
+
+def _digest(size_of: Mapping[str, Size | None]) -> str:
+    """Sizes that come from image files instead of the JSON are part of what is cached."""
+    return hashlib.sha256(repr(list(size_of.values())).encode()).hexdigest()[:16]
+
+
+def _write_objects(
+    writer: pa.RecordBatchStreamWriter,
+    *,
+    annotation_file: Path,
+    size_of: Mapping[str, Size | None],
+    spec: DatasetSpec,
+) -> None:
+    entries = json_items(annotation_file, "annotations")
+    while batch := list(islice(entries, _OBJECTS_PER_BATCH)):
+        rows = [_object(entry, annotation_file, size_of, spec) for entry in batch]
+        writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=OBJECTS))
+
+
+def _object(entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> dict[str, Any]:
+    image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
+    where = f"{annotation_file}: image {image_id}, annotation {entry.get('id')}"
+    key = image_key(image_id, where)
+    size = size_of.get(key)
+    row: dict[str, Any] = {"image": key}
+    try:
+        row["category_id"] = whole_number(require_key(entry, "category_id", where), f"{where}, `category_id`")
+        row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
+        segmentation = entry.get("segmentation")
+        if spec.task != "boxes":
+            segmentation = require_key(entry, "segmentation", where)
+            _check_segmentation(segmentation, size, where, spec.outside)
+            row["segmentation"] = json.dumps(segmentation)
+        elif isinstance(segmentation, dict):  # polygons tell their extent cheaply, run lengths do not
+            segmentation = None
+        row["box"] = _box(entry, _extent(segmentation, size, where), size, where, spec.outside)
+    except BadSampleError as error:
+        row["problem"] = str(error)
+    return row
+
+
+def _box(
+    entry: Mapping[str, Any], extent: list[float] | None, size: Size | None, where: str, outside: Outside
+) -> list[float] | None:
+    """xyxy, clipped to the image; None for a box without area, which COCO's own files have."""
+    box: list[float] | None = extent
+    if entry.get("bbox") is not None or extent is None:
+        box = _xyxy(require_key(entry, "bbox", where), where)
+        if box is not None and extent is not None:
+            _refuse_contradiction(box, extent, where)
+    return None if box is None else list(checked_box(box, size, where, outside))
+
+
+def _xyxy(box: Any, where: str) -> list[float] | None:
+    if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(value) for value in box):
+        raise BadSampleError(f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it")
+    if min(box[2:]) == 0:
+        return None
+    left, top, width, height = box
+    corners = [left, top, left + width, top + height]
+    checked_box(corners, None, where)
+    return corners
+
+
+def _extent(segmentation: Any, size: Size | None, where: str) -> list[float] | None:
+    """xyxy of a segmentation; None where there is none that tells it."""
+    if isinstance(segmentation, dict) and size is not None:
+        mask = decode_rle(segmentation, size, where)
+        return box_of_mask(mask).tolist() if mask.any() else None
+    if not isinstance(segmentation, list):
+        return None
+    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0]
+    if not rings or not all(is_finite_number(value) for ring in rings for value in ring):
+        return None
+    points = np.concatenate([np.asarray(ring, dtype=float).reshape(-1, 2) for ring in rings])
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
+
+
+def _refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: str) -> None:
+    """BadSampleError for a box that is not that of its own mask."""
+    difference = max(abs(a - b) for a, b in zip(box, extent, strict=True))
+    if difference <= FAR_OUTSIDE_PIXELS or _iou(box, extent) >= _CONTRADICTS:
+        return
+    as_corners = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
+    raise BadSampleError(
+        f"{where}: `bbox` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its segmentation "
+        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `bbox` is [left, top, width, "
+        "height] in pixels of this image: correct or remove it"
+    )
+
+
+def _iou(first: Sequence[float], second: Sequence[float]) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (first, second))
+    return common / (areas - common) if areas > common else 0.0
+
+
+def _check_segmentation(segmentation: Any, size: Size | None, where: str, outside: Outside) -> None:
+    if isinstance(segmentation, list):
+        if not segmentation:
+            raise BadSampleError(f"{where}: has no polygon; draw one, remove the annotation, or train on boxes")
+        for polygon in segmentation:
+            points = checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where).reshape(-1, 2)
+            if size is not None and outside == "error":
+                refuse_far_outside([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size, where)
+    elif isinstance(segmentation, dict):
+        checked_runs(segmentation, where)
+    else:
+        raise BadSampleError(f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}")
+
+
+class ObjectIndex:
+    """Which objects belong to which image, and what is wrong with them; arrays, since a file may have millions.
+
+    classes: int64, class index of each object, VOID where it has none. is_crowd: bool, as flagged.
+    """
+
+    def __init__(self, spec: DatasetSpec, objects: Dataset, annotation_file: Path) -> None:
+        # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into memory.
+        has_area = objects.data.table["box"].is_valid().to_numpy()
+        table = objects.data.table.select(["image", "category_id", "is_crowd", "problem"]).combine_chunks()
+        keys = table["image"].combine_chunks().dictionary_encode()
+        self._key_of_code: list[str] = keys.dictionary.to_pylist()
+        self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
+        self.spec, self.annotation_file = spec, annotation_file
+        codes = keys.indices.to_numpy(zero_copy_only=False)
+        is_whole = table["problem"].is_null().to_numpy()
+        categories = table["category_id"].fill_null(0).to_numpy()
+        self.is_crowd = table["is_crowd"].fill_null(False).to_numpy()
+        self._problem_of_code = _first_of_each(codes[~is_whole], table["problem"].filter(~is_whole).to_pylist())
+
+        raw_ids, place_of = np.unique(categories, return_inverse=True)
+        is_known = np.array([spec.knows(raw_id) for raw_id in raw_ids.tolist()], dtype=bool)
+        class_of_place = [class_or_void(spec, raw_id) for raw_id in raw_ids.tolist()]
+        self.classes = np.array(class_of_place, dtype=np.int64)[place_of]
+        is_unknown = is_whole & ~is_known[place_of]
+        self._unknown_of_code = _counts_of_each(codes[is_unknown], categories[is_unknown])
+
+        self.without_area = int((is_whole & ~has_area).sum())
+        usable = is_whole & has_area & (self.classes != VOID)
+        order = np.argsort(codes, kind="stable")
+        bounds = np.searchsorted(codes[order], np.arange(len(self._key_of_code) + 1))
+        self._indices = [order[a:b][usable[order[a:b]]] for a, b in pairwise(bounds.tolist())]
+
+    def image_keys(self) -> Sequence[str]:
+        """Images that have objects."""
+        return self._key_of_code
+
+    def notes(self) -> list[str]:
+        """What was taken as void though the spec does not name it."""
+        if self.spec.unknown_ids == "error" or not self._unknown_of_code:
+            return []
+        total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
+        return [taken_as_void(self.spec.name, total, "object")]
+
+    def indices_of(self, key: str) -> NDArray[np.int64]:
+        """Rows of the usable objects of an image, in the order of the file.
+
+        Raises:
+            BadSampleError: for an image with an object that cannot be used.
+        """
+        code = self._code_of_key.get(key)
+        if code is None:
+            return np.array([], dtype=np.int64)
+        if code in self._problem_of_code:
+            raise BadSampleError(self._problem_of_code[code])
+        if code in self._unknown_of_code and self.spec.unknown_ids == "error":
+            where = f"{self.annotation_file}: image {key}"
+            raise UnknownIdsError(where, self.spec.name, self._unknown_of_code[code], "object")
+        return self._indices[code]
+
+
+def _first_of_each(codes: NDArray[np.integer], values: Sequence[str]) -> dict[int, str]:
+    first: dict[int, str] = {}
+    for code, value in zip(codes.tolist(), values, strict=True):
+        first.setdefault(code, value)
+    return first
+
+
+def _counts_of_each(codes: NDArray[np.integer], values: NDArray[np.int64]) -> dict[int, Counter[RawId]]:
+    counts: dict[int, Counter[RawId]] = {}
+    for code, value in zip(codes.tolist(), values.tolist(), strict=True):
+        counts.setdefault(code, Counter())[value] += 1
+    return counts
+
+
+def class_or_void(spec: DatasetSpec, raw_id: int) -> int:
+    """Class index of a raw id; VOID for one that the spec calls void, or does not know."""
+    class_index = spec.class_index(raw_id, "") if spec.knows(raw_id) else None
+    return VOID if class_index is None else class_index
