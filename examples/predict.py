@@ -126,6 +126,18 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="leave out an object whose mask has a larger IoU than this with a better one of its category (instance; "
         "0..1, 1 keeps all, default %(default)s)",
     )  # fmt: skip
+    add_image_options(parser)
+    add_annotation_options(parser)
+    options = parser.parse_args(arguments)
+    if not 0 <= options.tile_overlap < 1:
+        parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
+    if options.tile is not None and options.tile < 0:
+        parser.error(f"argument --tile: must be positive, got {options.tile}")
+    return options
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """How images are read and cut."""
     parser.add_argument(
         "--tile", type=int, nargs="?", const=0, metavar="PIXELS",
         help="segment larger images in windows of so many pixels; without a number, of the model's image size",
@@ -135,6 +147,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--value_range", type=float, nargs=2, metavar=("LOW", "HIGH"),
         help="values that become black and white in images of more than 8 bits; by default those of training",
     )  # fmt: skip
+
+
+def add_annotation_options(parser: argparse.ArgumentParser) -> None:
+    """The files for labeling tools."""
     parser.add_argument(
         "--annotations", nargs="+", default=[], choices=ANNOTATION_FORMATS, metavar="FORMAT",
         help=f"also write files for labeling tools: {', '.join(ANNOTATION_FORMATS)}",
@@ -144,12 +160,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="in those files: polygons where they tell every pixel and masks elsewhere, or masks alone",
     )  # fmt: skip
     parser.add_argument("--image_url_prefix", default=LOCAL_FILES, help="of Label Studio's image addresses")
-    options = parser.parse_args(arguments)
-    if not 0 <= options.tile_overlap < 1:
-        parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
-    if options.tile is not None and options.tile < 0:
-        parser.error(f"argument --tile: must be positive, got {options.tile}")
-    return options
 
 
 def share(text: str) -> float:

@@ -100,29 +100,7 @@ def demo_page(segmenter: Pipeline, name: str) -> gr.Blocks:
         with gr.Accordion("The words it knows", open=False):
             gr.HTML(known_words(config))
         with gr.Row():
-            with gr.Column(scale=2):
-                image = gr.Image(label="Image", sources=["upload", "clipboard"], height=320)
-                task = gr.Radio(TASKS, value="panoptic", label="Task")
-                other = gr.Radio([NOTHING, *TASKS], value=NOTHING, label="Compare with")
-                vocabulary = gr.Dropdown(
-                    list(config.vocabularies), value=config.default_vocabulary, label="Vocabulary of the model"
-                )
-                words = gr.Textbox(
-                    label="Or your own words",
-                    placeholder="cat, dog, grass",
-                    info=f"Used instead, where given; up to {MOST_WORDS}, with commas.",
-                )
-                threshold = gr.Slider(0, 1, value=0.5, step=0.05, label="Least score of a segment (not for semantic)")
-                nms = gr.Slider(
-                    0, 1, value=NMS, step=0.05,
-                    label="Overlap (IoU) above which an object repeats a better one and is left out (instance)",
-                )  # fmt: skip
-                button = gr.Button("Segment", variant="primary")
-                too_large = gr.Button(elem_id="too-large", visible="hidden")
-                if example_rows(config):
-                    examples = gr.Examples(example_rows(config), [image, vocabulary, task])
-                    # words typed before would be used instead of the example's vocabulary
-                    examples.load_input_event.then(lambda: "", None, words, api_visibility="private", queue=False)
+            (image, task, other, *rest), button, too_large = choices_column(config)
             with gr.Column(scale=3), gr.Row():
                 first = result_column("Segments", visible=True)
                 second = result_column("Compared with", visible=False)
@@ -144,17 +122,48 @@ def demo_page(segmenter: Pipeline, name: str) -> gr.Blocks:
         def refuse() -> None:
             raise gr.Error(f"A file may have {MOST_MEGABYTES} MB at most: reduce the image.", print_exception=False)
 
-        choices = [image, task, vocabulary, words, threshold, nms]
         # not preprocessed, so that this app says what is wrong with a file
         settings = {"preprocess": False, "concurrency_id": "model", "concurrency_limit": 1}
-        done = button.click(segment, choices, first[1:], api_name="segment", **settings)
-        compared = [image, other, vocabulary, words, threshold, nms]
-        done.success(compare, compared, second[1:], api_visibility="private", **settings)
+        done = button.click(segment, [image, task, *rest], first[1:], api_name="segment", **settings)
+        done.success(compare, [image, other, *rest], second[1:], api_visibility="private", **settings)
         other.change(
             lambda chosen: gr.update(visible=chosen != NOTHING), other, second[0], api_visibility="private", queue=False
         )
         too_large.click(refuse, api_visibility="private")
     return page
+
+
+def choices_column(config: Any) -> tuple[list[Any], Any, Any]:
+    """The column of what a user chooses.
+
+    Returns:
+        Image, task, task to compare with, vocabulary, words, least score and overlap; the button to segment; the hidden
+        one that says that a file is too large.
+    """
+    with gr.Column(scale=2):
+        image = gr.Image(label="Image", sources=["upload", "clipboard"], height=320)
+        task = gr.Radio(TASKS, value="panoptic", label="Task")
+        other = gr.Radio([NOTHING, *TASKS], value=NOTHING, label="Compare with")
+        vocabulary = gr.Dropdown(
+            list(config.vocabularies), value=config.default_vocabulary, label="Vocabulary of the model"
+        )
+        words = gr.Textbox(
+            label="Or your own words",
+            placeholder="cat, dog, grass",
+            info=f"Used instead, where given; up to {MOST_WORDS}, with commas.",
+        )
+        threshold = gr.Slider(0, 1, value=0.5, step=0.05, label="Least score of a segment (not for semantic)")
+        nms = gr.Slider(
+            0, 1, value=NMS, step=0.05,
+            label="Overlap (IoU) above which an object repeats a better one and is left out (instance)",
+        )  # fmt: skip
+        button = gr.Button("Segment", variant="primary")
+        too_large = gr.Button(elem_id="too-large", visible="hidden")
+        if example_rows(config):
+            examples = gr.Examples(example_rows(config), [image, vocabulary, task])
+            # words typed before would be used instead of the example's vocabulary
+            examples.load_input_event.then(lambda: "", None, words, api_visibility="private", queue=False)
+    return [image, task, other, vocabulary, words, threshold, nms], button, too_large
 
 
 def about_model(name: str, config: Any) -> str:

@@ -151,13 +151,24 @@ def upright(image: Image.Image, annotation_size: Size | None = None) -> Image.Im
     An annotation that was made on the stored pixels of a photograph taken upright, told by its size, keeps those
     pixels.
     """
-    # most JPEGs have no EXIF, and `getexif` looks for more than that
-    has_exif = image.format != "JPEG" or "exif" in image.info
-    orientation = image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
+    orientation = _orientation(image)
     made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
     if orientation == 1 or (made_on_stored and image.width != image.height):
         return image
     return ImageOps.exif_transpose(image)
+
+
+def upright_size(image: Image.Image) -> Size:
+    """The size that `upright` gives an image that was just opened."""
+    # of a TIFF, Pillow gives the upright size from the start
+    is_turned = image.format != "TIFF" and _orientation(image) in _TURNED
+    return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
+def _orientation(image: Image.Image) -> int:
+    # most JPEGs have no EXIF, and `getexif` looks for more than that
+    has_exif = image.format != "JPEG" or "exif" in image.info
+    return image.getexif().get(ExifTags.Base.Orientation, 1) if has_exif else 1
 
 
 def scaled_to_8_bits(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
@@ -398,4 +409,5 @@ __all__ = [
     "scaled_to_8_bits",
     "stored_ids",
     "upright",
+    "upright_size",
 ]

@@ -493,36 +493,32 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 "`text_embeddings=model.embed(words)` instead"
             )
         if text_embeddings is not None:
-            if not isinstance(text_embeddings, Tensor):
-                raise ValueError(
-                    f"`text_embeddings` must be a tensor [C, {self.config.text_embedding_dim}], "
-                    f"got {type(text_embeddings).__name__}: of words it is `model.embed(words)`"
-                )
-            if self.config.knows_stored_vocabularies_only:
-                raise ValueError(
-                    "this model has parts of its own for each dataset: name a stored `vocabulary` "
-                    f"({sorted(self.config.vocabularies or {})}) instead of `text_embeddings`"
-                )
+            self._check_text_embeddings(text_embeddings)
             if vocabulary is not None:
                 raise ValueError("give either `text_embeddings` or `vocabulary`, not both")
-            if text_embeddings.dim() != 2 or text_embeddings.shape[1] != self.config.text_embedding_dim:
-                raise ValueError(
-                    f"`text_embeddings` must be [C, {self.config.text_embedding_dim}], "
-                    f"got {tuple(text_embeddings.shape)}"
-                )
-            if is_thing is None:
-                is_thing = torch.ones(text_embeddings.shape[0], dtype=torch.bool, device=text_embeddings.device)
-            if not isinstance(is_thing, Tensor):
-                is_thing = torch.tensor(checked_flags(is_thing, len(text_embeddings)), device=text_embeddings.device)
-            if is_thing.shape != text_embeddings.shape[:1]:
-                raise ValueError(f"`is_thing` has shape {tuple(is_thing.shape)} for {len(text_embeddings)} embeddings")
-            return text_embeddings, is_thing
+            return text_embeddings, _thing_flags(is_thing, text_embeddings)
         if is_thing is not None:
             raise ValueError("`is_thing` goes with `text_embeddings`; a stored vocabulary has flags of its own")
         name = self._chosen_vocabulary(vocabulary)
         flags = self.stored_vocabulary(name)["is_thing"]
         embeddings = self.vocabularies.get(name)
         return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
+
+    def _check_text_embeddings(self, text_embeddings: Any) -> None:
+        if not isinstance(text_embeddings, Tensor):
+            raise ValueError(
+                f"`text_embeddings` must be a tensor [C, {self.config.text_embedding_dim}], "
+                f"got {type(text_embeddings).__name__}: of words it is `model.embed(words)`"
+            )
+        if self.config.knows_stored_vocabularies_only:
+            raise ValueError(
+                "this model has parts of its own for each dataset: name a stored `vocabulary` "
+                f"({sorted(self.config.vocabularies or {})}) instead of `text_embeddings`"
+            )
+        if text_embeddings.dim() != 2 or text_embeddings.shape[1] != self.config.text_embedding_dim:
+            raise ValueError(
+                f"`text_embeddings` must be [C, {self.config.text_embedding_dim}], got {tuple(text_embeddings.shape)}"
+            )
 
     def _chosen_vocabulary(self, vocabulary: str | None) -> str:
         name = self.config.default_vocabulary if vocabulary is None else vocabulary
@@ -639,6 +635,17 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
     return [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
+
+
+def _thing_flags(is_thing: Any, text_embeddings: Tensor) -> Tensor:
+    """bool [C] of the flags that a call gives with text embeddings [C, D]; all true where it gives none."""
+    count, device = len(text_embeddings), text_embeddings.device
+    if is_thing is None:
+        return torch.ones(count, dtype=torch.bool, device=device)
+    flags = is_thing if isinstance(is_thing, Tensor) else torch.tensor(checked_flags(is_thing, count), device=device)
+    if flags.shape != text_embeddings.shape[:1]:
+        raise ValueError(f"`is_thing` has shape {tuple(flags.shape)} for {count} embeddings")
+    return flags
 
 
 def _count(given: Tensor | None, counted: int, like: Tensor) -> Tensor:

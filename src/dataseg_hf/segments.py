@@ -135,6 +135,6 @@ def coco_file(
     return {"images": list(images), "annotations": list(annotations), "categories": list(categories)}
 
 
-def rgb_ids(ids: NDArray[np.int32]) -> NDArray[np.uint8]:
+def rgb_ids(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
     """Ids as COCO's panoptic PNG holds them: uint8 [H, W, 3], id = R + 256 G + 65536 B."""
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)

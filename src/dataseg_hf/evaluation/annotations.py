@@ -43,7 +43,7 @@ class AnnotationExport:
 
     Args:
         folder: of the set's exports.
-        chosen: the set.
+        eval_set: the set.
         category_ids: of its classes, in their order.
         kinds: the outputs that are written.
         settings: formats and outlines.
@@ -56,14 +56,14 @@ class AnnotationExport:
     def __init__(
         self,
         folder: Path,
-        chosen: EvaluationSet,
+        eval_set: EvaluationSet,
         category_ids: Sequence[int],
         kinds: Sequence[OutputKind],
         settings: AnnotationSettings,
         rank: int = 0,
     ) -> None:
-        self.chosen = chosen
-        classes = zip(category_ids, chosen.data.spec.classes, strict=True)
+        self.eval_set = eval_set
+        classes = zip(category_ids, eval_set.data.spec.classes, strict=True)
         categories = [Category(category_id, c.name, c.is_thing) for category_id, c in classes]
         style = AnnotationStyle(categories, settings.outlines, settings.image_url_prefix)
         try:
@@ -71,7 +71,7 @@ class AnnotationExport:
                 kind: AnnotationWriter(folder / kind / FOLDER, settings.formats, style, rank) for kind in kinds
             }
         except ValueError as error:
-            raise ConfigError(f"--annotations: {chosen.name}: {error}") from error
+            raise ConfigError(f"--annotations: {eval_set.name}: {error}") from error
 
     @property
     def empty_segments(self) -> int:
@@ -85,10 +85,10 @@ class AnnotationExport:
             BadSampleError: for an image id that is no file name, and names that one of the formats cannot hold.
         """
         where = f"image {sample.image_id}: cannot be exported"
-        path = _image_file(self.chosen, index)
+        path = _image_file(self.eval_set, index)
         for kind, writer in self.writers.items():
             inside(writer.folder, f"{sample.image_id}.json", where)
-            segments = segments_of(outputs[kind], self.chosen.threshold)
+            segments = segments_of(outputs[kind], self.eval_set.threshold)
             image = AnnotatedImage(
                 sample.image_id, str(sample.image_id), sample.file_name, size_of(sample), segments, path
             )
@@ -115,9 +115,9 @@ def segments_of(output: Any, threshold: float) -> list[Segment]:
     return [cropped(output == label_id, int(label_id), None) for label_id in np.unique(output) if label_id >= 0]
 
 
-def _image_file(chosen: EvaluationSet, index: int) -> Path | None:
+def _image_file(eval_set: EvaluationSet, index: int) -> Path | None:
     """Where an image lies; None in sets whose images are no files (drawn scenes, the Hub)."""
-    rows: Any = chosen.data.rows
+    rows: Any = eval_set.data.rows
     columns = getattr(rows, "features", None) or {}
     if columns.get("image") != Value("string"):
         return None

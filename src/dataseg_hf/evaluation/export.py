@@ -24,6 +24,7 @@ from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId
 from ..run_config import MetricName
+from ..segments import rgb_ids
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
 from .scorers import SCORERS
@@ -107,8 +108,7 @@ class Exporter:
     ) -> Entry:
         """Write a map of segment ids, 0 = void, and return its annotation. listed: id, class and crowd flag of each."""
         name = f"{sample.image_id}.png"
-        rgb = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
-        self._save(rgb, self.folder / "panoptic" / side, name, sample)
+        self._save(rgb_ids(ids), self.folder / "panoptic" / side, name, sample)
         infos = []
         for segment_id, class_index, is_crowd in listed:
             mask = ids == segment_id

@@ -19,13 +19,13 @@ from .inference import (
     proposals_of,
     semantic_output,
 )
-from .notes import LEAST_SCORE
+from .notes import MIN_SCORE
 from .scorers import SCORERS, objects_of
 from .scoring import ImageScore
 from .sets import EvaluationSet
 
 TITLES = ("image", "truth", "prediction")
-MOST_PROPOSALS = 5
+MAX_PROPOSALS = 5
 """Drawn of an image where the model finds nothing in a whole set (our setting)."""
 
 
@@ -47,7 +47,7 @@ def pictures(
 
 def titles(nothing_found: bool) -> list[str]:
     """Of the columns of such rows."""
-    return [*TITLES[:2], f"{MOST_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2]]
+    return [*TITLES[:2], f"{MAX_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2]]
 
 
 def picture_rows(
@@ -117,13 +117,13 @@ def draw_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> I
     if kind == "panoptic":
         panoptic = panoptic_output(output, sample, chosen)
         return overlay(image, panoptic.segmentation, panoptic.segments, names)
-    return _draw_scored(instances_output(output, sample, threshold=LEAST_SCORE), image, chosen)
+    return _draw_scored(instances_output(output, sample, threshold=MIN_SCORE), image, chosen)
 
 
 def draw_proposals(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
     """What the model is surest of in an image of a set in which it finds nothing."""
     things_only = SCORERS[chosen.metrics[0]].kind == "instances"
-    best = best_proposals(output, sample, MOST_PROPOSALS, things_only)
+    best = best_proposals(output, sample, MAX_PROPOSALS, things_only)
     return _draw_scored(best, Image.fromarray(sample.image), chosen)
 
 

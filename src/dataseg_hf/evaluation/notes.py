@@ -11,9 +11,9 @@ from .inference import ImageOutput, InstancesOutput, OutputKind, PanopticOutput
 from .scorers import objects_of
 from .sets import EvaluationSet
 
-LEAST_SCORE = 0.3
+MIN_SCORE = 0.3
 """Of a drawn instance (our setting); scored are those below it too."""
-ONE_CLASS, AT_MOST_TRUE = 0.99, 0.9
+ONE_CLASS, MAX_TRUE_SHARE = 0.99, 0.9
 """Share of the predictions above which they count as one class, unless it has that share of the truth (our setting)."""
 NEXT_TO_NOTHING = 0.01
 """Predictions for each segment or object of the truth up to which a model finds nothing (our setting)."""
@@ -27,7 +27,7 @@ class Summary:
 
     Args:
         images: how many.
-        predicted, true: int64 [C], the number of pixels, segments, or objects (from `LEAST_SCORE` on) of each class.
+        predicted, true: int64 [C], the number of pixels, segments, or objects (from `MIN_SCORE` on) of each class.
         highest: class probability or score of any proposal.
     """
 
@@ -66,7 +66,7 @@ def summarize(
     """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
     truth = sample.annotation
     if isinstance(predicted, InstancesOutput):
-        found, true = predicted.label_ids[predicted.scores >= LEAST_SCORE], objects_of(sample, spec).class_labels
+        found, true = predicted.label_ids[predicted.scores >= MIN_SCORE], objects_of(sample, spec).class_labels
         return Summary(1, _counts(found, spec), _counts(true, spec), float(predicted.scores.max(initial=0.0)))
     assert isinstance(truth, Segments)
     if isinstance(predicted, PanopticOutput):
@@ -80,7 +80,7 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     """What is odd about the predictions of a set, with the likely reason; nothing where they look alive."""
     if summary.is_empty:
         if kind == "instances":
-            what = f"the highest score is {summary.highest:.2f}, and pictures show those from {LEAST_SCORE} on"
+            what = f"the highest score is {summary.highest:.2f}, and pictures show those from {MIN_SCORE} on"
         else:
             what = (
                 f"the highest class probability is {summary.highest:.2f}, and a segment needs more than the threshold "
@@ -95,7 +95,7 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     total = summary.predicted.sum()
     first = int(summary.predicted.argmax())
     share = summary.predicted[first] / max(1, total)
-    if share >= ONE_CLASS and summary.true[first] < AT_MOST_TRUE * summary.true.sum():
+    if share >= ONE_CLASS and summary.true[first] < MAX_TRUE_SHARE * summary.true.sum():
         return [
             f"{share:.0%} of the predicted {_UNITS[kind]}s are '{eval_set.data.spec.labels[first]}', one of "
             f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; later a sign of a "

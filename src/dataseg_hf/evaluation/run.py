@@ -68,11 +68,6 @@ def run_evaluation(
         for chosen in sets:
             bar.set_description(chosen.name)
             done = bar.n
-            exporter = None
-            if options.export or options.annotations:
-                written = AnnotationSettings(options.annotations, options.outlines, options.image_url_prefix)
-                target = folder / "exports" / chosen.name
-                exporter = Exporter(target, chosen, options.export, written, accelerator.process_index)
             results.append(
                 score(
                     model,
@@ -81,7 +76,7 @@ def run_evaluation(
                     processes,
                     progress=lambda count: bar.update(count * accelerator.num_processes),
                     rank_images=options.gallery > 0,
-                    exporter=exporter,
+                    exporter=exporter_of(chosen, options, folder, accelerator),
                 )
             )
             bar.update(done + len(chosen.data) - bar.n)  # a share may be larger or smaller than the others
@@ -153,6 +148,17 @@ def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
     failure = on_main(start, accelerator)
     if failure is not None:
         raise ConfigError(f"--output_dir: cannot write to '{folder}': {failure}")
+
+
+def exporter_of(
+    chosen: EvaluationSet, options: EvaluationOptions, folder: Path, accelerator: Accelerator
+) -> Exporter | None:
+    """What writes the files that the options ask for; None where they ask for none."""
+    if not (options.export or options.annotations):
+        return None
+    annotations = AnnotationSettings(options.annotations, options.outlines, options.image_url_prefix)
+    target = folder / "exports" / chosen.name
+    return Exporter(target, chosen, options.export, annotations, accelerator.process_index)
 
 
 def embeddings_of(

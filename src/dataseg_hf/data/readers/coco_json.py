@@ -14,7 +14,7 @@ import ijson
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, RawId
-from .images import upright_size
+from .images import size_of_file
 from .paths import MissingImages, StrPath, inside, missing_image, require_file
 from .values import category_id, require_key, side
 
@@ -168,7 +168,7 @@ def _listed_size(entry: Mapping[str, Any], path: Path | None, where: str) -> Siz
     """Height and width as stated, else of the image at `path`, else None."""
     stated = entry.get("height"), entry.get("width")
     if None in stated:
-        return None if path is None else upright_size(path)
+        return None if path is None else size_of_file(path)
     return side(stated[0], f"{where}, `height`"), side(stated[1], f"{where}, `width`")
 
 

@@ -14,7 +14,7 @@ from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
-from .images import upright_size
+from .images import size_of_file
 from .paths import (
     MissingImages,
     StrPath,
@@ -127,7 +127,7 @@ def _image_path(element: ET.Element, image_dir: Path, locate: Callable[[str], st
 def _size(element: ET.Element, path: Path, where: str) -> Size:
     """Height and width as listed, or, where a tool leaves them out, of the image."""
     if element.get("height") is None and element.get("width") is None:
-        return upright_size(path)
+        return size_of_file(path)
     height, width = (_attribute(element, key, where) for key in ("height", "width"))
     return side(height, f"{where}: height"), side(width, f"{where}: width")
 

@@ -7,9 +7,9 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
-from ...image_reading_dataseg import Size, open_file
+from ...image_reading_dataseg import Size, open_file, upright_size
 from ..image_values import pixels_of_entry
 from ..sample import BadSampleError
 from .paths import StrPath
@@ -18,7 +18,6 @@ Decoded = TypeVar("Decoded")
 
 MAX_PIXELS = 89_478_485  # Pillow's limit against decompression bombs, 256 MB of RGB
 MIN_SIDE = 2  # images of one pixel are placeholders of failed downloads
-_TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 
 
 def open_image(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> Image.Image:
@@ -68,16 +67,13 @@ def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | No
     return decoded(source, where, partial(pixels_of_entry, annotation_size=annotation_size))
 
 
-def upright_size(path: Path) -> Size:
+def size_of_file(path: Path) -> Size:
     """Height and width of an image as `read_rgb` gives it, without decoding it; errors as `open_image`."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            # of a TIFF, Pillow gives the upright size from the start
-            turned = image.format != "TIFF" and image.getexif().get(ExifTags.Base.Orientation, 1) in _TURNED
+            return upright_size(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadSampleError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
-    return (width, height) if turned else (height, width)
 
 
 def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath) -> None:

@@ -14,7 +14,7 @@ from ...image_reading_dataseg import Size
 from ..brush_rle import brush_size, decode_brush
 from ..sample import BadSampleError
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
-from .images import upright_size
+from .images import size_of_file
 from .shape_rows import ShapeRows
 from .shapes_to_masks import rotated_rectangle
 from .values import number, number_pairs, require_key, side
@@ -39,7 +39,7 @@ def stated_size(results: Sequence[Mapping[str, Any]], path: Path, where: str) ->
             )
     if len(sizes) > 1:
         raise BadSampleError(f"{where}: regions on images of several sizes, {sorted(sizes)}; correct or remove them")
-    return sizes.pop() if sizes else upright_size(path)
+    return sizes.pop() if sizes else size_of_file(path)
 
 
 @dataclass

@@ -15,7 +15,7 @@ from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import VOID
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
-from .images import open_image, upright_size
+from .images import open_image, size_of_file
 from .json_files import read_json
 from .paths import (
     IMAGE_SUFFIXES,
@@ -122,7 +122,7 @@ def _size(content: Any, path: Path, image: Path) -> Size:
     """Height and width as stated, or, where a tool leaves them out, of the image."""
     stated = [content.get(key) for key in ("imageHeight", "imageWidth")]
     if stated == [None, None]:
-        return upright_size(image)
+        return size_of_file(image)
     return side(stated[0], f"{path}: imageHeight"), side(stated[1], f"{path}: imageWidth")
 
 

@@ -18,7 +18,7 @@ from ...messages import shown
 from ..sample import BadSampleError, DatasetSpec, RawId
 from .boxes import checked_box
 from .drawn_shapes import DrawnShape, check_shape, objects_of, placed
-from .images import open_image, upright_size
+from .images import open_image, size_of_file
 from .lattice_polygons import fill_lattice_polygon
 from .shape_rows import ShapeRows
 from .shapes_to_masks import checked_points
@@ -33,7 +33,7 @@ def stated_size(content: Any, path: Path, image: Path) -> Size:
     """Height and width as stated, or, where a tool leaves them out, of the image."""
     stated = require_key(content, "size", path)
     if stated is None:
-        return upright_size(image)
+        return size_of_file(image)
     height, width = (require_key(stated, key, f"{path}: size") for key in ("height", "width"))
     return side(height, f"{path}: height"), side(width, f"{path}: width")
 
