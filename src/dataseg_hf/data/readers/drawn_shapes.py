@@ -131,7 +131,7 @@ def load_shapes(
 
 
 def segments_of_classes(class_map: NDArray[np.integer], num_classes: int) -> Segments:
-    """One segment per class that occurs in a map of class indices [H, W], VOID where unlabelled."""
+    """One segment per class that occurs in a map of class indices [H, W], VOID where unlabeled."""
     pixels = np.bincount(class_map.ravel() + 1, minlength=num_classes + 1)  # of void, then of the classes
     present = np.flatnonzero(pixels[1:])
     segment_of = np.full(len(pixels), -1, dtype=np.int32)

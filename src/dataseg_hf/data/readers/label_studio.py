@@ -173,7 +173,7 @@ def _results(annotation: Mapping[str, Any], where: str) -> list[Mapping[str, Any
 
 
 def _image_address(data: Any, results: Sequence[Mapping[str, Any]], image_key: str | None, where: str) -> str:
-    """The address of the image that was labelled."""
+    """The address of the image that was labeled."""
     if not isinstance(data, Mapping):
         raise BadSampleError(f"{where}: `data` must hold the image's address; export the project as 'JSON'")
     if image_key is not None:
@@ -181,12 +181,12 @@ def _image_address(data: Any, results: Sequence[Mapping[str, Any]], image_key: s
         if not isinstance(address, str) or not address:
             raise BadSampleError(f"{where}: data: {image_key!r} must be the address of one image; correct it")
         return address
-    labelled = sorted({str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result})
-    if len(labelled) > 1:
-        raise BadSampleError(f"{where}: regions on several images ({', '.join(labelled)}); make a task of each image")
+    labeled = sorted({str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result})
+    if len(labeled) > 1:
+        raise BadSampleError(f"{where}: regions on several images ({', '.join(labeled)}); make a task of each image")
     addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
-    if labelled and labelled[0] in addresses:
-        return addresses[labelled[0]]
+    if labeled and labeled[0] in addresses:
+        return addresses[labeled[0]]
     lists = [key for key, value in data.items() if isinstance(value, list) and any(map(_ends_like_image, value))]
     if lists:
         raise BadSampleError(f"{where}: data: {lists[0]!r} lists several images; make a task of each image")

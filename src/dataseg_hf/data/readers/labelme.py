@@ -87,8 +87,8 @@ def read_labelme(
             rows.add_image(image, path, image_id=name, file_name=file_name, size=size, shapes=shapes)
     notes = []
     notes += rows.absent_notes(len(json_of), f"annotations have no image in {image_dir}")
-    if unlabelled := sorted(_image_files(image_dir) - json_of_image.keys()):
-        notes.append(f"{len(unlabelled)} images are named by no readable JSON, such as {unlabelled[0]}: left out")
+    if unlabeled := sorted(_image_files(image_dir) - json_of_image.keys()):
+        notes.append(f"{len(unlabeled)} images are named by no readable JSON, such as {unlabeled[0]}: left out")
     if rows.not_read:
         notes.append(f"{rows.not_read.total()} shapes in {annotation_dir} are points or lines, without area: left out")
     return rows.samples(_embedded_mask, spec.id_map.get(BACKGROUND, VOID), notes)

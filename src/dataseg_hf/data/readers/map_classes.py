@@ -86,7 +86,7 @@ class MapClasses:
                     f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: {len(colors)}, in "
                     f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; smoothing, resizing and "
                     "lossy formats do that. Export the map again without them; a color that is a class of its own "
-                    "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves such pixels unlabelled"
+                    "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves such pixels unlabeled"
                 )
 
     def _shown(self, color: int) -> str:

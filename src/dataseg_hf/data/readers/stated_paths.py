@@ -1,4 +1,4 @@
-"""Where an image lies that a labelling tool names by an address of its own."""
+"""Where an image lies that a labeling tool names by an address of its own."""
 
 import re
 from functools import cached_property

@@ -69,8 +69,8 @@ def read_supervisely(
         *background_notes(spec, background),
     ]
     notes += rows.absent_notes(len(paths), f"annotations in {folder} have no image")
-    if unlabelled := _images_without_annotation(paths):
-        notes.append(f"{len(unlabelled)} images in {folder} have no annotation, such as {unlabelled[0]}: left out")
+    if unlabeled := _images_without_annotation(paths):
+        notes.append(f"{len(unlabeled)} images in {folder} have no annotation, such as {unlabeled[0]}: left out")
     data = rows.samples(figure_mask, background_index, notes, meta.stated_names(spec))
     return require_images(data, folder)
 
