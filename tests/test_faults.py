@@ -1,5 +1,7 @@
 """What is wrong with a dataset as a whole, told from counts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -29,6 +31,13 @@ def test_the_word_is_that_of_the_files():
     (line,) = doubts(dataset([3, 4], [3, 4], ignored_as="difficult"), num_queries=10)
     assert "marked difficult" in line
     assert "`options: {difficult: as_objects}`" in line
+
+
+def test_the_remedy_is_that_of_the_reader():
+    data = replace(dataset([3, 4], [3, 4]), ignored_remedy="check `divisor`")
+    assert doubts(data, num_queries=10) == [
+        "all 7 objects are marked crowd, so that nothing is learnt: check `divisor`"
+    ]
 
 
 def test_a_class_of_crowds_alone_is_named():

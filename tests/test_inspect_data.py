@@ -422,6 +422,21 @@ def test_maps_that_break_the_promise(segment_map: np.ndarray, fault: str) -> Non
     assert fault in found
 
 
+def test_objects_without_a_pixel_are_a_problem_where_no_other_has_one() -> None:
+    """Boxes in parts of the image, where pixels are expected."""
+    tiny, sound = (objects((0, 0, size, size), image_id=size) for size in (0.6, 3.0))
+    rows = {"none": [tiny, tiny], "one": [tiny, sound]}
+    found = {
+        name: inspect_dataset("set", SampleDataset(SPEC, samples, load=lambda sample: sample), None)
+        for name, samples in rows.items()
+    }
+    assert [problem.message[:32] for problem in found["none"].problems if "pixel" in problem.message] == [
+        "none of 2 objects covers a pixel"
+    ]
+    assert not [problem for problem in found["one"].problems if "pixel" in problem.message]
+    assert "1 segments or objects have no pixel of their own" in found["one"].notes
+
+
 def test_an_id_of_two_images_is_a_problem() -> None:
     rows = [objects((0, 0, 9, 9), image_id=number) for number in (1, 2, 1)]
     found = inspect_dataset("mine", SampleDataset(SPEC, rows, load=lambda row: row), None)

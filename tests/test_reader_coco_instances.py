@@ -128,6 +128,19 @@ def test_boxes_far_outside_are_refused_or_cut(instances):
     assert clipped[1].annotation.boxes[0].tolist() == [1, 1, 6, 4]
 
 
+def test_polygons_far_outside_are_refused_or_cut(instances):
+    content, read = instances
+    content["annotations"][0] |= {"segmentation": [[1, 1, 90, 1, 90, 90, 1, 90]], "bbox": None}
+    (problem,) = map(str, read().problems)
+    assert "image 2, annotation 0: a polygon from 1 to 90 along a side of 6 pixels lies far outside" in problem
+    assert "`outside: clip`" in problem
+    clipped = read(replace(INSTANCES, outside="clip"))
+    assert clipped.problems == []
+    mask = clipped[1].annotation.masks[0]
+    assert mask[1:, 1:].all()
+    assert mask.sum() == 15
+
+
 @pytest.mark.parametrize("spec", [INSTANCES, BOXES])
 def test_a_box_that_is_not_that_of_its_mask_is_refused_with_the_cause(instances, tmp_path, spec):
     content, read = instances
@@ -167,6 +180,7 @@ NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove
         ({"category_id": "cat"}, "annotation 0, `category_id`: 'cat' is no finite number; correct it"),
         ({"category_id": None}, "annotation 0, `category_id`: None is no finite number; correct it"),
         ({"category_id": 17.5}, "annotation 0, `category_id`: 17.5 is no whole number; correct it"),
+        ({"iscrowd": "2.0"}, "annotation 0, `iscrowd`: '2.0' is no flag"),
         ({"iscrowd": 2}, "annotation 0, `iscrowd`: 2 is no flag, which is 0 or 1"),
         ({"iscrowd": "maybe"}, "annotation 0, `iscrowd`: 'maybe' is no flag"),
         ({"bbox": [0, 0, 1]}, "annotation 0: `bbox` must be .* correct or remove it"),
@@ -183,6 +197,14 @@ NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove
         ({"segmentation": [[0, 0, 1, 1, 2]]}, "annotation 0: a polygon of 5 coordinates, an odd number"),
         ({"segmentation": [[0, 0, 1, 1, 2, "3"]]}, "annotation 0: a polygon is a list of numbers"),
         ({"segmentation": [[0, 0, 1, 1, 2, 1e300]]}, "annotation 0: a polygon from .* lies far outside"),
+        (
+            {"segmentation": [1, 0, 3, 0, 3, 2]},
+            "annotation 0: its segmentation is one flat list of numbers; write a list of",
+        ),
+        (
+            {"segmentation": [[1, 0], [3, 0], [3, 2]]},
+            "annotation 0: its segmentation is a list of points; write a list",
+        ),
         ({"segmentation": "text"}, "annotation 0: a segmentation is a list of polygons or run lengths"),
         ({"segmentation": {"size": [4, 6]}}, "annotation 0: key 'counts' is missing"),
         ({"segmentation": {"size": [4, 6], "counts": [20]}}, "annotation 0: run lengths .*24 pixels, not 20; encode"),
@@ -388,9 +410,9 @@ def test_pixels_in_no_object_are_void_or_the_background(instances):
     assert (read(SEMANTIC)[1].annotation.segment_map == -1).sum() == 24 - 8
     found = read(SEMANTIC, background=193)[1].annotation
     assert (found.segment_map >= 0).all()
-    with pytest.raises(ValueError, match="background: 77 is no id"):
+    with pytest.raises(ValueError, match=r"^background: 77 is no id"):
         read(SEMANTIC, background=77)
-    with pytest.raises(ValueError, match=r"background: task 'instance' has no class"):
+    with pytest.raises(ValueError, match=r"^background: "):
         read(background=193)
 
 

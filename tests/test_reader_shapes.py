@@ -129,7 +129,7 @@ def test_polygons_by_hand():
         ([[[1, 1], [3, 1], [3, 3]]], "list of numbers"),
         ([[[1, 1], [3]]], "list of numbers"),
         (["1 1 3 1 3 3"], "list of numbers"),
-        ([5], "list of numbers"),
+        ([5], "one flat list of numbers; write a list of polygons"),
         ([None], "list of numbers"),
         ([[1, 1, 300, 1, 300, 3]], "from 1 to 300 along a side of 6 pixels lies far outside"),
         ([[1, -5, 3, 1, 3, 3]], "from -5 to 3 along a side of 4 pixels lies far outside"),
@@ -138,6 +138,24 @@ def test_polygons_by_hand():
 def test_polygons_that_are_none(polygons, message):
     with pytest.raises(BadSampleError, match=f"^file, object 3: .*{message}"):
         polygons_to_mask(polygons, SIZE, "file, object 3")
+
+
+@pytest.mark.parametrize(
+    ("polygon", "rows"),
+    [
+        ([2, 1, 900, 1, 900, 900, 2, 900], ("......", "..####", "..####", "..####")),
+        ([-900, -900, 4, -900, 4, 2, -900, 2], ("####..", "####..", "......", "......")),
+        ([-1000, 2, 3, -1001, 1006, 2, 3, 1005], ("######",) * 4),  # a diamond around the image
+    ],
+)
+def test_far_polygons_are_cut_where_asked(polygon, rows):
+    """A point a million pixels away would cost the rasterizer as much memory."""
+    assert polygons_to_mask([polygon], SIZE, "file", "clip").tolist() == drawing(*rows)
+
+
+def test_a_polygon_that_leaves_nothing_when_cut():
+    with pytest.raises(BadSampleError, match=r"^file: the polygon lies outside the image; remove it"):
+        polygons_to_mask([[900, 900, 901, 900, 901, 902]], SIZE, "file", "clip")
 
 
 def test_rectangles_and_circles_by_hand():

@@ -126,6 +126,11 @@ def test_a_txt_that_is_no_text(yolo, tmp_path):
 def test_slightly_outside_is_clipped_and_wholly_outside_refused(yolo):
     found = yolo("0 -0.005 0.1 0.2 0.2 0.2 1.005", MASKS)[0].annotation
     np.testing.assert_allclose(found.boxes, [[0, 0.8, 2, 8]], atol=1e-5)
+    far = yolo("7 0.95 0.5 1.0 0.25")
+    with pytest.raises(BadSampleError, match=r"line 1: .* reaches 4.5 pixels beyond .*`outside: clip`"):
+        far[0]
+    clipped = yolo("7 0.95 0.5 1.0 0.25", replace(BOXES, outside="clip"))[0].annotation
+    np.testing.assert_allclose(clipped.boxes, [[4.5, 3, 10, 5]], atol=1e-5)
     data = yolo(f"{BOX}\n7 -0.005 0.5 0.002 0.25")
     with pytest.raises(BadSampleError, match=r"one\.txt, line 2: .*outside the image of 8 x 10"):
         data[0]
@@ -161,6 +166,9 @@ def test_class_lists_are_no_annotation(yolo, tmp_path):
         ("data.yaml", "names: [cat, dog]\nnc: 2\n"),
         ("data.yaml", "names:\n  0: cat\n  1: dog\n"),
         ("obj.names", "cat\r\ndog\r\n"),
+        ("Data.YAML", "names: [cat, dog]\n"),
+        ("animals.yaml", "path: .\ntrain: images\nnames: {0: cat, 1: dog}\n"),
+        ("animals.names", "cat\ndog\n"),
     ],
 )
 def test_names_beside_the_files_are_stated(yolo, tmp_path, file, text):
@@ -178,6 +186,14 @@ def test_the_nearest_names_count_and_others_are_compared(yolo, tmp_path):
     (tmp_path / "data.yaml").write_text("names: [dog\n")
     with pytest.raises(ValueError, match=r"data\.yaml: no valid YAML"):
         yolo()
+
+
+def test_two_files_of_any_name_in_one_folder_state_nothing(yolo, tmp_path):
+    """They belong to several datasets, and nothing tells which one this is."""
+    (tmp_path / "animals.yaml").write_text("names: [cat, dog]\n")
+    (tmp_path / "cars.yaml").write_text("names: [car, bus]\n")
+    (tmp_path / "other.yaml").write_text("seed: [0\n")
+    assert yolo().stated_names == {}
 
 
 def test_repeats(yolo, tmp_path):

@@ -71,6 +71,16 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (HEAD + "datasets: {a: {reader: shapes}}\n", [], r"datasets\.a\.spec: is required"),
         (HEAD + "datasets: {a: {spec: s, reader: shapes, ratio: -3}}\n", [], r"datasets\.a\.ratio: must be positive"),
         (HEAD + "datasets: {}\n", [], r"datasets: the mix is empty"),
+        (
+            HEAD + "datasets: {a: {spec: s, max_samples: x}}\n",
+            [],
+            r"run\.yaml: datasets\.a\.max_samples: 'x' cannot be used: Input should be a valid integer",
+        ),
+        (
+            HEAD + "datasets: {a: {spec: {task: boxes, classes: [{name: b, ids: 3}]}}}\n",
+            [],
+            r"run\.yaml: datasets\.a\.spec\.classes\.0\.ids: 3 cannot be used: Input should be a valid list",
+        ),
         (GOOD + "model: {hiden_dim: 3}\n", [], r"model\.hiden_dim: unknown option; allowed are \[.*'hidden_dim'"),
         (GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n", [], r"evaluation\.e\.vocabulary: 'b'"),
         (GOOD + "default_vocabulary: b\n", [], r"default_vocabulary: 'b' is no entry of datasets \['a'\]"),

@@ -48,6 +48,9 @@ def folder_of_images(root: Path, *labels: int) -> dict[str, Any]:
         ({"spec": OWN, "reader": "jpeg"}, r"^datasets\.a\.reader: unknown reader 'jpeg'; known are"),
         ({"spec": OWN, "reader": "nowhere:read"}, r"^datasets\.a\.reader: cannot import 'nowhere:read'"),
         ({"spec": OWN, "reader": "json:read"}, r"^datasets\.a\.reader: cannot import 'json:read'"),
+        ({"spec": OWN, "reader": "os:path"}, r"^datasets\.a\.reader: 'os:path' is no function of a spec"),
+        ({"spec": OWN, "reader": "os:getcwd"}, r"^datasets\.a\.reader: 'os:getcwd' is no function of a spec"),
+        ({"spec": OWN, "reader": "builtins:id"}, r"^datasets\.a\.reader: 'builtins:id' returned int; a reader returns"),
         ({"spec": OWN, "reader": "image_png"}, r"^datasets\.a\.images: reader 'image_png' needs it"),
         (
             {"spec": OWN, "reader": "image_png", "images": ".", "annotations": ".", "annotation_file": "x.json"},

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .data.faults import all_ignored, ignored_classes
+from .data.faults import ignored_objects
 from .data.mixing import TrainingSet
 from .data.names import held_out_contradictions
 from .data.readers.class_ids import TargetCounts
@@ -51,9 +51,7 @@ def _read_some(key: str, data: SampleDataset | SampleStream, config: RunConfig) 
         counts.add(annotation.class_labels, annotation.is_crowd)
     if isinstance(data, SampleDataset) and data.census is not None:
         return []
-    word = data.ignored_as if isinstance(data, SampleDataset) else "crowd"
-    lines = [*all_ignored(counts.census(), word), *ignored_classes(data.spec, counts.census(), word)]
-    return [f"in the {read} images read before training, {line}" for line in lines]
+    return [f"in the {read} images read before training, {line}" for line in ignored_objects(data, counts.census())]
 
 
 def _some_rows(data: SampleDataset | SampleStream, config: RunConfig) -> Iterator[Any]:

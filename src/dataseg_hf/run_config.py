@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
+from pydantic import TypeAdapter, ValidationError
 
 from .configuration_dataseg import DaTaSegConfig
 from .data.corruptions import Corruption
@@ -438,11 +439,13 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
     named = config_files(arguments)
     if not named:
         arguments = ["--config", str(default_config), *arguments]
-    for file in named or [str(default_config)]:
-        read_settings(file)
+    settings = {file: read_settings(file) for file in named or [str(default_config)]}
     try:
         parsed = parser.instantiate(parser.parse_args(list(arguments)))
     except (ArgumentError, TypeError) as error:
+        for file, written in settings.items():
+            for problem in wrong_types(written, RunConfig, ""):
+                raise ConfigError(f"{file}: {problem}") from error
         raise ConfigError(" ".join(str(error).split())) from error
     return RunConfig(**{f.name: parsed[f.name] for f in fields(RunConfig)})
 
@@ -489,24 +492,38 @@ def _value_problems(value: Any, hint: Any, path: str) -> Iterator[str]:
     allowed = [get_args(kind) for kind in choices if get_origin(kind) is Literal]
     if allowed and value is not None and value not in allowed[0]:
         yield f"{path}: '{value}' is not allowed; choose from {list(allowed[0])}"
-    nested = [kind for kind in get_args(hint) if is_dataclass(kind)]
-    if not nested:
-        return
-    kind = nested[0]
-    assert isinstance(kind, type)
-    if get_origin(hint) is dict and isinstance(value, Mapping):
-        members = {f"{path}.{name}": entry for name, entry in value.items()}
-    elif get_origin(hint) is list and isinstance(value, Sequence):
-        members = {f"{path}.{number}": entry for number, entry in enumerate(value)}
-    elif isinstance(value, Mapping):
-        members = {path: value}
-    else:
-        return
-    for here, entry in members.items():
+    for here, (entry, kind) in _nested(value, hint, path).items():
         if isinstance(entry, Mapping):
             yield from _problems(entry, kind, f"{here}.")
         else:
             yield f"{here}: must be a mapping of settings"
+
+
+def _nested(value: Any, hint: Any, path: str) -> dict[str, tuple[Any, type]]:
+    """The members of a value that stand for settings classes, and those classes, by their full key."""
+    kind = next((kind for kind in get_args(hint) if is_dataclass(kind)), None)
+    if not isinstance(kind, type):
+        return {}
+    if get_origin(hint) is dict and isinstance(value, Mapping):
+        return {f"{path}.{name}": (entry, kind) for name, entry in value.items()}
+    if get_origin(hint) is list and isinstance(value, Sequence) and not isinstance(value, str):
+        return {f"{path}.{number}": (entry, kind) for number, entry in enumerate(value)}
+    return {path: (value, kind)} if isinstance(value, Mapping) else {}
+
+
+def wrong_types(settings: Mapping[str, Any], kind: type, path: str) -> Iterator[str]:
+    """Values of known keys that are not of their type, by their full path, of which the parser names the last part."""
+    hints = get_type_hints(kind)
+    for key, value in settings.items():
+        members = _nested(value, hints[key], f"{path}{key}")
+        for here, (entry, nested_kind) in members.items():
+            yield from wrong_types(entry, nested_kind, f"{here}.")
+        if members:
+            continue
+        try:
+            TypeAdapter(hints[key]).validate_python(value)
+        except ValidationError as error:
+            yield f"{path}{key}: {value!r} cannot be used: {error.errors()[0]['msg']}"
 
 
 def paths_read(

@@ -164,7 +164,12 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | Sample
         option: expand(value, places[option]) if isinstance(value, str) and option in places else value
         for option, value in typed.items()
     }
-    return reader(spec, **expanded)
+    data = reader(spec, **expanded)
+    if not isinstance(data, SampleDataset | SampleStream):
+        raise ConfigError(
+            f"{key}.reader: '{name}' returned {type(data).__name__}; a reader returns a SampleDataset or SampleStream"
+        )
+    return data
 
 
 def _reader(name: str, key: str) -> Reader:
@@ -175,9 +180,13 @@ def _reader(name: str, key: str) -> Reader:
         raise ConfigError(f"{key}: unknown reader '{name}'; known are {known}, or package.module:function of your own")
     module, _, function = name.partition(":")
     try:
-        return getattr(importlib.import_module(module), function)
+        reader = getattr(importlib.import_module(module), function)
+        inspect.signature(reader).bind_partial(None)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}: cannot import '{name}': {error}") from error
+    except TypeError as error:
+        raise ConfigError(f"{key}: '{name}' is no function of a spec ({error}); name one") from error
+    return reader
 
 
 def _check_arguments(

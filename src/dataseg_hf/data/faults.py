@@ -23,30 +23,37 @@ def doubts(data: SampleDataset, num_queries: int) -> list[str]:
     if data.census is None:
         return []
     return [
-        *all_ignored(data.census, data.ignored_as),
-        *ignored_classes(data.spec, data.census, data.ignored_as),
+        *ignored_objects(data, data.census),
         *too_many_targets(data.census, num_queries),
         *classes_without_target(data.spec, data.census),
     ]
 
 
-def all_ignored(census: Census, ignored_as: str) -> list[str]:
+def ignored_objects(data: SampleDataset | SampleStream, census: Census) -> list[str]:
+    """Whether all objects, or all of some classes, are neither target nor background, in one text at most."""
+    word, remedy = "crowd", ""
+    if isinstance(data, SampleDataset):
+        word, remedy = data.ignored_as, data.ignored_remedy
+    if not remedy:
+        switch = f"set `options: {{{word}: as_objects}}`"
+        remedy = f"where they are ordinary objects, as several exporters write masks, {switch}"
+    return [*all_ignored(census, word, remedy), *ignored_classes(data.spec, census, word, remedy)]
+
+
+def all_ignored(census: Census, ignored_as: str, remedy: str) -> list[str]:
     """Whether no object is left to learn from, in one text."""
     total = int(census.objects.sum())
     if total == 0 or total != census.crowds.sum():
         return []
-    return [f"all {total} objects are marked {ignored_as}, so that nothing is learnt: {_remedy(ignored_as)}"]
+    return [f"all {total} objects are marked {ignored_as}, so that nothing is learnt: {remedy}"]
 
 
-def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str) -> list[str]:
+def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str, remedy: str) -> list[str]:
     """Classes of which every object is ignored while others are not, in one text."""
     ignored = (census.objects > 0) & (census.objects == census.crowds)
     if not ignored.any() or ignored[census.objects > 0].all():
         return []
-    return [
-        f"every object of {_named(spec, ignored)} is marked {ignored_as}, so that this is not learnt: "
-        f"{_remedy(ignored_as)}"
-    ]
+    return [f"every object of {_named(spec, ignored)} is marked {ignored_as}, so that this is not learnt: {remedy}"]
 
 
 def classes_without_target(spec: DatasetSpec, census: Census) -> list[str]:
@@ -70,10 +77,3 @@ def too_many_targets(census: Census, num_queries: int) -> list[str]:
 def _named(spec: DatasetSpec, chosen: NDArray[np.bool_]) -> str:
     names: Sequence[str] = [spec.labels[index] for index in np.flatnonzero(chosen).tolist()]
     return first_few(names, _MAX_NAMED)
-
-
-def _remedy(ignored_as: str) -> str:
-    return (
-        "where they are ordinary objects, as several exporters write masks, set "
-        f"`options: {{{ignored_as}: as_objects}}`"
-    )

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..messages import first_few
-from .faults import all_ignored, classes_without_target, dataset_faults, ignored_classes, too_many_targets
+from .faults import classes_without_target, dataset_faults, ignored_objects, too_many_targets
 from .image_values import ImageFacts, ValueTally, watched_images
 from .problems import Problem, problem_lines, remark_lines
 from .sample import BadSampleError, Census, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
@@ -117,7 +117,7 @@ def inspect_dataset(
         for position, found in bar:
             tally.add(position, found)
     listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
-    problems = [*map(Problem, dataset_faults(data)), *map(Problem.of, listed), *tally.problems]
+    problems = [*map(Problem, dataset_faults(data)), *map(Problem.of, listed), *tally.problems, *tally.all_tiny()]
     if isinstance(data, SampleDataset):
         problems += _repeated(data.rows, tally.image_ids)
     if not tally.usable:
@@ -125,8 +125,7 @@ def inspect_dataset(
     complete = check is None or (size is not None and tally.checked >= size)
     census = data.census if isinstance(data, SampleDataset) and data.census else tally.census() if complete else None
     if census is not None:
-        word = data.ignored_as if isinstance(data, SampleDataset) else "crowd"
-        problems += map(Problem, all_ignored(census, word) + ignored_classes(data.spec, census, word))
+        problems += map(Problem, ignored_objects(data, census))
         problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
     notes = [*(data.notes if isinstance(data, SampleDataset) else ()), *tally.notes(complete, data.spec, census)]
     return Inspection(
@@ -332,6 +331,17 @@ class _Tally:
             count.pixels += int(pixels)
         for label in np.unique(found.labels):
             self.classes[label].images += 1
+
+    def all_tiny(self) -> list[Problem]:
+        """Whether no object of any image has a pixel, as one problem."""
+        if not self._without_pixels or self._without_pixels < sum(count.segments for count in self.classes):
+            return []
+        return [
+            Problem(
+                f"none of {self._without_pixels} objects covers a pixel; likely cause: coordinates in 0..1, where the "
+                "format has pixels: multiply them by the image's width and height"
+            )
+        ]
 
     def census(self) -> Census:
         """The counts over the images so far."""

@@ -213,6 +213,8 @@ class SampleDataset:
         stated_names: what the files call each raw id, where they do.
         census: what the reader counted; None where that takes loading the images.
         ignored_as: the files' own word for objects that are neither target nor background.
+        ignored_remedy: what to do where all objects are ignored and should not be; empty for the reader's switch, an
+            option of that word.
     """
 
     spec: DatasetSpec
@@ -223,6 +225,7 @@ class SampleDataset:
     stated_names: Mapping[RawId, str] = field(default_factory=dict, repr=False)
     census: Census | None = field(default=None, repr=False)
     ignored_as: str = "crowd"
+    ignored_remedy: str = field(default="", repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from jsonargparse import ArgumentError, ArgumentParser
 
 from ..annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, AnnotationFormat, Outlines
-from ..run_config import ConfigError, EvalEntry, MetricName, read_settings
+from ..run_config import ConfigError, EvalEntry, MetricName, read_settings, wrong_types
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
@@ -121,5 +121,7 @@ def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
             parser.parse_args(["--settings", json.dumps({"evaluation": {}} | read), *overrides])
         )
     except (ArgumentError, TypeError) as error:
+        for problem in wrong_types(read, HeldOutSettings, ""):
+            raise ConfigError(f"{file}: {problem}") from error
         raise ConfigError(" ".join(str(error).split())) from error
     return HeldOutSettings(**{f.name: parsed[f.name] for f in fields(HeldOutSettings)})

@@ -161,5 +161,5 @@ def _painted(instances: Instances, num_classes: int, size: Size, background: int
 
 def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
-        return polygons_to_mask(segmentation, size, where)
+        return polygons_to_mask(segmentation, size, where, "clip")  # what must not be cut was refused before
     return decode_rle(segmentation, size, where)

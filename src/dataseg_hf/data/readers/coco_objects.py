@@ -158,8 +158,12 @@ def _check_segmentation(segmentation: Any, size: Size | None, where: str, outsid
     if isinstance(segmentation, list):
         if not segmentation:
             raise BadSampleError(f"{where}: has no polygon; draw one, remove the annotation, or train on boxes")
+        if all(isinstance(point, list) and len(point) == 2 for point in segmentation):
+            raise BadSampleError(
+                f"{where}: its segmentation is a list of points; write a list of polygons, [[x1, y1, x2, y2, ...]]"
+            )
         for polygon in segmentation:
-            points = checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where).reshape(-1, 2)
+            points = checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where, outside).reshape(-1, 2)
             if size is not None and outside == "error":
                 refuse_far_outside([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size, where)
     elif isinstance(segmentation, dict):

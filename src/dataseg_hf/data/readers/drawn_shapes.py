@@ -88,7 +88,7 @@ def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
     """
     if shape.kind == "polygon":
         for ring in (shape.points, *shape.holes):
-            checked_polygon(ring, size, shape.where)
+            checked_polygon(ring, size, shape.where, spec.outside)
     if shape.kind != "mask":
         checked_box(_extent(shape.row()), size, shape.where, spec.outside)
         return
@@ -176,12 +176,12 @@ def _instances(
 
 
 def shape_mask(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> NDArray[np.bool_]:
-    """bool [H, W] of any kind of shape; one of less than a pixel may come out empty."""
+    """bool [H, W] of any kind of shape that `check_shape` let pass; one of less than a pixel may come out empty."""
     kind, points = shape["kind"], shape["points"]
     if kind == "polygon":
-        mask = polygons_to_mask([points], size, shape["where"])
+        mask = polygons_to_mask([points], size, shape["where"], "clip")
         if shape["holes"]:
-            mask &= ~polygons_to_mask(shape["holes"], size, shape["where"])
+            mask &= ~polygons_to_mask(shape["holes"], size, shape["where"], "clip")
         return mask
     if kind == "rectangle":
         return rectangle_to_mask(points, size)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
-from .boxes import checked_box
+from .boxes import Outside, checked_box
 from .class_ids import VOID, ClassIds
 from .coco_json import Crowd
 from .id_maps import read_id_map, read_rgb_ids
@@ -155,7 +155,7 @@ class RowLoader:
             is_flagged = columns.crowd_key is not None and flag(entry[columns.crowd_key], f"{object_name}, crowd")
             is_crowd.append(is_flagged and columns.crowd == "ignore")
             if columns.segmentation_key is not None:
-                masks.append(_mask(entry[columns.segmentation_key], size, object_name))
+                masks.append(_mask(entry[columns.segmentation_key], size, object_name, self.spec.outside))
         class_ids.end_image(f"{where}: column '{columns.objects_column}'")
         instances = Instances(
             class_labels=np.array(class_labels, dtype=np.int64),
@@ -218,9 +218,9 @@ def _corners(box: Any, columns: Columns, size: Size, where: str) -> tuple[float,
     return a * width, b * height, c * width, d * height
 
 
-def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
+def _mask(segmentation: Any, size: Size, where: str, outside: Outside) -> NDArray[np.bool_]:
     if isinstance(segmentation, Mapping):
         return decode_rle(segmentation, size, where)
     if isinstance(segmentation, list):
-        return polygons_to_mask(segmentation, size, where)
+        return polygons_to_mask(segmentation, size, where, outside)
     raise BadSampleError(f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}")

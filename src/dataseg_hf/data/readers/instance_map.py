@@ -107,6 +107,7 @@ def read_instance_map(
         pairs.rows.problems,
         [*pairs.notes, *encoding.classes.notes],
         stated_names=encoding.classes.stated_names,
+        ignored_remedy=_no_instance(encoding),
     )
     return require_images(data, pairs.image_dir)
 
@@ -145,6 +146,15 @@ def _encoding(
             "(Mapillary Vistas)"
         )
     return _Encoding(classes, crowd or "class_id", divisor)
+
+
+def _no_instance(encoding: _Encoding) -> str:
+    """What to do where no pixel of a thing class belongs to an object."""
+    if encoding.divisor is not None:
+        return f"no number holds an instance; check `divisor` ({encoding.divisor}) and `crowd` ({encoding.crowd})"
+    if encoding.in_channels:
+        return "green and blue are 0 everywhere; where that is an object, too, set `options: {crowd: none}`"
+    return "the maps of `objects` are 0 (black) there; check that folder"
 
 
 # --- loading

@@ -20,6 +20,7 @@ def decode_rle(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
     if tuple(segmentation["size"]) != tuple(size):
         raise BadSampleError(
             f"{where}: run lengths of size {list(segmentation['size'])} (height, width), but the image is {list(size)}"
+            "; resize both together, or find the image that belongs to them"
         )
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return column_major.reshape(size[1], size[0]).T

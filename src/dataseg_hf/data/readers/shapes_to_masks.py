@@ -8,9 +8,12 @@ from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError
+from .boxes import Outside
 
 
-def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str) -> NDArray[np.bool_]:
+def polygons_to_mask(
+    polygons: Sequence[Sequence[float]], size: Size, where: str, outside: Outside = "error"
+) -> NDArray[np.bool_]:
     """The union of polygons, rasterised as COCO's are (pycocotools).
 
     Args:
@@ -18,37 +21,42 @@ def polygons_to_mask(polygons: Sequence[Sequence[float]], size: Size, where: str
             its own width or height; a smaller one than a pixel may come out empty.
         size: height and width of the image.
         where: file, key or image id, with which messages begin.
+        outside: "clip" cuts polygons that reach farther.
 
     Returns:
         bool [H, W].
 
     Raises:
         BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates, NaN or infinity, and
-            points farther outside than the image is wide or high.
+            points farther outside than the image is wide or high, unless they are cut.
     """
     from pycocotools import mask as mask_utils  # an optional dependency that only polygons need
 
     if not polygons:
         raise BadSampleError(f"{where}: has no polygon; draw or remove it")
-    checked = [checked_polygon(polygon, size, where).tolist() for polygon in polygons]
+    checked = [checked_polygon(polygon, size, where, outside).tolist() for polygon in polygons]
     return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(checked, *size))).astype(bool)
 
 
-def checked_polygon(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
-    """The coordinates [x1, y1, x2, y2, ...]; errors as `polygons_to_mask`."""
-    values = checked_points(polygon, size, where)
+def checked_polygon(polygon: Any, size: Size, where: str, outside: Outside = "error") -> NDArray[np.float64]:
+    """The coordinates [x1, y1, x2, y2, ...]; arguments and errors as `polygons_to_mask`."""
+    values = checked_points(polygon, size, where, outside)
     points = values.reshape(-1, 2)
     if (points == points[0]).all(axis=0).any():
         raise BadSampleError(f"{where}: all points of the polygon lie on one line, it has no area; remove it")
     return values
 
 
-def checked_points(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
+def checked_points(polygon: Any, size: Size, where: str, outside: Outside = "error") -> NDArray[np.float64]:
     """As `checked_polygon`, for one that may be a line."""
     try:
         values = np.asarray(polygon)
     except ValueError:  # lists inside
         values = np.array([], dtype=object)
+    if values.ndim == 0 and values.dtype.kind in "iuf":
+        raise BadSampleError(
+            f"{where}: its segmentation is one flat list of numbers; write a list of polygons, [[x1, y1, x2, y2, ...]]"
+        )
     if values.ndim != 1 or values.dtype.kind not in "iuf":
         raise BadSampleError(f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it")
     if len(values) % 2:
@@ -57,15 +65,40 @@ def checked_points(polygon: Any, size: Size, where: str) -> NDArray[np.float64]:
         raise BadSampleError(f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it")
     if not np.isfinite(values).all():
         raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
+    values = values.astype(np.float64)
     height, width = size
     # Far points are those of another image; they would also cost the rasterizer memory in proportion to their distance.
     for along, side in ((values[0::2], width), (values[1::2], height)):
         if along.min() < -side or along.max() > 2 * side:
+            if outside == "clip":
+                return _cut(values.reshape(-1, 2), size, where)
             raise BadSampleError(
                 f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of {side} pixels lies far "
-                "outside the image; is it in pixels of this image?"
+                "outside the image; likely causes: coordinates of another image, or an image resized without its "
+                "annotation. Correct it, or set `outside: clip` in the entry to cut such objects at the border"
             )
-    return values.astype(np.float64)
+    return values
+
+
+def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.float64]:
+    """What of a polygon [N, 2] is no farther outside than the image is wide and high, as x1, y1, x2, y2, ...
+
+    Source: Sutherland & Hodgman, Reentrant Polygon Clipping, 1974.
+    """
+    for axis, side in ((0, size[1]), (1, size[0])):
+        for sign, limit in ((1, 2 * side), (-1, side)):
+            beyond = sign * points[:, axis] - limit
+            following, beyond_following = np.roll(points, -1, axis=0), np.roll(beyond, -1)
+            kept = []
+            for a, b, beyond_a, beyond_b in zip(points, following, beyond, beyond_following, strict=True):
+                if beyond_a <= 0:
+                    kept.append(a)
+                if (beyond_a <= 0) != (beyond_b <= 0):
+                    kept.append(a + (b - a) * (beyond_a / (beyond_a - beyond_b)))
+            points = np.array(kept).reshape(-1, 2)
+    if len(points) < 3:
+        raise BadSampleError(f"{where}: the polygon lies outside the image; remove it")
+    return points.ravel()
 
 
 def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:

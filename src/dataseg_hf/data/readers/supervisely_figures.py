@@ -133,13 +133,12 @@ def _outline(figure: _Figure, size: Size, between_pixels: bool, spec: DatasetSpe
     flat = [ring.ravel() for ring in rings]
     if between_pixels:
         return {"kind": "polygon", "points": flat[0].tolist(), "holes": [ring.tolist() for ring in flat[1:]]}
-    for ring in flat:
-        checked_points(ring, size, where)
+    cut = [checked_points(ring, size, where, spec.outside).reshape(-1, 2) for ring in flat]
     extent = [*exterior.min(axis=0).tolist(), *(exterior.max(axis=0) + 1).tolist()]
     window = checked_box(extent, size, where, spec.outside)
     if spec.task == "boxes":
         return {"kind": "rectangle", "points": window}
-    return {"kind": "mask", "points": window, "mask": json.dumps([ring.astype(np.int64).tolist() for ring in rings])}
+    return {"kind": "mask", "points": window, "mask": json.dumps([ring.astype(np.int64).tolist() for ring in cut])}
 
 
 def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:

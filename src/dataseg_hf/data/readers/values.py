@@ -96,7 +96,7 @@ def flag(value: Any, where: str) -> bool:
     if value is None or isinstance(value, bool):
         return bool(value)
     words = {"0": False, "1": True, "false": False, "true": True}
-    text = str(int(value)) if isinstance(value, float) and value in (0.0, 1.0) else str(value).strip().lower()
+    text = str(value).strip().lower().removesuffix(".0")
     if isinstance(value, int | float | str) and text in words:
         return words[text]
     raise BadSampleError(f"{where}: {shown(value)} is no flag, which is 0 or 1, true or false; correct it")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
-from .boxes import checked_box, without_repeats
+from .boxes import Outside, checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
 from .images import read_rgb
 from .paths import (
@@ -104,7 +104,7 @@ def read_yolo(
         notes.append(f"{without_lines} of {len(image_of)} images have no txt or no line in it: images without objects")
     if repeated:
         notes.append(f"{repeated} lines in {annotation_dir} repeat another of their image: left out")
-    load = partial(_load, with_masks=spec.task == "instance")
+    load = partial(_load, with_masks=spec.task == "instance", outside=spec.outside)
     return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
 
@@ -188,13 +188,15 @@ def _extent(coordinates: NDArray[np.float64]) -> list[float]:
 # --- loading
 
 
-def _load(row: dict[str, Any], with_masks: bool) -> Sample:
+def _load(row: dict[str, Any], with_masks: bool, outside: Outside) -> Sample:
     image = read_rgb(row["image"], row["image"])
     size: Size = image.shape[0], image.shape[1]
     objects = row["objects"]
     scaled = [np.array(found["coordinates"]).reshape(-1, 2) * (size[1], size[0]) for found in objects]
     where = [f"{row['annotation']}, line {found['line']}" for found in objects]
-    boxes = [checked_box(_extent(points.ravel()), size, place) for points, place in zip(scaled, where, strict=True)]
+    boxes = [
+        checked_box(_extent(points.ravel()), size, place, outside) for points, place in zip(scaled, where, strict=True)
+    ]
     annotation = Instances(
         class_labels=np.array([found["class_index"] for found in objects], dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
