@@ -94,7 +94,7 @@ def read_cvat_xml(
                 if missing_images == "skip":
                     absent += 1
                     continue
-                raise BadSampleError(missing_image(path, f"an image of {annotation_file}"))
+                raise BadSampleError(missing_image(path, f"an image of {annotation_file}", image_dir))
             name = path.relative_to(image_dir).as_posix()
             if name in listed:
                 raise BadSampleError(f"{where}: listed twice; remove one of the entries")

@@ -2,6 +2,7 @@
 
 import atexit
 import codecs
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -92,25 +93,42 @@ def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:
         ) from error
 
 
-def missing_image(path: Path, what: str) -> str:
-    """The message for an image that is not there."""
-    return f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
+def missing_image(path: Path, what: str, image_dir: Path | None = None) -> str:
+    """The message for an image that is not there.
+
+    Args:
+        image_dir: folder in which it is looked for without the folders of its name, for a hint.
+    """
+    hint = ""
+    if image_dir is not None and path.parent != image_dir and (image_dir / path.name).is_file():
+        hint = (
+            f"{image_dir / path.name} is there: name the folder above as `images`, or cut the folders off by "
+            "`file_name_pattern: ['^.*[/\\\\]', '']`. Else "
+        )
+    else:
+        in_other_case = (path.with_suffix(case) for case in (path.suffix.lower(), path.suffix.upper()))
+        there = next((other for other in in_other_case if other.is_file()), None)
+        hint = "" if there is None else f"{there.name} is there: correct the name. Else "
+    return f"{path}: missing, {what}; {hint}add it, or set missing_images to 'skip' to leave such images out"
 
 
 def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
     """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
 
+    Hidden files and folders are passed over: macOS writes a `._a.png` beside `a.png`, and Jupyter copies.
+
     Args:
         folder: with its sub-folders.
-        suffixes: endings of file names, such as ".png" or "_labels.png".
+        suffixes: endings of file names, such as ".png" or "_labels.png"; "png" is taken as ".png".
         but: files with this ending are left out.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    endings = [f".{suffix}" if suffix.isalnum() else suffix for suffix in suffixes]
+    for path in sorted(_files_below(folder)):
         name = path.relative_to(folder).as_posix()
         if but is not None and name.lower().endswith(but.lower()):
             continue
-        for suffix in suffixes:
+        for suffix in endings:
             if name.lower().endswith(suffix.lower()) and path.is_file():
                 stem = name[: len(name) - len(suffix)]
                 if stem in found:
@@ -121,6 +139,19 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
                 found[stem] = path
                 break
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its sub-folders, links to folders among them; none that is hidden."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder that holds it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 Suffixes: TypeAlias = str | Sequence[str]

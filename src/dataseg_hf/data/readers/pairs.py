@@ -93,8 +93,8 @@ def pair_files(
         if without:
             path = folders[column] / (without[0] + maps.suffix)
             text = (
-                f"{path}: missing, the {maps.kind} of {image_of[without[0]]}; add it, take the image out, or name the "
-                "images that have one in a `split_file`"
+                f"{path}: missing, the {maps.kind} of {image_of[without[0]]}; add it, say how its name ends by "
+                "`annotation_suffix`, take the image out, or name the images that have one in a `split_file`"
             )
             rows.problems.append(_once(text, without))
         complete = [name for name in complete if name in maps_of[column]]

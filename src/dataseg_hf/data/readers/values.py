@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..sample import BadSampleError, RawId
 
 _DIGITS = re.compile(r"[+-]?\d{1,19}")
+_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 _MAX_INT64 = (1 << 63) - 1
 _MAX_SIDE = 2**31 - 1
 
@@ -98,7 +99,7 @@ def category_id(value: Any, where: str) -> RawId:
     Raises:
         BadSampleError: for anything else.
     """
-    if isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
+    if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
         return value
     return whole_number(value, where)
 
