@@ -145,7 +145,7 @@ def test_outlines_that_their_boxes_contradict(tmp_path, box, polygon, message):
     features = {"image": ImageFeature(), "objects": List({**OBJECT, "segmentation": Json()})}
     entry = {"bbox": box, "category": 0, "segmentation": [polygon]}
     path = write(tmp_path / "d", [{"image": photo(48, 64), "objects": [entry]}], features)
-    data = read_hub(replace(BOXES, task="instance"), path=str(path), objects_column="objects", segmentation_key="segmentation")
+    data = read_hub(INSTANCE, path=str(path), objects_column="objects", segmentation_key="segmentation")
     with pytest.raises(BadSampleError, match=message):
         data[0]
 

@@ -194,11 +194,15 @@ def read_text(path: Path) -> str:
         ValueError: for a text in another encoding.
     """
     content = path.read_bytes()
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return content.decode(encoding)
+        return content.decode(text_encoding(content))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it in UTF-8") from error
+
+
+def text_encoding(start: bytes) -> str:
+    """UTF-16 where a file starts with its byte order mark, else UTF-8, with or without one."""
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
 
 
 def require_key(record: Any, key: str, where: StrPath) -> Any:

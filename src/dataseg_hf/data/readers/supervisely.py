@@ -27,6 +27,7 @@ from .files import (
     StrPath,
     missing_image,
     open_image,
+    read_text,
     require_folder,
     require_images,
     require_key,
@@ -129,7 +130,7 @@ def _images_without_annotation(paths: Sequence[Path]) -> list[str]:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes().decode("utf-8-sig"))
+        return json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
         raise BadSampleError(f"{path}: not valid JSON ({error}); export it anew") from error
 
