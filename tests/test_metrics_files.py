@@ -329,6 +329,19 @@ def test_semantic_errors_name_the_file(semantic, capsys):
     assert_refused(capsys, "semantic", options, "pred/town/3.png: a prediction without truth")
 
 
+def test_numbers_and_flags_as_text_and_a_byte_order_mark_change_no_score(instances, capsys):
+    options, _ = instances
+    expected = scored(capsys, "instances", options)
+    content = json.loads(options["gt-json"].read_text())
+    for image in content["images"]:
+        image |= {"id": str(image["id"]), "height": float(image["height"]), "width": str(image["width"])}
+    for annotation in content["annotations"]:
+        annotation |= {"image_id": float(annotation["image_id"]), "iscrowd": str(annotation["iscrowd"])}
+    options["gt-json"].write_text(json.dumps(content), encoding="utf-8-sig")
+    options["pred-json"].write_text(options["pred-json"].read_text(), encoding="utf-16")
+    assert scored(capsys, "instances", options) == expected
+
+
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
@@ -341,7 +354,7 @@ def test_semantic_errors_name_the_file(semantic, capsys):
         ("pred-json", lambda c: c[0].update(segmentation=[[1, 2, 3]]), "polygons of 3 or more points"),
         ("pred-json", lambda c: c[0].update(segmentation="mask"), "expected an RLE"),
         ("gt-json", lambda c: c["images"].append(c["images"][0]), "gt.json: image 0: listed twice"),
-        ("gt-json", lambda c: c["images"][0].update(height=0), "`height` and `width` must be whole numbers above 0"),
+        ("gt-json", lambda c: c["images"][0].update(height=0), "image 0: `height`: 0 pixels are no size"),
         ("gt-json", lambda c: c["annotations"][0].update(area=None), "`area` must be finite numbers"),
     ],
 )

@@ -109,6 +109,14 @@ def test_boxes_need_no_segmentation(instances):
     assert "instances.json: image 2, annotation 0: key 'segmentation' is missing" in problem
 
 
+def test_a_missing_image_that_lies_elsewhere_is_pointed_out(instances):
+    content, read = instances
+    name = content["images"][0]["file_name"]
+    for listed, hint in ((f"elsewhere/{name}", "cut the folders off by `file_name_pattern"), (name.upper(), "missing")):
+        content["images"][0]["file_name"] = listed
+        assert any(hint in str(problem) for problem in read().problems)
+
+
 def test_boxes_are_clipped_to_the_image(instances):
     content, read = instances
     content["annotations"][0]["bbox"] = [-1, 1, 7, 3.5]

@@ -134,6 +134,23 @@ def test_pixels_read_as_fractions(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("box", "polygon", "message"),
+    [
+        ([20, 10, 44, 30], [20, 10, 44, 10, 44, 30, 20, 30], r"`bbox` spans .* it looks like left, top, right, bottom"),
+        ([2, 2, 6, 6], [20, 10, 44, 10, 44, 30, 20, 30], r"`bbox` spans \(2, 2\) to \(8, 8\), but its segmentation"),
+        ([20, 10, 44, 38], [20, 10, 90, 10, 90, 60], r"reaches 26 pixels beyond the image of 48 x 64"),
+    ],
+)
+def test_outlines_that_their_boxes_contradict(tmp_path, box, polygon, message):
+    features = {"image": ImageFeature(), "objects": List({**OBJECT, "segmentation": Json()})}
+    entry = {"bbox": box, "category": 0, "segmentation": [polygon]}
+    path = write(tmp_path / "d", [{"image": photo(48, 64), "objects": [entry]}], features)
+    data = read_hub(INSTANCE, path=str(path), objects_column="objects", segmentation_key="segmentation")
+    with pytest.raises(BadSampleError, match=message):
+        data[0]
+
+
+@pytest.mark.parametrize(
     ("segmentation", "message"),
     [
         ([[0, 0, 2, 2]], r"polygon of 2 points"),

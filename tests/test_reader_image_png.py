@@ -37,6 +37,29 @@ def test_by_hand(folders):
     assert (void.segment_map == -1).all()
 
 
+def test_hidden_files_and_folders_are_passed_over(folders):
+    """What macOS and Jupyter leave beside the files."""
+    for name in ("images/._b.jpg", "maps/._b.png", "images/.ipynb_checkpoints/b-checkpoint.jpg"):
+        (folders["images"].parent / name).parent.mkdir(exist_ok=True)
+        (folders["images"].parent / name).write_bytes(b"no image")
+    dataset = read_image_png(SEMANTIC, **folders)
+    assert (dataset.problems, image_ids(dataset)) == ([], ["a/c", "b"])
+
+
+def test_links_to_folders_are_followed_once(folders, tmp_path):
+    linked = {name: tmp_path / f"linked_{name}" for name in folders}
+    for name, folder in linked.items():
+        folder.mkdir()
+        (folder / "day").symlink_to(folders[name])
+        (folders[name] / "again").symlink_to(folder)
+    dataset = read_image_png(SEMANTIC, **linked)
+    assert (dataset.problems, image_ids(dataset)) == ([], ["day/a/c", "day/b"])
+
+
+def test_a_suffix_without_its_dot(folders):
+    assert image_ids(read_image_png(SEMANTIC, **folders, image_suffix="jpg", annotation_suffix="png")) == ["a/c", "b"]
+
+
 def test_16_bits_and_palette_indices(folders):
     ids = np.array([[193, 193, 17], [255, 194, 193]])
     expected = read_image_png(SEMANTIC, **folders)[1].annotation.segment_map

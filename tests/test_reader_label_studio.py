@@ -262,6 +262,14 @@ def test_files_that_are_none_of_these(studio, tmp_path):
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(studio, tmp_path, encoding):
+    studio(SQUARE)
+    path = tmp_path / "export.json"
+    path.write_text(path.read_text(), encoding=encoding)
+    assert read_label_studio(INSTANCE, tmp_path, path)[0].annotation.class_labels.tolist() == [0]
+
+
 def test_a_list_longer_than_a_chunk(studio, monkeypatch):
     monkeypatch.setattr("dataseg_hf.data.readers.json_files._CHUNK", 7)
     assert drawn(studio(SQUARE, STROKE)[0].annotation.masks)[0][1] == ".##....."

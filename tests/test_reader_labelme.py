@@ -100,7 +100,7 @@ def test_groups_join_shapes_of_one_label(labelme):
         rectangle("cat", 0, 0, 1, 1, group_id=1),
         rectangle("dog", 2, 2, 3, 3, group_id=1),
         rectangle("cat", 2, 0, 3, 1),
-        rectangle("cat", 4, 2, 6, 4, group_id=1),
+        rectangle("cat", 4, 2, 6, 4, group_id=1.0),
         rectangle("cat", 5, 0, 6, 1),
     )[0].annotation
     assert found.class_labels.tolist() == [0, 1, 0, 0]

@@ -69,6 +69,14 @@ def project(tmp_path):
     return read
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks(project, tmp_path, encoding):
+    project()
+    for path in (tmp_path / "meta.json", tmp_path / "day/ann/a.png.json"):
+        path.write_text(path.read_text(), encoding=encoding)
+    assert read_supervisely(INSTANCE, tmp_path).problems == []
+
+
 def test_instances_by_hand(project):
     data = project(
         SQUARE,

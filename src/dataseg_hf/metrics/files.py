@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.readers.paths import inside
-from ..data.readers.values import require_key
+from ..data.readers.values import flag, require_key, side
 from .inputs import read_class_map, read_json, read_segment_ids, require_id, require_list, require_number
 from .instances import MAX_DETS, ImageId, ImageRecord, IouType, MaskAP
 from .panoptic import PanopticQuality, panoptic_counts, unlisted_ids
@@ -41,7 +41,8 @@ def score_panoptic(
     content = read_json(gt_json)
     index = _category_index(content, gt_json)
     categories = content["categories"]
-    is_thing = [bool(require_key(category, "isthing", f"{gt_json}: categories")) for category in categories]
+    where = f"{gt_json}: categories"
+    is_thing = [flag(require_key(category, "isthing", where), f"{where}: `isthing`") for category in categories]
     metric = PanopticQuality([category["name"] for category in categories], is_thing)
     truth = _by_image(require_list(content, "annotations", gt_json), gt_json)
     predictions = _by_image(require_list(read_json(pred_json), "annotations", pred_json), pred_json)
@@ -121,9 +122,8 @@ def score_instances(
         where = f"{gt_json}: image {image_id}"
         if image_id in records:
             raise ValueError(f"{where}: listed twice in `images`")
-        size = (require_key(image, "height", where), require_key(image, "width", where))
-        if not all(isinstance(side, int) and side > 0 for side in size):
-            raise ValueError(f"{where}: `height` and `width` must be whole numbers above 0, not {size}")
+        height, width = (side(require_key(image, key, where), f"{where}: `{key}`") for key in ("height", "width"))
+        size = (height, width)
         records[image_id] = {"size": size, "truth": [], "predictions": []}
     found = read_json(pred_json)
     found = found if isinstance(found, list) else require_list(found, "annotations", pred_json)
@@ -140,7 +140,7 @@ def score_instances(
         annotation["category_id"] = _class_of(entry, index, where)
         if file is gt_json:
             annotation["area"] = require_number(entry.get("area", annotation["area"]), f"{where}: `area`")
-            annotation["iscrowd"] = int(bool(entry.get("iscrowd", 0)))
+            annotation["iscrowd"] = int(flag(entry.get("iscrowd"), f"{where}: `iscrowd`"))
             record["truth"].append(annotation)
         else:
             if sized_by_box:
@@ -206,7 +206,8 @@ def _panoptic_map(
         if not isinstance(segment_id, int) or segment_id <= 0 or segment_id in listed:
             raise ValueError(f"{where}: segment ids must be unique and above 0 (void), not {segment_id!r}")
         label_id = _class_of(info, index, f"{where}, segment {segment_id}")
-        listed[segment_id] = {"id": segment_id, "label_id": label_id, "iscrowd": int(bool(info.get("iscrowd", 0)))}
+        is_crowd = flag(info.get("iscrowd"), f"{where}, segment {segment_id}: `iscrowd`")
+        listed[segment_id] = {"id": segment_id, "label_id": label_id, "iscrowd": int(is_crowd)}
     try:
         ids = read_segment_ids(path)
     except FileNotFoundError as error:

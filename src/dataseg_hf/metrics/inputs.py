@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.readers.id_maps import read_id_map, read_rgb_ids
+from ..data.readers.paths import read_text
 from ..data.readers.values import require_key
 
 
 def read_json(path: Path) -> Any:
     """Content of a JSON file."""
     try:
-        return json.loads(_existing(path).read_text(encoding="utf-8"))
+        return json.loads(read_text(_existing(path)))
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
@@ -29,8 +30,12 @@ def require_list(record: Any, key: str, where: str | Path) -> list[Any]:
 
 
 def require_id(record: Any, key: str, where: str | Path) -> int | str:
-    """`record[key]`, which must be a number or a word."""
+    """`record[key]`, which must be a number or a word; 7, 7.0 and "7" are one id."""
     value = require_key(record, key, where)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isdecimal() and str(int(value)) == value:
+        return int(value)
     if not isinstance(value, (int, str)):
         raise ValueError(f"{where}: '{key}' must be a whole number or a word, not {value!r}")
     return value

@@ -11,6 +11,7 @@ Outside: TypeAlias = Literal["error", "clip"]
 # A share of the image's side and a number of pixels, both exceeded (our setting): annotators overshoot a border by a
 # little, wrong units do by much.
 FAR_OUTSIDE, FAR_OUTSIDE_PIXELS = 0.1, 4
+_CONTRADICTS = 0.5  # IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
 
 
 def checked_box(
@@ -65,6 +66,36 @@ def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
         "written as width and height or the other way round, or an image resized without its annotation. Correct it, "
         "or set `outside: clip` in the entry to cut such objects at the border"
     )
+
+
+def refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: str, key: str, meaning: str) -> None:
+    """Refuse a box that is not the extent of its own mask; both are left, top, right, bottom.
+
+    Args:
+        key: of the box in the file.
+        meaning: what its four numbers are.
+
+    Raises:
+        BadSampleError: names the likely cause.
+    """
+    difference = max(abs(a - b) for a, b in zip(box, extent, strict=True))
+    if difference <= FAR_OUTSIDE_PIXELS or _iou(box, extent) >= _CONTRADICTS:
+        return
+    as_corners = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
+    cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
+    raise BadSampleError(
+        f"{where}: `{key}` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its segmentation "
+        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `{key}` is {meaning} in pixels of "
+        "this image: correct or remove it"
+    )
+
+
+def _iou(first: Sequence[float], second: Sequence[float]) -> float:
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    common = max(width, 0.0) * max(height, 0.0)
+    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (first, second))
+    return common / (areas - common) if areas > common else 0.0
 
 
 def without_repeats(objects: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:

@@ -46,7 +46,8 @@ def json_items(path: StrPath, key: str, required: bool = True) -> Iterator[Any]:
         if not found and required:
             _require_list(path, key)
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())  # the parser draws an arrow under the place, over several lines
+        text = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        reason = " ".join(text.split())  # the parser draws an arrow under the place, over several lines
         raise ValueError(f"{path}: not valid JSON ({reason}); export or download it anew") from error
 
 
@@ -145,7 +146,7 @@ def listed_images(
                     size_of[key] = _listed_size(entry, None, where)
                     absent += 1
                     continue
-                raise missing_image(path, f"image {image_id} of {annotation_file}")
+                raise missing_image(path, f"image {image_id} of {annotation_file}", image_dir)
             size = _listed_size(entry, path, where)
         except BadSampleError as error:
             problem = str(error)

@@ -15,15 +15,14 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
-from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
 from .arrow_cache import cached_rows
-from .boxes import FAR_OUTSIDE_PIXELS, Outside, checked_box, refuse_far_outside
+from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, taken_as_void
 from .coco_json import image_key, json_items, require_image_id
 from .images import MAX_PIXELS
-from .rle import checked_runs, decode_rle
-from .shapes_to_masks import checked_polygon
+from .rle import checked_runs
+from .shapes_to_masks import checked_polygon, extent_of_segmentation
 from .values import flag, is_finite_number, require_key, whole_number
 
 OBJECTS = pa.schema([
@@ -36,7 +35,6 @@ OBJECTS = pa.schema([
 ])  # fmt: skip
 """Columns of the objects of a file."""
 _OBJECTS_PER_BATCH = 5_000
-_CONTRADICTS = 0.5  # IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
 
 
 def read_objects(annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> Dataset:
@@ -89,7 +87,7 @@ def _object(entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None
             row["segmentation"] = json.dumps(segmentation)
         elif isinstance(segmentation, dict):  # polygons tell their extent cheaply, run lengths do not
             segmentation = None
-        row["box"] = _box(entry, _extent(segmentation, size, where), size, where, spec.outside)
+        row["box"] = _box(entry, extent_of_segmentation(segmentation, size, where), size, where, spec.outside)
     except BadSampleError as error:
         row["problem"] = str(error)
     return row
@@ -103,7 +101,7 @@ def _box(
     if entry.get("bbox") is not None or extent is None:
         box = _xyxy(require_key(entry, "bbox", where), where)
         if box is not None and extent is not None:
-            _refuse_contradiction(box, extent, where)
+            refuse_contradiction(box, extent, where, "bbox", "[left, top, width, height]")
     return None if box is None else list(checked_box(box, size, where, outside))
 
 
@@ -116,42 +114,6 @@ def _xyxy(box: Any, where: str) -> list[float] | None:
     corners = [left, top, left + width, top + height]
     checked_box(corners, None, where)
     return corners
-
-
-def _extent(segmentation: Any, size: Size | None, where: str) -> list[float] | None:
-    """xyxy of a segmentation; None where there is none that tells it."""
-    if isinstance(segmentation, dict) and size is not None:
-        mask = decode_rle(segmentation, size, where)
-        return box_of_mask(mask).tolist() if mask.any() else None
-    if not isinstance(segmentation, list):
-        return None
-    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0]
-    if not rings or not all(is_finite_number(value) for ring in rings for value in ring):
-        return None
-    points = np.concatenate([np.asarray(ring, dtype=float).reshape(-1, 2) for ring in rings])
-    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
-
-
-def _refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: str) -> None:
-    """BadSampleError for a box that is not that of its own mask."""
-    difference = max(abs(a - b) for a, b in zip(box, extent, strict=True))
-    if difference <= FAR_OUTSIDE_PIXELS or _iou(box, extent) >= _CONTRADICTS:
-        return
-    as_corners = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
-    cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
-    raise BadSampleError(
-        f"{where}: `bbox` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its segmentation "
-        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `bbox` is [left, top, width, "
-        "height] in pixels of this image: correct or remove it"
-    )
-
-
-def _iou(first: Sequence[float], second: Sequence[float]) -> float:
-    width = min(first[2], second[2]) - max(first[0], second[0])
-    height = min(first[3], second[3]) - max(first[1], second[1])
-    common = max(width, 0.0) * max(height, 0.0)
-    areas = sum((b[2] - b[0]) * (b[3] - b[1]) for b in (first, second))
-    return common / (areas - common) if areas > common else 0.0
 
 
 def _check_segmentation(segmentation: Any, size: Size | None, where: str, outside: Outside) -> None:

@@ -87,7 +87,7 @@ def read_cvat_xml(
         with rows.image():
             where = f"{annotation_file}: image {element.get('name', f'number {total}')!r}"
             path = _image_path(element, image_dir, locate, where)
-            name = require_image(path, f"an image of {annotation_file}").relative_to(image_dir).as_posix()
+            name = require_image(path, f"an image of {annotation_file}", image_dir).relative_to(image_dir).as_posix()
             if name in listed:
                 raise BadSampleError(f"{where}: listed twice; remove one of the entries")
             listed.add(name)

@@ -154,8 +154,9 @@ def _stated_names(columns: Columns, features: Features) -> dict[RawId, str]:
 def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
     try:
         return load_dataset(**options)
-    except (DatasetGenerationError, ConnectionError, ValueError) as error:
-        hint = asked_of_the_hub(options["path"])
+    except (DatasetGenerationError, ConnectionError, ValueError, FileNotFoundError) as error:
+        of_files = options["data_files"] is not None
+        hint = " (see `data_files`)" if of_files else asked_of_the_hub(options["path"])
         raise ValueError(f"{row_source}: cannot be loaded: {error.__cause__ or error}{hint}") from error
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
-from .boxes import Outside, checked_box
+from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, ClassIds
 from .coco_json import Crowd
 from .id_maps import read_id_map, read_rgb_ids
@@ -20,7 +20,7 @@ from .map_classes import MapClasses
 from .map_segments import semantic_segments_of
 from .panoptic_segments import panoptic_segments, require_segment_ids, without_pixel
 from .rle import decode_rle
-from .shapes_to_masks import polygons_to_mask
+from .shapes_to_masks import extent_of_segmentation, polygons_to_mask
 from .values import flag, is_finite_number, require_key
 
 BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
@@ -155,7 +155,9 @@ class RowLoader:
             is_flagged = columns.crowd_key is not None and flag(entry[columns.crowd_key], f"{object_name}, crowd")
             is_crowd.append(is_flagged and columns.crowd == "ignore")
             if columns.segmentation_key is not None:
-                masks.append(_mask(entry[columns.segmentation_key], size, object_name, self.spec.outside))
+                segmentation = entry[columns.segmentation_key]
+                self._check_extent(segmentation, (left, top, right, bottom), size, object_name)
+                masks.append(_mask(segmentation, size, object_name, self.spec.outside))
         class_ids.end_image(f"{where}: column '{columns.objects_column}'")
         instances = Instances(
             class_labels=np.array(class_labels, dtype=np.int64),
@@ -165,6 +167,15 @@ class RowLoader:
         if columns.segmentation_key is not None:
             instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
         return instances
+
+    def _check_extent(self, segmentation: Any, box: Sequence[float], size: Size, where: str) -> None:
+        """BadSampleError for an outline that reaches far beyond the image, or is not that of its box."""
+        extent = extent_of_segmentation(segmentation, size, where)
+        if extent is None:
+            return
+        if self.spec.outside == "error":
+            refuse_far_outside(extent, size, where)
+        refuse_contradiction(box, extent, where, self.columns.bbox_key, f"{self.columns.box_format} (`box_format`)")
 
 
 def _file_name(path: str) -> str:

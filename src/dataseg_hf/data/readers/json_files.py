@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..sample import BadSampleError
+from .paths import text_encoding
 
 _CHUNK = 1 << 20  # characters
 
@@ -26,14 +27,16 @@ def json_list(path: Path, expected: str) -> Iterator[Any]:
     """The members of the list that a JSON file is, one at a time; memory holds little more than the largest.
 
     Args:
-        path: the file, in UTF-8.
+        path: the file, in UTF-8 or, with a byte order mark, UTF-16.
         expected: what it should be, for messages.
 
     Raises:
         ValueError: for a file that is no JSON, or no list.
     """
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open("rb") as start:
+            encoding = text_encoding(start.read(2))
+        with path.open(encoding=encoding) as file:
             yield from _Members(file)
     except (ValueError, RecursionError) as error:  # a ValueError also for numbers of thousands of digits
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)

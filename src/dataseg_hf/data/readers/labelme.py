@@ -145,6 +145,7 @@ def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list
         if not isinstance(label, str):
             raise BadSampleError(f"{where}: the label must be a word; correct it")
         group = entry.get("group_id")
+        group = int(group) if isinstance(group, float) and group.is_integer() else group
         if not isinstance(group, int | str | None):
             raise BadSampleError(f"{where}: group_id must be a number, not {group!r}; correct it")
         outline, points = _outline(entry, where)

@@ -107,8 +107,8 @@ def pair_files(
 
 def _missing_map(path: Path, kind: str, image: Path) -> str:
     return (
-        f"{path}: missing, the {kind} of {image}; add it, take the image out, or name the images that have one in a "
-        "`split_file`"
+        f"{path}: missing, the {kind} of {image}; add it, say how its name ends by `annotation_suffix`, take the image "
+        "out, or name the images that have one in a `split_file`"
     )
 
 

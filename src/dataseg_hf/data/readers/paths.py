@@ -1,8 +1,9 @@
 """Folders, files and names that annotation files state, checked; and text files as Windows' tools write them, too."""
 
 import codecs
+import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Literal, TypeAlias
@@ -76,34 +77,53 @@ class MissingImageError(BadSampleError):
     """An image is not there; `Rows.image` leaves it out where `missing_images` is "skip"."""
 
 
-def missing_image(path: Path, what: str) -> MissingImageError:
-    """The error for an image that is not there; what: who names it."""
+def missing_image(path: Path, what: str, image_dir: Path | None = None) -> MissingImageError:
+    """The error for an image that is not there.
+
+    Args:
+        path: of the image.
+        what: who names it.
+        image_dir: folder in which it is looked for without the folders of its name, for a hint.
+    """
+    hint = ""
+    if image_dir is not None and path.parent != image_dir and (image_dir / path.name).is_file():
+        hint = (
+            f"{image_dir / path.name} is there: name the folder above as `images`, or cut the folders off by "
+            "`file_name_pattern: ['^.*[/\\\\]', '']`. Else "
+        )
+    else:
+        in_other_case = (path.with_suffix(case) for case in (path.suffix.lower(), path.suffix.upper()))
+        there = next((other for other in in_other_case if other.is_file()), None)
+        hint = "" if there is None else f"{there.name} is there: correct the name. Else "
     return MissingImageError(
-        f"{path}: missing, {what}; add it, or set missing_images to 'skip' to leave such images out"
+        f"{path}: missing, {what}; {hint}add it, or set missing_images to 'skip' to leave such images out"
     )
 
 
-def require_image(path: Path, what: str) -> Path:
-    """The path; MissingImageError, saying who names it, if no file is there."""
+def require_image(path: Path, what: str, image_dir: Path | None = None) -> Path:
+    """The path, if a file is there; MissingImageError as `missing_image` else."""
     if not path.is_file():
-        raise missing_image(path, what)
+        raise missing_image(path, what, image_dir)
     return path
 
 
 def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
     """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
 
+    Hidden files and folders are passed over: macOS writes a `._a.png` beside `a.png`, and Jupyter copies.
+
     Args:
         folder: with its sub-folders.
-        suffixes: endings of file names, such as ".png" or "_labels.png".
+        suffixes: endings of file names, such as ".png" or "_labels.png"; "png" is taken as ".png".
         but: files with this ending are left out.
     """
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    endings = [f".{suffix}" if suffix.isalnum() else suffix for suffix in suffixes]
+    for path in sorted(_files_below(folder)):
         name = path.relative_to(folder).as_posix()
         if but is not None and name.lower().endswith(but.lower()):
             continue
-        for suffix in suffixes:
+        for suffix in endings:
             if name.lower().endswith(suffix.lower()) and path.is_file():
                 stem = name[: len(name) - len(suffix)]
                 if stem in found:
@@ -114,6 +134,19 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
                 found[stem] = path
                 break
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Files of a folder and its sub-folders, links to folders among them; none that is hidden."""
+    seen = set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to a folder that holds it
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [name for name in folders if not name.startswith((".", "__MACOSX"))]
+        yield from (Path(parent, name) for name in names if not name.startswith("."))
 
 
 def image_files(
@@ -152,8 +185,12 @@ def read_text(path: Path) -> str:
         ValueError: for a text in another encoding.
     """
     content = path.read_bytes()
-    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
-        return content.decode(encoding)
+        return content.decode(text_encoding(content))
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text in UTF-8 ({error}); save it in UTF-8") from error
+
+
+def text_encoding(start: bytes) -> str:
+    """UTF-16 where a file starts with its byte order mark, else UTF-8, with or without one."""
+    return "utf-16" if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

@@ -7,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...image_reading_dataseg import Size
+from ..masks import box_of_mask
 from ..sample import BadSampleError
 from .boxes import Outside
+from .rle import decode_rle
+from .values import is_finite_number
 
 
 def polygons_to_mask(
@@ -99,6 +102,20 @@ def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.floa
     if len(points) < 3:
         raise BadSampleError(f"{where}: the polygon lies outside the image; remove it")
     return points.ravel()
+
+
+def extent_of_segmentation(segmentation: Any, size: Size | None, where: str) -> list[float] | None:
+    """xyxy of COCO's polygons or run lengths; None where there is none that tells it."""
+    if isinstance(segmentation, dict) and size is not None:
+        mask = decode_rle(segmentation, size, where)
+        return box_of_mask(mask).tolist() if mask.any() else None
+    if not isinstance(segmentation, list):
+        return None
+    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0]
+    if not rings or not all(is_finite_number(value) for ring in rings for value in ring):
+        return None
+    points = np.concatenate([np.asarray(ring, dtype=float).reshape(-1, 2) for ring in rings])
+    return [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()]
 
 
 def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ from ..sample import BadSampleError, RawId
 from .paths import StrPath
 
 _DIGITS = re.compile(r"[+-]?\d{1,19}")
+_WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 _MAX_INT64 = (1 << 63) - 1
 _MAX_SIDE = 2**31 - 1
 
@@ -108,6 +109,6 @@ def category_id(value: Any, where: str) -> RawId:
     Raises:
         BadSampleError: for anything else.
     """
-    if isinstance(value, str) and not value.strip().lstrip("+-").isdecimal():
+    if isinstance(value, str) and not _WHOLE.fullmatch(value.strip()):
         return value
     return whole_number(value, where)
