@@ -41,6 +41,7 @@ from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.image_reading_dataseg import check_value_range
 from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
+from dataseg_hf.run_config import expand
 from dataseg_hf.segments import (
     Segment,
     Size,
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sources = named_images(find_images(options.input))
         reads = {"--model": options.model, **{f"--input ({name})": source for name, source in sources.items()}}
-        check_output_folder(options.output, "predictions", "--output", reads)
+        options.output = check_output_folder(expand(options.output, "--output"), "predictions", "--output", reads)
         model, processor = load(options.model, options.vocabulary)
         if options.value_range is not None:
             processor.value_range = check_value_range(options.value_range)
@@ -102,7 +103,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Segment images with a DaTaSeg model.")
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or its id on the Hub")
     parser.add_argument("--input", required=True, nargs="+", help="image files, folders of them, or patterns")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--output", required=True, help="folder for the results")
     parser.add_argument(
         "--task", default="panoptic", choices=["panoptic", "semantic", "instance"], help="default %(default)s"
     )
