@@ -55,6 +55,7 @@ from dataseg_hf.segments import (
 from dataseg_hf.tiling import Thresholds, segment_image
 from dataseg_hf.visualization import segments_overlay, semantic_overlay
 
+MIN_TILE = 32  # pixels: the coarsest stride of the backbones
 OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"
 
 
@@ -148,8 +149,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 0 <= options.tile_overlap < 1:
         parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
-    if options.tile is not None and options.tile < 0:
-        parser.error(f"argument --tile: must be positive, got {options.tile}")
+    if options.tile is not None and options.tile != 0 and options.tile < MIN_TILE:
+        parser.error(f"argument --tile: must be at least {MIN_TILE} pixels, got {options.tile}")
     return options
 
 

@@ -36,6 +36,7 @@ from .warm_start_dataseg import (
 from .words_dataseg import (
     checked_flags,
     checked_words,
+    did_you_mean,
     listed,
     parse_vocabulary,
     places_of,
@@ -264,13 +265,17 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
         Raises:
             OSError: for a checkpoint that cannot be fetched.
-            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has.
+            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has; for an unknown
+                option, and another number of thing flags than of labels.
         """
         if options.get("dataset_classifiers") or options.get("dataset_decoders"):
             raise ValueError("a Mask2Former checkpoint has one decoder and one classifier: leave `dataset_*` out")
+        _check_options({"text_encoder": text_encoder, **options})
         source = read_mask2former(name_or_path, revision)
         labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
         settings = mask2former_settings(source.config)
+        if is_thing is not None:
+            check_vocabulary(vocabulary, labels, checked_flags(is_thing, len(labels)))
         if take_classifier and text_embeddings is None and text_encoder is not None:
             text_embeddings = build_text_encoder(text_encoder)(labels)
         if not take_classifier:
@@ -306,6 +311,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             OSError: for a checkpoint that cannot be fetched.
             ValueError: for one that is no backbone, or not the one of `backbone_config`.
         """
+        _check_options(options)
         settings = {"backbone_config": backbone_settings(name_or_path, revision, PLAIN_TRANSFORMERS), **options}
         model = cls(DaTaSegConfig(**settings)).eval()
         report = take_backbone(model.pretrainable_backbone(), name_or_path, revision)
@@ -639,6 +645,16 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
     return [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what `DaTaSegConfig` would take and nobody would read."""
+    known = sorted(DaTaSegConfig.__annotations__)
+    for name in sorted(set(options) - set(known)):
+        raise ValueError(f"unknown option '{name}'; known are {known}{did_you_mean(name, known)}")
+    encoder = options.get("text_encoder")
+    if encoder is not None and not isinstance(encoder, Mapping):
+        raise ValueError(f"`text_encoder` must be a mapping with a `kind`, got {encoder!r:.80}")
 
 
 def _count(given: Tensor | None, counted: int, like: Tensor) -> Tensor:

@@ -132,7 +132,10 @@ class RunFolder:
             return complete[-1] if complete else None
         path = Path(resume)
         if not (path / PROGRESS_FILE).is_file():
-            raise ConfigError(f"resume: '{resume}' is no complete checkpoint (it has no progress.json)")
+            raise ConfigError(
+                f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the path of one, or "
+                "`latest`"
+            )
         if path.resolve().parent != self.checkpoints:
             raise ConfigError(
                 f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the output_dir of its run, or "
