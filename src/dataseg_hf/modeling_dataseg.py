@@ -221,13 +221,15 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """None, as above."""
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save as transformers does, with the code, and with the processor of a model that started from a Mask2Former.
+        """Save as transformers does, with the code, and with the processor of the Mask2Former that the model started
+        from, or of the folder that it was loaded from.
 
         A processor that is in the folder already stays.
         """
-        first = kwargs.get("is_main_process", True) and not (Path(save_directory) / IMAGE_PROCESSOR_NAME).is_file()
-        if self.image_processor is not None and first:
-            self.image_processor.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True) and not (Path(save_directory) / IMAGE_PROCESSOR_NAME).is_file():
+            processor = self.image_processor or _processor_in(self.name_or_path)
+            if processor is not None:
+                processor.save_pretrained(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     # --- warm starts
@@ -645,6 +647,12 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:
     return [child for child in module.modules() if isinstance(child, nn.modules.batchnorm._BatchNorm)]
+
+
+def _processor_in(folder: str) -> DaTaSegImageProcessor | None:
+    """The processor in the folder that a model was loaded from; None for a new model, or one of the Hub."""
+    found = folder != "" and (Path(folder) / IMAGE_PROCESSOR_NAME).is_file()
+    return DaTaSegImageProcessor.from_pretrained(folder) if found else None
 
 
 def _check_options(options: Mapping[str, Any]) -> None:
