@@ -41,6 +41,7 @@ from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.image_reading_dataseg import check_value_range
 from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
+from dataseg_hf.run_config import expand
 from dataseg_hf.segments import (
     Segment,
     Size,
@@ -54,6 +55,7 @@ from dataseg_hf.segments import (
 from dataseg_hf.tiling import Thresholds, segment_image
 from dataseg_hf.visualization import segments_overlay, semantic_overlay
 
+MIN_TILE = 32  # pixels: the coarsest stride of the backbones
 OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"
 
 
@@ -63,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sources = named_images(find_images(options.input))
         reads = {"--model": options.model, **{f"--input ({name})": source for name, source in sources.items()}}
-        check_output_folder(options.output, "predictions", "--output", reads)
+        options.output = check_output_folder(expand(options.output, "--output"), "predictions", "--output", reads)
         model, processor = load(options.model, options.vocabulary)
         if options.value_range is not None:
             processor.value_range = check_value_range(options.value_range)
@@ -102,7 +104,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Segment images with a DaTaSeg model.")
     parser.add_argument("--model", required=True, help="folder of a checkpoint, or its id on the Hub")
     parser.add_argument("--input", required=True, nargs="+", help="image files, folders of them, or patterns")
-    parser.add_argument("--output", required=True, type=Path, help="folder for the results")
+    parser.add_argument("--output", required=True, help="folder for the results")
     parser.add_argument(
         "--task", default="panoptic", choices=["panoptic", "semantic", "instance"], help="default %(default)s"
     )
@@ -131,8 +133,8 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if not 0 <= options.tile_overlap < 1:
         parser.error(f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}")
-    if options.tile is not None and options.tile < 0:
-        parser.error(f"argument --tile: must be positive, got {options.tile}")
+    if options.tile is not None and options.tile != 0 and options.tile < MIN_TILE:
+        parser.error(f"argument --tile: must be at least {MIN_TILE} pixels, got {options.tile}")
     return options
 
 

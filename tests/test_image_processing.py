@@ -323,8 +323,23 @@ def test_wrong_arguments():
     for method in ("semantic", "panoptic", "instance"):
         with pytest.raises(ValueError, match="2 target sizes for 1 images"):
             getattr(processor(), f"post_process_{method}_segmentation")(output, target_sizes=[(2, 2), (2, 2)])
+        for size in ((0, 2), (-1, 2), (2,), "ab", 3, None):
+            with pytest.raises(ValueError, match=r"a target size is the \(height, width\) of an image"):
+                getattr(processor(), f"post_process_{method}_segmentation")(output, target_sizes=[size])
     with pytest.raises(ValueError, match="exclude each other"):
         processor().post_process_instance_segmentation(output, return_coco_annotation=True, return_binary_maps=True)
+
+
+@pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
+@pytest.mark.parametrize("method", ["panoptic", "instance"])
+def test_thresholds_are_numbers(method, name):
+    post_process = getattr(processor(), f"post_process_{method}_segmentation")
+    output = outputs([0], columns((0, 2)), is_thing=[True])
+    for wrong in ("0.5", None, True, [0.5], float("nan")):
+        with pytest.raises(ValueError, match=f"`{name}` must be a number"):
+            post_process(output, **{name: wrong})
+    for right in (0, 0.5, np.float32(0.5), torch.tensor(0.5)):
+        assert len(post_process(output, **{name: right})) == 1
 
 
 def test_hidden_instances_are_not_in_the_single_map():

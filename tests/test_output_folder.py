@@ -178,3 +178,23 @@ def test_every_command_refuses_a_folder_that_is_not_its_own(
     (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert f"'{output.resolve()}'" in error
     assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["cotrain", "train_with_trainer", "evaluate", "predict", "inspect_data"])
+@pytest.mark.parametrize("text", ["", "loop", "a\0b", "$NOWHERE/run"])
+def test_every_command_refuses_what_names_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, text: str
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    (here / "loop").symlink_to(here / "loop")
+    monkeypatch.chdir(here)
+    settings = arguments(name, Path("OUTPUT"), tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *settings[:-1], text])
+    AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        assert main_of(name)() == 2
+    finally:
+        AcceleratorState._reset_state(reset_partial_state=True)
+    (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "output" in error
+    assert tree(here) == ["loop"]

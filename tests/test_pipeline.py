@@ -217,6 +217,8 @@ def test_vocabulary_given_at_construction(model, images):
         ({"vocabulary": {"cat": 1}}, "a vocabulary must be a list of names, got dict"),
         ({"vocabulary": ["cat", 3]}, "a vocabulary must be a list of names, got int 3 in it"),
         ({"vocabulary": ["cat"], "is_thing": "yes"}, "`is_thing` must be a list of true and false"),
+        ({"threshold": "0.5"}, "`threshold` must be a number"),
+        ({"mask_threshold": None}, "`mask_threshold` must be a number"),
         ({"nms": 2}, "`nms` must be None or an IoU in 0..1, got 2"),
     ],
 )
@@ -268,3 +270,10 @@ def test_threshold_of_a_call(ours, images):
     found = ours(images[0], subtask="instance", threshold=middle)
     assert [segment["score"] for segment in found] == [score for score in scores if score > middle]
     assert ours(images[0], subtask="instance", threshold=1.0) == []
+
+
+def test_a_folder_is_no_image(ours, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()  # a name that is also base64
+    with pytest.raises(ValueError, match="'docs' is a folder: give the path of an image in it"):
+        ours("docs")

@@ -341,7 +341,8 @@ def test_one_line_errors(predict, model, photos, tmp_path, capsys, change, messa
         ("--threshold", "2", "must lie in 0..1, got 2.0"),
         ("--overlap_threshold", "-1", "must lie in 0..1, got -1.0"),
         ("--tile_overlap", "1", "must lie in 0..1, below 1, got 1.0"),
-        ("--tile", "-5", "must be positive, got -5"),
+        ("--tile", "-5", "must be at least 32 pixels, got -5"),
+        ("--tile", "1", "must be at least 32 pixels, got 1"),
     ],
 )
 def test_impossible_options(predict, model, photos, tmp_path, capsys, option, value, message):

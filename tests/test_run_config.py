@@ -84,6 +84,13 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (GOOD + "model: {hiden_dim: 3}\n", [], r"model\.hiden_dim: unknown option; allowed are \[.*'hidden_dim'"),
         (GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n", [], r"evaluation\.e\.vocabulary: 'b'"),
         (GOOD + "default_vocabulary: b\n", [], r"default_vocabulary: 'b' is no entry of datasets \['a'\]"),
+        (GOOD, ["--max_minutes", "0"], r"max_minutes: must be positive, not 0"),
+        (GOOD + "max_minutes: .nan\n", [], r"max_minutes: must be positive, not nan"),
+        (GOOD, ["--num_threads", "0"], r"num_threads: must be positive"),
+        (GOOD, ["--num_pictures", "-1"], r"num_pictures: must not be negative"),
+        (GOOD, ["--backbone_lr_factor", "-1"], r"backbone_lr_factor: must not be negative"),
+        (GOOD, ["--adam_betas", "[0.9, 1]"], r"adam_betas: must be in \[0, 1\)"),
+        (GOOD, ["--image_std", "[1, 0, 1]"], r"image_std: must be positive"),
         (GOOD, ["--max_steps", "0"], r"max_steps: must be positive"),
         (GOOD, ["--max_steps", "many"], r"max_steps: 'many' is no duration"),
         (GOOD, ["--bogus", "1"], r"unrecognized arguments: --bogus"),
@@ -102,6 +109,18 @@ def test_impossible_settings_are_refused_in_one_line(
 def test_a_missing_config_file_is_named() -> None:
     with pytest.raises(ConfigError, match=r"cannot read 'nowhere\.yaml'"):
         parse_run_config(["--config", "nowhere.yaml"], "unused.yaml")
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", GOOD.encode("utf-16"), "name: größe".encode("latin-1")])
+def test_a_config_in_another_encoding_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "run.yaml").write_bytes(content)
+    with pytest.raises(ConfigError, match=r"run\.yaml' is no text in UTF-8; save it as UTF-8$"):
+        parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
+
+
+def test_a_config_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(GOOD, encoding="utf-8-sig")
+    assert parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml").output_dir
 
 
 def test_paths_expand_environment_variables_and_miss_none(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,6 +180,8 @@ def test_bf16_trains(tmp_path: Path) -> None:
         (["--text_encoder", '{"kind": "word2vec"}'], "`kind` must be one of"),
         (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
         (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
+        (["--torch_compile", "fast"], "torch_compile: unknown backend 'fast'; torch has ["),
+        (["--gradient_accumulation_steps", "3"], "datasets.shapes_panoptic.batch_size: 4 is not divisible by 1 proc"),
         (["--resume", "nowhere"], "resume: 'nowhere' is no complete checkpoint"),
     ],
 )

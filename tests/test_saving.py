@@ -30,8 +30,14 @@ def save_with_trainer(model, folder):
     Trainer(model=model, args=arguments, processing_class=checkpoint_processor()).save_model(str(folder))
 
 
+def save_loaded_model(model, folder):
+    save_parts(model, folder / "first")
+    type(model).from_pretrained(folder / "first").save_pretrained(folder)
+
+
 WAYS = {
     "model and processor": save_parts,
+    "loaded model": save_loaded_model,
     "our pipeline": lambda model, folder: DaTaSegPipeline(model=model, **PARTS).save_pretrained(folder),
     "transformers' pipeline": lambda model, folder: ImageSegmentationPipeline(model=model, **PARTS).save_pretrained(
         folder
@@ -51,6 +57,13 @@ def test_a_saved_folder_is_whole(way, tmp_path):
     assert segmenter(Image.new("RGB", (40, 30)), subtask="semantic", vocabulary=["tree", "car"])
     assert segmenter.image_processor.image_mean == checkpoint_processor().image_mean
     assert segmenter.image_processor.size == checkpoint_processor().size
+
+
+def test_a_new_model_takes_no_processor_of_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "preprocessor_config.json").write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    checkpoint_model().save_pretrained("model")
+    assert not (tmp_path / "model" / "preprocessor_config.json").exists()
 
 
 def test_code_that_a_config_took_from_another_repository_becomes_the_folders_own(tmp_path):

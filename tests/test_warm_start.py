@@ -296,6 +296,28 @@ def test_another_architecture_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_querys": 3}, r"unknown option 'num_querys'.*did you mean 'num_queries'\?"),
+        ({"is_thing": [True]}, "4 labels and 1 thing flags"),
+        ({"is_thing": "yes"}, "`is_thing` must be a list of true and false"),
+        ({"text_encoder": "clip"}, "`text_encoder` must be a mapping with a `kind`, got 'clip'"),
+    ],
+)
+def test_arguments_that_would_be_ignored_are_refused(
+    swin_folder: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        DaTaSegModel.from_mask2former(swin_folder, **arguments)
+
+
+def test_a_model_without_names_says_so(swin_folder: Path) -> None:
+    model = DaTaSegModel.from_mask2former(swin_folder)
+    with pytest.raises(ValueError, match=r"this model stores no vocabulary: .*`add_vocabulary"):
+        model.stored_vocabulary(str(model.config.default_vocabulary))
+
+
+@pytest.mark.parametrize(
     ("option", "message"),
     [
         ({"pre_norm": True}, "pre_norm=True"),

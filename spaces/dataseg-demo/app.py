@@ -41,7 +41,6 @@ MOST_WAITING = 20  # in the queue
 KEPT_SECONDS = 600  # uploads and results
 
 OTHER_SIZE = 4  # times the size of the training images, or a part of it: then the user is warned
-NO_NMS = 1.0  # no IoU is larger
 NMS = 0.7  # docs/evaluation.md, "Repeated objects"
 
 INTRODUCTION = "# DaTaSeg\nOne segmentation model for many datasets: choose a task, and the words to segment by."
@@ -283,8 +282,7 @@ def results(
             raise ValueError("Choose a vocabulary of the model, or type words of your own.")
         if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
             raise ValueError(f"The least score must lie in 0..1, not {threshold!r:.20}.")
-        options = {"threshold": threshold} | ({} if nms == NO_NMS else {"nms": nms})
-        found = segmenter(image, subtask=task, vocabulary=own_words or vocabulary, **options)
+        found = segmenter(image, subtask=task, vocabulary=own_words or vocabulary, threshold=threshold, nms=nms)
     except (OSError, ValueError) as error:
         raise gr.Error(html.escape(str(error), quote=False), print_exception=False) from error
     warning = unlike_training(image.size, segmenter.model.config)

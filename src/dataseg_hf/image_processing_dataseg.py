@@ -7,6 +7,8 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 import base64
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from math import isnan
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -253,8 +255,14 @@ class DaTaSegImageProcessor(PilBackend):
             `label_id`, `was_fused` and `score`.
 
         Raises:
-            ValueError: unless there are B target sizes, or for a label id outside the vocabulary.
+            ValueError: unless there are B target sizes, or for a label id outside the vocabulary, or a threshold that
+                is no number.
         """
+        _check_thresholds(
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+        )
         predict = mask2former_panoptic_prediction if mask2former_rules else panoptic_prediction
         results = []
         for i, size in enumerate(_sizes(outputs, target_sizes)):
@@ -302,8 +310,14 @@ class DaTaSegImageProcessor(PilBackend):
             `segments_info`, per instance `id` (from 0), `label_id`, `was_fused` (false) and `score`.
 
         Raises:
-            ValueError: unless there are B target sizes, or if two formats are asked for, or `nms` is no IoU.
+            ValueError: unless there are B target sizes, or if two formats are asked for, `nms` is no IoU, or a
+                threshold is no number.
         """
+        _check_thresholds(
+            threshold=threshold,
+            mask_threshold=mask_threshold,
+            overlap_mask_area_threshold=overlap_mask_area_threshold,
+        )
         nms = checked_iou(nms)
         if return_coco_annotation and return_binary_maps:
             raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other")
@@ -371,6 +385,8 @@ def _file_or_content(source: str, timeout: float | None) -> str | bytes:
         return answer.content
     if os.path.isfile(source):
         return source
+    if os.path.isdir(source):  # whose name may be base64, as that of 'docs'
+        raise ValueError(f"'{source}' is a folder: give the path of an image in it")
     text = source.partition(",")[2] if source.startswith("data:image/") else source
     try:
         return base64.b64decode("".join(text.split()), validate=True)
@@ -428,7 +444,23 @@ def _sizes(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None
         return [None] * batch
     if len(target_sizes) != batch:
         raise ValueError(f"{len(target_sizes)} target sizes for {batch} images: give the (height, width) of each image")
-    return [(int(height), int(width)) for height, width in target_sizes]
+    return [_target_size(size) for size in target_sizes]
+
+
+def _target_size(size: Any) -> tuple[int, int]:
+    try:
+        height, width = (int(side) for side in size)
+    except (TypeError, ValueError):
+        height = width = 0
+    if min(height, width) < 1:
+        raise ValueError(f"a target size is the (height, width) of an image in pixels, got {size!r:.60}")
+    return height, width
+
+
+def _check_thresholds(**thresholds: Any) -> None:
+    for name, value in thresholds.items():
+        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)) or isnan(value):
+            raise ValueError(f"`{name}` must be a number, usually in 0..1, got {value!r:.40}")
 
 
 def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:

@@ -6,6 +6,7 @@ and memory grow with the pairs that may repeat each other, not with (number of m
 
 from collections.abc import Sequence
 from math import isqrt
+from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ def checked_iou(nms: float | None) -> float | None:
     """The option `nms`; ValueError unless it is None or an IoU in 0..1."""
     if nms is None:
         return None
-    if isinstance(nms, bool) or not isinstance(nms, (int, float)) or not 0 <= nms <= 1:
+    if isinstance(nms, bool) or not isinstance(nms, Real) or not 0 <= nms <= 1:
         raise ValueError(f"`nms` must be None or an IoU in 0..1, got {nms!r:.40}")
     return float(nms)
 

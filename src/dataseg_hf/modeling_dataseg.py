@@ -36,6 +36,7 @@ from .warm_start_dataseg import (
 from .words_dataseg import (
     checked_flags,
     checked_words,
+    did_you_mean,
     listed,
     parse_vocabulary,
     places_of,
@@ -220,13 +221,15 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """None, as above."""
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save as transformers does, with the code, and with the processor of a model that started from a Mask2Former.
+        """Save as transformers does, with the code, and with the processor of the Mask2Former that the model started
+        from, or of the folder that it was loaded from.
 
         A processor that is in the folder already stays.
         """
-        first = kwargs.get("is_main_process", True) and not (Path(save_directory) / IMAGE_PROCESSOR_NAME).is_file()
-        if self.image_processor is not None and first:
-            self.image_processor.save_pretrained(save_directory)
+        if kwargs.get("is_main_process", True) and not (Path(save_directory) / IMAGE_PROCESSOR_NAME).is_file():
+            processor = self.image_processor or _processor_in(self.name_or_path)
+            if processor is not None:
+                processor.save_pretrained(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)
 
     # --- warm starts
@@ -264,13 +267,17 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
 
         Raises:
             OSError: for a checkpoint that cannot be fetched.
-            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has.
+            ValueError: for one that is no Mask2Former, or of a form that no released checkpoint has; for an unknown
+                option, and another number of thing flags than of labels.
         """
         if options.get("dataset_classifiers") or options.get("dataset_decoders"):
             raise ValueError("a Mask2Former checkpoint has one decoder and one classifier: leave `dataset_*` out")
+        _check_options({"text_encoder": text_encoder, **options})
         source = read_mask2former(name_or_path, revision)
         labels = [source.config.id2label[index] for index in range(source.config.num_labels)]
         settings = mask2former_settings(source.config)
+        if is_thing is not None:
+            check_vocabulary(vocabulary, labels, checked_flags(is_thing, len(labels)))
         if take_classifier and text_embeddings is None and text_encoder is not None:
             text_embeddings = build_text_encoder(text_encoder)(labels)
         if not take_classifier:
@@ -306,6 +313,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             OSError: for a checkpoint that cannot be fetched.
             ValueError: for one that is no backbone, or not the one of `backbone_config`.
         """
+        _check_options(options)
         settings = {"backbone_config": backbone_settings(name_or_path, revision, PLAIN_TRANSFORMERS), **options}
         model = cls(DaTaSegConfig(**settings)).eval()
         report = take_backbone(model.pretrainable_backbone(), name_or_path, revision)
@@ -646,6 +654,22 @@ def _thing_flags(is_thing: Any, text_embeddings: Tensor) -> Tensor:
     if flags.shape != text_embeddings.shape[:1]:
         raise ValueError(f"`is_thing` has shape {tuple(flags.shape)} for {count} embeddings")
     return flags
+
+
+def _processor_in(folder: str) -> DaTaSegImageProcessor | None:
+    """The processor in the folder that a model was loaded from; None for a new model, or one of the Hub."""
+    found = folder != "" and (Path(folder) / IMAGE_PROCESSOR_NAME).is_file()
+    return DaTaSegImageProcessor.from_pretrained(folder) if found else None
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """Refuse what `DaTaSegConfig` would take and nobody would read."""
+    known = sorted(DaTaSegConfig.__annotations__)
+    for name in sorted(set(options) - set(known)):
+        raise ValueError(f"unknown option '{name}'; known are {known}{did_you_mean(name, known)}")
+    encoder = options.get("text_encoder")
+    if encoder is not None and not isinstance(encoder, Mapping):
+        raise ValueError(f"`text_encoder` must be a mapping with a `kind`, got {encoder!r:.80}")
 
 
 def _count(given: Tensor | None, counted: int, like: Tensor) -> Tensor:

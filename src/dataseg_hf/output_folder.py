@@ -40,7 +40,7 @@ def check_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Rea
     Raises:
         ConfigError: for a folder with other content than output of that kind, and one that must stay in its place.
     """
-    folder = _resolved(path, key)
+    folder = resolved_folder(path, key)
     content = _content(folder, key)
     if not content:
         return folder
@@ -86,7 +86,7 @@ def check_addition(path: str | Path, key: str) -> Path:
     Raises:
         ConfigError: for a folder with other content.
     """
-    folder = _resolved(path, key)
+    folder = resolved_folder(path, key)
     content = _content(folder, key)
     if content and kind_of(folder) is None:
         raise ConfigError(
@@ -130,7 +130,8 @@ def _set_aside(folder: Path) -> Path:
     return folder.rename(target)
 
 
-def _resolved(path: str | Path, key: str) -> Path:
+def resolved_folder(path: str | Path, key: str) -> Path:
+    """The folder without links and `..`; ConfigError for a text that names none."""
     if not str(path).strip():
         raise ConfigError(f"{key}: is empty; name a folder")
     try:

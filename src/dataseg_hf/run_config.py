@@ -313,10 +313,17 @@ class RunConfig:
                      "gradient_accumulation_steps"):  # fmt: skip
             value = getattr(self, name)
             _require(isinstance(value, str) or value > 0, f"{name}: must be positive, not {value}")
+        for name in ("max_minutes", "num_threads"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, f"{name}: must be positive, not {value}; leave it out for no limit")
         for name in ("warmup_steps", "weight_decay", "evaluate_every", "checkpoint_every", "num_workers",
-                     "check_samples", "seed"):  # fmt: skip
+                     "check_samples", "seed", "num_pictures", "backbone_lr_factor"):  # fmt: skip
             value = getattr(self, name)
             _require(isinstance(value, str) or value >= 0, f"{name}: must not be negative, not {value}")
+        _require(
+            all(0 <= beta < 1 for beta in self.adam_betas), f"adam_betas: must be in [0, 1), not {self.adam_betas}"
+        )
+        _require(all(std > 0 for std in self.image_std), f"image_std: must be positive, not {self.image_std}")
         _require(0 <= self.ema_decay < 1, f"ema_decay: must be in [0, 1), not {self.ema_decay}")
         _require(
             0 <= self.color_affinity_ramp <= 1, f"color_affinity_ramp: must be in 0..1, not {self.color_affinity_ramp}"
@@ -461,9 +468,11 @@ def read_settings(file: str) -> Mapping[str, Any]:
     last part).
     """
     try:
-        settings = yaml.safe_load(Path(file).read_text())
+        settings = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"--config: cannot read '{file}': {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--config: '{file}' is no text in UTF-8; save it as UTF-8") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"--config: '{file}' is no valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, Mapping):

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from .errors import ConfigError
+from .output_folder import resolved_folder
 from .run_config import RunConfig, TrainEntry
 from .sources import MixRow
 
@@ -41,7 +42,7 @@ class RunFolder:
     """Paths and bookkeeping under `output_dir`; only the main process writes."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).resolve()
+        self.path = resolved_folder(path, "output_dir")
         self.results_file = self.path / "all_results.json"
         self.history_file = self.path / "history.csv"
         self.evaluations_file = self.path / "evaluations.jsonl"
@@ -131,7 +132,10 @@ class RunFolder:
             return complete[-1] if complete else None
         path = Path(resume)
         if not (path / PROGRESS_FILE).is_file():
-            raise ConfigError(f"resume: '{resume}' is no complete checkpoint (it has no progress.json)")
+            raise ConfigError(
+                f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the path of one, or "
+                "`latest`"
+            )
         if path.resolve().parent != self.checkpoints:
             raise ConfigError(
                 f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the output_dir of its run, or "

@@ -185,6 +185,8 @@ def build_parts(
     set_seed(config.seed)
     encoder = run_text_encoder(config)
     members = training_mix(config)
+    check_batches(members, accelerator.num_processes, config.gradient_accumulation_steps)
+    check_compiler(config.torch_compile)
     schedule = resolve_schedule(config, members)
     if checkpoint is not None:
         schedule = continued(schedule, config, folder.progress_of(checkpoint))
@@ -194,6 +196,22 @@ def build_parts(
         accelerator.print(line)
     model = build_model(config, members, encoder)
     return Parts(config, schedule, members, held_out, model, folder, accelerator)
+
+
+def check_batches(members: Sequence[TrainingSet], processes: int, accumulation_steps: int) -> None:
+    """Refuse a batch that cannot be split evenly over the processes and accumulation steps."""
+    for member in members:
+        if member.batch_size % (processes * accumulation_steps):
+            raise ConfigError(
+                f"datasets.{member.name}.batch_size: {member.batch_size} is not divisible by {processes} processes x "
+                f"{accumulation_steps} gradient_accumulation_steps; change one of them"
+            )
+
+
+def check_compiler(backend: str | None) -> None:
+    """Refuse a backend that torch.compile does not have."""
+    if backend is not None and backend not in (known := torch.compiler.list_backends(exclude_tags=())):
+        raise ConfigError(f"torch_compile: unknown backend '{backend}'; torch has {known}")
 
 
 def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:

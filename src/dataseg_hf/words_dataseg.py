@@ -102,8 +102,12 @@ def meant_vocabulary(word: str, stored: Mapping[str, Any], alone: bool) -> str |
 
 def unknown_vocabulary(name: str, stored: Mapping[str, Any]) -> str:
     """The message about a vocabulary that is not stored."""
+    if not stored:
+        return "this model stores no vocabulary: name one with `add_vocabulary(name, words)`, or train it"
     meant = meant_vocabulary(name, stored, alone=True)
-    remedy = f"did you mean '{meant}'?" if meant else f"words are given as a list: {parse_words(name)}"
+    remedy = (
+        f"did you mean '{meant}'?" if meant else f"words are given as a list: {parse_words(name) or ['cat', 'dog']}"
+    )
     return f"no vocabulary '{name}' in this model; stored are {sorted(stored)}; {remedy}"
 
 
