@@ -141,7 +141,7 @@ BAD: dict[str, tuple[Callable[[Path], dict[str, Any]], str]] = {
     "1x1 image": (one_pixel, "images/b.jpg: an image of 1 x 1 pixels"),
     "image over the limit": (too_large, "labels/b.png: 1000 x 100000 pixels (height x width) are more than 89478485"),
     "unknown id in a PNG": (unknown_id, "labels/b.png: 1 category id is not in the spec of dataset 'custom': 9 "),
-    "annotation of a missing image": (lambda root: without(root, "images"), "images/b.jpg: missing"),
+    "annotation of a missing image": (lambda root: without(root, "images"), "images/b.*: missing"),
     "image without annotation": (lambda root: without(root, "labels"), "labels/b.png: missing"),
     "empty dataset": (empty, "no images in"),
     "listed image missing": (lambda root: coco(root, "boxes", image={"file_name": "b.jpg"}), "images/b.jpg: missing"),

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from dataseg_hf.checkpoint import load_checkpoint
-from dataseg_hf.data.hub_names import asked_of_the_hub, hub_reference, is_missing_path
+from dataseg_hf.data.hub_names import hub_reference, is_missing_path, loading_failure
 from dataseg_hf.data.readers.hub import read_hub
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
 from dataseg_hf.errors import ConfigError
@@ -34,8 +34,10 @@ def test_what_is_there_is_not_missing(tmp_path, monkeypatch):
     (tmp_path / "outputs/shapes/best").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert not is_missing_path("outputs/shapes/best")
-    assert asked_of_the_hub("outputs/shapes") == ""
-    assert asked_of_the_hub("org/name") == " (no folder 'org/name' is here, so the Hub was asked for it)"
+    assert loading_failure("outputs/shapes", OSError("a\n b")) == "a b"
+    assert loading_failure("org/name", OSError("offline")) == (
+        "no folder 'org/name' is here, and the Hub does not give a repository of that name: offline"
+    )
 
 
 def test_a_revision_is_split_off_unless_a_folder_is_called_so(tmp_path):
@@ -53,9 +55,7 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
 
 def test_a_checkpoint_of_an_unreachable_hub_says_that_no_folder_is_called_so(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(
-        ConfigError, match=r"^--model: .*no folder 'nobody/nothing' is here, so the Hub was asked for it"
-    ):
+    with pytest.raises(ConfigError, match=r"^--model: no folder 'nobody/nothing' is here, and the Hub"):
         load_checkpoint("nobody/nothing")
 
 

@@ -40,7 +40,9 @@ print(len(data), int(peak) / 1024)
 def write_annotations(file: TextIO, kind: str, images: int) -> None:
     """A JSON of COCO's form, of 7 polygons of 60 points per image, or of 11 segments."""
     polygon = [round(i * 7.31 % 29, 2) for i in range(120)]
-    instance = {"category_id": 17, "iscrowd": 0, "area": 9.5, "bbox": [1, 1, 5.5, 6], "segmentation": [polygon]}
+    left, top = min(polygon[0::2]), min(polygon[1::2])
+    box = [left, top, max(polygon[0::2]) - left, max(polygon[1::2]) - top]
+    instance = {"category_id": 17, "iscrowd": 0, "area": 9.5, "bbox": box, "segmentation": [polygon]}
     segments = [
         {"id": i * 7001, "category_id": 17, "iscrowd": 0, "bbox": [1, 2, 3, 4], "area": 33} for i in range(1, 12)
     ]

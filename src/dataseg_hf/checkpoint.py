@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import AutoConfig
 
 from .configuration_dataseg import DaTaSegConfig
-from .data.hub_names import asked_of_the_hub, hub_reference, is_missing_path
+from .data.hub_names import hub_reference, is_missing_path, loading_failure
 from .errors import ConfigError
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .modeling_dataseg import DaTaSegModel
@@ -62,7 +62,7 @@ def load_checkpoint(
     except (OSError, ValueError) as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigError(f"{key}: {' '.join(str(error).split())}{asked_of_the_hub(path)}") from error
+        raise ConfigError(f"{key}: {loading_failure(path, error)}") from error
 
 
 __all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "load_checkpoint", "save_checkpoint"]

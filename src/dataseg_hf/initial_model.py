@@ -9,7 +9,7 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 
 from .configuration_dataseg import DaTaSegConfig
-from .data.hub_names import asked_of_the_hub, hub_reference, is_missing_path
+from .data.hub_names import hub_reference, is_missing_path, loading_failure
 from .data.mixing import TrainingSet
 from .data.shapes import SHAPES_SPECS
 from .image_processing_dataseg import DaTaSegImageProcessor
@@ -192,8 +192,7 @@ def _loaded(load: Callable[[], T], key: str, path: str) -> T:
     try:
         return load()
     except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
-        hint = asked_of_the_hub(path)
-        raise ConfigError(f"{key}: cannot load '{path}': {' '.join(str(error).split())}{hint}") from error
+        raise ConfigError(f"{key}: cannot load '{path}': {loading_failure(path, error)}") from error
 
 
 def build_processor(config: RunConfig) -> DaTaSegImageProcessor:

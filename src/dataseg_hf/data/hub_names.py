@@ -9,9 +9,12 @@ def is_missing_path(name_or_path: str) -> bool:
     return (looks_like_path or name_or_path.count("/") > 1) and not Path(name_or_path).expanduser().exists()
 
 
-def asked_of_the_hub(name_or_path: str) -> str:
-    """What to add to an error of the Hub: that no folder of that name is here."""
-    return "" if Path(name_or_path).exists() else f" (no folder '{name_or_path}' is here, so the Hub was asked for it)"
+def loading_failure(name_or_path: str, error: BaseException) -> str:
+    """One line for what failed to load; of a name that is no folder here it says so first, before the Hub's reason."""
+    reason = " ".join(str(error).split())
+    if Path(name_or_path).exists():
+        return reason
+    return f"no folder '{name_or_path}' is here, and the Hub does not give a repository of that name: {reason}"
 
 
 def hub_reference(name_or_path: str) -> tuple[str, str | None]:

@@ -9,7 +9,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, LargeList, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from ..hub_names import asked_of_the_hub, is_missing_path
+from ..hub_names import is_missing_path, loading_failure
 from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream, TaskName
 from .coco_json import Crowd
 from .hub_rows import ROW_NUMBER, BoxFormat, Columns, RowLoader
@@ -156,8 +156,9 @@ def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
         return load_dataset(**options)
     except (DatasetGenerationError, ConnectionError, ValueError, FileNotFoundError) as error:
         of_files = options["data_files"] is not None
-        hint = " (see `data_files`)" if of_files else asked_of_the_hub(options["path"])
-        raise ValueError(f"{row_source}: cannot be loaded: {error.__cause__ or error}{hint}") from error
+        cause = error.__cause__ or error
+        reason = f"{cause} (see `data_files`)" if of_files else loading_failure(options["path"], cause)
+        raise ValueError(f"{row_source}: cannot be loaded: {reason}") from error
 
 
 def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | None) -> None:
