@@ -404,11 +404,11 @@ def test_semantic_by_hand(instances):
     found = read(SEMANTIC)[1].annotation
     cat, grass = (found.class_labels.tolist().index(SPEC.id_map[raw_id]) for raw_id in (17, 193))
     assert found.segment_map.tolist() == [
-        [cat] * 6,
+        [cat, cat, cat, cat, -1, -1],
         [cat, grass, grass, cat, cat, cat],
         [cat] * 6,
         [-1] * 6,
-    ], "the crowd lies below, and void categories have no object"
+    ], "the crowd lies below, and a void category makes its pixels void"
     assert not found.is_crowd.any()
 
 

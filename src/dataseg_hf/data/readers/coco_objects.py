@@ -162,7 +162,8 @@ class ObjectIndex:
         self._unknown_of_code = _counts_of_each(codes[is_unknown], categories[is_unknown])
 
         self.without_area = int((is_whole & ~has_area).sum())
-        usable = is_whole & has_area & (self.classes != VOID)
+        # in semantic annotation an object of a void category makes its pixels void
+        usable = is_whole & has_area & ((self.classes != VOID) | (spec.task == "semantic"))
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(self._key_of_code) + 1))
         self._indices = [order[a:b][usable[order[a:b]]] for a, b in pairwise(bounds.tolist())]
