@@ -244,7 +244,7 @@ def test_names_that_contradict_the_spec_end_the_run_before_training_even_where_b
     }  # fmt: skip
     mix = config(tmp_path, {"a": entry}).datasets
     for policy in ("raise", "skip"):
-        with pytest.raises(ConfigError, match=r"^datasets\.a: 1 category names of the files contradict the spec"):
+        with pytest.raises(ConfigError, match=r"^datasets\.a: 1 category name of the files contradicts the spec"):
             load_source(mix["a"], "datasets.a", policy)
     entry["spec"]["classes"][0]["aliases"] = ["Dog"]
     load_source(config(tmp_path, {"a": entry}).datasets["a"], "datasets.a")

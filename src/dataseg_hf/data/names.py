@@ -80,8 +80,13 @@ def _merged_classes(spec: "DatasetSpec") -> set[int]:
 
 def contradictions_text(found: Sequence[str]) -> str:
     """One line for what `name_contradictions` found."""
+    subject = (
+        "1 category name of the files contradicts"
+        if len(found) == 1
+        else f"{len(found)} category names of the files contradict"
+    )
     return (
-        f"{len(found)} category names of the files contradict the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. "
+        f"{subject} the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. "
         "Correct the `ids` of the classes; where both names mean the same, list the files' name under `aliases` of the "
         "class"
     )

@@ -40,8 +40,9 @@ def read_coco_instances(
     Segmentations may be polygons, compressed or uncompressed run lengths; instances may overlap; crowd regions are
     kept and flagged. Objects of a category that the spec calls void are left out. An image without objects is a
     sample with M = 0. In semantic annotation smaller objects lie on larger ones, those of a void category make their
-    pixels void, and pixels in no object are void (our setting). Rows are sorted by image id, objects keep the order of the file. Entries of `annotations` are copied once
-    into an Arrow file (`arrow_cache`), so that memory does not grow with the JSON.
+    pixels void, and pixels in no object are void (our setting). Rows are sorted by image id, objects keep the order of
+    the file. Entries of `annotations` are copied once into an Arrow file (`arrow_cache`), so that memory does not grow
+    with the JSON.
 
     Args:
         spec: the dataset; its raw ids are the JSON's category ids.
