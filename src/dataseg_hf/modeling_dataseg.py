@@ -647,7 +647,7 @@ def _batch_norms(module: nn.Module) -> list[nn.Module]:
 
 def _thing_flags(is_thing: Any, text_embeddings: Tensor) -> Tensor:
     """bool [C] of the flags that a call gives with text embeddings [C, D]; all true where it gives none."""
-    count, device = len(text_embeddings), text_embeddings.device
+    count, device = text_embeddings.shape[0], text_embeddings.device  # `len` would fix the count in an exported program
     if is_thing is None:
         return torch.ones(count, dtype=torch.bool, device=device)
     flags = is_thing if isinstance(is_thing, Tensor) else torch.tensor(checked_flags(is_thing, count), device=device)
