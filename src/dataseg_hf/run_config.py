@@ -120,6 +120,7 @@ class Source:
 
 
 AnySource = TypeVar("AnySource", bound=Source)
+"""An entry of the mix or a held-out set."""
 
 
 @dataclass(frozen=True)

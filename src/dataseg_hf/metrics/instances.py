@@ -66,8 +66,9 @@ class ApCurves(NamedTuple):
 class MaskAP:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
-    The best `max_dets` predictions per image and class count, 11 or more, as with pycocotools' `params.maxDets =
-    [1, 10, max_dets]`. (Its `summarize` gives -1 for `ap` unless that is 100; `eval["precision"]` holds the numbers.)
+    The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10 and `max_dets` in
+    pycocotools' `params.maxDets`. (Its `summarize` gives -1 for `ap` unless that is 100; `eval["precision"]` holds the
+    numbers.)
 
     `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the order of the image
     ids, as in pycocotools, so that the result does not depend on who saw which image.
