@@ -26,9 +26,9 @@ from dataseg_hf.evaluation.inference import (
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
-from dataseg_hf.mask_nms_dataseg import without_repeats
 from dataseg_hf.metrics import MaskAP
 from dataseg_hf.metrics.instances import Predictions
+from dataseg_hf.model.mask_nms_dataseg import without_repeats
 
 IOUS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)
 MATCH = 0.5

@@ -28,7 +28,7 @@ from torch.optim import AdamW
 
 from dataseg_hf.data.mixing import MicroBatch, to_device
 from dataseg_hf.initial_model import build_model, run_text_encoder
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.run_config import RunConfig, parse_run_config
 from dataseg_hf.run_folder import RunFolder
 from dataseg_hf.schedule import resolve_schedule

@@ -38,8 +38,8 @@ from dataseg_hf.annotation_files import (
     Category,
 )
 from dataseg_hf.checkpoint import load_checkpoint
-from dataseg_hf.image_reading_dataseg import check_value_range
-from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.model.image_reading_dataseg import check_value_range
+from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.run_config import expand
 from dataseg_hf.segments import (

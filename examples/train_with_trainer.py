@@ -21,14 +21,14 @@ from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.tasks_dataseg import count_targets
 from dataseg_hf.optimization import parameter_groups
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.run_config import ConfigError, RunConfig, config_files, expand, parse_run_config
 from dataseg_hf.runs import evaluation_set, run_reads
 from dataseg_hf.schedule import Schedule, resolve_schedule
 from dataseg_hf.sources import training_mix
-from dataseg_hf.tasks_dataseg import count_targets
 from dataseg_hf.training import step_loss_weights
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"

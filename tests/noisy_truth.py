@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation import EvaluationSet
-from dataseg_hf.modeling_dataseg import DaTaSegOutput
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
 
 QUERIES = 16
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataseg_hf.tasks_dataseg import Proposals
+from dataseg_hf.model.tasks_dataseg import Proposals
 
 CIRCLE, SQUARE, SKY, BACKGROUND = 0, 1, 2, 3
 IS_THING = torch.tensor([True, True, False])

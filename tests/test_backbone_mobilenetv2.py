@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2Model, PreTrainedModel
 
-from dataseg_hf.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
+from dataseg_hf.model.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 
 LAST_LAYERS = (1, 4, 11, 15)
 

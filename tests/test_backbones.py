@@ -17,8 +17,8 @@ from transformers import (
     SwinForImageClassification,
 )
 
-from dataseg_hf.feature_pyramid_dataseg import FeaturePyramid
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.feature_pyramid_dataseg import FeaturePyramid
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]

@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub.errors import StrictDataclassError
 from transformers import ConvNextConfig, MobileNetV2Config, SwinConfig
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig, check_vocabulary
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig, check_vocabulary
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 REFUSALS = (ValueError, StrictDataclassError)

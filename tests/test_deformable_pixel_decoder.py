@@ -12,15 +12,15 @@ from transformers.models.mask2former.modeling_mask2former import (
     Mask2FormerPixelDecoderEncoderMultiscaleDeformableAttention as TheirAttention,
 )
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.deformable_pixel_decoder_dataseg import (
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.deformable_pixel_decoder_dataseg import (
     DeformableAttention,
     DeformablePixelDecoder,
     cell_centres,
     sample_points,
 )
-from dataseg_hf.layers_dataseg import resize_inside
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.layers_dataseg import resize_inside
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 ModelFactory = Callable[..., DaTaSegModel]
 ConfigFactory = Callable[..., DaTaSegConfig]

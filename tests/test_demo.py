@@ -14,7 +14,7 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 
 from dataseg_hf.checkpoint import save_checkpoint
-from dataseg_hf.image_reading_dataseg import read_image
+from dataseg_hf.model.image_reading_dataseg import read_image
 
 pytest.importorskip("gradio")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from dataseg_hf.tasks_dataseg import Proposals
+from dataseg_hf.model.tasks_dataseg import Proposals
 
 FIGURES = Path(__file__).resolve().parents[1] / "docs" / "figures"
 

@@ -20,7 +20,7 @@ def test_every_name_that_the_package_exports_is_in_the_reference() -> None:
     "module",
     [
         "data.sample", "data.catalog", "data.readers", "data.shapes", "data.mixing", "metrics", "evaluation",
-        "run_config", "training", "publishing", "export", "tasks_dataseg", "tiling",
+        "run_config", "training", "publishing", "export", "model.tasks_dataseg", "tiling",
     ],
 )  # fmt: skip
 def test_public_modules_are_in_the_reference(module: str) -> None:

@@ -18,8 +18,8 @@ from dataseg_hf.evaluation.gallery import best_and_worst
 from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, share_of_batches
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model_card import METRICS
-from dataseg_hf.modeling_dataseg import DaTaSegModel
 from dataseg_hf.run_config import ConfigError
 
 MEAN, STD = [0.5] * 3, [0.25] * 3

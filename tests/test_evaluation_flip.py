@@ -9,13 +9,13 @@ from conftest import ModelFactory
 from numpy.typing import NDArray
 from test_evaluation import MEAN, STD, held_out
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.data.sample import Sample
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.evaluation.flip import Proposals, paired_views, summed_views
 from dataseg_hf.evaluation.inference import Inference, outputs_of, proposals_of
-from dataseg_hf.modeling_dataseg import DaTaSegOutput
-from dataseg_hf.postprocessing_dataseg import semantic_prediction
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
+from dataseg_hf.model.postprocessing_dataseg import semantic_prediction
 
 WHOLE = torch.ones(2)
 

@@ -11,7 +11,7 @@ from test_evaluation import MEAN, STD, held_out
 from torch import Tensor
 
 from dataseg_hf.evaluation import EvaluationSet, Inference, Processes, SetResult, pictures, score, titles
-from dataseg_hf.modeling_dataseg import DaTaSegOutput
+from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
 
 
 class Unsure(NoisyTruth):

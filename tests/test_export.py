@@ -13,7 +13,7 @@ from transformers import ConvNextConfig
 
 from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.export import DYNAMIC_SIZE_BACKBONES, OUTPUTS, export_onnx, export_program, onnx_runner
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from dataseg_hf import DaTaSegImageProcessor, DaTaSegOutput
 from dataseg_hf.data.collate import collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.transforms import resize_only
-from dataseg_hf.image_processing_dataseg import run_lengths, scaled_size
+from dataseg_hf.model.image_processing_dataseg import run_lengths, scaled_size
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 

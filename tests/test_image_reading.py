@@ -23,8 +23,8 @@ from dataseg_hf.data.inspection import inspect_dataset
 from dataseg_hf.data.readers.id_maps import read_id_map, read_rgb_ids
 from dataseg_hf.data.readers.images import read_rgb
 from dataseg_hf.data.sample import BadSampleError
-from dataseg_hf.image_reading_dataseg import read_image
 from dataseg_hf.initial_model import build_processor
+from dataseg_hf.model.image_reading_dataseg import read_image
 from dataseg_hf.run_config import (
     ClassSettings,
     ConfigError,

@@ -19,7 +19,7 @@ import dataseg_hf
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel, register
 
 PACKAGE = Path(dataseg_hf.__file__).parent
-SHIPPED = sorted(PACKAGE.glob("*_dataseg.py"))
+SHIPPED = sorted((PACKAGE / "model").glob("*_dataseg.py"))
 MAY_IMPORT = {
     "requirements": set(),
     "words": set(),
@@ -94,11 +94,11 @@ def third_parties(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
 def test_shipped_files_import_their_siblings_in_one_direction(file):
-    allowed = {f"{name}_dataseg" for name in MAY_IMPORT[file.stem.removesuffix("_dataseg")]}
+    allowed = {f"model.{name}_dataseg" for name in MAY_IMPORT[file.stem.removesuffix("_dataseg")]}
     assert own_imports(file) <= allowed
     relative = [node for node in imports(file) if isinstance(node, ast.ImportFrom) and node.level]
     assert all(node.level == 1 and node.module and "." not in node.module for node in relative)
-    assert set(get_relative_imports(file)) == own_imports(file)  # transformers reads the text, docstrings included
+    assert {f"model.{name}" for name in get_relative_imports(file)} == own_imports(file)  # transformers reads the text, docstrings included
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
@@ -110,8 +110,8 @@ def test_data_and_metrics_know_no_model():
     files = [*PACKAGE.glob("data/**/*.py"), *PACKAGE.glob("metrics/*.py")]
     assert len(files) > 5
     for file in files:
-        shipped = {name for name in own_imports(file) if name.endswith("_dataseg")}
-        assert shipped <= {"image_reading_dataseg"}, file  # training and inference read images alike
+        shipped = {name for name in own_imports(file) if name.startswith("model.")}
+        assert shipped <= {"model.image_reading_dataseg"}, file  # training and inference read images alike
 
 
 def test_nothing_below_imports_evaluation_or_training():

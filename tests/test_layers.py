@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerSinePositionEmbedding
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.layers_dataseg import Attention, sine_positions
-from dataseg_hf.modeling_dataseg import DaTaSegModel
-from dataseg_hf.query_decoder_dataseg import DecoderLayer, MaskView
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.layers_dataseg import Attention, sine_positions
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.query_decoder_dataseg import DecoderLayer, MaskView
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]

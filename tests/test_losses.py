@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers.models.mask2former import modeling_mask2former as mask2former
 
-from dataseg_hf.losses_dataseg import (
+from dataseg_hf.model.losses_dataseg import (
     axis_projections,
     bce_loss,
     cell_centres,

@@ -13,8 +13,8 @@ from transformers import Mask2FormerImageProcessorPil
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
 
 from dataseg_hf import DaTaSegImageProcessor
-from dataseg_hf.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
-from dataseg_hf.modeling_dataseg import DaTaSegOutput
+from dataseg_hf.model.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
+from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
 
 GRID = 384  # to which transformers resizes all masks first
 CATEGORIES = 6

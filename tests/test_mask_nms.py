@@ -7,8 +7,8 @@ import pytest
 import torch
 from proposals import CIRCLE, IS_THING, SQUARE, WHOLE, class_logits, rectangle_logits
 
-from dataseg_hf.mask_nms_dataseg import checked_iou, without_repeats
-from dataseg_hf.postprocessing_dataseg import instance_prediction
+from dataseg_hf.model.mask_nms_dataseg import checked_iou, without_repeats
+from dataseg_hf.model.postprocessing_dataseg import instance_prediction
 
 
 def row(start, stop, width=20):

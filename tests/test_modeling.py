@@ -13,16 +13,16 @@ from tiny_backbones import MULTI_SCALE, WITH_BATCH_NORM, backbone
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.modeling_dataseg import DaTaSegModel, DaTaSegOutput
-from dataseg_hf.pixel_decoder_dataseg import PixelFeatures
-from dataseg_hf.postprocessing_dataseg import (
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from dataseg_hf.model.pixel_decoder_dataseg import PixelFeatures
+from dataseg_hf.model.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
     resize_masks,
     semantic_prediction,
 )
-from dataseg_hf.tasks_dataseg import count_targets
+from dataseg_hf.model.tasks_dataseg import count_targets
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]

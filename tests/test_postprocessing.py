@@ -12,9 +12,9 @@ from torch import Tensor
 from transformers import Mask2FormerImageProcessorPil
 from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
 
-from dataseg_hf import postprocessing_dataseg
-from dataseg_hf.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
-from dataseg_hf.postprocessing_dataseg import (
+from dataseg_hf.model import postprocessing_dataseg
+from dataseg_hf.model.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
+from dataseg_hf.model.postprocessing_dataseg import (
     instance_prediction,
     panoptic_prediction,
     resize_masks,

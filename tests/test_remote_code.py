@@ -24,7 +24,7 @@ from transformers.dynamic_module_utils import check_imports
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
-from dataseg_hf.requirements_dataseg import OLDEST_TRANSFORMERS
+from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
 
 pytestmark = pytest.mark.slow
 
@@ -106,7 +106,7 @@ def test_checkpoint_is_complete(checkpoints, name):
         module, class_name = reference.split(".")
         assert f"class {class_name}(" in (folder / f"{module}.py").read_text()
     package = Path(sys.modules["dataseg_hf"].__file__).parent
-    assert {file.name for file in folder.glob("*.py")} == {file.name for file in package.glob("*_dataseg.py")}
+    assert {file.name for file in folder.glob("*.py")} == {file.name for file in package.glob("model/*_dataseg.py")}
     assert not list(folder.glob("*.bin")) + list(folder.glob("*.pt"))
     assert {"AutoImageProcessor": AUTO_MAP["AutoImageProcessor"]} == json.loads(
         (folder / "preprocessor_config.json").read_text()

@@ -11,9 +11,9 @@ from accelerate.utils import compute_module_sizes
 from tiny_backbones import backbone
 from torch import Tensor, nn
 
-from dataseg_hf.layers_dataseg import InsideGroupNorm
-from dataseg_hf.modeling_dataseg import DaTaSegModel
-from dataseg_hf.postprocessing_dataseg import panoptic_prediction
+from dataseg_hf.model.layers_dataseg import InsideGroupNorm
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.postprocessing_dataseg import panoptic_prediction
 
 ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]

@@ -14,9 +14,9 @@ from transformers import ImageSegmentationPipeline, Trainer, TrainingArguments, 
 
 import dataseg_hf
 from dataseg_hf import DaTaSegConfig, DaTaSegPipeline
-from dataseg_hf.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES
+from dataseg_hf.model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES
 
-CODE = {file.name for file in Path(dataseg_hf.__file__).parent.glob("*_dataseg.py")}
+CODE = {file.name for file in Path(dataseg_hf.__file__).parent.glob("model/*_dataseg.py")}
 PARTS = {"image_processor": checkpoint_processor(), "device": "cpu"}
 
 

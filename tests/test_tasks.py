@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from proposals import BACKGROUND, CIRCLE, IS_THING, SKY, SQUARE, STUFF, class_logits, close, proposals, rectangle_logits
 from torch import Tensor
 
-from dataseg_hf import tasks_dataseg
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.losses_dataseg import cell_centres
-from dataseg_hf.tasks_dataseg import (
+from dataseg_hf.model import tasks_dataseg
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.losses_dataseg import cell_centres
+from dataseg_hf.model.tasks_dataseg import (
     IGNORED,
     LOSS_TERMS,
     TASKS,

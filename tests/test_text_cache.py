@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import save_file
 from tiny_towers import save_clip
 
-from dataseg_hf.text_cache_dataseg import cache_folder, cache_key, folder_digest, read_cached, write_cached
-from dataseg_hf.text_embeddings_dataseg import HubTextEncoder
+from dataseg_hf.model.text_cache_dataseg import cache_folder, cache_key, folder_digest, read_cached, write_cached
+from dataseg_hf.model.text_embeddings_dataseg import HubTextEncoder
 
 NAMES = ["tree", "car"]
 

@@ -28,7 +28,7 @@ from transformers import (
     SiglipModel,
 )
 
-from dataseg_hf.text_embeddings_dataseg import (
+from dataseg_hf.model.text_embeddings_dataseg import (
     FileTextEncoder,
     HashedNameEncoder,
     HashedNgramEncoder,

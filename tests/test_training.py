@@ -18,7 +18,7 @@ from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.optimization import AveragedWeights, learning_rate, parameter_groups
 from dataseg_hf.run_config import RunConfig, TrainEntry
 from dataseg_hf.run_folder import RunFolder

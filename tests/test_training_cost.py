@@ -8,7 +8,7 @@ import torch
 from tiny_backbones import backbone
 from torch import Tensor, nn
 
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 pytestmark = pytest.mark.slow
 

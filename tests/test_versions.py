@@ -9,7 +9,7 @@ from docs_blocks import ROOT
 from packaging.requirements import Requirement
 from packaging.version import Version
 
-from dataseg_hf.requirements_dataseg import OLDEST_TRANSFORMERS
+from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
 
 STATED = ("torch", "transformers", "datasets", "accelerate", "huggingface_hub")
 """Packages whose range the README states."""

@@ -2,7 +2,13 @@
 
 import pytest
 
-from dataseg_hf.words_dataseg import checked_flags, checked_words, did_you_mean, meant_vocabulary, parse_vocabulary
+from dataseg_hf.model.words_dataseg import (
+    checked_flags,
+    checked_words,
+    did_you_mean,
+    meant_vocabulary,
+    parse_vocabulary,
+)
 
 STORED = {
     "shapes_panoptic": {"labels": ["red circle", "grass field"], "is_thing": [True, False]},

@@ -27,15 +27,15 @@ from dataseg_hf.data.collate import collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_SEMANTIC, shapes_dataset
 from dataseg_hf.data.transforms import resize_only
-from dataseg_hf.losses_dataseg import axis_projections, dice_loss
-from dataseg_hf.postprocessing_dataseg import (
+from dataseg_hf.model.losses_dataseg import axis_projections, dice_loss
+from dataseg_hf.model.postprocessing_dataseg import (
     InstancePrediction,
     PanopticPrediction,
     instance_prediction,
     panoptic_prediction,
     semantic_prediction,
 )
-from dataseg_hf.tasks_dataseg import (
+from dataseg_hf.model.tasks_dataseg import (
     BoxTargets,
     Groups,
     Proposals,

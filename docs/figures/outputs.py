@@ -19,8 +19,8 @@ from PIL import Image
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Annotation, Instances, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
-from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.metrics import semantic_map
+from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.tiling import Thresholds, segment_image
 from dataseg_hf.visualization import boxes_overlay, overlay, prediction_grid, segments_overlay, semantic_overlay
 

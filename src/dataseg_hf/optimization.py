@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .modeling_dataseg import DaTaSegModel
+from .model.modeling_dataseg import DaTaSegModel
 from .run_config import RunConfig
 from .schedule import Schedule
 

@@ -13,7 +13,7 @@ from .data.faults import doubts
 from .data.mixing import TrainingSet
 from .data.sample import SampleStream
 from .evaluation import EvaluationSet
-from .modeling_dataseg import DaTaSegModel
+from .model.modeling_dataseg import DaTaSegModel
 from .run_config import RunConfig
 from .run_folder import RunFolder
 from .schedule import Schedule

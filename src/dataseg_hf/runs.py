@@ -22,7 +22,8 @@ from .evaluation import EvaluationSet, Inference, Processes, SetResult, metric_n
 from .evaluation import score as score_set
 from .first_look import look_at_data
 from .initial_model import build_model, build_processor, embed, run_text_encoder
-from .modeling_dataseg import DaTaSegModel
+from .model.modeling_dataseg import DaTaSegModel
+from .model.text_embeddings_dataseg import TextEncoder
 from .output_folder import Reads, check_output_folder, claim_output_folder
 from .processes import on_main
 from .publishing import PublishError, publish
@@ -32,7 +33,6 @@ from .run_report import describe, headline, report, run_facts
 from .schedule import Schedule, continued, resolve_schedule
 from .sources import load_held_out, resolve_mix, source_spec, training_mix
 from .stop_signals import StopRequested, StopSignals
-from .text_embeddings_dataseg import TextEncoder
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
 from .training import CoTraining, Outcome
 from .training_state import SaveError, write_or_warn

@@ -19,13 +19,13 @@ from torch.optim import AdamW
 
 from .data.mixing import MicroBatch, MixingSampler, TrainingSet, batches_per_step, mixing_loader, to_device
 from .data.sample import BadSampleError
-from .modeling_dataseg import DaTaSegModel
+from .model.modeling_dataseg import DaTaSegModel
+from .model.tasks_dataseg import count_targets, loss_weights
 from .optimization import AveragedWeights, learning_rate, parameter_groups, set_learning_rate
 from .run_config import RunConfig
 from .run_folder import RunFolder
 from .schedule import Schedule
 from .stop_signals import StopRequested, StopSignals
-from .tasks_dataseg import count_targets, loss_weights
 from .training_log import StepFacts, StepLog
 from .training_state import SaveError, SaveModel, load_training_state, save_training_state
 

@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from .data.mixing import TrainingSet
+from .model.tasks_dataseg import LOSS_TERMS
 from .run_config import RunConfig
 from .run_folder import RunFolder
 from .schedule import Schedule
-from .tasks_dataseg import LOSS_TERMS
 
 if sys.platform == "win32":
     import psutil

@@ -9,7 +9,7 @@ from typing import Literal
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from .modeling_dataseg import DaTaSegModel
+from .model.modeling_dataseg import DaTaSegModel
 from .optimization import AveragedWeights
 from .processes import on_main, together
 from .run_folder import PROGRESS_FILE, RunFolder

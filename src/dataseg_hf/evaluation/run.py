@@ -14,13 +14,13 @@ from tqdm.auto import tqdm
 from ..checkpoint import load_checkpoint
 from ..data.sample import DatasetSpec
 from ..initial_model import configured_text_encoder, embed
-from ..modeling_dataseg import DaTaSegModel
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.words_dataseg import listed
 from ..output_folder import Reads, check_output_folder, claim_output_folder
 from ..processes import on_main
 from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
 from ..sources import load_held_out
 from ..version import __version__
-from ..words_dataseg import listed
 from .annotations import AnnotationSettings
 from .export import Exporter
 from .figures import draw_confusion, draw_precision_recall

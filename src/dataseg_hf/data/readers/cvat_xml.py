@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
 from ...messages import shown
+from ...model.image_reading_dataseg import Size
 from ..names import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
