@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from pycocotools import mask as mask_utils
 
-from dataseg_hf.annotation_files import (
+from dataseg_hf.data.brush_rle import encode_brush
+from dataseg_hf.data.readers.coco_instances import read_coco_instances
+from dataseg_hf.data.readers.cvat_xml import read_cvat_xml
+from dataseg_hf.data.readers.label_studio import read_label_studio
+from dataseg_hf.data.readers.labelme import read_labelme
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, SampleDataset
+from dataseg_hf.prediction.annotation_files import (
     ANNOTATION_FORMATS,
     AnnotatedImage,
     AnnotationStyle,
@@ -24,14 +30,8 @@ from dataseg_hf.annotation_files import (
     Category,
     Outlines,
 )
-from dataseg_hf.annotation_files.outlines import outline_polygons
-from dataseg_hf.data.brush_rle import encode_brush
-from dataseg_hf.data.readers.coco_instances import read_coco_instances
-from dataseg_hf.data.readers.cvat_xml import read_cvat_xml
-from dataseg_hf.data.readers.label_studio import read_label_studio
-from dataseg_hf.data.readers.labelme import read_labelme
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, SampleDataset
-from dataseg_hf.segments import cropped
+from dataseg_hf.prediction.annotation_files.outlines import outline_polygons
+from dataseg_hf.prediction.segments import cropped
 
 Masks = list[NDArray[np.bool_]]
 

@@ -16,7 +16,7 @@ from benchmarks.claims.results import RESULTS, Result, Summary, digest, read, wr
 from benchmarks.claims.runner import Grid, train_missing
 from benchmarks.claims.tables import PQ, TABLES
 
-from dataseg_hf.run_config import parse_run_config
+from dataseg_hf.settings.run import parse_run_config
 
 DOCS = Path(__file__).parent.parent / "docs"
 PUBLISHED = json.loads((DOCS / "claims.json").read_text())

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import pytest
 
-from dataseg_hf.curves import draw_curves
+from dataseg_hf.pictures.curves import draw_curves
 
 
 @pytest.mark.parametrize(

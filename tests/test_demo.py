@@ -13,8 +13,8 @@ from example_scripts import demo_app
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.model.image_reading_dataseg import read_image
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 pytest.importorskip("gradio")
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"

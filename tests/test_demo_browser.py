@@ -12,7 +12,7 @@ from browser import CHROMIUM, Browser
 from checkpoint_models import checkpoint_model, checkpoint_processor
 from PIL import Image
 
-from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 pytest.importorskip("gradio")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]

@@ -25,9 +25,9 @@ from example_scripts import demo_app
 from hub_server import HubServer
 
 from dataseg_hf.data.sample import SampleDataset, Segments
-from dataseg_hf.initial_model import build_model, run_text_encoder
-from dataseg_hf.run_config import parse_run_config
-from dataseg_hf.sources import load_source, training_mix
+from dataseg_hf.settings.datasets import load_source, training_mix
+from dataseg_hf.settings.model import build_model, run_text_encoder
+from dataseg_hf.settings.run import parse_run_config
 
 pytestmark = pytest.mark.slow
 

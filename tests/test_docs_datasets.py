@@ -10,8 +10,8 @@ from drawings import IMAGES_OF_SAMPLE, lay_sample
 from PIL import Image
 
 from dataseg_hf.data.sample import Instances, SampleDataset, Segments
-from dataseg_hf.run_config import parse_run_config
-from dataseg_hf.sources import mix_table, resolve_mix, training_mix
+from dataseg_hf.settings.datasets import mix_table, resolve_mix, training_mix
+from dataseg_hf.settings.run import parse_run_config
 
 HEAD = "output_dir: out\ntext_encoder: {kind: hashed_ngrams}\n"
 

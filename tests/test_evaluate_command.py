@@ -16,8 +16,8 @@ from example_scripts import EXAMPLES, main_of
 from PIL import Image
 from transformers import ConvNextConfig
 
-from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.metrics.files import score_panoptic
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.slow
 

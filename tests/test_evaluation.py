@@ -19,8 +19,8 @@ from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, 
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.model_card import METRICS
-from dataseg_hf.run_config import ConfigError
+from dataseg_hf.settings.run import ConfigError
+from dataseg_hf.sharing.model_card import METRICS
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
 ALL: list[Any] = ["pq", "miou", "mask_ap", "box_ap"]

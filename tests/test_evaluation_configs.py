@@ -10,14 +10,14 @@ from checkpoint_models import checkpoint_model, checkpoint_processor
 from example_scripts import EXAMPLES, main_of
 from noisy_truth import NoisyTruth
 
-from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics.files import score_instances, score_panoptic
-from dataseg_hf.run_config import ConfigError
+from dataseg_hf.settings.run import ConfigError
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 pytestmark = pytest.mark.slow
 

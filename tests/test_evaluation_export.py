@@ -17,7 +17,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from test_evaluation import MEAN, STD, held_out, only_boxes
 
-from dataseg_hf.annotation_files import ANNOTATION_FORMATS
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
 from dataseg_hf.evaluation import EvaluationSet
@@ -26,7 +25,8 @@ from dataseg_hf.evaluation.export import Exporter, category_ids, ignore_index
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.metrics.files import score_instances, score_panoptic, score_semantic
-from dataseg_hf.run_config import ConfigError
+from dataseg_hf.prediction.annotation_files import ANNOTATION_FORMATS
+from dataseg_hf.settings.run import ConfigError
 
 
 def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options: Any) -> SetResult:

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from dataseg_hf.evaluation.figures import draw_confusion, draw_precision_recall
 from dataseg_hf.evaluation.report import cell, table
 from dataseg_hf.metrics.instances import ApCurves
+from dataseg_hf.pictures.figures import draw_confusion, draw_precision_recall
 
 
 @pytest.fixture

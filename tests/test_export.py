@@ -11,9 +11,9 @@ from tiny_backbones import backbone as tiny_backbone
 from torch import Tensor
 from transformers import ConvNextConfig
 
-from dataseg_hf.checkpoint import save_checkpoint
-from dataseg_hf.export import DYNAMIC_SIZE_BACKBONES, OUTPUTS, export_onnx, export_program, onnx_runner
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.sharing.checkpoint import save_checkpoint
+from dataseg_hf.sharing.export import DYNAMIC_SIZE_BACKBONES, OUTPUTS, export_onnx, export_program, onnx_runner
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ import pytest
 
 from dataseg_hf.data.sample import BadSampleError, Census, ClassInfo, DatasetSpec, Instances, Sample, SampleDataset
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.first_look import look_at_data
-from dataseg_hf.run_config import EvalEntry, RunConfig, TrainEntry
-from dataseg_hf.run_report import describe
+from dataseg_hf.settings.run import EvalEntry, RunConfig, TrainEntry
+from dataseg_hf.training.first_look import look_at_data
+from dataseg_hf.training.report import describe
 
 SPEC = DatasetSpec("two", "boxes", (ClassInfo("cat", True), ClassInfo("dog", True)), {1: 0, 2: 1})
 

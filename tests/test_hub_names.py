@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.data.hub_names import hub_reference, is_missing_path, loading_failure
 from dataseg_hf.data.readers.hub import read_hub
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
 from dataseg_hf.errors import ConfigError
+from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 
 @pytest.mark.parametrize(

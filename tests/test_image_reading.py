@@ -23,9 +23,11 @@ from dataseg_hf.data.inspection import inspect_dataset
 from dataseg_hf.data.readers.id_maps import read_id_map, read_rgb_ids
 from dataseg_hf.data.readers.images import read_rgb
 from dataseg_hf.data.sample import BadSampleError
-from dataseg_hf.initial_model import build_processor
 from dataseg_hf.model.image_reading_dataseg import read_image
-from dataseg_hf.run_config import (
+from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.settings.datasets import load_source
+from dataseg_hf.settings.model import build_processor
+from dataseg_hf.settings.run import (
     ClassSettings,
     ConfigError,
     EvalEntry,
@@ -34,8 +36,6 @@ from dataseg_hf.run_config import (
     TrainEntry,
     with_default_range,
 )
-from dataseg_hf.sources import load_source
-from dataseg_hf.tiling import Thresholds, segment_image
 
 DEEP = np.array([[0, 112, 2000], [3980, 4000, 1]])
 OF_4000 = np.array([[0, 7, 128], [254, 255, 0]])  # 255 / 4000 of it: 7.14, 127.5 (to even), 253.7, 0.06

@@ -13,10 +13,10 @@ import pytest
 import yaml
 from PIL import Image
 
-from dataseg_hf.data.contact_sheet import contact_sheet
 from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
-from dataseg_hf.visualization import category_colour
+from dataseg_hf.pictures.contact_sheet import contact_sheet
+from dataseg_hf.pictures.overlay import category_colour
 
 pytestmark = pytest.mark.slow
 

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from dataseg_hf.data.names import contradictions_text, held_out_contradictions, name_contradictions, plain_name
+from dataseg_hf.data.name_checks import contradictions_text, held_out_contradictions, name_contradictions
+from dataseg_hf.data.names import plain_name
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, SampleDataset
 
 SPEC = DatasetSpec(

@@ -15,7 +15,7 @@ from checkpoint_models import checkpoint_model, checkpoint_processor
 from docs_blocks import ROOT
 from packaging.metadata import Metadata
 
-from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.version import __version__
 
 pytestmark = pytest.mark.slow

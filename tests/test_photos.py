@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from dataseg_hf.run_config import RunConfig, parse_run_config
-from dataseg_hf.runs import build_model, run_text_encoder
-from dataseg_hf.sources import load_source, training_set
+from dataseg_hf.settings.datasets import load_source, training_set
+from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.training.run import build_model, run_text_encoder
 
 PHOTOS = Path(__file__).parent.parent / "examples/configs/photos.yaml"
 

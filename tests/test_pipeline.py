@@ -12,7 +12,7 @@ from transformers import ImageSegmentationPipeline, pipeline
 from transformers.utils import ModelOutput
 
 from dataseg_hf import DaTaSegPipeline
-from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 SUBTASKS = ["panoptic", "semantic", "instance"]
 SCENE = VOCABULARIES["scene"][0]

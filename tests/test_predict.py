@@ -14,18 +14,18 @@ from PIL import Image
 from pycocotools.coco import COCO
 from transformers import ConvNextConfig
 
-from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
 from dataseg_hf.output_folder import MARKER
-from dataseg_hf.segments import Segment
-from dataseg_hf.visualization import (
+from dataseg_hf.pictures.overlay import (
     category_colour,
     overlay,
     prediction_grid,
     segments_overlay,
     semantic_overlay,
 )
+from dataseg_hf.prediction.segments import Segment
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 
 SCRIPT = Path(__file__).resolve().parents[1] / "examples" / "predict.py"
 

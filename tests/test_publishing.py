@@ -21,9 +21,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from dataseg_hf import DaTaSegPipeline
-from dataseg_hf.checkpoint import save_checkpoint
-from dataseg_hf.model_card import model_card
-from dataseg_hf.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
+from dataseg_hf.sharing.checkpoint import save_checkpoint
+from dataseg_hf.sharing.model_card import model_card
+from dataseg_hf.sharing.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
 
 pytestmark = pytest.mark.slow
 
@@ -426,13 +426,21 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 
 # --- the Space
 
+SPACE_FOLDERS = ["", "data/", "pictures/", "prediction/"]
+SPACE_MODULES = [
+    *(f"{folder}__init__" for folder in SPACE_FOLDERS),
+    "data/run_lengths",
+    "pictures/overlay",
+    "prediction/segments",
+]
+
 
 def test_the_space_is_one_commit_of_the_demo(hub, api):
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     space = hub.space(REPO)
     tracked = {str(file.relative_to(SPACE)) for file in [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]}
     assert {"README.md", "app.py", "requirements.txt"} < tracked
-    modules = {f"dataseg_hf/{name}.py" for name in ("__init__", "segments", "visualization")}
+    modules = {f"dataseg_hf/{name}.py" for name in SPACE_MODULES}
     assert set(space.files) == {".gitattributes", *tracked, *modules}
     for name in tracked:
         assert space.files[name] == (SPACE / name).read_bytes()

@@ -9,12 +9,12 @@ import pytest
 from annotation_files import save
 from PIL import Image, ImageFilter
 
-from dataseg_hf.data.names import name_contradictions
+from dataseg_hf.data.name_checks import name_contradictions
 from dataseg_hf.data.readers.colors import color_text, parse_color, read_label_map
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, UnknownIdsError
-from dataseg_hf.run_config import ClassSettings, Source, SpecSettings
-from dataseg_hf.sources import load_source
+from dataseg_hf.settings.datasets import load_source
+from dataseg_hf.settings.run import ClassSettings, Source, SpecSettings
 
 SAMPLES = Path(__file__).parent / "annotation_samples"
 SKY, CAR, VOID = (70, 130, 180), (250, 50, 83), (0, 0, 0)

@@ -6,7 +6,7 @@ import pytest
 from annotation_files import save
 from drawings import drawn, lay_sample, sample_masks
 
-from dataseg_hf.data.names import name_contradictions
+from dataseg_hf.data.name_checks import name_contradictions
 from dataseg_hf.data.readers.cvat_xml import read_cvat_xml
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec
 

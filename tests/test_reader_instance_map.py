@@ -14,12 +14,12 @@ from dataseg_hf.data.catalog import (
     PASCAL_VOC_INSTANCES,
 )
 from dataseg_hf.data.inspection import sample_faults
-from dataseg_hf.data.names import name_contradictions
+from dataseg_hf.data.name_checks import name_contradictions
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.instance_map import read_instance_map
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, UnknownIdsError
-from dataseg_hf.run_config import ClassSettings, ConfigError, Source, SpecSettings
-from dataseg_hf.sources import load_source
+from dataseg_hf.settings.datasets import load_source
+from dataseg_hf.settings.run import ClassSettings, ConfigError, Source, SpecSettings
 
 SAMPLES = Path(__file__).parent / "annotation_samples"
 PANOPTIC = DatasetSpec(

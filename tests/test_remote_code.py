@@ -23,8 +23,8 @@ from transformers import (
 from transformers.dynamic_module_utils import check_imports
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
-from dataseg_hf.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
 from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
+from dataseg_hf.sharing.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
 
 pytestmark = pytest.mark.slow
 

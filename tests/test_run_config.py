@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dataseg_hf.run_config import ConfigError, expand, parse_run_config
+from dataseg_hf.settings.run import ConfigError, expand, parse_run_config
 
 ROOT = Path(__file__).parent.parent
 HEAD = "output_dir: out\ntext_encoder: {kind: hashed_ngrams}\n"

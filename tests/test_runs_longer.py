@@ -9,8 +9,8 @@ import pytest
 import torch
 from run_programs import run_here, start, weights
 
-from dataseg_hf.run_config import ConfigError, RunConfig, TrainEntry
-from dataseg_hf.run_folder import RunFolder
+from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
+from dataseg_hf.training.folder import RunFolder
 
 NO_EVALUATION = ("--evaluation", "{}")
 

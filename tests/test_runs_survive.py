@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from run_programs import SETTINGS, begin, command, environment, start, wait_until, weights
 
-from dataseg_hf.run_folder import RunFolder
+from dataseg_hf.training.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 

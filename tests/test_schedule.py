@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from dataseg_hf.optimization import learning_rate
-from dataseg_hf.run_config import ConfigError, RunConfig, TrainEntry
-from dataseg_hf.schedule import Schedule, continued, resolve_schedule
+from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
+from dataseg_hf.training.optimization import learning_rate
+from dataseg_hf.training.schedule import Schedule, continued, resolve_schedule
 
 CONFIG = RunConfig(
     output_dir="unused",

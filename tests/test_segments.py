@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
-from dataseg_hf.segments import (
+from dataseg_hf.prediction.segments import (
     Segment,
     coco_annotations,
     coco_categories,

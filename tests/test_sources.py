@@ -13,8 +13,8 @@ from dataseg_hf.data.mixing import TrainingSet
 from dataseg_hf.data.readers import READERS
 from dataseg_hf.data.readers.reader_tasks import READER_TASKS
 from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIdsError
-from dataseg_hf.run_config import ConfigError, RunConfig, parse_run_config
-from dataseg_hf.sources import load_source, resolve_mix, training_mix
+from dataseg_hf.settings.datasets import load_source, resolve_mix, training_mix
+from dataseg_hf.settings.run import ConfigError, RunConfig, parse_run_config
 
 OWN = {"task": "semantic", "classes": [{"name": "road", "ids": [1]}, {"name": "car", "ids": [2], "thing": True}]}
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dataseg_hf.segments import Segment, cropped, id_map
-from dataseg_hf.tiling import Thresholds, join, segment_image, settle, windows
+from dataseg_hf.prediction.segments import Segment, cropped, id_map
+from dataseg_hf.prediction.tiling import Thresholds, join, segment_image, settle, windows
 
 THING, OTHER, STUFF = 0, 1, 2
 LOW = Thresholds(score=0.1, overlap=0.01)  # a random model is never sure

@@ -19,18 +19,18 @@ from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixin
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.optimization import AveragedWeights, learning_rate, parameter_groups
-from dataseg_hf.run_config import RunConfig, TrainEntry
-from dataseg_hf.run_folder import RunFolder
-from dataseg_hf.schedule import Schedule
-from dataseg_hf.stop_signals import StopRequested, StopSignals
-from dataseg_hf.training import (
+from dataseg_hf.settings.run import RunConfig, TrainEntry
+from dataseg_hf.training.folder import RunFolder
+from dataseg_hf.training.loop import (
     MOST_SKIPPED_STEPS,
     CoTraining,
     DivergedError,
     accumulate_gradients,
     step_loss_weights,
 )
+from dataseg_hf.training.optimization import AveragedWeights, learning_rate, parameter_groups
+from dataseg_hf.training.schedule import Schedule
+from dataseg_hf.training.signals import StopRequested, StopSignals
 
 MEAN, STD = [0.5] * 3, [0.25] * 3
 NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
@@ -256,7 +256,7 @@ def test_the_rate_has_come_down_when_the_time_is_over(
     tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """10 of 60 steps in 20 seconds: the rate stays up for 5 steps, then follows the clock, and a resumed run's too."""
-    monkeypatch.setattr("dataseg_hf.training.time", Clock())
+    monkeypatch.setattr("dataseg_hf.training.loop.time", Clock())
     whole = co_training(tiny_model, tmp_path / "whole", Accelerator(cpu=True), max_seconds=20.0)
     assert whole.run(no_evaluation, StopSignals()).steps == 10
     progress = [max(step / 60, (2 * step - 10) / 10) for step in range(10)]
@@ -279,7 +279,7 @@ def test_the_rate_has_come_down_when_the_time_is_over(
 def test_all_processes_go_by_the_clock_of_the_main_one(
     tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataseg_hf.training.broadcast", lambda seconds: torch.full_like(seconds, 7.1))
+    monkeypatch.setattr("dataseg_hf.training.loop.broadcast", lambda seconds: torch.full_like(seconds, 7.1))
     training = co_training(tiny_model, tmp_path, Accelerator(cpu=True), max_seconds=20.0)
     assert training.agreed_clock(3.0) == 3.0
     monkeypatch.setattr(Accelerator, "num_processes", 2)

@@ -47,7 +47,7 @@ from dataseg_hf.model.tasks_dataseg import (
     matched_masks,
     merged_masks,
 )
-from dataseg_hf.visualization import category_colour, overlay, semantic_overlay
+from dataseg_hf.pictures.overlay import category_colour, overlay, semantic_overlay
 
 SCENE, SIDE, STRIDE = 110, 96, 2  # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)

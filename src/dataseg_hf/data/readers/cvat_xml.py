@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...messages import shown
 from ...model.image_reading_dataseg import Size
-from ..names import label_list_notes
+from ..name_checks import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed

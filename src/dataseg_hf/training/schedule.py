@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from .data.mixing import TrainingSet, batches_per_step
-from .durations import Duration, parse_duration
-from .run_config import ConfigError, RunConfig
+from ..data.mixing import TrainingSet, batches_per_step
+from ..settings.durations import Duration, parse_duration
+from ..settings.run import ConfigError, RunConfig
 
 CLOCK_BEGINS = 0.5
 """Share of the time limit before which the clock has no say (our setting): a slow start does not change the rate."""

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..version import __version__
 from .checkpoint import PIPELINE_TASK
-from .version import __version__
 
 METRICS = {
     "pq": "PQ", "pq_things": "PQ of things", "pq_stuff": "PQ of stuff", "sq": "SQ", "rq": "RQ",
@@ -283,8 +283,8 @@ def _linked(name: str, entry: Mapping[str, Any]) -> str:
 def _known_homepage(spec: str) -> str:
     """The home page of a dataset that this package describes."""
     try:
-        from .data.catalog import CATALOG
-        from .data.shapes import SHAPES_SPECS
+        from ..data.catalog import CATALOG
+        from ..data.shapes import SHAPES_SPECS
     except ImportError:  # the catalog needs `datasets`, publishing does not: names are then not linked
         return ""
     known = {**CATALOG, **SHAPES_SPECS}

@@ -18,7 +18,7 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
-SPACE_MODULES = ("segments.py", "visualization.py")  # of this package: the app imports them, and only them
+SPACE_MODULES = ("data/run_lengths.py", "pictures/overlay.py", "prediction/segments.py")  # all that the app needs of it
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces."""
 
@@ -110,11 +110,12 @@ def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
     missing = [name for name in SPACE_FILES if not (Path(folder) / name).is_file()]
     if missing:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
-    package = Path(__file__).parent
+    package = Path(__file__).parent.parent
     files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
     files |= {f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))}
     files |= {f"{package.name}/{name}": package / name for name in SPACE_MODULES}
-    files[f"{package.name}/__init__.py"] = b'"""The part of the package that the demo needs."""\n'
+    for folder in {package.name, *(f"{package.name}/{Path(name).parent}" for name in SPACE_MODULES)}:
+        files[f"{folder}/__init__.py"] = b'"""The part of the package that the demo needs."""\n'
     return Publication(repo, "space", files, {"DATASEG_MODEL": model})
 
 
@@ -200,7 +201,7 @@ def _check_embeddings(folder: Path, config: Mapping[str, Any], weights: Iterable
 def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any]) -> list[str]:
     """The files of code that the config, its pipeline and the processor name, and all that these import."""
     without = f"{folder} holds a model without its code, which would load nowhere"
-    cure = "save it with dataseg_hf.checkpoint.save_checkpoint"
+    cure = "save it with dataseg_hf.sharing.checkpoint.save_checkpoint"
     references = [config.get("auto_map"), processor.get("auto_map")]
     if not all(references):
         raise ValueError(f"{without}: {CONFIG if references[1] else PROCESSOR} has no auto_map; {cure}")

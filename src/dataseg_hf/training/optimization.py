@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .model.modeling_dataseg import DaTaSegModel
-from .run_config import RunConfig
+from ..model.modeling_dataseg import DaTaSegModel
+from ..settings.run import RunConfig
 from .schedule import Schedule
 
 

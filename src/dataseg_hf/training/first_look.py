@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from .data.faults import ignored_objects
-from .data.mixing import TrainingSet
-from .data.names import held_out_contradictions
-from .data.readers.class_ids import TargetCounts
-from .data.sample import BadSampleError, SampleDataset, SampleStream
-from .errors import ConfigError
-from .evaluation import EvaluationSet
-from .run_config import RunConfig
+from ..data.faults import ignored_objects
+from ..data.mixing import TrainingSet
+from ..data.name_checks import held_out_contradictions
+from ..data.readers.class_ids import TargetCounts
+from ..data.sample import BadSampleError, SampleDataset, SampleStream
+from ..errors import ConfigError
+from ..evaluation import EvaluationSet
+from ..settings.run import RunConfig
 
 
 def look_at_data(members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig) -> list[str]:

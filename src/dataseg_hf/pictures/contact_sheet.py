@@ -5,8 +5,8 @@ from itertools import islice
 
 from PIL import Image
 
-from ..visualization import boxes_overlay, overlay, prediction_grid
-from .sample import DatasetSpec, Sample, SampleDataset, SampleStream, Segments
+from ..data.sample import DatasetSpec, Sample, SampleDataset, SampleStream, Segments
+from .overlay import boxes_overlay, overlay, prediction_grid
 
 CELL_WIDTH = 320  # pixels
 MAX_TITLE = 32  # characters that fit above a cell

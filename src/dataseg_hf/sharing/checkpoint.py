@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import AutoConfig
 
-from .data.hub_names import hub_reference, is_missing_path, loading_failure
-from .errors import ConfigError
-from .model.configuration_dataseg import DaTaSegConfig
-from .model.image_processing_dataseg import DaTaSegImageProcessor
-from .model.modeling_dataseg import DaTaSegModel
-from .model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
+from ..data.hub_names import hub_reference, is_missing_path, loading_failure
+from ..errors import ConfigError
+from ..model.configuration_dataseg import DaTaSegConfig
+from ..model.image_processing_dataseg import DaTaSegImageProcessor
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
 
 
 def save_checkpoint(

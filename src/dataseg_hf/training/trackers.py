@@ -8,7 +8,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from PIL import Image
 
-from .run_config import ConfigError, RunConfig
+from ..settings.run import ConfigError, RunConfig
 
 PROJECT = "dataseg"  # name of the project, and of the folder of TensorBoard's files
 

@@ -17,17 +17,17 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from .data.mixing import MicroBatch, MixingSampler, TrainingSet, batches_per_step, mixing_loader, to_device
-from .data.sample import BadSampleError
-from .model.modeling_dataseg import DaTaSegModel
-from .model.tasks_dataseg import count_targets, loss_weights
+from ..data.mixing import MicroBatch, MixingSampler, TrainingSet, batches_per_step, mixing_loader, to_device
+from ..data.sample import BadSampleError
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.tasks_dataseg import count_targets, loss_weights
+from ..settings.run import RunConfig
+from .folder import RunFolder
+from .log import StepFacts, StepLog
 from .optimization import AveragedWeights, learning_rate, parameter_groups, set_learning_rate
-from .run_config import RunConfig
-from .run_folder import RunFolder
 from .schedule import Schedule
-from .stop_signals import StopRequested, StopSignals
-from .training_log import StepFacts, StepLog
-from .training_state import SaveError, SaveModel, load_training_state, save_training_state
+from .signals import StopRequested, StopSignals
+from .state import SaveError, SaveModel, load_training_state, save_training_state
 
 # the metrics of the model on the named held-out sets after a step, computed by all processes
 Evaluate = Callable[[DaTaSegModel, int, Sequence[str]], dict[str, float]]

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
-from ..segments import Segment, Size, run_lengths
+from ...data.run_lengths import run_lengths
+from ..segments import Segment, Size
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from .model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
 
 INPUTS = ("pixel_values", "pixel_mask", "text_embeddings")
 OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")

@@ -8,16 +8,16 @@ from typing import Any, TypeVar, cast
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
-from .data.hub_names import hub_reference, is_missing_path, loading_failure
-from .data.mixing import TrainingSet
-from .data.shapes import SHAPES_SPECS
-from .model.configuration_dataseg import DaTaSegConfig
-from .model.image_processing_dataseg import DaTaSegImageProcessor
-from .model.modeling_dataseg import DaTaSegModel
-from .model.text_embeddings_dataseg import TextEncoder, build_text_encoder
-from .model.warm_start_dataseg import mask2former_labels, take_backbone
-from .run_config import ConfigError, RunConfig, expand
-from .sources import get_spec
+from ..data.hub_names import hub_reference, is_missing_path, loading_failure
+from ..data.mixing import TrainingSet
+from ..data.shapes import SHAPES_SPECS
+from ..model.configuration_dataseg import DaTaSegConfig
+from ..model.image_processing_dataseg import DaTaSegImageProcessor
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.text_embeddings_dataseg import TextEncoder, build_text_encoder
+from ..model.warm_start_dataseg import mask2former_labels, take_backbone
+from .datasets import get_spec
+from .run import ConfigError, RunConfig, expand
 
 T = TypeVar("T")
 

@@ -9,19 +9,19 @@ from typing import Any, Literal, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from .data.catalog import CATALOG
-from .data.category_map import map_categories, mapped_spec
-from .data.corruptions import corrupted
-from .data.faults import dataset_faults
-from .data.image_values import with_value_range
-from .data.mixing import TrainingSet
-from .data.problems import Problem, problem_lines
-from .data.readers import READERS, Reader
-from .data.readers.reader_tasks import require_task
-from .data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
-from .data.shapes import SHAPES_SPECS, shapes_dataset
-from .data.transforms import Augmentation
-from .run_config import ConfigError, EvalEntry, RunConfig, Source, SpecSettings, TrainEntry, expand
+from ..data.catalog import CATALOG
+from ..data.category_map import map_categories, mapped_spec
+from ..data.corruptions import corrupted
+from ..data.faults import dataset_faults
+from ..data.image_values import with_value_range
+from ..data.mixing import TrainingSet
+from ..data.problems import Problem, problem_lines
+from ..data.readers import READERS, Reader
+from ..data.readers.reader_tasks import require_task
+from ..data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
+from ..data.shapes import SHAPES_SPECS, shapes_dataset
+from ..data.transforms import Augmentation
+from .run import ConfigError, EvalEntry, RunConfig, Source, SpecSettings, TrainEntry, expand
 
 OnBadSample = Literal["raise", "skip", "collect"]
 

@@ -4,12 +4,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .data.mixing import MixingSampler, TrainingSet, mixing_loader
-from .evaluation import EvaluationSet
-from .run_config import RunConfig
+from ..data.mixing import MixingSampler, TrainingSet, mixing_loader
+from ..evaluation import EvaluationSet
+from ..settings.run import RunConfig
+from .log import peak_memory
+from .loop import CoTraining, Evaluate
 from .schedule import Schedule
-from .training import CoTraining, Evaluate
-from .training_log import peak_memory
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from .data.faults import doubts
-from .data.mixing import TrainingSet
-from .data.sample import SampleStream
-from .evaluation import EvaluationSet
-from .model.modeling_dataseg import DaTaSegModel
-from .run_config import RunConfig
-from .run_folder import RunFolder
+from ..data.faults import doubts
+from ..data.mixing import TrainingSet
+from ..data.sample import SampleStream
+from ..evaluation import EvaluationSet
+from ..model.modeling_dataseg import DaTaSegModel
+from ..settings.datasets import mix_table, resolve_mix
+from ..settings.run import RunConfig
+from ..version import __version__
+from .folder import RunFolder
 from .schedule import Schedule
-from .sources import mix_table, resolve_mix
-from .version import __version__
 
 _LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "numpy", "safetensors")
 

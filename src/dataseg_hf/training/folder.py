@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from .errors import ConfigError
-from .output_folder import resolved_folder
-from .run_config import RunConfig, TrainEntry
-from .sources import MixRow
+from ..errors import ConfigError
+from ..output_folder import resolved_folder
+from ..settings.datasets import MixRow
+from ..settings.run import RunConfig, TrainEntry
 
 HISTORY_FIELDS = (
     "step", "dataset", "loss", "loss_class", "loss_mask", "loss_dice", "loss_projection", "loss_color_affinity",

@@ -9,10 +9,10 @@ from typing import Literal
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from .model.modeling_dataseg import DaTaSegModel
+from ..model.modeling_dataseg import DaTaSegModel
+from ..processes import on_main, together
+from .folder import PROGRESS_FILE, RunFolder
 from .optimization import AveragedWeights
-from .processes import on_main, together
-from .run_folder import PROGRESS_FILE, RunFolder
 
 OnSaveError = Literal["raise", "warn"]
 SaveModel = Callable[[DaTaSegModel, Path], None]

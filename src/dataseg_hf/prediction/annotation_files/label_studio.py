@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 from xml.etree import ElementTree
 
-from ..data.brush_rle import encode_brush
+from ...data.brush_rle import encode_brush
 from ..segments import Segment
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from .model.image_processing_dataseg import DaTaSegImageProcessor
-from .model.image_reading_dataseg import rgb_pixels
-from .model.mask_nms_dataseg import without_repeats
-from .model.modeling_dataseg import DaTaSegModel
-from .model.postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from ..model.image_processing_dataseg import DaTaSegImageProcessor
+from ..model.image_reading_dataseg import rgb_pixels
+from ..model.mask_nms_dataseg import without_repeats
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 from .segments import Segment, Size, cropped
 
 JOINING_IOU = 0.5  # above it, a segment has at most one partner in a map without overlaps (as in panoptic quality)

@@ -10,10 +10,10 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from .data.mixing import TrainingSet
-from .model.tasks_dataseg import LOSS_TERMS
-from .run_config import RunConfig
-from .run_folder import RunFolder
+from ..data.mixing import TrainingSet
+from ..model.tasks_dataseg import LOSS_TERMS
+from ..settings.run import RunConfig
+from .folder import RunFolder
 from .schedule import Schedule
 
 if sys.platform == "win32":

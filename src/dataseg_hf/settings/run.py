@@ -12,12 +12,12 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 from pydantic import TypeAdapter, ValidationError
 
-from .data.corruptions import Corruption
-from .data.sample import TaskName
+from ..data.corruptions import Corruption
+from ..data.sample import TaskName
+from ..errors import ConfigError
+from ..model.configuration_dataseg import DaTaSegConfig
+from ..model.image_reading_dataseg import check_value_range
 from .durations import Duration, parse_duration
-from .errors import ConfigError
-from .model.configuration_dataseg import DaTaSegConfig
-from .model.image_reading_dataseg import check_value_range
 
 MetricName = Literal["pq", "miou", "mask_ap", "box_ap"]
 

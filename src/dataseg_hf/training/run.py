@@ -14,29 +14,29 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image
 from tqdm.auto import tqdm
 
-from .checkpoint import save_checkpoint
-from .curves import draw_curves
-from .data.mixing import TrainingSet
+from ..data.mixing import TrainingSet
+from ..evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
+from ..evaluation import score as score_set
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.text_embeddings_dataseg import TextEncoder
+from ..output_folder import Reads, check_output_folder, claim_output_folder
+from ..pictures.curves import draw_curves
+from ..pictures.overlay import prediction_grid
+from ..processes import on_main
+from ..settings.datasets import load_held_out, resolve_mix, source_spec, training_mix
+from ..settings.model import build_model, build_processor, embed, run_text_encoder
+from ..settings.run import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
+from ..sharing.checkpoint import save_checkpoint
+from ..sharing.publishing import PublishError, publish
 from .dry_run import dry_run, few_images
-from .evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
-from .evaluation import score as score_set
 from .first_look import look_at_data
-from .initial_model import build_model, build_processor, embed, run_text_encoder
-from .model.modeling_dataseg import DaTaSegModel
-from .model.text_embeddings_dataseg import TextEncoder
-from .output_folder import Reads, check_output_folder, claim_output_folder
-from .processes import on_main
-from .publishing import PublishError, publish
-from .run_config import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
-from .run_folder import RunFolder
-from .run_report import describe, headline, report, run_facts
+from .folder import RunFolder
+from .loop import CoTraining, Outcome
+from .report import describe, headline, report, run_facts
 from .schedule import Schedule, continued, resolve_schedule
-from .sources import load_held_out, resolve_mix, source_spec, training_mix
-from .stop_signals import StopRequested, StopSignals
+from .signals import StopRequested, StopSignals
+from .state import SaveError, write_or_warn
 from .trackers import check_trackers, log_metrics, log_picture, start_trackers
-from .training import CoTraining, Outcome
-from .training_state import SaveError, write_or_warn
-from .visualization import prediction_grid
 
 
 @dataclass

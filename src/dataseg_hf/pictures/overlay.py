@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from .segments import Segment
+from ..prediction.segments import Segment
 
 LEAST_SIDE, MOST_SIDE = 384, 1600  # pixels of a picture
 OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
