@@ -1,4 +1,6 @@
-"""Corrupted images: what the kinds do, that the truth stays, that each image is always corrupted in the same way."""
+"""Corrupted images: what the kinds do, that the truth stays, that each image is always corrupted in
+the same way.
+"""
 
 import numpy as np
 import pytest
@@ -33,7 +35,9 @@ def test_stronger_is_further_from_the_image_and_the_truth_stays(kind: Corruption
             assert after.image.shape == before.image.shape
             assert isinstance(before.annotation, Segments)
             assert isinstance(after.annotation, Segments)
-            np.testing.assert_array_equal(after.annotation.segment_map, before.annotation.segment_map)
+            np.testing.assert_array_equal(
+                after.annotation.segment_map, before.annotation.segment_map
+            )
             error.append(np.abs(after.image.astype(int) - before.image).mean())
         errors.append(np.mean(error))
     assert 0 < errors[0] < errors[1] < errors[2]
@@ -41,7 +45,10 @@ def test_stronger_is_further_from_the_image_and_the_truth_stays(kind: Corruption
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_image_is_always_corrupted_in_the_same_way(kind: CorruptionKind) -> None:
-    once, again = (corrupted(shapes_dataset("shapes_open", "eval", count=3), Corruption(kind, 2)) for _ in range(2))
+    once, again = (
+        corrupted(shapes_dataset("shapes_open", "eval", count=3), Corruption(kind, 2))
+        for _ in range(2)
+    )
     for one, other in zip(once, reversed([again[2], again[1], again[0]]), strict=True):
         np.testing.assert_array_equal(one.image, other.image)
 

@@ -23,10 +23,21 @@ BOXES = replace(SEMANTIC, task="boxes", id_map={0: 0, 1: 1}, void_ids=frozenset(
 INSTANCE = replace(BOXES, task="instance")
 
 LABELLED = {"image": ImageFeature(), "label": ImageFeature()}
-OBJECT = {"bbox": List(Value("float32"), length=4), "category": ClassLabel(names=["cat", "grass", "other"])}
+OBJECT = {
+    "bbox": List(Value("float32"), length=4),
+    "category": ClassLabel(names=["cat", "grass", "other"]),
+}
 OBJECTS = {"image": ImageFeature(), "objects": List(OBJECT)}
-AS_LISTS = {"image": ImageFeature(), "objects": {key: List(feature) for key, feature in OBJECT.items()}}
-SEGMENT = {"id": Value("int64"), "category_id": Value("int64"), "iscrowd": Value("int64"), "area": Value("int64")}
+AS_LISTS = {
+    "image": ImageFeature(),
+    "objects": {key: List(feature) for key, feature in OBJECT.items()},
+}
+SEGMENT = {
+    "id": Value("int64"),
+    "category_id": Value("int64"),
+    "iscrowd": Value("int64"),
+    "area": Value("int64"),
+}
 WITH_SEGMENTS = {**LABELLED, "segments_info": List(SEGMENT)}
 SEGMENT_IDS = [[5, 5, 300], [0, 70000, 300]]
 SEGMENTS = [
@@ -64,8 +75,12 @@ def rgb_of(ids: Any) -> np.ndarray:
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str, Any], shards: int = 1) -> Path:
-    """Parquet files as `push_to_hub` names them; Image columns take bytes, or dicts of bytes and path."""
+def write(
+    folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str, Any], shards: int = 1
+) -> Path:
+    """Parquet files as `push_to_hub` names them; Image columns take bytes, or dicts of bytes and
+    path.
+    """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     columns = {
         key: [
@@ -93,7 +108,10 @@ def only_sample(data: SampleDataset | SampleStream) -> Any:
 
 
 def objects(*pairs: tuple[Sequence[float], int]) -> dict[str, list[Any]]:
-    return {"bbox": [list(box) for box, _ in pairs], "category": [category for _, category in pairs]}
+    return {
+        "bbox": [list(box) for box, _ in pairs],
+        "category": [category for _, category in pairs],
+    }
 
 
 def as_structs(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -103,4 +121,6 @@ def as_structs(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 def panoptic(folder: Path, segments: Any = SEGMENTS, ids: Any = SEGMENT_IDS, **options: Any) -> Any:
     row = {"image": photo(), "label": encoded(rgb_of(ids)), "segments_info": segments}
     path = write(folder / "d", [row], WITH_SEGMENTS)
-    return read_hub(PANOPTIC, path=str(path), label_column="label", segments_column="segments_info", **options)
+    return read_hub(
+        PANOPTIC, path=str(path), label_column="label", segments_column="segments_info", **options
+    )

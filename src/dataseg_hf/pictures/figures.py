@@ -19,9 +19,11 @@ SHOWN_THRESHOLDS = (0, 3, 5, 7, 9)
 
 
 def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
-    """Shares of the pixels of each true class that were predicted as each class: rows add up to 100 %.
+    """Shares of the pixels of each true class that were predicted as each class: rows add up to 100
+    %.
 
-    confusion: int64 [C, C + 1] (`metrics.semantic`). Classes without true pixels have no row, and classes that were
+    confusion: int64 [C, C + 1] (`metrics.semantic`). Classes without true pixels have no row, and
+        classes that were
     neither true nor predicted no column.
     """
     names, total = np.array(labels), confusion.sum(axis=1)
@@ -41,15 +43,19 @@ def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: Pa
     if is_small:
         for y, x in np.argwhere(shares >= 0.5).tolist():
             colour = "white" if shares[y, x] > 50 else "black"
-            axes.text(x, y, f"{shares[y, x]:.0f}", ha="center", va="center", fontsize=8, color=colour)
+            axes.text(
+                x, y, f"{shares[y, x]:.0f}", ha="center", va="center", fontsize=8, color=colour
+            )
     figure.colorbar(picture, ax=axes, label="% of the true pixels", shrink=min(0.8, 4 / height))
     figure.savefig(path, dpi=110)
 
 
 def draw_precision_recall(curves: ApCurves, labels: Sequence[str], title: str, path: Path) -> None:
-    """Precision against recall: the mean over classes at several IoU thresholds, and every class at IoU 0.5.
+    """Precision against recall: the mean over classes at several IoU thresholds, and every class at
+    IoU 0.5.
 
-    Only classes that occur in the truth. Of more than `MOST_CURVES` classes all are grey but the best and the worst.
+    Only classes that occur in the truth. Of more than `MOST_CURVES` classes all are grey but the
+    best and the worst.
     """
     precision = curves.precision[..., 0, -1]  # [10, 101, C]
     present = np.flatnonzero(precision[0, 0] > -1)
@@ -70,7 +76,13 @@ def draw_precision_recall(curves: ApCurves, labels: Sequence[str], title: str, p
     for number, label_id in enumerate(named):
         curve = precision[0][:, label_id]
         style = "-" if number < 10 else "--"  # matplotlib's cycle has ten colours
-        right.plot(recalls, curve, style, color=f"C{number % 10}", label=f"{labels[label_id]}: {curve.mean():.3f}")
+        right.plot(
+            recalls,
+            curve,
+            style,
+            color=f"C{number % 10}",
+            label=f"{labels[label_id]}: {curve.mean():.3f}",
+        )
     right.set_title("single classes at IoU 0.50: AP50")
     for axes in (left, right):
         axes.set(xlabel="recall", xlim=(0, 1), ylim=(0, 1.02))

@@ -3,19 +3,48 @@
 from ..sample import DatasetSpec
 from .tables import classes, index_by_id
 
-# Label ids of https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py.
-# fmt: off
+# Label ids of
+# https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py. fmt:
+# off
 _STUFF = {
-    7: "road", 8: "sidewalk", 11: "building", 12: "wall", 13: "fence", 17: "pole", 19: "traffic light",
-    20: "traffic sign", 21: "vegetation", 22: "terrain", 23: "sky",
+    7: "road",
+    8: "sidewalk",
+    11: "building",
+    12: "wall",
+    13: "fence",
+    17: "pole",
+    19: "traffic light",
+    20: "traffic sign",
+    21: "vegetation",
+    22: "terrain",
+    23: "sky",
 }
 _THINGS = {
-    24: "person", 25: "rider", 26: "car", 27: "truck", 28: "bus", 31: "train", 32: "motorcycle", 33: "bicycle",
+    24: "person",
+    25: "rider",
+    26: "car",
+    27: "truck",
+    28: "bus",
+    31: "train",
+    32: "motorcycle",
+    33: "bicycle",
 }
 _NOT_EVALUATED = {
-    0: "unlabeled", 1: "ego vehicle", 2: "rectification border", 3: "out of roi", 4: "static", 5: "dynamic",
-    6: "ground", 9: "parking", 10: "rail track", 14: "guard rail", 15: "bridge", 16: "tunnel", 18: "polegroup",
-    29: "caravan", 30: "trailer",
+    0: "unlabeled",
+    1: "ego vehicle",
+    2: "rectification border",
+    3: "out of roi",
+    4: "static",
+    5: "dynamic",
+    6: "ground",
+    9: "parking",
+    10: "rail track",
+    14: "guard rail",
+    15: "bridge",
+    16: "tunnel",
+    18: "polegroup",
+    29: "caravan",
+    30: "trailer",
 }  # and -1, license plate, which the PNGs do not draw
 # fmt: on
 
@@ -38,9 +67,14 @@ CITYSCAPES_SEMANTIC = DatasetSpec(
     licence=_LICENCE,
     homepage=_HOMEPAGE,
     reader="image_png",
-    reader_options={"image_suffix": "_leftImg8bit.png", "annotation_suffix": "_gtFine_labelIds.png"},
+    reader_options={
+        "image_suffix": "_leftImg8bit.png",
+        "annotation_suffix": "_gtFine_labelIds.png",
+    },
 )
-"""The 19 evaluated classes out of the published labelIds PNGs (not the trainIds that one may derive from them)."""
+"""The 19 evaluated classes out of the published labelIds PNGs (not the trainIds that one may derive
+from them).
+"""
 
 CITYSCAPES_PANOPTIC = DatasetSpec(
     name="cityscapes_panoptic",
@@ -52,10 +86,15 @@ CITYSCAPES_PANOPTIC = DatasetSpec(
     reader="coco_panoptic",
     # aachen_000000_000019_gtFine_leftImg8bit.png -> aachen/aachen_000000_000019_leftImg8bit.png
     reader_options={
-        "file_name_pattern": (r"^([^_]+)_(.+)_gtFine_leftImg8bit\.png$", r"\1/\1_\2_leftImg8bit.png"),
+        "file_name_pattern": (
+            r"^([^_]+)_(.+)_gtFine_leftImg8bit\.png$",
+            r"\1/\1_\2_leftImg8bit.png",
+        ),
     },
 )
-"""8 things and 11 stuff classes, as cityscapesscripts' `csCreatePanopticImgs` writes them without --use-train-id."""
+"""8 things and 11 stuff classes, as cityscapesscripts' `csCreatePanopticImgs` writes them without
+--use-train-id.
+"""
 
 CITYSCAPES_GTFINE_PANOPTIC = DatasetSpec(
     name="cityscapes_gtfine_panoptic",
@@ -68,7 +107,9 @@ CITYSCAPES_GTFINE_PANOPTIC = DatasetSpec(
     reader="instance_map",
     reader_options=_INSTANCE_IDS,
 )
-"""The same out of the published instanceIds PNGs, without a conversion; groups, such as cargroup, are crowds."""
+"""The same out of the published instanceIds PNGs, without a conversion; groups, such as cargroup,
+are crowds.
+"""
 
 CITYSCAPES_INSTANCES = DatasetSpec(
     name="cityscapes_instances",
