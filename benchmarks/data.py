@@ -5,7 +5,7 @@ drawn here.
 
 reading      images per second of `dataset[i]` against bare Pillow decoding of the same JPEG and
              PNG into arrays
-preparation  seconds of resize, normalise and targets against transformers' Mask2Former processor,
+preparation  seconds of resize, normalize and targets against transformers' Mask2Former processor,
              same size
 memory       bytes of the targets of the same two
 mixing       seconds of `mixing_loader` against the same loads, augmentations and collates in a
@@ -55,7 +55,7 @@ HEIGHT, WIDTH = 480, 640
 SEGMENTS = (30, 60)  # segments of a drawn image, both ends included
 CLASSES = 133
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-VOID = 255  # what the peer's processor takes for unlabelled
+VOID = 255  # what the peer's processor takes for unlabeled
 MEGABYTE = 1 << 20
 
 
@@ -103,15 +103,15 @@ def draw_segments(rng: np.random.Generator, count: int) -> NDArray[np.intp]:
 
 
 def draw_photograph(rng: np.random.Generator, segment_map: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """RGB [H, W, 3]: a colour per segment, shading and noise over several scales; about COCO's 175
+    """RGB [H, W, 3]: a color per segment, shading and noise over several scales; about COCO's 175
     kB as JPEG.
     """
-    colours = rng.uniform(40, 215, (segment_map.max() + 1, 3))
+    colors = rng.uniform(40, 215, (segment_map.max() + 1, 3))
     texture = sum(
         strength * smooth_noise(rng, 3, cell)
         for cell, strength in ((160, 40), (40, 20), (10, 15), (3, 12))
     )
-    pixels = colours[segment_map] + texture + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
+    pixels = colors[segment_map] + texture + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
     return pixels.clip(0, 255).astype(np.uint8)
 
 

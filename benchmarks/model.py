@@ -182,7 +182,7 @@ def vocabulary_rows(work: Work, device: torch.device) -> Results:
 
 def training_rows(work: Work, device: torch.device) -> Results:
     """A training step, loss, gradients and AdamW: seconds, and the peak above weights and
-    optimiser.
+    optimizer.
     """
     torch.manual_seed(0)
     data = training_batch(work.batch, work.side, work.num_segments)
@@ -374,7 +374,7 @@ PROMISES = {
     "forward_speedup": ("forward, default pixel decoder", 2.3, True),
     "vocabulary_cost_ratio": ("forward with 1,000 names, against 20", 1.1, False),
     "train_step_speedup": ("training step, 12 segments an image", 2.0, True),
-    "train_memory_ratio": ("training peak above weights and optimiser", 0.5, False),
+    "train_memory_ratio": ("training peak above weights and optimizer", 0.5, False),
     "panoptic_post_speedup": ("panoptic post-processing, identical result", 4.5, True),
     "instance_post_speedup": ("instance post-processing, threshold 0.5", 14.0, True),
     "semantic_post_memory_ratio": (

@@ -5,7 +5,7 @@ python -m benchmarks.published_cost [--config examples/configs/published.yaml] [
 Builds the model of the config with random weights and counts the operations of matrix products and
 convolutions in a forward and backward pass of one drawn image per dataset, at its size and with its
 task. The rest is arithmetic: times images per step, share of the steps, steps; and divided by what
-a GPU does, of which `--utilisation` is assumed.
+a GPU does, of which `--utilization` is assumed.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> int:
         help="operations per second of a GPU; H100 in bf16, dense",
     )
     parser.add_argument(
-        "--utilisation",
+        "--utilization",
         type=float,
         nargs="+",
         default=[0.05, 0.3],
@@ -102,7 +102,7 @@ def main() -> int:
         )
     steps = settings["max_steps"]
     print(f"{steps} steps x {images:.0f} images: {steps * per_step:.2e} FLOP")
-    for share in arguments.utilisation:
+    for share in arguments.utilization:
         gpu_hours = steps * per_step / arguments.peak / share / 3600
         print(
             f"at {share:.0%} (assumed) of {arguments.peak / 1e12:.0f} TFLOP/s: {gpu_hours:.0f} GPU "

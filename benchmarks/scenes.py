@@ -27,9 +27,9 @@ def training_batch(batch: int, side: int, num_segments: int) -> Batch:
     """Noise, cut into a patchwork of segments of random size."""
     maps, classes = [], []
     for _ in range(batch):
-        centres = torch.rand(num_segments, 2) * side
+        centers = torch.rand(num_segments, 2) * side
         y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-        distance = (y[..., None] - centres[:, 0]).square() + (x[..., None] - centres[:, 1]).square()
+        distance = (y[..., None] - centers[:, 0]).square() + (x[..., None] - centers[:, 1]).square()
         maps.append(distance.argmin(-1).to(torch.int16))
         classes.append(torch.randint(0, NUM_CLASSES, (num_segments,)))
     return Batch(torch.randn(batch, 3, side, side), maps, classes)
@@ -64,12 +64,12 @@ def scene(
     depth = []  # inside a mask positive, in cells
     for thing in range(num_things):
         row, column = divmod(thing, 5)
-        centre_y, centre_x = (
+        center_y, center_x = (
             (row + 0.5 + 0.1 * torch.rand(())) * cell,
             (column + 0.5 + 0.1 * torch.rand(())) * cell,
         )
         radius_y, radius_x = cell * (0.15 + 0.2 * torch.rand(2))
-        radius = ((y - centre_y) / radius_y).square() + ((x - centre_x) / radius_x).square()
+        radius = ((y - center_y) / radius_y).square() + ((x - center_x) / radius_x).square()
         depth.append((1 - radius.sqrt()) * torch.minimum(radius_y, radius_x))
     outside = -torch.stack(depth).amax(0)
     edges = torch.linspace(0, GRID, num_stuff + 1)

@@ -111,7 +111,7 @@ def step_overhead(steps: int) -> tuple[float, float, float]:
                 bare_step(bare_model, optimizer, training, micro_batches)
                 middle = time.perf_counter()
                 training.stop_if_asked(signals, None)
-                facts = training.optimise(micro_batches, 0.0)
+                facts = training.optimize(micro_batches, 0.0)
                 log.record(facts, time.perf_counter())
                 training.out_of_time()
                 looped.append(time.perf_counter() - middle)
@@ -127,7 +127,7 @@ def step_overhead(steps: int) -> tuple[float, float, float]:
 def bare_step(
     model: DaTaSegModel, optimizer: AdamW, training: CoTraining, micro_batches: Sequence[MicroBatch]
 ) -> None:
-    """Forward, backward and optimiser of a step, and nothing else."""
+    """Forward, backward and optimizer of a step, and nothing else."""
     (batch,) = micro_batches
     member = training.members[batch.member]
     output = model(

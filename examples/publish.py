@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse_options(arguments)
     try:
-        publications = [model_publication(options.model, options.repo, options.licence)]
+        publications = [model_publication(options.model, options.repo, options.license)]
         if options.space:
             publications.append(space_publication(SPACE, options.repo, options.repo))
     except (OSError, ValueError) as error:
@@ -64,7 +64,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument(
-        "--licence",
+        "--license",
         help="of the weights, as the Hub writes it, e.g. apache-2.0; else none is stated",
     )
     parser.add_argument(

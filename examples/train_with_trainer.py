@@ -3,8 +3,8 @@
 accelerate launch examples/train_with_trainer.py                      # the embedded shapes world
 accelerate launch examples/train_with_trainer.py --config my.yaml --max_steps 20000
 
-Of the config it reads the mix, the model and the optimisation; logging, checkpoints and resuming
-are the Trainer's. What cotrain.py has beyond it: one normaliser for all accumulation steps,
+Of the config it reads the mix, the model and the optimization; logging, checkpoints and resuming
+are the Trainer's. What cotrain.py has beyond it: one normalizer for all accumulation steps,
 averaged weights, evaluation between steps.
 """
 
@@ -86,7 +86,7 @@ class MixBatches:
 
 
 class MixTrainer(Trainer):
-    """A Trainer on a mix: its batches, its parameter groups, and one normaliser for all
+    """A Trainer on a mix: its batches, its parameter groups, and one normalizer for all
     processes.
     """
 

@@ -1,7 +1,7 @@
 """ImageNet-trained MobileNetV2: an array file of convolutions -> a folder for
 `MobileNetV2Backbone.from_pretrained`.
 
-The array file holds the 53 convolutions of a quantised MobileNetV2 1.0 with batch norms folded in,
+The array file holds the 53 convolutions of a quantized MobileNetV2 1.0 with batch norms folded in,
 in graph order and torch's OIHW layout: `NN.q` uint8, `NN.scale`, `NN.zero`, `NN.bias`; the weight
 is `(q - zero) * scale`; 52 is the classifier, whose class 0 is background. The network reads RGB as
 `(x - 127.5) / 127.5` and pads as TensorFlow's "SAME".
@@ -28,7 +28,7 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 
 def weight_and_bias(arrays: Arrays, index: int) -> tuple[Tensor, Tensor]:
-    """Convolution `index`: float32 weight [O, I, h, w], dequantised, and bias [O]."""
+    """Convolution `index`: float32 weight [O, I, h, w], dequantized, and bias [O]."""
     q, scale, zero, bias = (
         torch.from_numpy(arrays[f"{index:02d}.{key}"]) for key in ("q", "scale", "zero", "bias")
     )

@@ -48,14 +48,14 @@ from dataseg_hf.model.tasks_dataseg import (
     matched_masks,
     merged_masks,
 )
-from dataseg_hf.pictures.overlay import category_colour, overlay, semantic_overlay
+from dataseg_hf.pictures.overlay import category_color, overlay, semantic_overlay
 
 # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
 SCENE, SIDE, STRIDE = 110, 96, 2
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)
 BACKGROUND = len(NAMES)
 STANDARD = (0.5, 0.5, 0.5)  # mean and standard deviation of pixel values
-LEAST_SCORE = 0.3  # of an instance that is drawn
+MIN_SCORE = 0.3  # of an instance that is drawn
 INK = "#202020"
 
 
@@ -152,7 +152,7 @@ def instances(output: Proposals) -> InstancePrediction:
     """Nothing merged: scored masks."""
     proposals = (output.class_logits[0], output.mask_logits[0])
     return instance_prediction(
-        *proposals, IS_THING, torch.ones(2), (SIDE, SIDE), threshold=LEAST_SCORE
+        *proposals, IS_THING, torch.ones(2), (SIDE, SIDE), threshold=MIN_SCORE
     )
 
 
@@ -252,24 +252,24 @@ def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure
     return figure, axes
 
 
-def show(panel: Axes, picture: Any, title: str, colour: str = INK) -> None:
+def show(panel: Axes, picture: Any, title: str, color: str = INK) -> None:
     """A picture under a title: a scene as its pixels are, what is larger smoothly reduced."""
     pixels = np.asarray(picture)
     panel.imshow(pixels, interpolation="nearest" if len(pixels) == SIDE else "hanning")
-    panel.set_title(title, fontsize=10, color=colour)
+    panel.set_title(title, fontsize=10, color=color)
 
 
 def tinted(image: NDArray[np.uint8], mask: Tensor, label: int) -> NDArray[np.uint8]:
-    """The image in grey, with the probabilities of a mask [h, w] in the colour of its category."""
-    grey = image.mean(-1, keepdims=True) // 24 * 13 + 100  # few levels, which keeps the files small
-    colour = (60, 60, 60) if label == BACKGROUND else category_colour(label)
+    """The image in gray, with the probabilities of a mask [h, w] in the color of its category."""
+    gray = image.mean(-1, keepdims=True) // 24 * 13 + 100  # few levels, which keeps the files small
+    color = (60, 60, 60) if label == BACKGROUND else category_color(label)
     weight = (
         0.85
         * F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bilinear")[
             0, 0, ..., None
         ]
     )
-    return (grey * (1 - weight.numpy()) + np.array(colour) * weight.numpy()).astype(np.uint8)
+    return (gray * (1 - weight.numpy()) + np.array(color) * weight.numpy()).astype(np.uint8)
 
 
 def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
@@ -415,7 +415,7 @@ def outline(panel: Axes, box: Sequence[int]) -> None:
 
 def draw_shadows(panel: Axes, shadows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
     """The projections onto the columns above the picture and onto the rows on its right: of the box
-    grey, of the mask as a line.
+    gray, of the mask as a line.
     """
     place = np.arange(SIDE) + 0.0
     for axis, pair in shadows.items():

@@ -37,13 +37,13 @@ DEFAULT_MODEL = Path("outputs/shapes")
 TASKS = ["panoptic", "semantic", "instance"]
 NOTHING = "nothing"
 
-MOST_MEGABYTES = 20  # of a file
-MOST_PIXELS = 50_000_000  # of an image, before it is decoded
+MAX_MEGABYTES = 20  # of a file
+MAX_PIXELS = 50_000_000  # of an image, before it is decoded
 LONGEST_SIDE = 1280  # larger images are reduced
-MOST_WORDS, LONGEST_WORD = 100, 60
-MOST_SEGMENTS = 40  # shown; the best ones
+MAX_WORDS, LONGEST_WORD = 100, 60
+MAX_SEGMENTS = 40  # shown; the best ones
 OPACITY = 0.6  # of a segment
-MOST_WAITING = 20  # in the queue
+MAX_WAITING = 20  # in the queue
 KEPT_SECONDS = 600  # uploads and results
 
 OTHER_SIZE = 4  # times the size of the training images, or a part of it: then the user is warned
@@ -77,7 +77,7 @@ for (const kind of ["change", "drop"]) document.addEventListener(kind, event => 
     if (kind == "change") event.target.value = "";
     document.querySelector("#too-large").click();
 }, true);
-</script>""".replace("LIMIT", str(MOST_MEGABYTES * 10**6))
+</script>""".replace("LIMIT", str(MAX_MEGABYTES * 10**6))
 
 
 # --- pages ----------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def demo_page(segmenter: Pipeline, name: str) -> gr.Blocks:
 
         def refuse() -> None:
             raise gr.Error(
-                f"A file may have {MOST_MEGABYTES} MB at most: reduce the image.",
+                f"A file may have {MAX_MEGABYTES} MB at most: reduce the image.",
                 print_exception=False,
             )
 
@@ -186,7 +186,7 @@ def choices_column(config: Any) -> tuple[list[Any], Any, Any]:
         words = gr.Textbox(
             label="Or your own words",
             placeholder="cat, dog, grass",
-            info=f"Used instead, where given; up to {MOST_WORDS}, with commas.",
+            info=f"Used instead, where given; up to {MAX_WORDS}, with commas.",
         )
         threshold = gr.Slider(
             0, 1, value=0.5, step=0.05, label="Least score of a segment (not for semantic)"
@@ -347,7 +347,7 @@ def results(
     names, is_thing = categories(segmenter, vocabulary, own_words)
     segments = [
         cropped(np.asarray(one["mask"]) > 0, names.index(one["label"]), one["score"])
-        for one in found[:MOST_SEGMENTS]
+        for one in found[:MAX_SEGMENTS]
     ]
     titles = numbered([names[segment.label_id] for segment in segments])
     with tempfile.TemporaryDirectory() as folder:
@@ -382,10 +382,10 @@ def read_image(path: str | Path, image_processor: Any) -> Image.Image:
     """
     try:
         with Image.open(path) as file:
-            if file.width * file.height > MOST_PIXELS:
+            if file.width * file.height > MAX_PIXELS:
                 raise ValueError(
                     f"The image has {file.width} x {file.height} pixels; at most "
-                    f"{MOST_PIXELS // 1_000_000} million "
+                    f"{MAX_PIXELS // 1_000_000} million "
                     "are taken. Reduce it first."
                 )
             image = image_processor.read_image(file)
@@ -409,9 +409,9 @@ def parse_words(text: str | None) -> list[str]:
         raise ValueError(
             "There is no word between the commas: type some, or leave the field empty."
         )
-    if len(distinct) > MOST_WORDS:
+    if len(distinct) > MAX_WORDS:
         raise ValueError(
-            f"These are {len(distinct)} words; at most {MOST_WORDS} are taken. Leave some out."
+            f"These are {len(distinct)} words; at most {MAX_WORDS} are taken. Leave some out."
         )
     for word in distinct:
         if len(word) > LONGEST_WORD:
@@ -494,8 +494,8 @@ def chosen_model() -> str | Path | None:
 
 def launch(page: gr.Blocks, **options: Any) -> Any:
     """Serve a page within the limits above; options as of `Blocks.launch`."""
-    return page.queue(max_size=MOST_WAITING).launch(
-        max_file_size=f"{MOST_MEGABYTES}mb", head=HEAD, **options
+    return page.queue(max_size=MAX_WAITING).launch(
+        max_file_size=f"{MAX_MEGABYTES}mb", head=HEAD, **options
     )
 
 

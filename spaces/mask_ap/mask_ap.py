@@ -10,8 +10,8 @@ import numpy as np
 
 from dataseg_hf.metrics import MaskAP as Counter
 
-DESCRIPTION = """Average precision and recall of scored instances, masks or boxes, equal to pycocotools.
-Masks may overlap and stay run-length encoded throughout."""
+DESCRIPTION = """Average precision and recall of scored instances, masks or boxes, equal to
+pycocotools. Masks may overlap and stay run-length encoded throughout."""
 INPUTS = """
 Args:
     predictions: per image a dict with `scores` [K], `label_ids` [K], `masks`, K RLE dicts (`size`

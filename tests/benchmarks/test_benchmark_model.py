@@ -117,7 +117,7 @@ def test_the_table_has_the_measured_rows_and_their_bars() -> None:
     table = model.table({"forward_speedup": 2.5, "train_memory_ratio": 0.4, "else": 1})
     assert table.splitlines()[2:] == [
         "| forward, default pixel decoder (`forward_speedup`) | at least 2.3 | 2.50 |",
-        "| training peak above weights and optimiser (`train_memory_ratio`) | at most 0.5 | 0.40 |",
+        "| training peak above weights and optimizer (`train_memory_ratio`) | at most 0.5 | 0.40 |",
     ]
 
 

@@ -26,7 +26,7 @@ from dataseg_hf.data.sample import (
     Segments,
 )
 from dataseg_hf.pictures.contact_sheet import contact_sheet
-from dataseg_hf.pictures.overlay import category_colour
+from dataseg_hf.pictures.overlay import category_color
 from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -374,7 +374,7 @@ def test_settings_that_cannot_work_end_with_one_line(
 # --- contact sheets
 
 
-def colours(picture: Image.Image) -> int:
+def colors(picture: Image.Image) -> int:
     return len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0))
 
 
@@ -403,7 +403,7 @@ def test_the_shapes_have_no_problem_and_a_sheet_each(tmp_path: Path) -> None:
             for column in range(columns):
                 left = 6 + column * 326
                 first = sheet.crop((left, 28, left + 320, 28 + 320))
-                assert colours(first) > 100, (found["name"], column)
+                assert colors(first) > 100, (found["name"], column)
 
 
 def test_a_box_is_drawn_where_it_is() -> None:
@@ -433,8 +433,8 @@ def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
     )
     sheet = np.asarray(contact_sheet([sample], SPEC))
     small, large = sheet[28 + 110, 6 + 326 + 110], sheet[28 + 220, 6 + 326 + 220]
-    assert np.abs(small - 0.6 * np.array(category_colour(1))).max() < 3
-    assert np.abs(large - 0.6 * np.array(category_colour(0))).max() < 3
+    assert np.abs(small - 0.6 * np.array(category_color(1))).max() < 3
+    assert np.abs(large - 0.6 * np.array(category_color(0))).max() < 3
 
 
 def test_no_sample_makes_no_sheet() -> None:

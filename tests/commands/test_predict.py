@@ -17,7 +17,7 @@ from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
 from dataseg_hf.output_folder import MARKER
 from dataseg_hf.pictures.overlay import (
-    category_colour,
+    category_color,
     overlay,
     prediction_grid,
     segments_overlay,
@@ -349,9 +349,9 @@ def test_photos_are_turned_upright(predict, model, tmp_path):
 
 
 def test_images_of_16_bits_are_not_clipped(predict, model, tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (40, 60))
-    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "eight.png")
-    Image.fromarray((grey * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    gray = np.random.default_rng(0).integers(0, 256, (40, 60))
+    Image.fromarray(gray.astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray((gray * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
     out = tmp_path / "out"
     assert (
         predict(
@@ -457,18 +457,18 @@ def test_from_the_shell(model, photos, tmp_path):
 NAMES = ["cat", "dog", "grass"]
 
 
-def blend(colour, grey):
-    return tuple(round(0.4 * grey + 0.6 * part) for part in colour)
+def blend(color, gray):
+    return tuple(round(0.4 * gray + 0.6 * part) for part in color)
 
 
-def test_colours_differ():
-    colours = np.array([category_colour(label_id) for label_id in range(150)], dtype=float)
-    distances = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1000 * np.eye(150)
+def test_colors_differ():
+    colors = np.array([category_color(label_id) for label_id in range(150)], dtype=float)
+    distances = np.linalg.norm(colors[:, None] - colors, axis=-1) + 1000 * np.eye(150)
     assert distances.min() > 20
     assert distances[:20, :20].min() > 35
 
 
-def test_segments_have_the_colour_of_their_category():
+def test_segments_have_the_color_of_their_category():
     image = Image.new("RGB", (400, 200), (100, 100, 100))
     segmentation = np.zeros((200, 400), dtype=np.int32)
     segmentation[:, 100:200], segmentation[:, 200:] = 1, 2
@@ -476,15 +476,15 @@ def test_segments_have_the_colour_of_their_category():
         image, segmentation, [{"id": 1, "label_id": 2}, {"id": 2, "label_id": 0}], NAMES
     )
     assert drawn.getpixel((10, 10)) == (100, 100, 100)
-    assert drawn.getpixel((110, 5)) == blend(category_colour(2), 100)
-    assert drawn.getpixel((390, 190)) == blend(category_colour(0), 100)
+    assert drawn.getpixel((110, 5)) == blend(category_color(2), 100)
+    assert drawn.getpixel((390, 190)) == blend(category_color(0), 100)
     assert drawn.getpixel((199, 100)) == (255, 255, 255)  # the outline between the two
     assert drawn.size[0] == 400
     assert drawn.size[1] > 200
     legend = np.array(drawn)[200:].reshape(-1, 3).tolist()
-    assert list(category_colour(0)) in legend
-    assert list(category_colour(2)) in legend
-    assert list(category_colour(1)) not in legend
+    assert list(category_color(0)) in legend
+    assert list(category_color(2)) in legend
+    assert list(category_color(1)) not in legend
 
 
 def test_of_overlapping_masks_the_best_is_on_top():
@@ -492,8 +492,8 @@ def test_of_overlapping_masks_the_best_is_on_top():
     masks = torch.zeros(2, 400, 400, dtype=torch.bool)
     masks[0, :, :300], masks[1, :, 100:] = True, True
     drawn = overlay(image, masks, [{"label_id": 0}, {"label_id": 1}], NAMES)
-    assert drawn.getpixel((200, 10)) == blend(category_colour(0), 100)
-    assert drawn.getpixel((390, 10)) == blend(category_colour(1), 100)
+    assert drawn.getpixel((200, 10)) == blend(category_color(0), 100)
+    assert drawn.getpixel((390, 10)) == blend(category_color(1), 100)
 
 
 @pytest.mark.parametrize("size", [(64, 32), (500, 300), (4000, 1900)])
@@ -517,7 +517,7 @@ def test_segments_are_drawn_as_their_masks_are(size):
 
 def test_segments_in_the_colors_of_what_they_cover():
     """Yellow and blue halves keep their colors, in picture and legend; what has no segment is
-    grey.
+    gray.
     """
     pixels = np.zeros((400, 400, 3), dtype=np.uint8)
     pixels[:, :200], pixels[:, 200:], pixels[:100] = (240, 200, 40), (20, 60, 200), (250, 0, 50)
@@ -530,7 +530,7 @@ def test_segments_in_the_colors_of_what_they_cover():
     assert drawn.getpixel((5, 5)) == (100, 100, 100)
     legend = np.array(drawn)[400:].reshape(-1, 3).tolist()
     assert [240, 200, 40] in legend
-    assert list(category_colour(1)) not in legend
+    assert list(category_color(1)) not in legend
     semantic = semantic_overlay(Image.fromarray(pixels), segmentation - 1, NAMES, mean_colors=True)
     assert semantic.getpixel((5, 390)) == (240, 200, 40)
 
@@ -540,7 +540,7 @@ def test_semantic_map_with_void():
     classes[:100] = -1
     drawn = semantic_overlay(Image.new("RGB", (400, 400), (100, 100, 100)), classes, NAMES)
     assert drawn.getpixel((10, 10)) == (100, 100, 100)
-    assert drawn.getpixel((10, 390)) == blend(category_colour(2), 100)
+    assert drawn.getpixel((10, 390)) == blend(category_color(2), 100)
 
 
 def test_names_are_written_where_there_is_room():

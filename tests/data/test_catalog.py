@@ -70,7 +70,7 @@ def test_every_spec_is_consistent(spec):
     assert sorted(spec.id_map.values()) == list(range(len(spec.classes)))
     assert not spec.void_ids & spec.id_map.keys()
     assert len(set(spec.labels)) == len(spec.labels)
-    assert spec.licence != "unknown"
+    assert spec.license != "unknown"
     assert spec.homepage.startswith("http")
     assert pickle.loads(pickle.dumps(spec)) == spec
 
@@ -487,7 +487,7 @@ def table_row(spec: DatasetSpec) -> str:
         f"`{spec.reader}`",
         ranges(set(spec.id_map)),
         ranges(spec.void_ids),
-        spec.licence,
+        spec.license,
         f"<{spec.homepage}>",
     ]
     return f"| {' | '.join(cells)} |"

@@ -74,7 +74,7 @@ def test_semantic_merges_segments_of_a_class():
     assert sample.annotation.class_labels.tolist() == [9, 4, 9, 4], "the input is not changed"
 
 
-def test_instance_masks_are_sampled_at_cell_centres():
+def test_instance_masks_are_sampled_at_cell_centers():
     masks = np.zeros((2, 5, 6), dtype=bool)
     masks[0, 0:3, 2:6] = True
     masks[1, 1, 1] = True
@@ -96,15 +96,15 @@ def test_instance_masks_are_sampled_at_cell_centres():
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("size", [(1, 1), (3, 8), (7, 5), (8, 8)])
-def test_strided_masks_are_the_padded_mask_at_cell_centres(stride, size):
+def test_strided_masks_are_the_padded_mask_at_cell_centers(stride, size):
     masks = np.random.default_rng(0).random((3, *size)) < 0.5
     padded = np.zeros((3, 8, 8), dtype=np.uint8)
     padded[:, : size[0], : size[1]] = masks
     (labels,) = batch(
         [instances_sample([[0, 0, 1, 1]] * 3, masks, size)], "instance", instance_mask_stride=stride
     )["labels"]
-    centres = (np.arange(8 // stride) * stride + stride / 2).astype(int)
-    np.testing.assert_array_equal(labels["masks"].numpy(), padded[:, centres][:, :, centres])
+    centers = (np.arange(8 // stride) * stride + stride / 2).astype(int)
+    np.testing.assert_array_equal(labels["masks"].numpy(), padded[:, centers][:, :, centers])
 
 
 def test_boxes_are_fractions_of_the_canvas():

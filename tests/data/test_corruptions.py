@@ -13,7 +13,7 @@ KINDS: list[CorruptionKind] = ["noise", "blur", "contrast", "jpeg"]
 STRENGTHS: list[Strength] = [1, 2, 3]
 
 
-def grey(size: int = 64) -> SampleDataset:
+def gray(size: int = 64) -> SampleDataset:
     """One image: left half 100, right half 150."""
     image = np.full((size, size, 3), 100, np.uint8)
     image[:, size // 2 :] = 150
@@ -54,19 +54,19 @@ def test_an_image_is_always_corrupted_in_the_same_way(kind: CorruptionKind) -> N
 
 
 def test_noise_has_its_standard_deviation() -> None:
-    noise = corrupted(grey(256), Corruption("noise", 1))[0].image.astype(float) - grey(256)[0].image
+    noise = corrupted(gray(256), Corruption("noise", 1))[0].image.astype(float) - gray(256)[0].image
     assert noise.std() == pytest.approx(0.05 * 255, rel=0.02)
     assert noise.mean() == pytest.approx(0, abs=0.2)
 
 
 def test_contrast_is_around_the_mean() -> None:
-    image = corrupted(grey(), Corruption("contrast", 2))[0].image
+    image = corrupted(gray(), Corruption("contrast", 2))[0].image
     assert np.unique(image).tolist() == [115, 135]  # 125 -+ 0.4 * 25
 
 
 def test_blur_scales_with_the_image() -> None:
     def width(size: int) -> int:
-        row = corrupted(grey(size), Corruption("blur", 3))[0].image[0, :, 0]
+        row = corrupted(gray(size), Corruption("blur", 3))[0].image[0, :, 0]
         return int(((row > 101) & (row < 149)).sum())
 
     assert width(256) == pytest.approx(4 * width(64), rel=0.35)

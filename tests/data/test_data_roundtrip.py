@@ -2,7 +2,7 @@
 renamed.
 
 What must come out is worked out here from the annotation as it was drawn, pixel by pixel: pixel i
-of n shows pixel floor((i + 1/2) N / n) of the N before (nearest neighbour, the window cut out and
+of n shows pixel floor((i + 1/2) N / n) of the N before (nearest neighbor, the window cut out and
 flipped after that).
 """
 

@@ -25,7 +25,7 @@ def test_a_sound_set_raises_no_doubt():
 
 def test_a_set_of_crowds_alone_teaches_nothing():
     (line,) = doubts(dataset([3, 4], [3, 4], fewest=0), num_queries=10)
-    assert line.startswith("all 7 objects are marked crowd, so that nothing is learnt: ")
+    assert line.startswith("all 7 objects are marked crowd, so that nothing is learned: ")
     assert "`options: {crowd: as_objects}`" in line
 
 
@@ -38,13 +38,13 @@ def test_the_word_is_that_of_the_files():
 def test_the_remedy_is_that_of_the_reader():
     data = replace(dataset([3, 4], [3, 4]), ignored_remedy="check `divisor`")
     assert doubts(data, num_queries=10) == [
-        "all 7 objects are marked crowd, so that nothing is learnt: check `divisor`"
+        "all 7 objects are marked crowd, so that nothing is learned: check `divisor`"
     ]
 
 
 def test_a_class_of_crowds_alone_is_named():
     (line,) = doubts(dataset([3, 4], [0, 4]), num_queries=10)
-    assert line.startswith("every object of dog is marked crowd, so that this is not learnt")
+    assert line.startswith("every object of dog is marked crowd, so that this is not learned")
 
 
 def test_a_class_without_a_target_is_named():

@@ -44,7 +44,7 @@ def test_case_and_separators_are_no_difference(name):
         ({3: "euro pallet", 4: "box"}, []),  # two ids of one class are merged on purpose
         ({4: "forklift"}, ["4 is 'pallet' in the spec and 'forklift' in the files"]),
         ({9: "pallet"}, ["9 is void in the spec and 'pallet' in the files"]),
-        ({9: "unlabelled"}, []),
+        ({9: "unlabeled"}, []),
         ({77: "forklift"}, []),  # an id that the spec does not know is the reader's to report
         ({}, []),
     ],
@@ -53,10 +53,10 @@ def test_contradictions(stated, texts):
     assert name_contradictions(SPEC, stated) == texts
 
 
-def test_a_catalogued_dataset_is_reworded_but_not_swapped():
-    catalogued = replace(SPEC, reader="coco_instances")
-    assert name_contradictions(catalogued, {1: "fork-lift-merged"}) == []
-    assert name_contradictions(catalogued, {1: "pallet"}) == [
+def test_a_catalogd_dataset_is_reworded_but_not_swapped():
+    catalogd = replace(SPEC, reader="coco_instances")
+    assert name_contradictions(catalogd, {1: "fork-lift-merged"}) == []
+    assert name_contradictions(catalogd, {1: "pallet"}) == [
         "1 is 'forklift' in the spec and 'pallet' in the files"
     ]
 

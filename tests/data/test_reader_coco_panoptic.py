@@ -35,7 +35,7 @@ CONTENT = {
 def panoptic(tmp_path):
     """(content of the JSON, function that writes it and reads the dataset)."""
     save(tmp_path / "images/b.png", np.zeros((2, 3, 3), np.uint8))
-    save(tmp_path / "images/a.png", np.full((2, 3), 9, np.uint8))  # grey
+    save(tmp_path / "images/a.png", np.full((2, 3), 9, np.uint8))  # gray
     save(tmp_path / "maps/b.png", rgb_of(SEGMENT_IDS))
     save(tmp_path / "maps/a.png", rgb_of(np.full((2, 3), 1)))
     content = copy.deepcopy(CONTENT)

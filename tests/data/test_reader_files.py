@@ -21,10 +21,10 @@ from dataseg_hf.data.readers.panoptic_segments import panoptic_segments
 from dataseg_hf.data.readers.paths import file_locator, files_by_name, inside, split_names
 from dataseg_hf.data.readers.rows import Rows
 from dataseg_hf.data.sample import BadSampleError
-from helpers.annotation_files import SPEC, encoded, grey_png, rgb_of, save
+from helpers.annotation_files import SPEC, encoded, gray_png, rgb_of, save
 from helpers.image_files import PALETTE, RGB, png, tiff
 
-# A photograph of 2 x 3 pixels, each of its own colour, and how EXIF orientation 1..8 turns it
+# A photograph of 2 x 3 pixels, each of its own color, and how EXIF orientation 1..8 turns it
 # (CIPA DC-008, "Orientation": where row 0 and column 0 of the stored pixels are to be seen).
 STORED = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
 UPRIGHT = {
@@ -78,7 +78,7 @@ def test_broken_and_empty_images(read, content, message, tmp_path):
 def test_images_above_the_limit_are_refused_before_they_are_decoded(height):
     # no row follows the header: to decode it would end in another message
     with pytest.raises(BadSampleError, match=r"^a\.png: .*pixels.*make it smaller"):
-        read_rgb(grey_png(10_000, height, 8, b""), "a.png")
+        read_rgb(gray_png(10_000, height, 8, b""), "a.png")
 
 
 def test_the_message_of_the_limit_names_it():
@@ -89,27 +89,27 @@ def test_the_message_of_the_limit_names_it():
             match=rf"8948 x 10000 pixels \(height x width\) are more than {MAX_PIXELS};",
         ),
     ):
-        read_rgb(grey_png(10_000, 8948, 8, b""), "a.png")
+        read_rgb(gray_png(10_000, 8948, 8, b""), "a.png")
 
 
 # --- images of every kind become upright RGB
 
 
-def test_grey_and_two_level_and_transparent_images():
-    grey = NOISE[..., 0]
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    np.testing.assert_array_equal(read_rgb(encoded(grey, "PNG"), "a"), expected)
+def test_gray_and_two_level_and_transparent_images():
+    gray = NOISE[..., 0]
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_rgb(encoded(gray, "PNG"), "a"), expected)
     np.testing.assert_array_equal(
-        read_rgb(encoded(np.dstack([grey, NOISE[..., 1]]), "PNG"), "a"), expected
+        read_rgb(encoded(np.dstack([gray, NOISE[..., 1]]), "PNG"), "a"), expected
     )
-    np.testing.assert_array_equal(read_rgb(encoded(np.dstack([NOISE, grey]), "PNG"), "a"), NOISE)
-    two_level = read_rgb(encoded(grey > 99, "PNG"), "a")
+    np.testing.assert_array_equal(read_rgb(encoded(np.dstack([NOISE, gray]), "PNG"), "a"), NOISE)
+    two_level = read_rgb(encoded(gray > 99, "PNG"), "a")
     np.testing.assert_array_equal(
-        two_level, np.repeat((grey > 99)[..., None] * np.uint8(255), 3, axis=2)
+        two_level, np.repeat((gray > 99)[..., None] * np.uint8(255), 3, axis=2)
     )
 
 
-def test_palette_images_show_their_colours():
+def test_palette_images_show_their_colors():
     indices = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert("P")
     indices.putpalette([10, 20, 30, 200, 210, 220])
     indices.putdata([0, 1, 1, 0])
@@ -120,7 +120,7 @@ def test_palette_images_show_their_colours():
 
 
 @pytest.mark.parametrize(
-    ("ink", "colour"),
+    ("ink", "color"),
     [
         ((0, 0, 0, 0), (255, 255, 255)),
         ((255, 0, 0, 0), (0, 255, 255)),
@@ -129,12 +129,12 @@ def test_palette_images_show_their_colours():
         ((0, 0, 0, 255), (0, 0, 0)),
     ],
 )
-def test_cmyk_photographs(ink, colour):
+def test_cmyk_photographs(ink, color):
     buffer = io.BytesIO()
     Image.new("CMYK", (16, 8), ink).save(buffer, "JPEG", quality=100)
     image = read_rgb(buffer.getvalue(), "a")
     assert image.shape == (8, 16, 3)
-    assert np.abs(image.astype(int) - colour).max() <= 3, "JPEG rounds, no more"
+    assert np.abs(image.astype(int) - color).max() <= 3, "JPEG rounds, no more"
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -197,9 +197,9 @@ def test_id_maps_of_less_than_8_bits_hold_the_numbers_of_the_file(bits, tmp_path
     ids = np.arange(15).reshape(3, 5) % 2**bits
     colors = 2**bits * 3
     files = {
-        "grey.png": png(ids, bits),
+        "gray.png": png(ids, bits),
         "palette.png": png(ids, bits, PALETTE, {b"PLTE": bytes(range(200, 200 + colors))}),
-        "grey.tif": tiff(ids, bits),
+        "gray.tif": tiff(ids, bits),
         "zero_is_white.tif": tiff(ids, bits, photometric=0),
         "palette.tif": tiff(ids, bits, photometric=3, tags={320: np.arange(colors, dtype="<u2")}),
     }

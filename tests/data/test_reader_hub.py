@@ -18,7 +18,7 @@ from helpers.hub_files import (
     AS_LISTS,
     BOXES,
     INSTANCE,
-    LABELLED,
+    LABELED,
     OBJECT,
     OBJECTS,
     PANOPTIC,
@@ -44,7 +44,7 @@ offline = pytest.fixture(autouse=True)(own_cache_and_no_network)
 @both
 def test_semantic_by_hand(tmp_path, streaming):
     ids = np.array([[1, 1, 300], [0, 7, 1]], dtype=np.uint16)
-    path = write(tmp_path / "d", [{"image": photo(grey=40), "label": encoded(ids)}], LABELLED)
+    path = write(tmp_path / "d", [{"image": photo(gray=40), "label": encoded(ids)}], LABELED)
     sample = only_sample(
         read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming)
     )
@@ -59,7 +59,7 @@ def test_semantic_by_hand(tmp_path, streaming):
 def test_a_palette_png_gives_its_indices(tmp_path, streaming):
     label = Image.fromarray(np.array([[1, 7, 0], [1, 7, 0]], np.uint8)).convert("P")
     label.putdata([1, 7, 0, 1, 7, 0])
-    path = write(tmp_path / "d", [{"image": photo(), "label": encoded(label)}], LABELLED)
+    path = write(tmp_path / "d", [{"image": photo(), "label": encoded(label)}], LABELED)
     sample = only_sample(
         read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming)
     )
@@ -101,7 +101,7 @@ def test_parquet_files_of_other_tools(tmp_path):
 
 
 def test_images_are_read_as_by_every_reader(tmp_path):
-    """EXIF: stored 2 x 3, upright 3 x 2; CMYK and grey become RGB; 16-bit grey is scaled."""
+    """EXIF: stored 2 x 3, upright 3 x 2; CMYK and gray become RGB; 16-bit gray is scaled."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     turned = encoded(np.zeros((2, 3, 3), np.uint8), "JPEG", exif=exif)
@@ -113,7 +113,7 @@ def test_images_are_read_as_by_every_reader(tmp_path):
         (encoded(np.array([[100, 4100, 2102]] * 2, np.uint16)), (2, 3)),
     ]
     rows = [{"image": image, "label": encoded(np.ones(size, np.uint8))} for image, size in images]
-    data = read_hub(SEMANTIC, path=str(write(tmp_path / "d", rows, LABELLED)), label_column="label")
+    data = read_hub(SEMANTIC, path=str(write(tmp_path / "d", rows, LABELED)), label_column="label")
     samples = [data[index] for index in range(len(data))]
     assert [sample.image.shape for sample in samples] == [(*size, 3) for _, size in images]
     assert (samples[2].image == 255).all()
@@ -172,8 +172,8 @@ def test_an_image_without_objects(tmp_path, features, spec):
         ([1, 1, 4, 2], {"box_format": "xywh"}),
         ([1, 1, 5, 3], {"box_format": "xyxy"}),
         ([3, 2, 4, 2], {"box_format": "cxcywh"}),
-        ([0.125, 0.25, 0.625, 0.75], {"box_format": "xyxy", "normalised": True}),
-        ([0.375, 0.5, 0.5, 0.5], {"box_format": "cxcywh", "normalised": True}),
+        ([0.125, 0.25, 0.625, 0.75], {"box_format": "xyxy", "normalized": True}),
+        ([0.375, 0.5, 0.5, 0.5], {"box_format": "cxcywh", "normalized": True}),
     ],
 )
 def test_box_formats(tmp_path, box, options):
@@ -267,7 +267,7 @@ def test_panoptic_by_hand(tmp_path, streaming):
 
 def test_panoptic_segments_as_a_struct_of_lists_without_crowd(tmp_path):
     lists = {"id": [300, 5], "category_id": [193, 17]}
-    features = {**LABELLED, "segments_info": {key: List(Value("int64")) for key in lists}}
+    features = {**LABELED, "segments_info": {key: List(Value("int64")) for key in lists}}
     row = {
         "image": photo(),
         "label": encoded(rgb_of([[5, 5, 300], [0, 0, 300]])),
@@ -290,7 +290,7 @@ def test_image_folders(tmp_path, streaming, archive):
     folder = tmp_path / "d/train"
     (folder / "sub").mkdir(parents=True)
     for number, name in enumerate(("a", "sub/b")):
-        (folder / f"{name}.png").write_bytes(photo(grey=number))
+        (folder / f"{name}.png").write_bytes(photo(gray=number))
         (folder / f"{name}_ids.png").write_bytes(encoded(np.full((2, 3), (1, 7)[number], np.uint8)))
     lines = [
         json.dumps({"file_name": f"{name}.png", "label_file_name": f"{name}_ids.png"})
@@ -377,7 +377,7 @@ def test_panoptic_rows_come_back(tmp_path_factory, rows, streaming, lists):
         )
     kinds = {key: Value("int64") for key in ("id", "category_id", "iscrowd")}
     info = {key: List(kind) for key, kind in kinds.items()} if lists else List(kinds)
-    path = write(tmp_path_factory.mktemp("rows") / "d", tables, {**LABELLED, "info": info})
+    path = write(tmp_path_factory.mktemp("rows") / "d", tables, {**LABELED, "info": info})
     data = read_hub(
         PANOPTIC, path=str(path), label_column="label", segments_column="info", streaming=streaming
     )
@@ -412,10 +412,10 @@ def boxes_in_pixels(draw):
 @given(
     boxes=st.lists(st.tuples(boxes_in_pixels(), st.integers(0, 2)), max_size=4),
     box_format=st.sampled_from(["xywh", "xyxy", "cxcywh"]),
-    normalised=st.booleans(),
+    normalized=st.booleans(),
     lists=st.booleans(),
 )
-def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, normalised, lists):
+def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, normalized, lists):
     def stored(box):
         left, top, right, bottom = box
         values = {
@@ -423,12 +423,12 @@ def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, norm
             "xywh": (left, top, right - left, bottom - top),
             "cxcywh": ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top),
         }[box_format]
-        return [value / 16 if normalised else value for value in values]
+        return [value / 16 if normalized else value for value in values]
 
     found = objects(*((stored(box), category) for box, category in boxes))
     row = {"image": photo(16, 16), "objects": found if lists else as_structs(found)}
     path = write(tmp_path_factory.mktemp("rows") / "d", [row], AS_LISTS if lists else OBJECTS)
-    options = {"objects_column": "objects", "box_format": box_format, "normalised": normalised}
+    options = {"objects_column": "objects", "box_format": box_format, "normalized": normalized}
     annotation = read_hub(BOXES, path=str(path), **options)[0].annotation
     kept = [(box, category) for box, category in boxes if category != 2]
     assert annotation.boxes.tolist() == [list(map(float, box)) for box, _ in kept]

@@ -13,7 +13,7 @@ from helpers.hub_files import (
     AS_LISTS,
     BOXES,
     INSTANCE,
-    LABELLED,
+    LABELED,
     OBJECT,
     OBJECTS,
     PANOPTIC,
@@ -63,7 +63,7 @@ GOOD = {"image": photo(), "label": encoded(np.ones((2, 3), np.uint8))}
 )
 def test_bad_rows_with_a_label(tmp_path, streaming, change, message):
     rows = [{**GOOD, "id": "good"}, {**GOOD, **change, "id": "b/2"}]
-    path = write(tmp_path / "d", rows, {**LABELLED, "id": Value("string")})
+    path = write(tmp_path / "d", rows, {**LABELED, "id": Value("string")})
     data = read_hub(
         SEMANTIC, path=str(path), label_column="label", image_id_column="id", streaming=streaming
     )
@@ -82,7 +82,7 @@ def test_a_row_without_image_id(tmp_path):
     path = write(
         tmp_path / "d",
         [{**GOOD, "id": 4}, {**GOOD, "id": None}],
-        {**LABELLED, "id": Value("int64")},
+        {**LABELED, "id": Value("int64")},
     )
     data = read_hub(SEMANTIC, path=str(path), label_column="label", image_id_column="id")
     assert data[0].image_id == 4
@@ -154,8 +154,8 @@ def test_lists_of_different_lengths(tmp_path):
 def test_pixels_read_as_fractions(tmp_path):
     row = {"image": photo(), "objects": as_structs(objects(([0, 0, 3, 2], 0)))}
     path = write(tmp_path / "d", [row], OBJECTS)
-    with pytest.raises(BadSampleError, match=r"no fraction of the image; is `normalised` right\?"):
-        read_hub(BOXES, path=str(path), objects_column="objects", normalised=True)[0]
+    with pytest.raises(BadSampleError, match=r"no fraction of the image; is `normalized` right\?"):
+        read_hub(BOXES, path=str(path), objects_column="objects", normalized=True)[0]
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_bad_segments(tmp_path, streaming, segments, message):
         only_sample(panoptic(tmp_path, segments, streaming=streaming))
 
 
-def test_a_grey_panoptic_png(tmp_path):
+def test_a_gray_panoptic_png(tmp_path):
     row = {**GOOD, "segments_info": [{"id": 1, "category_id": 17, "iscrowd": 0, "area": 6}]}
     path = write(tmp_path / "d", [row], WITH_SEGMENTS)
     data = read_hub(PANOPTIC, path=str(path), label_column="label", segments_column="segments_info")
@@ -357,7 +357,7 @@ def test_a_grey_panoptic_png(tmp_path):
 )
 def test_options_and_columns_that_do_not_fit(tmp_path, streaming, spec, options, message):
     features = {
-        **LABELLED,
+        **LABELED,
         **OBJECTS,
         "number": Value("int64"),
         "segments": List({"id": Value("int64"), "category_id": Value("string")}),
@@ -369,7 +369,7 @@ def test_options_and_columns_that_do_not_fit(tmp_path, streaming, spec, options,
 
 
 def test_a_buffer_without_rows_or_without_a_stream(tmp_path):
-    path = str(write(tmp_path / "d", [GOOD], LABELLED))
+    path = str(write(tmp_path / "d", [GOOD], LABELED))
     with pytest.raises(ValueError, match="`shuffle_buffer` must be 1 or more"):
         read_hub(SEMANTIC, path=path, label_column="label", streaming=True, shuffle_buffer=0)
     with pytest.raises(ValueError, match="`shuffle_buffer` is for `streaming` alone"):
@@ -377,7 +377,7 @@ def test_a_buffer_without_rows_or_without_a_stream(tmp_path):
 
 
 def test_a_dataset_without_rows(tmp_path):
-    path = str(write(tmp_path / "d", [], LABELLED))
+    path = str(write(tmp_path / "d", [], LABELED))
     with pytest.raises(
         ValueError, match=r"dataset 'tiny', split 'train': cannot be loaded: .*no data"
     ):
@@ -413,7 +413,7 @@ def test_files_that_are_no_parquet(tmp_path, streaming):
 
 
 def test_a_damaged_file_among_good_ones(tmp_path):
-    path = write(tmp_path / "d", [GOOD] * 4, LABELLED, shards=2)
+    path = write(tmp_path / "d", [GOOD] * 4, LABELED, shards=2)
     file = path / "data/train-00001-of-00002.parquet"
     file.write_bytes(file.read_bytes()[:-50])
     with pytest.raises(

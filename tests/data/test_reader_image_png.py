@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.sample import BadSampleError
-from helpers.annotation_files import SPEC, grey_png, save
+from helpers.annotation_files import SPEC, gray_png, save
 
 SEMANTIC = replace(SPEC, task="semantic")
 
@@ -106,16 +106,16 @@ def test_annotation_of_a_turned_photograph(folders):
         (b"no image", r"maps/b\.png: cannot be read as an image .*replace or remove it"),
         # Pillow: 17
         (
-            grey_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"),
+            gray_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"),
             r"b\.png: 1 category id is not in the spec .*: 1 ",
         ),
         (
-            grey_png(1, 1, 8, b"\0\x11"),
+            gray_png(1, 1, 8, b"\0\x11"),
             r"maps/b\.png: an image of 1 x 1 pixels.*replace or remove it",
         ),
-        (grey_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
+        (gray_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
         (
-            grey_png(3, 2, 8, b"\0\x11\x11\x12" * 2),
+            gray_png(3, 2, 8, b"\0\x11\x11\x12" * 2),
             r"maps/b\.png: 1 category id is not in the spec of dataset 'tiny': 18 \(2 pixels\); "
             r"add each",
         ),

@@ -174,9 +174,9 @@ def test_pair_by_hand(tmp_path):
 def test_pairs_of_palettes(tmp_path):
     folders = write(tmp_path, CLASSES, OBJECTS)
     for name in ("maps", "objects"):
-        grey = Image.open(tmp_path / name / "a.png")
-        palette = Image.new("P", grey.size)
-        palette.putdata(list(np.asarray(grey).ravel().tolist()))
+        gray = Image.open(tmp_path / name / "a.png")
+        palette = Image.new("P", gray.size)
+        palette.putdata(list(np.asarray(gray).ravel().tolist()))
         palette.putpalette([0, 0, 0] * 256)  # all colors alike: indices count
         palette.save(tmp_path / name / "a.png")
     assert content(read_instance_map(PANOPTIC, **folders)[0].annotation) == PAIR
@@ -452,7 +452,7 @@ def test_pairs_of_the_exporter_that_cvat_uses(form):
     assert data.notes == []
 
 
-def test_catalogued_formats(tmp_path):
+def test_catalogd_formats(tmp_path):
     """VOC and Mapillary, as their specs say, on maps by hand."""
     folders = write(
         tmp_path,

@@ -162,8 +162,8 @@ def test_which_annotation_counts(studio):
         "updated_at": "2026-01-01T00:00:00Z",
         "result": [],
     }
-    cancelled = {**new, "was_cancelled": True, "updated_at": "2027-01-01T00:00:00Z"}
-    data = studio(tasks=task(new, old, cancelled, predictions=[{"result": [SQUARE]}]))
+    canceled = {**new, "was_cancelled": True, "updated_at": "2027-01-01T00:00:00Z"}
+    data = studio(tasks=task(new, old, canceled, predictions=[{"result": [SQUARE]}]))
     assert len(data[0].annotation.class_labels) == 0
     several, predicted = data.notes
     assert several.startswith("1 tasks of")
@@ -174,12 +174,12 @@ def test_which_annotation_counts(studio):
     undated = [{"id": 1, "result": []}, {"id": 2, "result": [SQUARE]}]
     assert len(studio(tasks=task(*undated))[0].annotation.class_labels) == 1, "the last of the file"
     data = studio(
-        tasks=[*task(old), {"id": 4, "annotations": [cancelled], "data": {"image": "b.png"}}]
+        tasks=[*task(old), {"id": 4, "annotations": [canceled], "data": {"image": "b.png"}}]
     )
     assert data.notes == [data.notes[0]]
     assert data.notes[0].startswith("1 of 2 tasks")
     with pytest.raises(ValueError, match="none of its 1 tasks has an annotation that counts"):
-        studio(tasks=task(cancelled))
+        studio(tasks=task(canceled))
 
 
 def test_what_is_not_read_is_counted(studio):

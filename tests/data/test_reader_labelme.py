@@ -243,7 +243,7 @@ def test_bad_shapes_are_problems_of_their_image(labelme, tmp_path, spec, shape, 
         ({**L_SHAPE, "mask": "ü"}, "cannot be read as base64"),
         ({**L_SHAPE, "mask": "aGVsbG8="}, "cannot be read as an image"),
         ({**L_SHAPE, "points": [[0, 0], [2, 1]]}, "2 x 2 pixels .* its place spans 2 x 3"),
-        (mask_shape("cat", 0, 0, np.ones((2, 2, 3))), "expected a grey PNG, not RGB"),
+        (mask_shape("cat", 0, 0, np.ones((2, 2, 3))), "expected a gray PNG, not RGB"),
         (mask_shape("cat", 0, 0, [[0, 0]]), "has no pixel"),
     ],
 )

@@ -145,7 +145,7 @@ def test_bound_figures_are_one_object(project):
     assert drawn(found.masks)[0] == ["......", ".##...", ".##...", "....##"]
 
 
-@pytest.mark.parametrize("mode", ["palette", "alpha", "bits", "grey"])
+@pytest.mark.parametrize("mode", ["palette", "alpha", "bits", "gray"])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_bitmaps_of_every_age(project, mode, compressed):
     found = project(

@@ -337,7 +337,7 @@ def test_coco_boxes_agree_with_the_instances_json(coco):
         boxes = np.array([annotation["bbox"] for annotation in objects]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         assert sample.annotation.class_labels.tolist() == classes
-        # an edge is a centre and half a side, each off by at most half of the last digit
+        # an edge is a center and half a side, each off by at most half of the last digit
         rounding = 0.75e-6 * np.array([width, height, width, height]) + 1e-4  # and float32 near 640
         assert (np.abs(sample.annotation.boxes - boxes) <= rounding).all(), sample.image_id
 

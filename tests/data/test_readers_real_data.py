@@ -179,12 +179,12 @@ def test_ade20k(root):
     assert class_histogram(data) == raw_histogram(data)
 
 
-def test_grey_photographs_become_rgb(root):
+def test_gray_photographs_become_rgb(root):
     folder = root / "coco128/images/train2017"
-    grey = [path.name for path in sorted(folder.iterdir()) if Image.open(path).mode == "L"]
-    assert grey
+    gray = [path.name for path in sorted(folder.iterdir()) if Image.open(path).mode == "L"]
+    assert gray
     data, _ = coco_panoptic(root, "train")
-    image = data[data.rows["file_name"].index(grey[0])].image
+    image = data[data.rows["file_name"].index(gray[0])].image
     assert image.shape[2] == 3
     assert (image == image[..., :1]).all()
 

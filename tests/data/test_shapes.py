@@ -15,7 +15,7 @@ from PIL import Image
 from dataseg_hf.data.sample import Instances, Sample, Segments
 from dataseg_hf.data.shapes import (
     BOXES_COMBINATIONS,
-    COLOURS,
+    COLORS,
     OPEN_COMBINATIONS,
     OUTLINES,
     PANOPTIC_COMBINATIONS,
@@ -100,7 +100,7 @@ def test_scene_bounds(
     assert 2 <= len(np.unique(scene.stuff_map)) <= 4
     for thing in scene.things:
         assert 0.08 <= thing.radius <= 0.22
-        assert all(0 <= c <= 1 for c in thing.centre)
+        assert all(0 <= c <= 1 for c in thing.center)
     # what is seen of a thing is its own area less every thing in front of it
     for i, (full, visible) in enumerate(zip(scene.full_masks, scene.visible_masks, strict=True)):
         assert np.array_equal(visible, full & ~scene.full_masks[i + 1 :].any(axis=0))
@@ -129,7 +129,7 @@ def test_area_is_that_of_the_radius_whatever_the_shape() -> None:
 
 
 def test_outlines_differ_in_what_a_person_tells_them_by() -> None:
-    """Largest over smallest distance of the outline's vertices from the centre, and the number of
+    """Largest over smallest distance of the outline's vertices from the center, and the number of
     vertices.
     """
     radii = {name: np.hypot(*outline.vertices.T) for name, outline in OUTLINES.items()}
@@ -144,7 +144,7 @@ def test_outlines_differ_in_what_a_person_tells_them_by() -> None:
     assert min(ratio["star"], ratio["cross"]) > 2
 
 
-def test_hues_of_things_stay_with_the_nearest_colour_word() -> None:
+def test_hues_of_things_stay_with_the_nearest_color_word() -> None:
     def distance(a: float, b: float) -> float:
         return min(abs(a - b), 360 - abs(a - b))
 
@@ -152,12 +152,12 @@ def test_hues_of_things_stay_with_the_nearest_colour_word() -> None:
         for thing in shapes_scene("shapes_semantic", "eval", i).things:
             red, green, blue = thing.rgb
             hue = 360 * rgb_to_hsv(red, green, blue)[0]
-            assert min(COLOURS, key=lambda c: distance(COLOURS[c], hue)) == thing.colour
-            assert distance(COLOURS[thing.colour], hue) <= 7.01
+            assert min(COLORS, key=lambda c: distance(COLORS[c], hue)) == thing.color
+            assert distance(COLORS[thing.color], hue) <= 7.01
 
 
 def test_the_picture_shows_the_things_where_the_masks_say() -> None:
-    """Noise averages out: the mean colour over a mask's inner pixels is the thing's own."""
+    """Noise averages out: the mean color over a mask's inner pixels is the thing's own."""
     for i in range(20):
         scene = shapes_scene("shapes_panoptic", "eval", i)
         for thing, mask in zip(scene.things, scene.visible_masks, strict=True):
@@ -172,8 +172,8 @@ def test_the_picture_shows_the_things_where_the_masks_say() -> None:
                 )
 
 
-def test_stuff_is_not_told_by_colour_alone() -> None:
-    """The nearest mean colour misnames the stuff of one pixel in ten at least, and of half of them
+def test_stuff_is_not_told_by_color_alone() -> None:
+    """The nearest mean color misnames the stuff of one pixel in ten at least, and of half of them
     at most.
     """
     means = np.array([texture.rgb for texture in TEXTURES], np.float64)
@@ -220,7 +220,7 @@ def test_vocabularies() -> None:
     assert SHAPES_OPEN.labels[-4:] == SHAPES_PANOPTIC.labels[-4:]
 
 
-def test_training_shows_every_colour_shape_and_stuff_but_no_open_combination() -> None:
+def test_training_shows_every_color_shape_and_stuff_but_no_open_combination() -> None:
     shown: dict[str, set[tuple[str, str]]] = {}
     for name, expected in (("shapes_panoptic", 8), ("shapes_semantic", 24), ("shapes_boxes", 14)):
         scenes = [
@@ -233,7 +233,7 @@ def test_training_shows_every_colour_shape_and_stuff_but_no_open_combination() -
     assert shown["shapes_panoptic"] == set(PANOPTIC_COMBINATIONS)
     assert shown["shapes_boxes"] == set(BOXES_COMBINATIONS)
     for combinations in shown.values():
-        assert {colour for colour, _ in combinations} == set(COLOURS)
+        assert {color for color, _ in combinations} == set(COLORS)
         assert {shape for _, shape in combinations} == set(OUTLINES)
     assert len(set(OPEN_COMBINATIONS)) >= 6
     assert not set(OPEN_COMBINATIONS) & {c for combinations in shown.values() for c in combinations}
@@ -280,7 +280,7 @@ def test_segments_tell_the_scene(name: str, split: SplitName) -> None:
         assert set(np.unique(annotation.segment_map)) == set(range(len(annotation.class_labels)))
         names = np.array(dataset.spec.labels)[annotation.class_labels[annotation.segment_map]]
         for thing, mask in zip(scene.things, scene.visible_masks, strict=True):
-            expected = thing.shape if name == "shapes_semantic" else f"{thing.colour} {thing.shape}"
+            expected = thing.shape if name == "shapes_semantic" else f"{thing.color} {thing.shape}"
             assert set(names[mask]) == {expected}
         background = ~scene.visible_masks.any(axis=0)
         for kind, words in enumerate(dataset.spec.labels[-4:]):
@@ -346,7 +346,7 @@ def test_training_boxes_are_those_of_the_scene_without_its_masks() -> None:
         assert isinstance(annotation, Instances)
         assert annotation.masks is None
         names = [dataset.spec.labels[c] for c in annotation.class_labels]
-        assert names == [f"{t.colour} {t.shape}" for t in scene.things]
+        assert names == [f"{t.color} {t.shape}" for t in scene.things]
         for box, mask in zip(annotation.boxes, scene.visible_masks, strict=True):
             rows, columns = np.nonzero(mask)
             assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]

@@ -15,7 +15,7 @@ from dataseg_hf.data.readers.hub import read_hub
 from dataseg_hf.data.readers.stream_order import in_turn, shuffled
 from dataseg_hf.data.sample import SampleDataset, SampleStream
 from helpers.hub_files import (
-    LABELLED,
+    LABELED,
     SEMANTIC,
     encoded,
     own_cache_and_no_network,
@@ -29,10 +29,10 @@ offline = pytest.fixture(autouse=True)(own_cache_and_no_network)
 
 
 def numbered(folder: Path, count: int, shards: int) -> Path:
-    """Rows whose id is their number, which is the grey of their image too."""
+    """Rows whose id is their number, which is the gray of their image too."""
     label = encoded(np.ones((2, 2), np.uint8))
     rows = [{"image": photo(2, 2, number), "label": label, "id": number} for number in range(count)]
-    return write(folder, rows, {**LABELLED, "id": Value("int64")}, shards)
+    return write(folder, rows, {**LABELED, "id": Value("int64")}, shards)
 
 
 def stream_of(path: Path, buffer: int = 5) -> SampleStream:

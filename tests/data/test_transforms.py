@@ -10,15 +10,15 @@ from dataseg_hf.data.masks import boxes_of_masks
 from dataseg_hf.data.sample import Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment, resize_only
 
-COLOURS = np.array([[250, 10, 20], [10, 240, 90], [60, 70, 230], [120, 120, 5]], dtype=np.uint8)
+COLORS = np.array([[250, 10, 20], [10, 240, 90], [60, 70, 230], [120, 120, 5]], dtype=np.uint8)
 
 
 def quadrant_sample(height: int, width: int) -> Sample:
-    """Four quadrants, one segment each; the colour of a pixel tells its segment."""
+    """Four quadrants, one segment each; the color of a pixel tells its segment."""
     rows, columns = np.arange(height) >= height // 2, np.arange(width) >= width // 2
     segment_map = (2 * rows[:, None] + columns).astype(np.int32)
     annotation = Segments(segment_map, np.array([7, 5, 3, 1]), np.array([False, True, False, True]))
-    return Sample(COLOURS[segment_map], annotation, 1, "quadrants.png")
+    return Sample(COLORS[segment_map], annotation, 1, "quadrants.png")
 
 
 def box_sample(height: int, width: int, boxes: list[list[float]]) -> Sample:
@@ -72,12 +72,12 @@ def test_image_and_map_stay_aligned(height, width, image_size, low, ratio, seed)
     assert segments.segment_map.shape == result.image.shape[:2]
     assert result.box_axes is None
 
-    # the map still names the segment that the colour shows
+    # the map still names the segment that the color shows
     labels = segments.class_labels[segments.segment_map]
-    colour_of_class = dict(zip([7, 5, 3, 1], COLOURS, strict=True))
+    color_of_class = dict(zip([7, 5, 3, 1], COLORS, strict=True))
     margin = 1 + math.ceil(image_size * low * ratio / max(height, width))
     inside = interior(segments.segment_map, margin)
-    shown = np.array([colour_of_class[label] for label in labels[inside]]).reshape(-1, 3)
+    shown = np.array([color_of_class[label] for label in labels[inside]]).reshape(-1, 3)
     np.testing.assert_array_equal(result.image[inside], shown)
 
     # every segment left has pixels, and its facts went along
@@ -259,7 +259,7 @@ def test_nothing_annotated(masks):
 
 def test_augmentation_is_a_function_of_the_generator():
     sample = quadrant_sample(40, 30)
-    chosen = Augmentation(32, (0.5, 2.0), colour_jitter=0.4)
+    chosen = Augmentation(32, (0.5, 2.0), color_jitter=0.4)
     first, again, other = (
         augment(sample, chosen, np.random.default_rng(seed)) for seed in (3, 3, 4)
     )
@@ -280,18 +280,18 @@ def test_scale_is_uniform_in_log_space():
     assert abs((sides < 50).mean() - 0.5) < 0.08
 
 
-def test_colour_jitter_scales_brightness_contrast_and_saturation():
+def test_color_jitter_scales_brightness_contrast_and_saturation():
     rng = np.random.default_rng(0)
     sample = quadrant_sample(12, 12)
-    grey = Sample(
-        np.full((6, 6, 3), 100, np.uint8), quadrant_sample(6, 6).annotation, 1, "grey.png"
+    gray = Sample(
+        np.full((6, 6, 3), 100, np.uint8), quadrant_sample(6, 6).annotation, 1, "gray.png"
     )
-    chosen = Augmentation(12, horizontal_flip=0, colour_jitter=0.3)
+    chosen = Augmentation(12, horizontal_flip=0, color_jitter=0.3)
     levels = []
     for _ in range(50):
-        levels.append(augment(grey, Augmentation(6, colour_jitter=0.3), rng).image)
+        levels.append(augment(gray, Augmentation(6, color_jitter=0.3), rng).image)
         assert np.ptp(levels[-1]) == 0, (
-            "an even grey image has no contrast and no saturation to change"
+            "an even gray image has no contrast and no saturation to change"
         )
         result = augment(sample, chosen, rng)
         np.testing.assert_array_equal(result.annotation.segment_map, sample.annotation.segment_map)
@@ -315,7 +315,7 @@ def test_boxes_of_masks():
         ({"image_size": 8, "scale_range": (2.0, 1.0)}, "scale_range"),
         ({"image_size": 8, "scale_range": (0.0, 1.0)}, "scale_range"),
         ({"image_size": 8, "horizontal_flip": 1.5}, "horizontal_flip"),
-        ({"image_size": 8, "colour_jitter": -0.1}, "colour_jitter"),
+        ({"image_size": 8, "color_jitter": -0.1}, "color_jitter"),
     ],
 )
 def test_impossible_settings_are_refused(options, named):

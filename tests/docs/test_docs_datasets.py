@@ -63,7 +63,7 @@ def test_a_mix_from_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "66.7%" in mix_table(resolve_mix([streets, vehicles])).splitlines()[1]
 
 
-def test_exports_of_labelling_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_of_labeling_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", str(tmp_path))
     for tool in IMAGES_OF_SAMPLE:
         lay_sample(tool, tmp_path)

@@ -117,7 +117,7 @@ def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.i
 
 
 class RedGreenBlue(torch.nn.Module):
-    """A query per channel, whose mask is where the image has that colour: mirrored images give
+    """A query per channel, whose mask is where the image has that color: mirrored images give
     mirrored masks.
     """
 
@@ -142,15 +142,15 @@ class RedGreenBlue(torch.nn.Module):
 def test_both_views_of_a_narrow_image_lie_on_each_other() -> None:
     """Padding is on the right of the image, and on the left of its mirror image."""
     chosen = held_out("shapes_panoptic", ["pq"], count=1)
-    colours = np.random.default_rng(0).integers(0, 3, (8, 5)).repeat(4, 0).repeat(4, 1)
-    image = (255 * (colours[..., None] == np.arange(3))).astype(np.uint8)
+    colors = np.random.default_rng(0).integers(0, 3, (8, 5)).repeat(4, 0).repeat(4, 1)
+    image = (255 * (colors[..., None] == np.arange(3))).astype(np.uint8)
     sample = replace(chosen.data[0], image=image)
     narrow = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
     model: Any = RedGreenBlue()
     ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(MEAN, STD, flip=True))
     outputs = outputs_of(output, sample, narrow, ["panoptic", "semantic"])
-    assert (outputs["semantic"] == colours).all()
+    assert (outputs["semantic"] == colors).all()
     label_of = {segment["id"]: segment["label_id"] for segment in outputs["panoptic"].segments}
-    assert (np.vectorize(label_of.get)(outputs["panoptic"].segmentation) == colours).all()
+    assert (np.vectorize(label_of.get)(outputs["panoptic"].segmentation) == colors).all()
     # each found its partner
     assert [segment["score"] for segment in outputs["panoptic"].segments] == [1.0] * 3

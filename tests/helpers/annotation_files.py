@@ -42,8 +42,8 @@ def encoded(array: np.ndarray, file_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def grey_png(width: int, height: int, bit_depth: int, packed_rows: bytes) -> bytes:
-    """A grey PNG by its own bytes (https://www.w3.org/TR/png-3/), which may promise more rows than
+def gray_png(width: int, height: int, bit_depth: int, packed_rows: bytes) -> bytes:
+    """A gray PNG by its own bytes (https://www.w3.org/TR/png-3/), which may promise more rows than
     it holds.
     """
 

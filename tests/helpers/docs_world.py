@@ -174,7 +174,7 @@ def _thermal(folder: Path) -> None:
 
 
 def _rows_of_the_hub(folder: Path) -> None:
-    """Two rows of image and label: sky above trees, a pixel unlabelled."""
+    """Two rows of image and label: sky above trees, a pixel unlabeled."""
     labels = np.ones((8, 8), np.uint8)
     labels[4:], labels[0, 0] = 2, 0
     rows = {"image": [_png(noise(8, 8))] * 2, "label": [_png(labels)] * 2}

@@ -22,7 +22,7 @@ PANOPTIC = replace(SEMANTIC, task="panoptic", id_map={17: 0, 193: 1}, void_ids=f
 BOXES = replace(SEMANTIC, task="boxes", id_map={0: 0, 1: 1}, void_ids=frozenset({2}))
 INSTANCE = replace(BOXES, task="instance")
 
-LABELLED = {"image": ImageFeature(), "label": ImageFeature()}
+LABELED = {"image": ImageFeature(), "label": ImageFeature()}
 OBJECT = {
     "bbox": List(Value("float32"), length=4),
     "category": ClassLabel(names=["cat", "grass", "other"]),
@@ -38,7 +38,7 @@ SEGMENT = {
     "iscrowd": Value("int64"),
     "area": Value("int64"),
 }
-WITH_SEGMENTS = {**LABELLED, "segments_info": List(SEGMENT)}
+WITH_SEGMENTS = {**LABELED, "segments_info": List(SEGMENT)}
 SEGMENT_IDS = [[5, 5, 300], [0, 70000, 300]]
 SEGMENTS = [
     {"id": 70000, "category_id": 255, "iscrowd": 0, "area": 1},
@@ -66,8 +66,8 @@ def encoded(array: Any, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def photo(height: int = 2, width: int = 3, grey: int = 9) -> bytes:
-    return encoded(np.full((height, width, 3), grey, np.uint8))
+def photo(height: int = 2, width: int = 3, gray: int = 9) -> bytes:
+    return encoded(np.full((height, width, 3), gray, np.uint8))
 
 
 def rgb_of(ids: Any) -> np.ndarray:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # colour types of a PNG
+GRAY, RGB, PALETTE, GRAY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6  # color types of a PNG
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3  # sample formats of a TIFF
 _TYPES = {
     "<u1": (1, "B"),
@@ -35,7 +35,7 @@ def packed(values: np.ndarray, bits: int) -> list[bytes]:
 def png(
     values: np.ndarray,
     bits: int,
-    color_type: int = GREY,
+    color_type: int = GRAY,
     chunks: Mapping[bytes, bytes] | None = None,
 ) -> bytes:
     """A PNG of values [H, W] or [H, W, channels]; `chunks` stand between header and pixels."""

@@ -16,7 +16,7 @@ QUERIES = 16
 
 
 class NoisyTruth(torch.nn.Module):
-    """Recognises the images of a set by their pixels, however they are batched, and proposes a
+    """Recognizes the images of a set by their pixels, however they are batched, and proposes a
     query per true segment.
 
     noise: 0 gives the truth; more of it shifts masks and takes other classes. Scores tie often.

@@ -292,10 +292,10 @@ def deeplab2_segments(folder: Path, name: str, facts):
     segment_map = np.full(gt.shape, -1, dtype=np.int32)
     for index, value in enumerate(classes):
         segment_map[gt == value] = index
-    colours = np.array(Image.open(folder / f"{name}_pred_class.png").convert("RGB"))
+    colors = np.array(Image.open(folder / f"{name}_pred_class.png").convert("RGB"))
     pred_class = np.full(gt.shape, -1)
-    for colour, class_id in facts["class_colors"].items():
-        pred_class[(colours == [int(v) for v in colour.split(",")]).all(axis=-1)] = class_id
+    for color, class_id in facts["class_colors"].items():
+        pred_class[(colors == [int(v) for v in color.split(",")]).all(axis=-1)] = class_id
     assert pred_class.min() >= 0
     pred_instance = np.array(Image.open(folder / f"{name}_pred_instance.png").convert("L")).astype(
         np.int64

@@ -111,7 +111,7 @@ def test_the_ignored_value_is_left_out_even_where_it_is_a_class(ignored):
     metric.update(np.array([[0, 1, ignored, 0]]), np.array([[0, ignored, 0, ignored]]))
     result = metric.compute()
     assert metric.state["confusion"].sum() == 2  # pixels whose truth is not ignored
-    assert result["pixel_acc"] == 0.5  # predicting the ignored value on a labelled pixel is wrong
+    assert result["pixel_acc"] == 0.5  # predicting the ignored value on a labeled pixel is wrong
     assert result["per_class"]["person"] == {"iou": 0.5, "acc": 0.5}
 
 

@@ -31,7 +31,7 @@ def tiny_config(**options: object) -> MobileNetV2Config:
     return MobileNetV2Config(depth_multiplier=0.25, **options)
 
 
-def randomise(model: nn.Module) -> None:
+def randomize(model: nn.Module) -> None:
     """Weights and batch-norm statistics that are not what a fresh model has."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
@@ -62,7 +62,7 @@ class Parent(PreTrainedModel):
 @pytest.mark.parametrize("size", [(64, 96), (65, 97)])
 def test_maps_are_hidden_states_of_the_whole_model(tf_padding: bool, size: tuple[int, int]) -> None:
     whole = MobileNetV2Model(tiny_config(tf_padding=tf_padding)).eval()
-    randomise(whole)
+    randomize(whole)
     backbone = MobileNetV2Backbone(whole.config).eval()
     left_out = backbone.load_state_dict(whole.state_dict(), strict=False)
     assert left_out.missing_keys == []
@@ -104,7 +104,7 @@ def test_another_output_stride_is_refused() -> None:
 
 def test_a_parent_saves_and_loads_with_equal_outputs(tmp_path: Path) -> None:
     parent = Parent(tiny_config()).eval()
-    randomise(parent)
+    randomize(parent)
     parent.save_pretrained(tmp_path)
     loaded, info = Parent.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
@@ -115,7 +115,7 @@ def test_a_parent_saves_and_loads_with_equal_outputs(tmp_path: Path) -> None:
         assert torch.equal(loaded.eval()(images), parent(images))
 
 
-def test_a_parent_loaded_without_backbone_weights_is_initialised(tmp_path: Path) -> None:
+def test_a_parent_loaded_without_backbone_weights_is_initialized(tmp_path: Path) -> None:
     parent = Parent(tiny_config())
     head = {key: value for key, value in parent.state_dict().items() if key.startswith("head.")}
     parent.save_pretrained(tmp_path, state_dict=head)
@@ -146,7 +146,7 @@ def test_any_mobilenet_checkpoint_is_read(
     tmp_path: Path, whole_class: type[PreTrainedModel]
 ) -> None:
     whole = whole_class(tiny_config())
-    randomise(whole)
+    randomize(whole)
     whole.save_pretrained(tmp_path)
     backbone, info = MobileNetV2Backbone.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]

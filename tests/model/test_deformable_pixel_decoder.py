@@ -18,7 +18,7 @@ from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.deformable_pixel_decoder_dataseg import (
     DeformableAttention,
     DeformablePixelDecoder,
-    cell_centres,
+    cell_centers,
     sample_points,
 )
 from dataseg_hf.model.layers_dataseg import resize_inside
@@ -42,7 +42,7 @@ def deformable_model(tiny_model: ModelFactory) -> ModelFactory:
     )
 
 
-def randomised(attention: nn.Module) -> nn.Module:
+def randomized(attention: nn.Module) -> nn.Module:
     """Offsets of about two cells, and weights that differ."""
     with torch.no_grad():
         for parameter in attention.parameters():
@@ -54,7 +54,7 @@ def attention_inputs() -> dict[str, Any]:
     return {
         "hidden_states": torch.randn(2, CELLS, 32),
         "positions": torch.randn(2, CELLS, 32),
-        "centres": torch.cat([cell_centres(size, torch.device("cpu")) for size in SIZES], dim=1),
+        "centers": torch.cat([cell_centers(size, torch.device("cpu")) for size in SIZES], dim=1),
         "inside": torch.ones(2, CELLS, dtype=torch.bool),
         "sizes": SIZES,
     }
@@ -73,7 +73,7 @@ def test_samples_are_bilinear_and_weighted() -> None:
         places.view(1, 1, 1, 1, 2, 4),
         torch.tensor([2.0, 1, 1, 1]).view(1, 1, 1, 1, 4),
     )
-    # the middle of the map twice, the first cell's centre, half off the left edge of the second
+    # the middle of the map twice, the first cell's center, half off the left edge of the second
     # row, far off
     close(got, torch.tensor([[[5.0, 1.0, 1.5, 0.0]]]))
 
@@ -89,16 +89,16 @@ def test_points_and_maps_add_up() -> None:
     )
 
 
-def test_centres_of_cells() -> None:
+def test_centers_of_cells() -> None:
     expected = [[-2 / 3, 0, 2 / 3] * 2, [-0.5] * 3 + [0.5] * 3]
-    close(cell_centres((2, 3), torch.device("cpu")), torch.tensor(expected))
+    close(cell_centers((2, 3), torch.device("cpu")), torch.tensor(expected))
 
 
 # --- attention ------------------------------------------------------------------------------------
 
 
 def test_attention_equals_mask2formers(tiny_config: ConfigFactory) -> None:
-    theirs = randomised(TheirAttention(embed_dim=32, num_heads=4, n_levels=3, n_points=4))
+    theirs = randomized(TheirAttention(embed_dim=32, num_heads=4, n_levels=3, n_points=4))
     ours = DeformableAttention(tiny_config())
     names = {"sampling_offsets": "offsets", "attention_weights": "weights", "value_proj": "value"}
     names["output_proj"] = "output"
@@ -113,7 +113,7 @@ def test_attention_equals_mask2formers(tiny_config: ConfigFactory) -> None:
             attention_mask=~inputs["inside"],
             encoder_hidden_states=inputs["hidden_states"],
             position_embeddings=inputs["positions"],
-            reference_points=((inputs["centres"] + 1) / 2).T[None, :, None].expand(2, -1, 3, -1),
+            reference_points=((inputs["centers"] + 1) / 2).T[None, :, None].expand(2, -1, 3, -1),
             spatial_shapes_list=SIZES,
         )
         close(ours(**inputs), expected)
@@ -141,16 +141,16 @@ def test_half_precision_samples_the_right_places(
     """In bfloat16 a coordinate of a 60-cell map would be off by up to a sixteenth of a cell, which
     signs show.
     """
-    sizes = [(15, 15), (30, 30), (60, 60)]  # no powers of two, whose centres bfloat16 holds exactly
+    sizes = [(15, 15), (30, 30), (60, 60)]  # no powers of two, whose centers bfloat16 holds exactly
     attention = DeformableAttention(tiny_config(hidden_dim=32))
     attention.offsets.start()
     attention.weights.start()  # no offset depends on the content, so all that rounds is the place
-    centres = torch.cat([cell_centres(size, torch.device("cpu")) for size in sizes], dim=1)
+    centers = torch.cat([cell_centers(size, torch.device("cpu")) for size in sizes], dim=1)
     inputs = {
-        "hidden_states": torch.randn(1, centres.shape[1], 32).sign(),
-        "positions": torch.zeros(1, centres.shape[1], 32),
-        "centres": centres,
-        "inside": torch.ones(1, centres.shape[1], dtype=torch.bool),
+        "hidden_states": torch.randn(1, centers.shape[1], 32).sign(),
+        "positions": torch.zeros(1, centers.shape[1], 32),
+        "centers": centers,
+        "inside": torch.ones(1, centers.shape[1], dtype=torch.bool),
         "sizes": sizes,
     }
     with torch.no_grad():
@@ -169,7 +169,7 @@ def test_the_padding_gives_nothing(deformable_model: ModelFactory) -> None:
     decoder = deformable_model().pixel_decoder
     assert isinstance(decoder, DeformablePixelDecoder)
     for layer in decoder.encoder:
-        randomised(layer.attention)
+        randomized(layer.attention)
     inside = torch.zeros(1, 64, 64, dtype=torch.bool)
     inside[:, :, :32] = True
     maps = [torch.randn(1, 32, side, side) for side in (4, 8, 16)]
@@ -224,7 +224,7 @@ def test_every_parameter_learns(
 ) -> None:
     model = deformable_model().train()
     for layer in model.pixel_decoder.encoder:
-        randomised(layer.attention)
+        randomized(layer.attention)
     labels = [scene_labels("panoptic", (64, 64), (2, 0, 0, 64, 64), (0, 8, 8, 30, 40))]
     model(torch.randn(1, 3, 64, 64), labels=labels, task="panoptic").loss.backward()
     for name, parameter in model.pixel_decoder.named_parameters():

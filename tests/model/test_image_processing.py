@@ -50,11 +50,11 @@ def test_inputs_are_those_of_training(size):
     assert inputs["pixel_values"].dtype == torch.float32
     assert inputs["pixel_mask"].dtype == torch.int64
     assert torch.equal(inputs["pixel_mask"], trained["pixel_mask"])
-    grey_levels = (
+    gray_levels = (
         (inputs["pixel_values"] - trained["pixel_values"]) * torch.tensor(STD).view(3, 1, 1) * 255
     )
-    # Pillow and torch may round a value to different neighbours
-    assert grey_levels.abs().max() <= 1.01
+    # Pillow and torch may round a value to different neighbors
+    assert gray_levels.abs().max() <= 1.01
 
 
 def test_images_of_the_right_size_are_exactly_those_of_training():
@@ -93,9 +93,9 @@ def test_one_batch_of_images_of_different_sizes():
 def test_every_mode_of_pillow(mode):
     rgb = Image.fromarray(noise(64, 64))
     if mode == "I;16":
-        grey = np.array(rgb.convert("L"))
-        grey[0, :2] = 0, 255  # what the image's own range is scaled to
-        image, rgb = Image.fromarray(grey.astype(np.uint16) * 10 + 500), Image.fromarray(grey)
+        gray = np.array(rgb.convert("L"))
+        gray[0, :2] = 0, 255  # what the image's own range is scaled to
+        image, rgb = Image.fromarray(gray.astype(np.uint16) * 10 + 500), Image.fromarray(gray)
     else:
         image = (rgb.convert("RGB").convert("L") if mode in ("LA", "PA") else rgb).convert(mode)
     expected = rgb.convert("L").convert("RGB") if mode == "I;16" else image.convert("RGB")
@@ -126,15 +126,15 @@ def test_arrays_and_tensors_are_read_like_pillow_images():
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
-def test_grey_arrays():
-    grey = noise(40, 64, 1)
-    expected = processor()(Image.fromarray(grey[..., 0]), return_tensors="pt")["pixel_values"]
+def test_gray_arrays():
+    gray = noise(40, 64, 1)
+    expected = processor()(Image.fromarray(gray[..., 0]), return_tensors="pt")["pixel_values"]
     for same in (
-        grey,
-        grey[..., 0],
-        torch.from_numpy(grey[..., 0]),
-        [grey[..., 0]],
-        grey.transpose(2, 0, 1),
+        gray,
+        gray[..., 0],
+        torch.from_numpy(gray[..., 0]),
+        [gray[..., 0]],
+        gray.transpose(2, 0, 1),
     ):
         assert torch.equal(processor()(same, return_tensors="pt")["pixel_values"], expected)
 
@@ -165,7 +165,7 @@ def test_arrays_without_a_clear_range_are_refused(image, message):
 def test_arrays_are_scaled_by_the_value_range():
     deep = np.full((8, 8, 3), 1100)
     deep[0] = 100, 4000, 2100
-    expected = np.full((8, 8, 3), 128, np.uint8)  # 127.5, to the even neighbour
+    expected = np.full((8, 8, 3), 128, np.uint8)  # 127.5, to the even neighbor
     expected[0] = 0, 255, 255
     wanted = processor(8)(expected, return_tensors="pt")["pixel_values"]
     for image in (

@@ -39,7 +39,7 @@ from helpers.annotation_files import encoded
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.image_files import (
     FLOAT,
-    GREY_ALPHA,
+    GRAY_ALPHA,
     RGB,
     RGB_ALPHA,
     SIGNED,
@@ -57,7 +57,7 @@ DEEP_RGB = np.dstack([DEEP, DEEP // 2, 4000 - DEEP])
 RGB_OF_4000 = np.dstack([OF_4000, [[0, 4, 64], [127, 128, 0]], [[255, 248, 128], [1, 0, 255]]])
 
 
-def grey(pixels):
+def gray(pixels):
     return np.repeat(np.asarray(pixels)[..., None], 3, axis=2)
 
 
@@ -68,7 +68,7 @@ def grey(pixels):
     "content",
     [
         png(DEEP, 16),
-        png(np.dstack([DEEP, DEEP]), 16, GREY_ALPHA),
+        png(np.dstack([DEEP, DEEP]), 16, GRAY_ALPHA),
         tiff(DEEP, 16),
         tiff(DEEP, 16, order=">"),
         tiff(DEEP - 2000, 16, SIGNED),
@@ -82,7 +82,7 @@ def grey(pixels):
     ],
 )
 def test_the_own_range_where_the_file_tells_nothing(content):
-    np.testing.assert_array_equal(read_rgb(content, "a"), grey(OF_4000))
+    np.testing.assert_array_equal(read_rgb(content, "a"), gray(OF_4000))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_the_own_range_where_the_file_tells_nothing(content):
     ],
 )
 def test_the_range_that_the_file_tells(content):
-    difference = read_rgb(content, "a").astype(int) - grey(OF_4095)
+    difference = read_rgb(content, "a").astype(int) - gray(OF_4095)
     assert np.abs(difference).max() <= int(b"sBIT" in content), (
         "shifted values end at 4095 * 16, not at 65535"
     )
@@ -126,17 +126,17 @@ def test_rgb_of_16_bits_keeps_the_bytes_that_pillow_drops(content):
 
 
 def test_zero_is_white():
-    np.testing.assert_array_equal(read_rgb(tiff(DEEP, 16, photometric=0), "a"), grey(255 - OF_4000))
+    np.testing.assert_array_equal(read_rgb(tiff(DEEP, 16, photometric=0), "a"), gray(255 - OF_4000))
 
 
 def test_values_that_are_no_numbers_become_black():
     values = np.array([[np.nan, 0.0, 1.0], [np.inf, -np.inf, 0.5]])
     np.testing.assert_array_equal(
-        read_rgb(tiff(values, 32, FLOAT), "a"), grey([[0, 0, 255], [255, 0, 128]])
+        read_rgb(tiff(values, 32, FLOAT), "a"), gray([[0, 0, 255], [255, 0, 128]])
     )
     masked = np.array([[-9999, 0.0, 1.0], [0.2, 0.6, 0.5]])
     content = tiff(masked, 32, FLOAT, tags={42113: "-9999"})  # GDAL's "no data"
-    np.testing.assert_array_equal(read_rgb(content, "a"), grey([[0, 0, 255], [51, 153, 128]]))
+    np.testing.assert_array_equal(read_rgb(content, "a"), gray([[0, 0, 255], [51, 153, 128]]))
     for value in (np.nan, 7.0):
         assert not read_rgb(tiff(np.full((2, 3), value), 32, FLOAT), "a").any()
 
@@ -147,9 +147,9 @@ def test_eight_bits_are_used_as_they_are():
         for content in (
             encoded(narrow, "PNG"),
             encoded(narrow, "TIFF"),
-            encoded(grey(narrow), "PNG"),
+            encoded(gray(narrow), "PNG"),
         ):
-            np.testing.assert_array_equal(np.asarray(read_image(content, stated)), grey(narrow))
+            np.testing.assert_array_equal(np.asarray(read_image(content, stated)), gray(narrow))
 
 
 def test_palettes_with_transparency():
@@ -246,7 +246,7 @@ def turned(content: bytes) -> bytes:
 
 LARGE = np.random.default_rng(0).integers(100, 4000, (40, 56))
 FILES = {
-    "grey.png": png(LARGE, 16),
+    "gray.png": png(LARGE, 16),
     "told.png": png(LARGE, 16, chunks={b"sBIT": b"\x0c"}),
     "rgb.png": png(np.dstack([LARGE, LARGE // 2, LARGE // 3]), 16, RGB),
     "turned.png": turned(png(LARGE, 16)),
@@ -334,12 +334,12 @@ def test_windows_of_a_large_image_share_one_scale(folder):
     model, processor, opened = (
         checkpoint_model(),
         checkpoint_processor(),
-        Image.open(folder / "images" / "grey.png"),
+        Image.open(folder / "images" / "gray.png"),
     )
     options = {"task": "semantic", "thresholds": Thresholds(), "tile": 32}
     found = segment_image(model, processor, opened, **options)
     wanted = segment_image(
-        model, processor, processor.read_image(folder / "images" / "grey.png"), **options
+        model, processor, processor.read_image(folder / "images" / "gray.png"), **options
     )
     assert [(one.label_id, one.area) for one in found] == [
         (one.label_id, one.area) for one in wanted
@@ -402,7 +402,7 @@ def notes(folder: Path, **options: Any) -> list[str]:
 
 
 def test_inspect_says_how_images_are_scaled(folder):
-    (folder / "images" / "grey.png").write_bytes(png(LARGE % 3000 + 112, 16))
+    (folder / "images" / "gray.png").write_bytes(png(LARGE % 3000 + 112, 16))
     found = notes(folder)
     low, high = int(min(LARGE.min() // 3, (LARGE % 3000 + 112).min())), int(LARGE.max())
     assert (
@@ -419,10 +419,10 @@ def test_inspect_says_how_images_are_scaled(folder):
 
 def test_inspect_says_what_the_value_range_cuts_off(folder):
     for name in FILES:
-        if name not in ("grey.png", "rgb.png"):
+        if name not in ("gray.png", "rgb.png"):
             (folder / "images" / name).unlink()
             (folder / "labels" / name).with_suffix(".txt").unlink()
-    (folder / "images" / "rgb.png").write_bytes(encoded(grey(LARGE // 16).astype(np.uint8), "PNG"))
+    (folder / "images" / "rgb.png").write_bytes(encoded(gray(LARGE // 16).astype(np.uint8), "PNG"))
     found = notes(folder, value_range=(200, 3000))
     assert (
         "1 images of 16 bits have values outside of value_range, 200..3000, which are clipped"
@@ -434,7 +434,7 @@ def test_inspect_says_what_the_value_range_cuts_off(folder):
 
 
 def test_inspect_names_constant_images_missing_values_and_further_pages(folder):
-    (folder / "images" / "grey.png").write_bytes(png(np.full((9, 9), 700), 16))
+    (folder / "images" / "gray.png").write_bytes(png(np.full((9, 9), 700), 16))
     (folder / "images" / "thermal.tif").write_bytes(
         tiff(np.array([[np.nan, 1], [2, 3]]), 32, FLOAT)
     )

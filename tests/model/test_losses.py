@@ -17,14 +17,14 @@ from transformers.models.mask2former import modeling_mask2former as mask2former
 from dataseg_hf.model.losses_dataseg import (
     axis_projections,
     bce_loss,
-    cell_centres,
+    cell_centers,
     classification_loss,
     color_affinity_loss,
     dice_loss,
     hungarian,
     interval_cells,
     nearest_index,
-    neighbour_pairs,
+    neighbor_pairs,
     pairwise_bce_cost,
     pairwise_dice_cost,
     random_points,
@@ -51,13 +51,13 @@ def check_gradient(function: Callable[..., Tensor], *inputs: Tensor) -> None:
 # --- points ---------------------------------------------------------------------------------------
 
 
-def test_cell_centres_run_row_by_row_in_xy() -> None:
+def test_cell_centers_run_row_by_row_in_xy() -> None:
     close(
-        cell_centres(2, 2, torch.device("cpu")),
+        cell_centers(2, 2, torch.device("cpu")),
         [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]],
     )
     close(
-        cell_centres(1, 4, torch.device("cpu")),
+        cell_centers(1, 4, torch.device("cpu")),
         [[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]],
     )
 
@@ -85,9 +85,9 @@ def test_seeded_points_of_an_image_do_not_depend_on_its_batch() -> None:
     assert torch.equal(random_points(10, valid, torch.tensor([11, 7])), both)
 
 
-def test_sample_grid_gives_exact_values_at_cell_centres() -> None:
+def test_sample_grid_gives_exact_values_at_cell_centers() -> None:
     grid = torch.randn(2, 3, 4, 5)
-    points = cell_centres(4, 5, grid.device).expand(2, -1, -1)
+    points = cell_centers(4, 5, grid.device).expand(2, -1, -1)
     close(sample_grid(grid, points), grid.flatten(2), tolerance=1e-5)
 
 
@@ -293,7 +293,7 @@ def test_classification_loss_by_hand() -> None:
     logits = torch.zeros(1, 2, 2)
     # one matched query (weight 1), one background query (weight 0.1); every cross-entropy is ln 2
     close(classification_loss(logits, torch.tensor([[0, 1]]), 0.1, count(1), count(1)), LN2)
-    # ignoring the background query leaves the normaliser alone
+    # ignoring the background query leaves the normalizer alone
     close(
         classification_loss(logits, torch.tensor([[0, -100]]), 0.1, count(1), count(1)), LN2 / 1.1
     )
@@ -396,7 +396,7 @@ def test_every_interval_covers_a_run_of_at_least_one_cell(
     covered = interval_cells(torch.tensor([low]), torch.tensor([high]), cells)[0]
     where = covered.nonzero()[:, 0]
     assert len(where) >= 1
-    assert int(where[-1] - where[0]) + 1 == len(where), "cells of an interval are neighbours"
+    assert int(where[-1] - where[0]) + 1 == len(where), "cells of an interval are neighbors"
     assert abs(len(where) - (high - low) * cells) <= 1 + 1e-3
 
 
@@ -432,7 +432,7 @@ def test_color_affinity_counts_the_pairs_that_touch_the_box() -> None:
     close(color_affinity_loss(logits, image, middle, 0.3), [0.0])
 
 
-def test_color_affinity_leaves_unlike_colours_alone() -> None:
+def test_color_affinity_leaves_unlike_colors_alone() -> None:
     logits = torch.full((1, 3, 3), -20.0)
     logits[0, :, 0] = 20.0
     image = torch.zeros(1, 3, 3, 3)
@@ -453,11 +453,11 @@ def test_color_affinity_of_a_map_too_small_for_pairs_is_zero() -> None:
     ).shape == (0,)
 
 
-def test_neighbour_pairs_are_right_lower_and_both_diagonals() -> None:
+def test_neighbor_pairs_are_right_lower_and_both_diagonals() -> None:
     numbers = torch.arange(9).view(3, 3)
     pairs = {
         (a, b)
-        for first, second in neighbour_pairs(1)
+        for first, second in neighbor_pairs(1)
         for a, b in zip(
             first(numbers).flatten().tolist(), second(numbers).flatten().tolist(), strict=True
         )

@@ -679,8 +679,8 @@ def test_a_vocabulary_without_embeddings_is_refused(
 # --- saving and loading ---------------------------------------------------------------------------
 
 
-def randomise(model: nn.Module) -> None:
-    """Parameters and buffers that no initialisation would give."""
+def randomize(model: nn.Module) -> None:
+    """Parameters and buffers that no initialization would give."""
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.randn_like(tensor).abs() + 0.1)
@@ -693,7 +693,7 @@ def test_every_parameter_and_buffer_survives_saving(
     model = tiny_model(backbone_config=backbone(kind))
     model.add_vocabulary("second-one", ["a", "b"], [False, True], torch.randn(2, 16))
     model.set_vocabulary("second-one")
-    randomise(model)
+    randomize(model)
     model.save_pretrained(tmp_path)
     loaded, report = DaTaSegModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -895,9 +895,9 @@ def test_autocast_leaves_the_classifier_in_full_precision(tiny_model: ModelFacto
 
 
 def painted(labels: dict[str, Tensor]) -> Tensor:
-    """An image that shows its segment map: a colour per class, [1, 3, H, W]."""
-    colours = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
-    return colours[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1)[None]
+    """An image that shows its segment map: a color per class, [1, 3, H, W]."""
+    colors = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
+    return colors[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1)[None]
 
 
 @pytest.mark.slow

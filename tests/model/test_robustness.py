@@ -80,10 +80,10 @@ def test_eager_attention_equals_sdpa(model: DaTaSegModel) -> None:
 def scene(
     scene_labels: LabelFactory, *shapes: tuple[int, int, int, int, int]
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """An image of coloured rectangles on sky, [3, 64, 64], and its labels."""
+    """An image of colored rectangles on sky, [3, 64, 64], and its labels."""
     labels = scene_labels("panoptic", SIZE, (SKY, 0, 0, 64, 64), *shapes)
-    colours = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
-    return colours[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1), labels
+    colors = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
+    return colors[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1), labels
 
 
 SCENES = [
@@ -184,7 +184,7 @@ CONTENTS = ["random", "black", "white", "one pixel", "everything", "nothing"]
 def extreme(
     content: str, task: str, scene_labels: LabelFactory
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """An image [1, 3, 64, 64], normalised as by ImageNet's mean and deviation, and its labels."""
+    """An image [1, 3, 64, 64], normalized as by ImageNet's mean and deviation, and its labels."""
     fill = {"black": -2.12, "white": 2.64}.get(content)
     image = torch.randn(1, 3, *SIZE) if fill is None else torch.full((1, 3, *SIZE), fill)
     rectangles = {
@@ -233,7 +233,7 @@ def assert_same(found: nn.Module, expected: nn.Module) -> None:
 
 
 def disturbed(model: DaTaSegModel) -> DaTaSegModel:
-    """No weight as an initialisation would leave it."""
+    """No weight as an initialization would leave it."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.rand_like(parameter))
@@ -311,7 +311,7 @@ def test_a_changed_vocabulary_keeps_every_weight(model: DaTaSegModel, tmp_path: 
 
 
 def test_a_config_alone_leaves_no_garbage(model: DaTaSegModel) -> None:
-    """Weights that are missing are initialised, not left as the memory was: loading an empty
+    """Weights that are missing are initialized, not left as the memory was: loading an empty
     checkpoint shows it.
     """
     loaded = DaTaSegModel.from_pretrained(None, config=model.config, state_dict={})

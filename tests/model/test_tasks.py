@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dataseg_hf.model import tasks_dataseg
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.model.losses_dataseg import cell_centres
+from dataseg_hf.model.losses_dataseg import cell_centers
 from dataseg_hf.model.tasks_dataseg import (
     IGNORED,
     LOSS_TERMS,
@@ -62,7 +62,7 @@ def make_truth(
     valid: Sequence[tuple[int, int]] | None = None,
     **options: Any,
 ) -> Truth:
-    """A batch of grey images of `size`; `valid` is each image's height and width in pixels."""
+    """A batch of gray images of `size`; `valid` is each image's height and width in pixels."""
     valid = [size] * len(labels) if valid is None else valid
     inside = torch.zeros(len(labels), *size, dtype=torch.bool)
     for mask, (height, width) in zip(inside, valid, strict=True):
@@ -176,7 +176,7 @@ def test_segment_map_at_points_by_hand() -> None:
         "segment_map": torch.tensor([[0, 0, 1], [-1, 1, 1]]).short(),
     }
     truth = make_truth([labels], (2, 3), valid=[(2, 2)])
-    found = SegmentMapTargets(truth).at(cell_centres(2, 3, labels["segment_map"].device)[None])
+    found = SegmentMapTargets(truth).at(cell_centers(2, 3, labels["segment_map"].device)[None])
     close(found.values, [[[1, 1, 0, 0, 0, 0], [0, 0, 1, 0, 1, 1]]])
     close(found.valid, [[1, 1, 0, 0, 1, 0]])  # the last column is padding
     close(found.void, [[0, 0, 0, 1, 0, 0]])
@@ -526,7 +526,7 @@ def test_mask_losses_by_hand(
     ln2 = torch.tensor(2.0).log()
     close(result.terms["loss_mask"], 2 * 5 * ln2)
     close(result.terms["loss_dice"], 2 * 5 * 0.4)
-    # every class has cross-entropy ln 4, and the weights are normalised
+    # every class has cross-entropy ln 4, and the weights are normalized
     close(result.terms["loss_class"], 2 * torch.tensor(4.0).log())
     assert int(result.unmatched) == 0
 

@@ -92,7 +92,7 @@ def test_hashed_embedding_is_the_same_on_every_platform() -> None:
     )
 
 
-def test_names_that_share_words_are_neighbours() -> None:
+def test_names_that_share_words_are_neighbors() -> None:
     encoder = HashedNgramEncoder(1024)
     assert cosine(encoder, "red circle", "circle") == pytest.approx(1 / math.sqrt(2), abs=0.08)
     assert cosine(encoder, "red circle", "red square") == pytest.approx(0.5, abs=0.08)

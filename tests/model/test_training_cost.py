@@ -1,4 +1,4 @@
-"""Ways to train for less that must not change what is learnt: checkpointing of activations,
+"""Ways to train for less that must not change what is learned: checkpointing of activations,
 compiled parts.
 """
 

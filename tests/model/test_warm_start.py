@@ -134,7 +134,7 @@ def test_the_masks_are_the_checkpoints(
     assert 0.05 < float((final > 0).float().mean()) < 0.95
     assert (found.masks_queries_logits - final).abs().max() < 1e-3 * final.abs().max()
     assert ((found.masks_queries_logits > 0) != (final > 0)).float().mean() < 1e-3
-    # and those of every layer, from the learnt queries on
+    # and those of every layer, from the learned queries on
     theirs.config.output_auxiliary_logits = True
     with torch.no_grad():
         layers = theirs(images).auxiliary_logits
@@ -156,7 +156,7 @@ def test_every_weight_is_taken_and_the_rest_reported(
     assert all(name.startswith(tuple(CLASSIFIER)) for name in report.new)
     assert report.explained is None
     assert (
-        "initialised anew (classifier.background, classifier.logit_scale, query_decoder.class_head"
+        "initialized anew (classifier.background, classifier.logit_scale, query_decoder.class_head"
         in (report.summary())
     )
     state = model.state_dict()
@@ -449,7 +449,7 @@ def test_given_embeddings_equal_those_of_the_encoder(swin_folder: Path) -> None:
     assert given.config.default_vocabulary == "mine"
 
 
-# --- a Mask2Former that has learnt the shapes world -----------------------------------------------
+# --- a Mask2Former that has learned the shapes world -----------------------------------------------
 
 STEPS, BATCH = 200, 4
 
@@ -537,7 +537,7 @@ def test_a_trained_checkpoint_classifies_its_labels_at_once(trained_folder: Path
         found.class_queries_logits.softmax(-1),
     )
     assert report.explained == pytest.approx(1.0, abs=1e-4)
-    # it has learnt something that can be got wrong: several classes, far from uniform
+    # it has learned something that can be got wrong: several classes, far from uniform
     assert len(before.argmax(-1).unique()) > 2
     assert float(before.max(-1).values.mean()) > 0.2
     same = float((before.argmax(-1) == after.argmax(-1)).float().mean())

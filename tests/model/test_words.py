@@ -95,4 +95,4 @@ def test_did_you_mean_asks_only_for_what_is_near():
     assert (
         did_you_mean("thresold", ["threshold", "mask_threshold"]) == "; did you mean 'threshold'?"
     )
-    assert did_you_mean("colour", ["threshold", "mask_threshold"]) == ""
+    assert did_you_mean("color", ["threshold", "mask_threshold"]) == ""

@@ -61,7 +61,7 @@ def test_of_segments_that_overlap_the_first_is_on_top():
     assert id_map([], [], (1, 2)).tolist() == [[0, 0]]
 
 
-def test_ids_as_colours():
+def test_ids_as_colors():
     assert rgb_ids(np.array([[0, 255, 256, 65536 + 2 * 256 + 3]], dtype=np.int32)).tolist() == [
         [[0, 0, 0], [255, 0, 0], [0, 1, 0], [3, 2, 1]]
     ]

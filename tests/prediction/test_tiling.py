@@ -106,7 +106,7 @@ def test_what_is_not_one_object_stays_two(left, right):
     assert len(join([[left], [right]], PAIR, set())) == 2
 
 
-def test_a_partner_is_found_for_one_of_two_neighbours():
+def test_a_partner_is_found_for_one_of_two_neighbors():
     """The right window sees one long object where the left one sees two: it joins the one that
     covers more of it.
     """

@@ -1,4 +1,4 @@
-"""Gradients of one optimiser step on eight images, for any number of processes and micro-batches.
+"""Gradients of one optimizer step on eight images, for any number of processes and micro-batches.
 
 python gradients.py MICRO_BATCHES FOLDER, alone or under torchrun; writes FOLDER/TASK.safetensors for each of the tasks.
 """

@@ -70,7 +70,7 @@ MIX = [
         "share": 0.75,
         "batch_size": 8,
         "passes_per_1000_steps": 3.0,
-        "licence": "CC BY 4.0",
+        "license": "CC BY 4.0",
     },
     {
         "name": "pets",
@@ -80,7 +80,7 @@ MIX = [
         "share": 0.25,
         "batch_size": 4,
         "passes_per_1000_steps": 50.0,
-        "licence": "<b>mine</b> | only",
+        "license": "<b>mine</b> | only",
     },
 ]
 RESULTS = {
@@ -451,8 +451,8 @@ def test_text_of_the_card(finished):
         "| [scene](https://cocodataset.org) | panoptic segments | 2000 | 4 | 75.0% | 8 | CC BY 4.0 "
         "|" in card
     )
-    licence = r"&lt;b&gt;mine&lt;/b&gt; \| only"
-    assert f"| pets | a box per object, no masks | 20 | 3 | 25.0% | 4 | {licence} |" in card
+    license = r"&lt;b&gt;mine&lt;/b&gt; \| only"
+    assert f"| pets | a box per object, no masks | 20 | 3 | 25.0% | 4 | {license} |" in card
     assert "javascript" not in card
     assert r"| held\_out | vocabulary scene | 64 | PQ 0.123, PQ of things 0.500 |" in card
     assert "| open | its own names | 96 | mIoU 0.250 |" in card
@@ -516,7 +516,7 @@ def test_from_the_shell(finished, hub, tmp_path):
     assert hub.space(REPO).private
     assert f"Published: {hub.url}/{REPO}/commit/{hub.model(REPO).commits[-1][0]}" in done.stdout
     hub.fail("POST", "/commit/", times=1)
-    edited_card = [*command, "--licence", "mit"]
+    edited_card = [*command, "--license", "mit"]
     done = subprocess.run(edited_card, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert (

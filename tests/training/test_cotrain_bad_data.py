@@ -276,7 +276,7 @@ def test_bad_images_are_skipped_and_counted_where_allowed(tmp_path: Path) -> Non
     )
 
 
-def test_grey_cmyk_16_bit_and_turned_images_train(tmp_path: Path) -> None:
+def test_gray_cmyk_16_bit_and_turned_images_train(tmp_path: Path) -> None:
     entry = semantic(tmp_path / "data")
     entry["options"] = {"image_suffix": ".tif"}
     for path in (tmp_path / "data/images").iterdir():

@@ -38,7 +38,7 @@ def evaluations(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The same bits of weights, averaged weights and optimiser state, and the same history."""
+    """The same bits of weights, averaged weights and optimizer state, and the same history."""
     for tensors, others in (
         (weights(one), weights(other)),
         (flat(optimizer_state(one)), flat(optimizer_state(other))),

@@ -22,7 +22,7 @@ from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.settings.run import RunConfig, TrainEntry
 from dataseg_hf.training.folder import RunFolder
 from dataseg_hf.training.loop import (
-    MOST_SKIPPED_STEPS,
+    MAX_SKIPPED_STEPS,
     CoTraining,
     DivergedError,
     accumulate_gradients,
@@ -120,14 +120,14 @@ def test_norms_biases_query_embeddings_and_classifier_do_not_decay(
     assert len(found) == len(named)
 
 
-def test_frozen_parameters_are_not_optimised(tiny_model: ModelFactory) -> None:
+def test_frozen_parameters_are_not_optimized(tiny_model: ModelFactory) -> None:
     model = tiny_model()
     model.backbone.requires_grad_(False)
-    optimised = {id(p) for group in parameter_groups(model, settings()) for p in group["params"]}
-    assert not optimised & {id(p) for p in model.backbone.parameters()}
+    optimized = {id(p) for group in parameter_groups(model, settings()) for p in group["params"]}
+    assert not optimized & {id(p) for p in model.backbone.parameters()}
 
 
-def test_colour_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
+def test_color_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
     model, config = tiny_model(color_affinity_weight=2.0), settings(color_affinity_ramp=0.5)
     member = replace(members()[2], loss_weights={"projection": 7.0})
     weights = [
@@ -237,10 +237,10 @@ def test_a_scaler_that_finds_no_scale_is_a_divergence(
 ) -> None:
     training = co_training(tiny_model, tmp_path, scaled_accelerator(init_scale=2.0**110))
     with pytest.raises(
-        DivergedError, match=rf"step {MOST_SKIPPED_STEPS}, dataset .* the norm of the gradient is"
+        DivergedError, match=rf"step {MAX_SKIPPED_STEPS}, dataset .* the norm of the gradient is"
     ):
         training.run(no_evaluation, StopSignals())
-    assert len(training.folder.read_history()) == MOST_SKIPPED_STEPS - 1
+    assert len(training.folder.read_history()) == MAX_SKIPPED_STEPS - 1
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(

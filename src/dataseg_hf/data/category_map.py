@@ -20,7 +20,7 @@ def map_categories(
 
     Args:
         category_map: from class names to new ones; classes of one new name become one class, None
-            means void (pixels become unlabelled, objects are left out), and classes that are not
+            means void (pixels become unlabeled, objects are left out), and classes that are not
             named stay.
     """
     spec = mapped_spec(data.spec, category_map)

@@ -25,7 +25,7 @@ def collate(
     instance_mask_stride: int = 1,
     split_classes: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
-    """Normalise, pad at the bottom and right to a square canvas, and encode the targets of the
+    """Normalize, pad at the bottom and right to a square canvas, and encode the targets of the
     task.
 
     Args:
@@ -36,7 +36,7 @@ def collate(
         image_std: standard deviation per RGB channel of pixel values in 0..1.
         split_classes: per class, whether semantic targets are its connected parts instead of its
             whole mask.
-        instance_mask_stride: instance masks are sampled at the centre of every stride x stride cell
+        instance_mask_stride: instance masks are sampled at the center of every stride x stride cell
             of the canvas.
 
     Returns:
@@ -170,10 +170,10 @@ def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[st
         raise ValueError(
             f"image {sample.image_id}: task 'instance' needs masks, but only boxes are annotated"
         )
-    at_centres = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
-    count, height, width = at_centres.shape
+    at_centers = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
+    count, height, width = at_centers.shape
     masks = torch.zeros(count, canvas // stride, canvas // stride, dtype=torch.uint8)
-    masks[:, :height, :width] = torch.from_numpy(at_centres)
+    masks[:, :height, :width] = torch.from_numpy(at_centers)
     return {
         "class_labels": _class_labels(instances.class_labels),
         "masks": masks,

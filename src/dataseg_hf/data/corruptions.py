@@ -34,7 +34,7 @@ class Corruption:
 
     Args:
         kind: Gaussian `noise`, Gaussian `blur`, less `contrast` around the image's mean, or `jpeg`
-            artefacts.
+            artifacts.
         strength: 1 to 3.
     """
 

@@ -51,7 +51,7 @@ def all_ignored(census: Census, ignored_as: str, remedy: str) -> list[str]:
     total = int(census.objects.sum())
     if total == 0 or total != census.crowds.sum():
         return []
-    return [f"all {total} objects are marked {ignored_as}, so that nothing is learnt: {remedy}"]
+    return [f"all {total} objects are marked {ignored_as}, so that nothing is learned: {remedy}"]
 
 
 def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str, remedy: str) -> list[str]:
@@ -61,7 +61,7 @@ def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str, remedy: 
         return []
     return [
         f"every object of {_named(spec, ignored)} is marked {ignored_as}, so that this is not "
-        f"learnt: {remedy}"
+        f"learned: {remedy}"
     ]
 
 

@@ -54,7 +54,7 @@ class Inspection:
 
     name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream
         does not tell.
-    checked: how many were loaded, or failed to load. void_share: share of unlabelled pixels, 0..1;
+    checked: how many were loaded, or failed to load. void_share: share of unlabeled pixels, 0..1;
         None for objects,
     whose surroundings are background. usable: positions of the checked rows without a problem.
     ignored_as: the files' word for objects that are neither target nor background.

@@ -33,7 +33,7 @@ class TrainingSet:
 
     Args:
         ratio: share of the steps, relative to the other members'.
-        batch_size: images per optimiser step, over all processes and micro-batches.
+        batch_size: images per optimizer step, over all processes and micro-batches.
         split_things: semantic targets of thing classes are connected parts.
         keep_in_memory: hold decoded samples (each worker its own); for small sets only.
         skip_bad_samples: replace an image that cannot be used by another one instead of raising.
@@ -148,7 +148,7 @@ def _index_batches(member: int, size: int | None, batch_size: int, seed: int) ->
 def mixing_order(
     sizes: Sequence[int | None], batch_sizes: Sequence[int], ratios: Sequence[float], seed: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Endless (member, indices of its batch), one per optimiser step; a function of the arguments
+    """Endless (member, indices of its batch), one per optimizer step; a function of the arguments
     alone.
     """
     streams = [

@@ -82,7 +82,7 @@ class DatasetSpec:
     """The facts of one dataset, independent of where its files lie and of any run.
 
     `id_map` maps every raw category id to an index into `classes`; `void_ids` lists the raw ids
-    that mean "unlabelled". A raw id in neither is an error of the reader, or void where
+    that mean "unlabeled". A raw id in neither is an error of the reader, or void where
     `unknown_ids` says so, never a guess. Words match whatever their case, spaces, hyphens and
     underscores are. `reader` names the format of the published files (see `data.readers.READERS`),
     `reader_options` what that reader must know of them, such as file name endings. `outside` says
@@ -94,7 +94,7 @@ class DatasetSpec:
     classes: tuple[ClassInfo, ...]
     id_map: Mapping[RawId, int]
     void_ids: frozenset[RawId] = frozenset()
-    licence: str = "unknown"
+    license: str = "unknown"
     homepage: str = ""
     reader: str = ""
     reader_options: Mapping[str, Any] = field(default_factory=dict)
@@ -153,7 +153,7 @@ class Segments:
     """Annotation in which a pixel belongs to at most one segment (panoptic, semantic).
 
     Args:
-        segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabelled).
+        segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabeled).
         class_labels: int64 [M], class index per segment. Semantic annotation has one segment per
             class that occurs.
         is_crowd: bool [M]; a crowd segment is neither target nor background in training, and

@@ -1,16 +1,16 @@
 """The embedded synthetic world: small drawn scenes as datasets with vocabularies that overlap only
 in part.
 
-A scene is a background of two to four textured regions (stuff) with two to six coloured shapes
+A scene is a background of two to four textured regions (stuff) with two to six colored shapes
 (things) that occlude each other. It follows from a seed alone, is drawn when it is asked for, and
 needs no download:
 
-* `shapes_panoptic`: panoptic annotation, 8 "colour shape" things and 4 stuff classes;
+* `shapes_panoptic`: panoptic annotation, 8 "color shape" things and 4 stuff classes;
 * `shapes_semantic`: semantic annotation, only 64 training images, bare shapes in any trained
-  colour, other stuff words;
-* `shapes_boxes`: boxes alone, 14 "colour shape" categories of which 5 are shared with
+  color, other stuff words;
+* `shapes_boxes`: boxes alone, 14 "color shape" categories of which 5 are shared with
   `shapes_panoptic`;
-* `shapes_open`: evaluation alone, colour-shape combinations that no training scene of the other
+* `shapes_open`: evaluation alone, color-shape combinations that no training scene of the other
   three ever shows.
 
 Training samples carry the dataset's own annotation; evaluation samples carry the full truth
@@ -44,7 +44,7 @@ from dataseg_hf.data.sample import (
 )
 
 SplitName: TypeAlias = Literal["train", "eval"]
-Combination: TypeAlias = tuple[str, str]  # (colour, shape)
+Combination: TypeAlias = tuple[str, str]  # (color, shape)
 FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
@@ -55,12 +55,12 @@ BoolArray: TypeAlias = NDArray[np.bool_]
 THING_COUNT = (2, 6)  # things in a scene, both ends included
 REGION_COUNT = (2, 4)  # stuff regions in a scene, both ends included
 RADIUS = (0.08, 0.22)  # of the image side
-CENTRE = (0.06, 0.94)  # of the image side
+CENTER = (0.06, 0.94)  # of the image side
 MIN_VISIBLE = 0.6  # of a thing's area within the image, after occlusion
 MIN_REGION_AREA = 0.1  # of the image, before things are drawn
 MIN_SIZE = 16  # pixels; below it the smallest shapes have hardly any
 
-COLOURS: dict[str, float] = {  # hue in degrees
+COLORS: dict[str, float] = {  # hue in degrees
     "red": 357.0,
     "orange": 27.0,
     "yellow": 55.0,
@@ -142,22 +142,22 @@ class Thing:
 
     Args:
         radius: as a fraction of the image side.
-        centre: (x, y), as fractions of the image side.
+        center: (x, y), as fractions of the image side.
         angle: radians.
         rgb: 0 to 255.
     """
 
-    colour: str
+    color: str
     shape: str
     radius: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     angle: float
     rgb: tuple[float, float, float]
 
     @property
     def combination(self) -> Combination:
-        """(colour, shape)."""
-        return self.colour, self.shape
+        """(color, shape)."""
+        return self.color, self.shape
 
 
 @dataclass(frozen=True)
@@ -237,7 +237,7 @@ def _brick(rng: np.random.Generator, size: int) -> FloatArray:
 @dataclass(frozen=True)
 class Texture:
     """One kind of stuff. pattern: (rng, size) -> float32 [size, size], about -1 to 1; rgb: mean
-    colour, 0 to 255.
+    color, 0 to 255.
     """
 
     pattern: Callable[[np.random.Generator, int], FloatArray]
@@ -250,12 +250,12 @@ TEXTURES: tuple[Texture, ...] = (
     Texture(_sand, (176, 156, 118)),
     Texture(_brick, (148, 98, 82)),
 )
-TEXTURE_COLOUR_JITTER = 24.0  # to either side, per channel
+TEXTURE_COLOR_JITTER = 24.0  # to either side, per channel
 
 
 def _texture_image(rng: np.random.Generator, size: int, texture: Texture) -> FloatArray:
     """float32 [size, size, 3], 0 to 255."""
-    rgb = (texture.rgb + rng.uniform(-TEXTURE_COLOUR_JITTER, TEXTURE_COLOUR_JITTER, 3)).astype(
+    rgb = (texture.rgb + rng.uniform(-TEXTURE_COLOR_JITTER, TEXTURE_COLOR_JITTER, 3)).astype(
         np.float32
     )
     contrast = rng.uniform(0.22, 0.34)
@@ -290,15 +290,15 @@ def _regions(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
 
 
 def _random_thing(rng: np.random.Generator, combination: Combination) -> Thing:
-    """A thing of this colour and shape with random pose and colour jitter."""
-    colour, shape = combination
-    hue = (COLOURS[colour] + rng.uniform(-HUE_JITTER, HUE_JITTER)) % 360 / 360
+    """A thing of this color and shape with random pose and color jitter."""
+    color, shape = combination
+    hue = (COLORS[color] + rng.uniform(-HUE_JITTER, HUE_JITTER)) % 360 / 360
     red, green, blue = hsv_to_rgb(hue, rng.uniform(0.65, 0.95), rng.uniform(0.65, 1.0))
     return Thing(
-        colour=colour,
+        color=color,
         shape=shape,
         radius=rng.uniform(*RADIUS),
-        centre=(rng.uniform(*CENTRE), rng.uniform(*CENTRE)),
+        center=(rng.uniform(*CENTER), rng.uniform(*CENTER)),
         angle=rng.uniform(0, 2 * np.pi),
         rgb=(255 * red, 255 * green, 255 * blue),
     )
@@ -306,12 +306,12 @@ def _random_thing(rng: np.random.Generator, combination: Combination) -> Thing:
 
 def _coverage(thing: Thing, size: int) -> FloatArray:
     """float32 [size, size]: the share of each pixel that the thing covers, 0 to 1; from 0.5 on its
-    centre is inside.
+    center is inside.
     """
     outline, scale = OUTLINES[thing.shape], thing.radius * size
-    centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
-    x = ((centres - thing.centre[0] * size) / scale)[None, :]
-    y = ((centres - thing.centre[1] * size) / scale)[:, None]
+    centers = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    x = ((centers - thing.center[0] * size) / scale)[None, :]
+    y = ((centers - thing.center[1] * size) / scale)[:, None]
     cos, sin = math.cos(thing.angle), math.sin(thing.angle)
     u, v = cos * x + sin * y, cos * y - sin * x
     bearing = (np.arctan2(v, u) - outline.start) % (2 * math.pi)
@@ -349,7 +349,7 @@ def _place_things(
 
 
 def draw_scene(rng: np.random.Generator, size: int, combinations: Sequence[Combination]) -> Scene:
-    """Draws a scene of size x size pixels whose things are of these (colour, shape)
+    """Draws a scene of size x size pixels whose things are of these (color, shape)
     combinations.
     """
     stuff_map = _regions(rng, size)
@@ -376,18 +376,18 @@ def draw_scene(rng: np.random.Generator, size: int, combinations: Sequence[Combi
 # --------------------------------------------------------------------------------------------------
 
 
-def _combinations(**shapes_of_colour: str) -> tuple[Combination, ...]:
+def _combinations(**shapes_of_color: str) -> tuple[Combination, ...]:
     return tuple(
-        (colour, shape) for colour, shapes in shapes_of_colour.items() for shape in shapes.split()
+        (color, shape) for color, shapes in shapes_of_color.items() for shape in shapes.split()
     )
 
 
-# Every colour and every shape occurs among the trained combinations, and none of these six does.
+# Every color and every shape occurs among the trained combinations, and none of these six does.
 OPEN_COMBINATIONS = _combinations(
     red="circle", green="square", blue="triangle", yellow="star", purple="cross", orange="circle"
 )
 TRAINED_COMBINATIONS = tuple(
-    (c, s) for c in COLOURS for s in OUTLINES if (c, s) not in OPEN_COMBINATIONS
+    (c, s) for c in COLORS for s in OUTLINES if (c, s) not in OPEN_COMBINATIONS
 )
 PANOPTIC_COMBINATIONS = _combinations(
     red="square star",
@@ -417,7 +417,7 @@ def _spec(name: str, task: TaskName, things: Sequence[str], stuff: Sequence[str]
         task,
         tuple(classes),
         {i: i for i in range(len(classes))},
-        licence="Apache-2.0",
+        license="Apache-2.0",
         reader="shapes",
     )
 
@@ -614,7 +614,7 @@ def _label_position(mask: BoolArray) -> tuple[float, float]:
 
 
 def _write_label(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, text: str) -> None:
-    """Writes the text centred at (x, y), moved where it would leave the picture."""
+    """Writes the text centerd at (x, y), moved where it would leave the picture."""
     font = ImageFont.load_default(12)
     half = font.getlength(text) / 2 + 3
     x, y = min(max(x, half), side - half), min(max(y, 8), side - 8)

@@ -1,4 +1,4 @@
-"""Augmentation of an image together with its annotation: resize, crop, flip, colour jitter."""
+"""Augmentation of an image together with its annotation: resize, crop, flip, color jitter."""
 
 import math
 from collections.abc import Callable
@@ -17,7 +17,7 @@ CUT_TOLERANCE = 0.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How training images are varied (large-scale jitter, flip and colour jitter; the numbers are
+    """How training images are varied (large-scale jitter, flip and color jitter; the numbers are
     our setting).
 
     Args:
@@ -26,7 +26,7 @@ class Augmentation:
             this range. Above 1 the image is cropped at random to `image_size` per axis; below 1 it
             comes out smaller.
         horizontal_flip: probability of a left-right flip.
-        colour_jitter: brightness, contrast and saturation are each multiplied by a factor in [1 -
+        color_jitter: brightness, contrast and saturation are each multiplied by a factor in [1 -
             j, 1 + j].
 
     Raises:
@@ -36,7 +36,7 @@ class Augmentation:
     image_size: int
     scale_range: tuple[float, float] = (1.0, 1.0)
     horizontal_flip: float = 0.5
-    colour_jitter: float = 0.0
+    color_jitter: float = 0.0
 
     def __post_init__(self) -> None:
         if self.image_size < 1:
@@ -50,13 +50,13 @@ class Augmentation:
             raise ValueError(
                 f"horizontal_flip is a probability in 0..1, not {self.horizontal_flip}"
             )
-        if not 0 <= self.colour_jitter <= 1:
-            raise ValueError(f"colour_jitter must be in 0..1, not {self.colour_jitter}")
+        if not 0 <= self.color_jitter <= 1:
+            raise ValueError(f"color_jitter must be in 0..1, not {self.color_jitter}")
 
 
 @dataclass
 class TransformedSample:
-    """A sample after augmentation: neither normalised nor padded.
+    """A sample after augmentation: neither normalized nor padded.
 
     Args:
         image: uint8 RGB [h, w, 3], h and w at most `image_size`; the annotation has the same h and
@@ -91,9 +91,9 @@ class _View:
 
 
 def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) -> TransformedSample:
-    """Resize, crop, flip and colour-jitter one sample; all randomness comes from `rng`.
+    """Resize, crop, flip and color-jitter one sample; all randomness comes from `rng`.
 
-    Images are resampled bilinearly with antialiasing, maps and masks by nearest neighbour. Segments
+    Images are resampled bilinearly with antialiasing, maps and masks by nearest neighbor. Segments
     and instances without a pixel left, and boxes without area left, are dropped. The input is not
     changed.
     """
@@ -111,8 +111,8 @@ def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) ->
         flip=bool(rng.random() < settings.horizontal_flip),
     )
     result = _apply(sample, view)
-    if settings.colour_jitter > 0:
-        result.image = _jitter_colours(result.image, settings.colour_jitter, rng)
+    if settings.color_jitter > 0:
+        result.image = _jitter_colors(result.image, settings.color_jitter, rng)
     return result
 
 
@@ -171,7 +171,7 @@ def _view_image(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:
 
 
 def _view_map(values: NDArray, view: _View) -> NDArray:
-    """The window of maps [..., H, W] by nearest neighbour."""
+    """The window of maps [..., H, W] by nearest neighbor."""
     height, width = values.shape[-2:]
     rows = ((view.top + np.arange(view.height) + 0.5) * height / view.scaled_height).astype(np.intp)
     columns = ((view.left + np.arange(view.width) + 0.5) * width / view.scaled_width).astype(
@@ -221,7 +221,7 @@ def _view_boxes(
     return Instances(instances.class_labels[kept], boxes, instances.is_crowd[kept]), tight[kept]
 
 
-def _jitter_colours(
+def _jitter_colors(
     image: NDArray[np.uint8], strength: float, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Multiply brightness, contrast and saturation, in random order, by factors in [1 - strength, 1

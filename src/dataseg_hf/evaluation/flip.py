@@ -9,7 +9,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-LEAST_OVERLAP = 0.5
+MIN_OVERLAP = 0.5
 """IoU above which two masks can be of the same region: of masks that do not overlap each other at
 most one is above.
 """
@@ -48,7 +48,7 @@ def paired_views(first: Proposals, second: Proposals) -> Proposals:
 
     Queries of two views are not aligned: query 7 may be the dog here and the sky there. So they are
     paired one to one by the product of mask IoU and of how far the classes agree (Hungarian), and a
-    pair counts where the IoU is above `LEAST_OVERLAP`. A pair gets the mean of its class and mask
+    pair counts where the IoU is above `MIN_OVERLAP`. A pair gets the mean of its class and mask
     probabilities. A proposal without partner keeps its mask, and its class probabilities are
     averaged with "nothing there".
     """
@@ -60,7 +60,7 @@ def paired_views(first: Proposals, second: Proposals) -> Proposals:
     # what lies in the padding means nothing
     overlap = _iou(*(mask[:, :height, :width] > 0.5 for mask in masks))
     agreement = classes[0][:, :-1] @ classes[1][:, :-1].T
-    likeness = torch.where(overlap > LEAST_OVERLAP, overlap * agreement, 0.0)
+    likeness = torch.where(overlap > MIN_OVERLAP, overlap * agreement, 0.0)
     rows, columns = (
         torch.from_numpy(i) for i in linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
     )

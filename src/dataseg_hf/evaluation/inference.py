@@ -33,7 +33,7 @@ OutputKind: TypeAlias = Literal["panoptic", "semantic", "instances"]
 class Inference:
     """How images go through the model.
 
-    image_mean, image_std: normalisation of pixel values in 0..1. flip: also show the mirror image
+    image_mean, image_std: normalization of pixel values in 0..1. flip: also show the mirror image
         (`evaluation.flip`).
     num_workers: loading processes.
     """

@@ -49,7 +49,7 @@ def require_number(value: Any, where: str) -> float:
 
 
 def read_class_map(path: Path) -> NDArray[np.integer]:
-    """Class per pixel [H, W] of a PNG with one number per pixel: grey of 1 to 16 bits, or the
+    """Class per pixel [H, W] of a PNG with one number per pixel: gray of 1 to 16 bits, or the
     indices of a palette.
     """
     return read_id_map(_existing(path), path, min_side=1)

@@ -46,7 +46,7 @@ def mask_annotations(
 
 
 def polygons_to_rle(polygons: list[list[float]], size: tuple[int, int]) -> Rle:
-    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterisation."""
+    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterization."""
     from faster_coco_eval import mask_api_new_cpp as coco_mask
 
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size), 0)

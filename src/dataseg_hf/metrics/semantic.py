@@ -90,7 +90,7 @@ def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
     Returns:
         `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as mmseg's
             nan-mean;
-        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labelled pixels
+        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labeled pixels
             that are right;
         `mean_acc`: mean recall over the classes that occur in the truth; `per_class`: label ->
             `iou`, `acc`.

@@ -42,7 +42,7 @@ class DaTaSegConfig(PreTrainedConfig):
         dim_feedforward (`int`, defaults to 2048): Feed-forward width of the decoder.
         num_attention_heads (`int`, defaults to 8): Heads of every attention; divides `hidden_dim`.
         position_in_cell (`float`, defaults to 0.5):
-            Where in its cell the sine position of a feature lies: 0.5 is the centre, so that
+            Where in its cell the sine position of a feature lies: 0.5 is the center, so that
             strides and image sizes agree [ours]; Mask2Former's checkpoints were trained with the
             far edge, 1.0.
         num_queries (`int`, defaults to 100): Number of mask proposals.
@@ -77,9 +77,9 @@ class DaTaSegConfig(PreTrainedConfig):
             (2, 5, 5).
         projection_weight (`float`, defaults to 5.0): Weight of the box projection loss, per axis
             [ours].
-        color_affinity_weight (`float`, defaults to 1.0): Weight of the boxes' colour-affinity loss
+        color_affinity_weight (`float`, defaults to 1.0): Weight of the boxes' color-affinity loss
             [ours]; 0: off.
-        color_affinity_threshold (`float`, defaults to 0.3): Colour similarity from which neighbours
+        color_affinity_threshold (`float`, defaults to 0.3): Color similarity from which neighbors
             agree (BoxInst).
         no_object_weight (`float`, defaults to 0.1): Weight of the background class in the
             classification loss.

@@ -121,7 +121,7 @@ class DeformableAttention(nn.Module):
         self,
         hidden_states: Tensor,
         positions: Tensor,
-        centres: Tensor,
+        centers: Tensor,
         inside: Tensor,
         sizes: Sequence[Size],
     ) -> Tensor:
@@ -129,7 +129,7 @@ class DeformableAttention(nn.Module):
 
         Args:
             hidden_states, positions: [B, S, hidden_dim], the cells of all maps.
-            centres: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
+            centers: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
             inside: bool [B, S], false in the padding, which gives nothing.
             sizes: (h, w) per map.
         """
@@ -142,18 +142,18 @@ class DeformableAttention(nn.Module):
             mixed = sample_points(
                 value.float().unflatten(1, (self.heads, -1)),
                 sizes,
-                sampling_places(centres, offsets.float(), sizes),
+                sampling_places(centers, offsets.float(), sizes),
                 weights.float().softmax(2).unflatten(2, (QUERY_LEVELS, POINTS)),
             )
         return self.output(mixed.transpose(1, 2).to(hidden_states.dtype))
 
 
-def sampling_places(centres: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
-    """[B, A, L, P, 2, S], from the cells' centres [2, S] and offsets [B, A, L, P, 2, S] in cells of
+def sampling_places(centers: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """[B, A, L, P, 2, S], from the cells' centers [2, S] and offsets [B, A, L, P, 2, S] in cells of
     each map.
     """
     cell = torch.tensor([(2 / width, 2 / height) for height, width in sizes], device=offsets.device)
-    return torch.addcmul(centres, offsets, cell[:, None, :, None])
+    return torch.addcmul(centers, offsets, cell[:, None, :, None])
 
 
 class DeformableEncoderLayer(GradientCheckpointingLayer):
@@ -169,12 +169,12 @@ class DeformableEncoderLayer(GradientCheckpointingLayer):
         self,
         hidden_states: Tensor,
         positions: Tensor,
-        centres: Tensor,
+        centers: Tensor,
         inside: Tensor,
         sizes: Sequence[Size],
     ) -> Tensor:
         """Arguments and result as `DeformableAttention.forward`."""
-        mixed = self.attention(hidden_states, positions, centres, inside, sizes)
+        mixed = self.attention(hidden_states, positions, centers, inside, sizes)
         return self.feed_forward(self.norm(hidden_states + mixed))
 
 
@@ -259,17 +259,17 @@ class DeformablePixelDecoder(nn.Module):
             ],
             dim=1,
         )
-        centres = torch.cat([cell_centres(size, hidden_states.device) for size in sizes], dim=1)
+        centers = torch.cat([cell_centers(size, hidden_states.device) for size in sizes], dim=1)
         cells_inside = torch.cat([grid.flatten(1) for grid in grids], dim=1)
         for layer in self.encoder:
-            hidden_states = layer(hidden_states, positions, centres, cells_inside, sizes)
+            hidden_states = layer(hidden_states, positions, centers, cells_inside, sizes)
         parts = hidden_states.split([height * width for height, width in sizes], dim=1)
         return [
             part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)
         ]
 
 
-def cell_centres(size: Size, device: torch.device) -> Tensor:
-    """x and y of the cells' centres of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
+def cell_centers(size: Size, device: torch.device) -> Tensor:
+    """x and y of the cells' centers of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
     y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in size)
     return torch.stack([x.expand(size), y[:, None].expand(size)]).flatten(1)

@@ -59,7 +59,7 @@ class DaTaSegImageOptions(ImagesKwargs, total=False):  # type: ignore[call-arg] 
 
 
 class DaTaSegImageProcessor(PilBackend):
-    """Resizes the longer side to `size["longest_edge"]` pixels, normalises, and pads to a square of
+    """Resizes the longer side to `size["longest_edge"]` pixels, normalizes, and pads to a square of
     that side.
 
     The canvas is the one of training, so a model sees what it was trained on. `do_pad=False` skips
@@ -179,7 +179,7 @@ class DaTaSegImageProcessor(PilBackend):
         return super().fetch_images(image_url_or_urls)
 
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
-        """A flat list of images; 2-D arrays, which transformers refuses, are grey images."""
+        """A flat list of images; 2-D arrays, which transformers refuses, are gray images."""
         images = self.fetch_images(images)
         if isinstance(images, (list, tuple)):
             images = [_with_channel(image) for image in images]
@@ -230,7 +230,7 @@ class DaTaSegImageProcessor(PilBackend):
         mean = torch.tensor(image_mean if do_normalize else 0.0).view(-1, 1, 1)
         std = torch.tensor(image_std if do_normalize else 1.0).view(-1, 1, 1)
         factor = rescale_factor if do_rescale else 1.0
-        normalised = []
+        normalized = []
         for array in images:
             if do_rescale and array.dtype != np.uint8 and array.max() <= 1:
                 raise ValueError(
@@ -242,14 +242,14 @@ class DaTaSegImageProcessor(PilBackend):
                 pixels = _resize(
                     pixels, scaled_size(array.shape[1], array.shape[2], size.longest_edge)
                 )
-            normalised.append(pixels.float().mul_(factor / std).sub_(mean / std))
+            normalized.append(pixels.float().mul_(factor / std).sub_(mean / std))
         if do_pad:
             canvas = (
                 (size.longest_edge,) * 2 if pad_size is None else (pad_size.height, pad_size.width)
             )
         else:
-            canvas = _common_size(normalised)
-        return BatchFeature(_pad(normalised, canvas), tensor_type=return_tensors)
+            canvas = _common_size(normalized)
+        return BatchFeature(_pad(normalized, canvas), tensor_type=return_tensors)
 
     # --- outputs to segmentations
 
@@ -471,7 +471,7 @@ def _file_or_content(source: str, timeout: float | None) -> str | bytes:
 
 
 def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """[1 or 3 or 4, H, W] -> [3, H, W]: grey repeated, alpha dropped."""
+    """[1 or 3 or 4, H, W] -> [3, H, W]: gray repeated, alpha dropped."""
     return image.repeat(3, axis=0) if len(image) == 1 else image[:3]
 
 

@@ -34,7 +34,7 @@ Size: TypeAlias = tuple[int, int]
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 # tags of a TIFF
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113
-_LEAST_AND_GREATEST = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
+_MIN_AND_MAX = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
 _UNSIGNED, _SIGNED = 1, 2  # values of the tag SampleFormat
 
 # Pillow decodes RGB of 16 bits to the upper byte of each value; decoded in the other byte order it
@@ -44,7 +44,7 @@ _LOWER_BYTES = {
     for mode in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
 }
-# the four bytes of a pixel: the lower one of its grey value is the second
+# the four bytes of a pixel: the lower one of its gray value is the second
 _LOWER_BYTES["LA;16B"] = "RGBA"
 
 
@@ -139,7 +139,7 @@ def rgb_pixels(
 ) -> tuple[NDArray[np.uint8], Scaling]:
     """Read-only uint8 RGB [H, W, 3] of an image, and how its values were scaled.
 
-    Grey, palette and CMYK images become RGB, alpha is dropped; of several pages or frames the first
+    Gray, palette and CMYK images become RGB, alpha is dropped; of several pages or frames the first
     one is read. An image that was just opened is read as its file is. One that was loaded, cropped
     or made elsewhere has lost what Pillow does not keep: a PNG's sBIT chunk, and the lower bytes of
     RGB in 16 bits.
@@ -158,7 +158,7 @@ def rgb_pixels(
         lower = upright(lower, annotation_size) if turn else lower
         values = np.asarray(seen)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
     elif image.mode[0] in "IF" or _is_signed_byte(image):
-        values = _grey_values(seen, image)
+        values = _gray_values(seen, image)
     else:
         return np.asarray(_eight_bits(seen)), Scaling()
     pixels, scaling = _scaled(values, image, value_range, bits)
@@ -210,10 +210,10 @@ def _linear(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
 
 
 def stored_ids(image: Image.Image) -> NDArray[np.integer]:
-    """Ids [H, W] of an image that was just opened: grey of 1 to 32 bits, or the indices of a
+    """Ids [H, W] of an image that was just opened: gray of 1 to 32 bits, or the indices of a
     palette.
 
-    Ids are the numbers in the file. Pillow multiplies grey of 2 and 4 bits by 85 and 17, and shows
+    Ids are the numbers in the file. Pillow multiplies gray of 2 and 4 bits by 85 and 17, and shows
     a TIFF in which 0 is white in negative; both are undone.
 
     Raises:
@@ -223,7 +223,7 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
     _load(image)
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
         raise IdMapError(
-            f"expected one id per pixel (grey of 1 to 16 bits, or palette), not {image.mode}; "
+            f"expected one id per pixel (gray of 1 to 16 bits, or palette), not {image.mode}; "
             "convert it"
         )
     ids = np.asarray(image)
@@ -329,8 +329,8 @@ def _significant_bits(image: Image.Image) -> int | None:
     return bits if bits and bits < 16 else None
 
 
-def _grey_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
-    """Values [H, W] of a grey image of more than 8 bits. opened: the same image with what its file
+def _gray_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
+    """Values [H, W] of a gray image of more than 8 bits. opened: the same image with what its file
     tells.
     """
     values = np.asarray(image)
@@ -400,7 +400,7 @@ def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> V
     stored_bits = _number(image, _BITS_PER_SAMPLE)
     if stored_bits is None:
         return None
-    for least, greatest in _LEAST_AND_GREATEST:
+    for least, greatest in _MIN_AND_MAX:
         low, high = _number(image, least), _number(image, greatest)
         if high is not None and not _is_whole_type(high, stored_bits, values):
             return (low or 0.0, high) if (low or 0.0) < high else None

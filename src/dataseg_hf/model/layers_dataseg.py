@@ -13,7 +13,7 @@ from .configuration_dataseg import DaTaSegConfig
 class InsideGroupNorm(nn.GroupNorm):
     """GroupNorm whose statistics leave the padding out, and whose result is zero there.
 
-    A padded image is then normalised as it would be alone, and convolutions meet zeros at its edge,
+    A padded image is then normalized as it would be alone, and convolutions meet zeros at its edge,
     as at a canvas'.
     """
 
@@ -66,7 +66,7 @@ def sine_positions(
     w, channels].
 
     Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 =
-    a cell's centre.
+    a cell's center.
     """
     counted = inside.float()
     positions = []

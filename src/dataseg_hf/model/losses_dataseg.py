@@ -20,8 +20,8 @@ except ImportError:  # inference does not match anything
 # --- points ---------------------------------------------------------------------------------------
 
 
-def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """Centres of all cells of a grid, row by row: [height * width, 2]."""
+def cell_centers(height: int, width: int, device: torch.device) -> Tensor:
+    """Centers of all cells of a grid, row by row: [height * width, 2]."""
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1)
@@ -154,8 +154,8 @@ def classification_loss(
 ) -> Tensor:
     """Softmax cross-entropy over C categories and background, background weighted down.
 
-    The normaliser is the sum of weights that a one-to-one matching gives, computed from the counts
-    of the whole optimiser step, so that processes and micro-batches add up to one batch.
+    The normalizer is the sum of weights that a one-to-one matching gives, computed from the counts
+    of the whole optimizer step, so that processes and micro-batches add up to one batch.
 
     Args:
         logits: [B, N, C + 1], last = background.
@@ -201,13 +201,13 @@ def axis_projections(mask_logits: Tensor, inside: Tensor) -> tuple[Tensor, Tenso
 
 
 def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """Cells of an axis whose centre lies in [low, high), at least the one at the middle: float
+    """Cells of an axis whose center lies in [low, high), at least the one at the middle: float
     [..., cells].
 
     low, high: [...] in 0..1 of the canvas.
     """
-    centres = (torch.arange(cells, device=low.device) + 0.5) / cells
-    covered = (centres >= low[..., None]) & (centres < high[..., None])
+    centers = (torch.arange(cells, device=low.device) + 0.5) / cells
+    covered = (centers >= low[..., None]) & (centers < high[..., None])
     middle = (((low + high) / 2) * cells).long().clamp(0, cells - 1)
     return (covered | F.one_hot(middle, cells).bool()).float()
 
@@ -215,12 +215,12 @@ def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
 def color_affinity_loss(
     mask_logits: Tensor, image: Tensor, box_cells: Tensor, threshold: float, dilation: int = 2
 ) -> Tensor:
-    """Neighbours of like colour inside the box belong to the same side of the mask (BoxInst's
+    """Neighbors of like color inside the box belong to the same side of the mask (BoxInst's
     pairwise term).
 
-    -log P(both in or both out), averaged over the pairs in the box whose colour similarity
+    -log P(both in or both out), averaged over the pairs in the box whose color similarity
     exp(-||difference|| / 2) reaches the threshold; pairs are `dilation` cells apart, in four
-    directions. Colours are the model's normalised RGB (BoxInst takes Lab: our setting).
+    directions. Colors are the model's normalized RGB (BoxInst takes Lab: our setting).
 
     Args:
         mask_logits: [K, h, w]. image: [K, 3, h, w]. box_cells: [K, h, w], 1 inside the box.
@@ -231,7 +231,7 @@ def color_affinity_loss(
     inside, outside = F.logsigmoid(mask_logits), F.logsigmoid(-mask_logits)
     total = mask_logits.new_zeros(len(mask_logits))
     pairs = mask_logits.new_zeros(len(mask_logits))
-    for first, second in neighbour_pairs(dilation):
+    for first, second in neighbor_pairs(dilation):
         difference = first(image) - second(image)
         similar = (-0.5 * difference.square().sum(1).sqrt()).exp() >= threshold
         weight = similar * torch.maximum(first(box_cells), second(box_cells))
@@ -241,11 +241,11 @@ def color_affinity_loss(
     return total / pairs.clamp(min=1)
 
 
-def neighbour_pairs(
+def neighbor_pairs(
     step: int,
 ) -> list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
     """Views (first, second) of a map [..., h, w] that pair each cell with its right, lower and
-    diagonal neighbours.
+    diagonal neighbors.
     """
     return [
         (lambda x: x[..., :, :-step], lambda x: x[..., :, step:]),

@@ -145,7 +145,7 @@ def _owners(
 
 
 # up to this sum of height and width torch enlarges with other arithmetic
-LEAST_SIDES = 129
+MIN_SIDES = 129
 
 
 def _enlarged(probability: Tensor, size: tuple[int, int], window: Window) -> Tensor:
@@ -158,7 +158,7 @@ def _enlarged(probability: Tensor, size: tuple[int, int], window: Window) -> Ten
     scale = size[0] / height, size[1] / width
     rows = _cells_before(window[0].stop, height, scale[0])
     columns = _cells_before(window[1].stop, width, scale[1])
-    if int(rows * scale[0]) + int(columns * scale[1]) < LEAST_SIDES:
+    if int(rows * scale[0]) + int(columns * scale[1]) < MIN_SIDES:
         rows, columns = height, width
     if (rows, columns) == (height, width):
         enlarged = F.interpolate(

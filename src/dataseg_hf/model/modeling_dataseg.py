@@ -157,7 +157,7 @@ class DatasetDecoders(nn.Module):
             self.add(name)
 
     def add(self, name: str) -> QueryDecoder:
-        """A decoder for a vocabulary that had none; returns it, for its initialisation."""
+        """A decoder for a vocabulary that had none; returns it, for its initialization."""
         decoder = QueryDecoder(self.config)
         self.add_module(f"of_{name}", decoder)
         return decoder
@@ -174,7 +174,7 @@ PIXEL_DECODERS: dict[str, type[PixelDecoder] | type[DeformablePixelDecoder]] = {
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
-    """Loading, saving and initialisation."""
+    """Loading, saving and initialization."""
 
     config: DaTaSegConfig
     base_model_prefix = "dataseg"
@@ -301,7 +301,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
             revision: Branch, tag or commit on the Hub.
             output_loading_info: Also return the `WarmStart` report.
             options: Of `DaTaSegConfig`, over those of the checkpoint. What then fits no longer is
-                initialised anew.
+                initialized anew.
 
         Raises:
             OSError: for a checkpoint that cannot be fetched.
@@ -644,7 +644,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
         """Propose masks and classify them; with `labels` and `task`, also the loss.
 
         Args:
-            pixel_values: [B, 3, H, W], normalised.
+            pixel_values: [B, 3, H, W], normalized.
             pixel_mask: [B, H, W], 1 = image, 0 = padding (bottom and right).
             text_embeddings: [C, D], the categories of this call; with `is_thing` bool [C] (default:
                 all things).
@@ -659,7 +659,7 @@ class DaTaSegModel(DaTaSegPreTrainedModel):
                 false where a crop cut the box on that axis (x, y);
                 instance and boxes: optionally `is_crowd` bool [M], regions that are neither target
                 nor background.
-            num_targets, num_images: Totals of the whole optimiser step, when it spans several calls
+            num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
             sampling_seeds: int64 [B], seeds of the points on which masks are compared.
             loss_weights: Overrides of the config's loss weights, keys as in

@@ -164,7 +164,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
 
 
 def _mask_image(mask: Tensor) -> Image.Image:
-    """Grey image of a bool mask [H, W]: 255 inside, 0 outside."""
+    """Gray image of a bool mask [H, W]: 255 inside, 0 outside."""
     return Image.fromarray((mask.to(torch.uint8) * 255).numpy())
 
 

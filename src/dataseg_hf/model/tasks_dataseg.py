@@ -22,7 +22,7 @@ from .configuration_dataseg import DaTaSegConfig
 from .losses_dataseg import (
     axis_projections,
     bce_loss,
-    cell_centres,
+    cell_centers,
     classification_loss,
     color_affinity_loss,
     dice_loss,
@@ -39,7 +39,7 @@ from .words_dataseg import did_you_mean
 
 LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
 IGNORED = -100
-# the colour-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
+# the color-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
 # is worth 10 % of a step's time (our setting)
 RECOMPUTED_CELLS = 2**20
 
@@ -78,11 +78,11 @@ class Truth:
 
     Args:
         labels: per image the dict described at `DaTaSegModel.forward`.
-        image: normalised pixels [B, 3, H, W].
+        image: normalized pixels [B, 3, H, W].
         inside: bool [B, H, W], false in the padding.
         valid_size: [B, 2], height and width of each image as fractions of the canvas.
         is_thing: bool [C].
-        num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+        num_targets, num_images: scalars over all processes and micro-batches of the optimizer step.
         seeds: int64 [B] or None, for the sampled points.
     """
 
@@ -113,7 +113,7 @@ class PointValues:
     Args:
         values: [B, M, P].
         valid: weight of annotated pixels of the image, [B, P] or, per target, [B, M, P].
-        void: weight of pixels which count nowhere (unlabelled, crowd), alike.
+        void: weight of pixels which count nowhere (unlabeled, crowd), alike.
     """
 
     values: Tensor
@@ -122,7 +122,7 @@ class PointValues:
 
 
 def count_targets(labels: Sequence[Mapping[str, Tensor]]) -> int:
-    """Number of targets of a batch, crowd regions left out: what normalises its mask losses."""
+    """Number of targets of a batch, crowd regions left out: what normalizes its mask losses."""
     return sum(len(label["class_labels"]) - int(_crowd(label).sum()) for label in labels)
 
 
@@ -253,12 +253,12 @@ def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: in
     """Targets on all cells of a grid, each the mean of four points: its nearest pixel alone is half
     a pixel off.
     """
-    centres = cell_centres(height, width, targets.classes.device)
+    centers = cell_centers(height, width, targets.classes.device)
     # a little less than a quarter: at even strides a quarter falls on the border of two pixels, and
     # one side wins
-    quarter = centres.new_tensor([0.24 / width, 0.24 / height])
-    corners = centres.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
-    points = (centres[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
+    quarter = centers.new_tensor([0.24 / width, 0.24 / height])
+    corners = centers.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
+    points = (centers[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
     at_points = targets.at(points)
     weight = at_points.valid.unflatten(1, (-1, 4))
     values = (at_points.values.unflatten(2, (-1, 4)) * weight[:, None]).sum(-1)
@@ -295,8 +295,8 @@ def _box_axes(label: Mapping[str, Tensor]) -> Tensor:
 
 
 def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
-    """bool [B, H, W] at the cell centres of another grid: bool [B, *size]."""
-    index = nearest_index(cell_centres(size[0], size[1], inside.device), *inside.shape[-2:])
+    """bool [B, H, W] at the cell centers of another grid: bool [B, *size]."""
+    index = nearest_index(cell_centers(size[0], size[1], inside.device), *inside.shape[-2:])
     return inside.flatten(1)[:, index].view(len(inside), *size)
 
 
@@ -594,7 +594,7 @@ def box_supervision(
     config: DaTaSegConfig,
     weights: Mapping[str, float],
 ) -> LossResult:
-    """Class, projection and colour-affinity losses of every decoder layer against box targets."""
+    """Class, projection and color-affinity losses of every decoder layer against box targets."""
     tight = targets.tight.float()
     void, inside = targets.void.flatten(1).float(), targets.inside.flatten(1).float()
     with torch.no_grad():
@@ -624,7 +624,7 @@ def box_supervision(
                 Groups(seated, rows_of(matched, seated), _no_recruits(matched.device), ignored)
             )
 
-    # a colour that nothing is like, so that no pair reaches into the padding
+    # a color that nothing is like, so that no pair reaches into the padding
     image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(
         ~targets.inside[:, None], torch.inf
     )
@@ -682,7 +682,7 @@ def _sum_of_affinities(
     matched: Tensor,
     threshold: float,
 ) -> Tensor:
-    """Colour-affinity loss, summed over the matched of masks [B, K, h, w]. columns: [B, K, w],
+    """Color-affinity loss, summed over the matched of masks [B, K, h, w]. columns: [B, K, w],
     rows: [B, K, h].
     """
     where, target = (matched >= 0).nonzero(as_tuple=True)
@@ -846,7 +846,7 @@ class Instance(Task):
 
 
 class Boxes(Instance):
-    """A box per object: masks are learnt from their projections, and come out as instances."""
+    """A box per object: masks are learned from their projections, and come out as instances."""
 
     name = "boxes"
     annotation = "boxes"
@@ -858,7 +858,7 @@ class Boxes(Instance):
         config: DaTaSegConfig,
         weights: Mapping[str, float],
     ) -> LossResult:
-        """Class, projection and colour-affinity losses, one to one."""
+        """Class, projection and color-affinity losses, one to one."""
         grid = layers[0].mask_features.shape[-2:]
         return box_supervision(
             BoxTargets(truth, (grid[0], grid[1])), layers, truth, config, weights

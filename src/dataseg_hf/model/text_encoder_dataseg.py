@@ -55,7 +55,7 @@ class _HashedEncoder:
 
 
 class HashedNgramEncoder(_HashedEncoder):
-    """Text embeddings without a model: names that share words are neighbours, others are nearly
+    """Text embeddings without a model: names that share words are neighbors, others are nearly
     orthogonal.
 
     Lower-cased, punctuation read as spaces; a word contributes itself and its character 3-grams and

@@ -79,7 +79,7 @@ class WarmStart:
 
     Args:
         taken: Names of the model's weights that came from the checkpoint.
-        new: Names of those that were initialised anew.
+        new: Names of those that were initialized anew.
         unused: Names of the checkpoint's weights that found no place.
         explained: With an aligned classifier, the share of the variance of the checkpoint's class
             weights that the text embeddings can express: 1 when there are fewer labels than text
@@ -100,7 +100,7 @@ class WarmStart:
             else f"; classifier aligned, {self.explained:.1%} explained"
         )
         return (
-            f"{len(self.taken)} weights taken, {len(self.new)} initialised anew "
+            f"{len(self.taken)} weights taken, {len(self.new)} initialized anew "
             f"({', '.join(modules) or 'none'}), "
             f"{len(self.unused)} of the checkpoint unused{aligned}"
         )
@@ -289,7 +289,7 @@ def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> A
     """The head whose dot products with the text embeddings are nearest to a linear classifier's
     logits (our setting).
 
-    Softmax does not see what is added to all logits, so both sides are centred over the classes;
+    Softmax does not see what is added to all logits, so both sides are centerd over the classes;
     the head is then the least-squares solution of least norm. Where the embeddings of the names are
     independent the products are the logits. The cosine keeps their order, but divides by the class
     embedding's length: see `mean_length`.
@@ -306,11 +306,11 @@ def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> A
     # unlike every name, those to come included
     background = -F.normalize(text.mean(0), dim=-1)
     names = torch.cat([text, background[None]])
-    centred = names - names.mean(0)
+    centerd = names - names.mean(0)
     wanted = weight - weight.mean(0)
-    solve = torch.linalg.pinv(centred)
+    solve = torch.linalg.pinv(centerd)
     head, offset = solve @ wanted, solve @ (bias - bias.mean())
-    missed = centred @ head - wanted
+    missed = centerd @ head - wanted
     explained = float(1 - missed.square().sum() / wanted.square().sum())
     return AlignedClassifier(head.float(), offset.float(), background.float(), explained)
 

@@ -10,14 +10,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..prediction.segments import Segment
 
-LEAST_SIDE, MOST_SIDE = 384, 1600  # pixels of a picture
-OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
-LEAST_TEXT = 14  # pixels, height of a line
+MIN_SIDE, MAX_SIDE = 384, 1600  # pixels of a picture
+OPACITY = 0.6  # over the gray image, so that the colors stay those of the legend
+MIN_TEXT = 14  # pixels, height of a line
 INK, PAPER, VOID = (20, 20, 20), (255, 255, 255), (128, 128, 128)
 
 
-def category_colour(label_id: int) -> tuple[int, int, int]:
-    """RGB of a category, 0..255: the same in every image, neighbours in the vocabulary far
+def category_color(label_id: int) -> tuple[int, int, int]:
+    """RGB of a category, 0..255: the same in every image, neighbors in the vocabulary far
     apart.
     """
     hue = label_id * 0.6180339887 % 1  # golden ratio: every new hue falls into the largest gap
@@ -34,7 +34,7 @@ def overlay(
     names: Sequence[str],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """Segments over an image: filled with their category's colour, outlined, named where the name
+    """Segments over an image: filled with their category's color, outlined, named where the name
     fits, legend below.
 
     Args:
@@ -109,7 +109,7 @@ def _drawn(
         # the legend shows a category as its best segment
         in_legend = dict(reversed(list(zip(label_ids, colors, strict=True))))
     else:
-        colors = [category_colour(label_id) for label_id in label_ids]
+        colors = [category_color(label_id) for label_id in label_ids]
         in_legend = dict(zip(label_ids, colors, strict=True))
     canvas = _painted(image, on_top, colors, edge, mean_colors)
     for number, label_id in enumerate(label_ids):
@@ -139,7 +139,7 @@ def boxes_overlay(
     names: Sequence[str],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """Boxes over an image: outlined in their category's colour, named where the name fits;
+    """Boxes over an image: outlined in their category's color, named where the name fits;
     otherwise as `overlay`.
 
     Args:
@@ -157,7 +157,7 @@ def boxes_overlay(
     stroke = max(2, max(size) // 300)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         corners = (left, top, max(left, right - 1), max(top, bottom - 1))
-        outline = PAPER if mean_colors else category_colour(label_id)
+        outline = PAPER if mean_colors else category_color(label_id)
         ImageDraw.Draw(canvas).rectangle(corners, outline=outline, width=stroke)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         text = _Text(canvas)
@@ -166,7 +166,7 @@ def boxes_overlay(
             and text.size + text.margin <= bottom - top
         ):
             text.write((left + text.margin, top + text.margin), names[label_id], PAPER, outline=INK)
-    in_legend = {label_id: category_colour(label_id) for label_id in label_ids}
+    in_legend = {label_id: category_color(label_id) for label_id in label_ids}
     if mean_colors:
         in_legend |= {
             label_id: _mean_of_box(image, box)
@@ -198,7 +198,7 @@ def semantic_overlay(
     `overlay`.
     """
     classes = _resampled(np.asarray(segmentation), image)
-    colors = [category_colour(label_id) for label_id in range(len(names))]
+    colors = [category_color(label_id) for label_id in range(len(names))]
     if mean_colors:
         colors = _mean_colors(image, classes, len(names))
     canvas = _painted(image, classes, colors, _outline(classes), mean_colors)
@@ -243,7 +243,7 @@ def prediction_grid(
         for row in rows
     ]
     heights = [max(image.height for image in row) for row in scaled]
-    margin, line = 6, 2 * LEAST_TEXT
+    margin, line = 6, 2 * MIN_TEXT
     width = len(titles) * (cell_width + margin) + margin
     row_tops = [
         line + sum(heights[:n]) + (margin + (line if captions else 0)) * n for n in range(len(rows))
@@ -251,7 +251,7 @@ def prediction_grid(
     canvas = Image.new(
         "RGB", (width, row_tops[-1] + (line if captions else 0) + heights[-1] + margin), PAPER
     )
-    text = _Text(canvas, LEAST_TEXT)
+    text = _Text(canvas, MIN_TEXT)
     lefts = [margin + column * (cell_width + margin) for column in range(len(titles))]
     for left, title in zip(lefts, titles, strict=True):
         text.write((left, margin), title, INK)
@@ -267,7 +267,7 @@ def prediction_grid(
 def _drawn_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of the picture of an image."""
     longer = max(image.size)
-    factor = -(-LEAST_SIDE // longer) if longer < LEAST_SIDE else min(1, MOST_SIDE / longer)
+    factor = -(-MIN_SIDE // longer) if longer < MIN_SIDE else min(1, MAX_SIDE / longer)
     return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
@@ -294,22 +294,22 @@ def _sampled_pixels(image: Image.Image) -> tuple[NDArray[np.int_], NDArray[np.in
 def _painted(
     image: Image.Image,
     index: NDArray[Any],
-    colours: Sequence[tuple[int, int, int]],
+    colors: Sequence[tuple[int, int, int]],
     edge: NDArray[np.bool_],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """The picture of an image with `colours[index]` over it where the index is not negative, and
+    """The picture of an image with `colors[index]` over it where the index is not negative, and
     white edges.
 
-    What is painted over is grey; with mean colors instead what is not, so that it does not look
+    What is painted over is gray; with mean colors instead what is not, so that it does not look
     like a segment.
     """
     size = _drawn_size(image)
     resampling = Image.Resampling.NEAREST if size[0] > image.width else Image.Resampling.BILINEAR
     pixels = np.array(image.convert("RGB").resize(size, resampling))
-    palette = np.array([*colours, VOID], dtype=np.float32)
-    grey = np.broadcast_to(pixels.mean(axis=-1, keepdims=True, dtype=np.float32), pixels.shape)
-    below, elsewhere = (pixels, grey) if mean_colors else (grey, pixels)
+    palette = np.array([*colors, VOID], dtype=np.float32)
+    gray = np.broadcast_to(pixels.mean(axis=-1, keepdims=True, dtype=np.float32), pixels.shape)
+    below, elsewhere = (pixels, gray) if mean_colors else (gray, pixels)
     mixed = below * np.float32(1 - OPACITY) + palette[index] * OPACITY
     pixels = np.where(index[..., None] >= 0, mixed.round(), elsewhere).astype(np.uint8)
     pixels[edge] = PAPER
@@ -317,7 +317,7 @@ def _painted(
 
 
 def _outline(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of a map that differ from their right or lower neighbour."""
+    """Pixels of a map that differ from their right or lower neighbor."""
     edge = np.zeros(values.shape, dtype=bool)
     edge[:-1] |= values[:-1] != values[1:]
     edge[:, :-1] |= values[:, :-1] != values[:, 1:]
@@ -346,7 +346,7 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
 def _legend_by_category(
     label_ids: Sequence[int], names: Sequence[str], colors: Mapping[int, tuple[int, int, int]]
 ) -> list[tuple[str, tuple[int, int, int]]]:
-    """Name, with the number of its segments, and colour of each category that occurs."""
+    """Name, with the number of its segments, and color of each category that occurs."""
     entries = []
     for label_id in dict.fromkeys(label_ids):
         count = label_ids.count(label_id)
@@ -357,7 +357,7 @@ def _legend_by_category(
 def _with_legend(
     image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]
 ) -> Image.Image:
-    """The image with rows of colour swatches and names below it."""
+    """The image with rows of color swatches and names below it."""
     text = _Text(image)
     margin, line = text.margin, text.size + 2 * text.margin
     widths = [text.size + text.width(name) + 3 * margin for name, _ in entries]
@@ -373,9 +373,9 @@ def _with_legend(
     )
     canvas.paste(image, (0, 0))
     legend = _Text(canvas, text.size)
-    for (name, colour), (left, top) in zip(entries, places, strict=True):
+    for (name, color), (left, top) in zip(entries, places, strict=True):
         legend.draw.rectangle(
-            (left, top, left + text.size, top + text.size), fill=colour, outline=INK
+            (left, top, left + text.size, top + text.size), fill=color, outline=INK
         )
         legend.write((left + text.size + margin, top), name, INK)
     return canvas
@@ -385,7 +385,7 @@ class _Text:
     """Writes on an image, in a size that fits it."""
 
     def __init__(self, canvas: Image.Image, size: int | None = None) -> None:
-        self.size = size or max(LEAST_TEXT, max(canvas.size) // 50)
+        self.size = size or max(MIN_TEXT, max(canvas.size) // 50)
         self.margin = self.size * 2 // 5
         self.draw = ImageDraw.Draw(canvas)
         self.font = ImageFont.load_default(self.size)
@@ -398,7 +398,7 @@ class _Text:
         self,
         corner: tuple[float, float],
         text: str,
-        colour: tuple[int, int, int],
+        color: tuple[int, int, int],
         outline: tuple[int, int, int] | None = None,
     ) -> None:
         """Write one line, its upper left corner at (x, y)."""
@@ -406,7 +406,7 @@ class _Text:
         self.draw.text(
             (corner[0], corner[1] - self.size // 8),
             text,
-            colour,
+            color,
             self.font,
             stroke_width=stroke,
             stroke_fill=outline,

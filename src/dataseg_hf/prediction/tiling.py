@@ -69,11 +69,11 @@ class Window:
 
 
 def windows(size: Size, tile: int, overlap: float) -> list[Window]:
-    """Squares of `tile` pixels that cover an image, evenly spaced, neighbours sharing at least
+    """Squares of `tile` pixels that cover an image, evenly spaced, neighbors sharing at least
     `overlap` of their side.
 
     An image that is smaller on an axis is covered there by one window. The cores part the image in
-    the middle of what neighbours share, where both are farthest from their edges.
+    the middle of what neighbors share, where both are farthest from their edges.
 
     Raises:
         ValueError: for a tile below 1 pixel, or an overlap outside [0, 1).

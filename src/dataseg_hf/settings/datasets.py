@@ -30,7 +30,7 @@ OnBadSample = Literal["raise", "skip", "collect"]
 
 
 def get_spec(name: str, key: str) -> DatasetSpec:
-    """A catalogued dataset, or one of the shapes world; ConfigError lists the known ones."""
+    """A catalogd dataset, or one of the shapes world; ConfigError lists the known ones."""
     known = {**CATALOG, **SHAPES_SPECS}
     if name not in known:
         raise ConfigError(
@@ -79,7 +79,7 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
         classes=tuple(ClassInfo(c.name, c.thing, tuple(c.aliases)) for c in settings.classes),
         id_map=dict(ids),
         void_ids=frozenset(settings.void_ids),
-        licence=settings.licence,
+        license=settings.license,
         homepage=settings.homepage,
     )
 
@@ -276,7 +276,7 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
             image_size=entry.image_size,
             scale_range=entry.scale_range,
             horizontal_flip=entry.horizontal_flip,
-            colour_jitter=entry.colour_jitter,
+            color_jitter=entry.color_jitter,
         ),
         loss_weights=entry.loss_weights,
         split_things=entry.split_things,
@@ -326,7 +326,7 @@ class MixRow:
     share: float
     batch_size: int
     passes_per_1000_steps: float | None
-    licence: str
+    license: str
 
 
 def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
@@ -347,7 +347,7 @@ def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
                 share,
                 member.batch_size,
                 passes,
-                spec.licence,
+                spec.license,
             )
         )
     return rows

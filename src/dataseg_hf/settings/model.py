@@ -33,7 +33,7 @@ def run_text_encoder(config: RunConfig) -> TextEncoder:
 
 
 def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
-    """The text encoder that settings describe. Files may name their rows by a catalogued dataset
+    """The text encoder that settings describe. Files may name their rows by a catalogd dataset
     (`names_of`).
     """
     resolved = dict(settings)

@@ -55,15 +55,15 @@ class SpecSettings:
     Args:
         task: What its annotation is.
         classes: In the order of their indices.
-        void_ids: Raw ids that mean "unlabelled".
-        name, licence, homepage: For messages and the model card.
+        void_ids: Raw ids that mean "unlabeled".
+        name, license, homepage: For messages and the model card.
     """
 
     task: TaskName
     classes: list[ClassSettings]
     void_ids: list[int | str] = field(default_factory=list)
     name: str = "custom"
-    licence: str = "unknown"
+    license: str = "unknown"
     homepage: str = ""
 
 
@@ -86,7 +86,7 @@ class Source:
             its border.
         options: Further keyword arguments of the reader, e.g. `{image_suffix: .png}`.
         category_map: From class names to new ones: renames a class, merges several into one, or,
-            with null, makes it unlabelled (the way of MSeg).
+            with null, makes it unlabeled (the way of MSeg).
         part: `[k, n]`: every n-th image, starting at the k-th: disjoint parts by a fixed rule.
         split, count, seed: Split, number of scenes and seed of the shapes world.
         max_samples: Use the first so many images.
@@ -141,9 +141,9 @@ class TrainEntry(Source):
     Args:
         ratio: Share of the steps, relative to the other entries'; 1 by default.
         probability: Instead of ratios: share of the steps, adding up to 1 over all entries.
-        batch_size: Images per optimiser step, over all processes and accumulation steps.
+        batch_size: Images per optimizer step, over all processes and accumulation steps.
         image_size: Side of the square canvas, in pixels.
-        scale_range, horizontal_flip, colour_jitter: See `data.transforms.Augmentation`.
+        scale_range, horizontal_flip, color_jitter: See `data.transforms.Augmentation`.
         loss_weights: Overrides of the model's loss weights for this dataset.
         split_things: Take the connected parts of a thing class as targets of their own (semantic
             annotation).
@@ -156,7 +156,7 @@ class TrainEntry(Source):
     image_size: int = 640
     scale_range: tuple[float, float] = (1.0, 1.0)
     horizontal_flip: float = 0.5
-    colour_jitter: float = 0.0
+    color_jitter: float = 0.0
     loss_weights: dict[str, float] = field(default_factory=dict)
     split_things: bool = False
     keep_in_memory: bool = False
@@ -231,7 +231,7 @@ class RunConfig:
         output_dir: Folder of checkpoints, logs, pictures and the final model.
         datasets: The mix, by name; the name is also that of the vocabulary stored in the model.
         text_encoder: What embeds the category names, see `build_text_encoder`. A file may say
-            `names_of: SPEC` when its rows follow the classes of a catalogued dataset. Only with
+            `names_of: SPEC` when its rows follow the classes of a catalogd dataset. Only with
             `model_weights` it may be left out: then it is what the checkpoint was trained with.
         evaluation: Held-out sets, by name; their metrics are reported as `{name}/{metric}`.
         model: Fields of `DaTaSegConfig`.
@@ -249,7 +249,7 @@ class RunConfig:
             them.
         torch_compile: Backend of torch.compile for backbone, pixel decoder and query decoder, e.g.
             `inductor`.
-        image_mean, image_std: Normalisation of pixel values in 0..1.
+        image_mean, image_std: Normalization of pixel values in 0..1.
         size_temperature: Instead of ratios: draw each dataset in proportion to (number of images)
             ** (1 / temperature); 1 is by size, and the higher, the more alike the shares.
         every_dataset_in_a_step: Baseline: instead of one dataset drawn by its share, every step
@@ -257,7 +257,7 @@ class RunConfig:
         on_bad_sample: What to do with an image that cannot be used: `raise` ends the run, `skip`
             takes another image of the dataset instead, counts and reports it.
         check_samples: Images of each dataset, evenly spaced, that are read before training starts.
-        seed: Of initialisation, order, augmentation and sampled points.
+        seed: Of initialization, order, augmentation and sampled points.
         max_steps: Length of the schedule, a duration.
         max_minutes: Stop after so many minutes of training, over all parts of a resumed run; then
             evaluate and save. If the steps will not be done by then, the learning rate comes down
@@ -269,10 +269,10 @@ class RunConfig:
         warmup_steps: Linear warm-up, a duration. schedule: `cosine` or `linear` to 0, `poly` (power
             0.9), `constant`.
         max_grad_norm: Gradient clipping.
-        color_affinity_ramp: Share of the steps over which the colour-affinity loss grows from 0 to
+        color_affinity_ramp: Share of the steps over which the color-affinity loss grows from 0 to
             its weight.
         ema_decay: Decay of averaged weights, which are evaluated and saved; 0 turns averaging off.
-        gradient_accumulation_steps: Micro-batches per optimiser step.
+        gradient_accumulation_steps: Micro-batches per optimizer step.
         mixed_precision: `no`, `bf16` or `fp16`; by default what `accelerate launch` says.
         num_workers: Loading processes per training process.
         num_threads: Threads of torch on the CPU; by default torch's own choice. Pinned, a run

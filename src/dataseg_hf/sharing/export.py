@@ -43,7 +43,7 @@ class InferenceGraph(nn.Module):
         """Proposals of a batch, as post-processing reads them.
 
         Args:
-            pixel_values: [B, 3, H, W], normalised. pixel_mask: int64 [B, H, W], 0 in the padding.
+            pixel_values: [B, 3, H, W], normalized. pixel_mask: int64 [B, H, W], 0 in the padding.
             text_embeddings: [C, D], of any C categories.
 
         Returns:

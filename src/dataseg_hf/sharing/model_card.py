@@ -92,7 +92,7 @@ class Record:
         return encoder is not None and encoder["kind"] in ("hashed_ngrams", "hub")
 
 
-def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str:
+def model_card(folder: str | Path, repo: str, license: str | None = None) -> str:
     """The card of the model in a run's folder, as Markdown with the Hub's metadata on top.
 
     Names of datasets and classes are written so that nothing in them acts as Markdown or HTML.
@@ -102,7 +102,7 @@ def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str
         folder: with `config.json`, and of a run also `run_config.yaml`, `mix.json`,
             `all_results.json`.
         repo: id that the card's snippets load the model by.
-        licence: of the weights, as the Hub writes it; without, the metadata states none.
+        license: of the weights, as the Hub writes it; without, the metadata states none.
 
     Raises:
         ValueError: for one of these files that cannot be read, or lacks what a run of this version
@@ -110,7 +110,7 @@ def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str
     """
     record = read_record(folder, repo)
     try:
-        return _written(record, repo, licence)
+        return _written(record, repo, license)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{folder}: the files of the run do not fit this version ({error!r}); without "
@@ -119,7 +119,7 @@ def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str
         ) from error
 
 
-def _written(record: Record, repo: str, licence: str | None) -> str:
+def _written(record: Record, repo: str, license: str | None) -> str:
     """The card of a record."""
     parts = [
         f"# {plain(record.name)}",
@@ -134,11 +134,11 @@ def _written(record: Record, repo: str, licence: str | None) -> str:
         *_vocabularies(record),
         "## Limitations",
         _limitations(record),
-        "## Licence and citation",
-        _licence(record, licence),
+        "## License and citation",
+        _license(record, license),
         CITATION,
     ]
-    metadata = card_data(record, licence)
+    metadata = card_data(record, license)
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -165,7 +165,7 @@ def read_record(folder: str | Path, repo: str) -> Record:
     )
 
 
-def card_data(record: Record, licence: str | None) -> ModelCardData:
+def card_data(record: Record, license: str | None) -> ModelCardData:
     """The metadata, with a result per held-out set and metric."""
     entries = record.settings.get("evaluation", {})
     results = [
@@ -181,7 +181,7 @@ def card_data(record: Record, licence: str | None) -> ModelCardData:
         for name, metric, value in record.scores
     ]
     return ModelCardData(
-        license=licence,
+        license=license,
         library_name="transformers",
         pipeline_tag="image-segmentation",
         tags=[
@@ -303,7 +303,7 @@ def _training(record: Record) -> list[str]:
                 row["classes"],
                 f"{row['share']:.1%}",
                 row["batch_size"],
-                plain(row["licence"]),
+                plain(row["license"]),
             )
         )
     header = (
@@ -313,7 +313,7 @@ def _training(record: Record) -> list[str]:
         "classes",
         "share of the steps",
         "batch",
-        "licence of the data",
+        "license of the data",
     )
     settings = record.settings
     encoder = record.config.get("text_encoder") or {"kind": "none"}
@@ -428,14 +428,14 @@ def _limitations(record: Record) -> str:
     return "\n".join(f"- {point}" for point in points)
 
 
-def _licence(record: Record, licence: str | None) -> str:
+def _license(record: Record, license: str | None) -> str:
     stated = (
-        f"The weights are published under: {plain(licence)}."
-        if licence
-        else "No licence is stated for the weights."
+        f"The weights are published under: {plain(license)}."
+        if license
+        else "No license is stated for the weights."
     )
     data = (
-        " The datasets have licences of their own, listed above, which may restrict what the "
+        " The datasets have licenses of their own, listed above, which may restrict what the "
         "weights are used for."
     )
     return (

@@ -67,7 +67,7 @@ def publish(
     repo: str,
     *,
     private: bool | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     message: str = "Publish the model, its code and card",
     api: HfApi | None = None,
 ) -> str:
@@ -81,7 +81,7 @@ def publish(
         folder: where a run, or `checkpoint.save_checkpoint`, left a model.
         repo: id on the Hub, "owner/name"; made where it does not exist.
         private: of a new repository; by default what the owner's settings say.
-        licence: of the weights, as the Hub writes it ("apache-2.0"); not stated by default.
+        license: of the weights, as the Hub writes it ("apache-2.0"); not stated by default.
         message: of the commit.
         api: where to, and as whom; by default what `hf auth login`, HF_TOKEN and HF_ENDPOINT say.
 
@@ -93,7 +93,7 @@ def publish(
             nothing was sent.
         PublishError: where the Hub did not take it.
     """
-    return send(model_publication(folder, repo, licence), private=private, message=message, api=api)
+    return send(model_publication(folder, repo, license), private=private, message=message, api=api)
 
 
 def publish_space(
@@ -110,12 +110,12 @@ def publish_space(
     )
 
 
-def model_publication(folder: str | Path, repo: str, licence: str | None = None) -> Publication:
+def model_publication(folder: str | Path, repo: str, license: str | None = None) -> Publication:
     """What `publish` would send, checked; ValueError as there."""
     folder = Path(folder)
     _check_repo(repo)
     files: dict[str, Path | bytes] = {name: folder / name for name in checkpoint_files(folder)}
-    files[CARD] = model_card(folder, repo, licence).encode()
+    files[CARD] = model_card(folder, repo, license).encode()
     return Publication(repo, "model", files)
 
 

@@ -141,7 +141,7 @@ def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
         started = time.perf_counter()
         batches = [replace(next(loader), member=number) for _ in range(size)]
         data_seconds = time.perf_counter() - started
-        training.optimise(batches, data_seconds)
+        training.optimize(batches, data_seconds)
         seconds = time.perf_counter() - started
     return seconds, data_seconds
 

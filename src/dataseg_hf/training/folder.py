@@ -388,7 +388,7 @@ def flush_to_disk(folder: Path) -> None:
 
 
 def _put_in_place(filled: Path, final: Path) -> None:
-    """Give a filled folder its name; one that had it is deleted only afterwards."""
+    """Give a filled folder its name; one that had it is deleted only afterward."""
     doomed = final.with_name(f"unfinished-discarded-{final.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     if final.exists():

@@ -26,7 +26,7 @@ else:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """A batch of one dataset in an optimiser step, which has one, or one of each dataset.
+    """A batch of one dataset in an optimizer step, which has one, or one of each dataset.
 
     terms: weighted loss terms and counts. data_seconds: of waiting for its images.
     """

@@ -42,7 +42,7 @@ from .state import SaveError, SaveModel, load_training_state, save_training_stat
 Evaluate = Callable[[DaTaSegModel, int, Sequence[str]], dict[str, float]]
 
 # a gradient scaler that skips so many steps in a row will not find a scale any more (our setting)
-MOST_SKIPPED_STEPS = 50
+MAX_SKIPPED_STEPS = 50
 
 
 @dataclass
@@ -135,7 +135,7 @@ class CoTraining:
                 data_seconds = time.perf_counter() - started
                 self.stop_if_asked(signals, failure)
 
-                facts = self.optimise(micro_batches, data_seconds)
+                facts = self.optimize(micro_batches, data_seconds)
                 self.seconds = self.agreed_clock(self.seconds + time.perf_counter() - started)
                 for batch in micro_batches:
                     self.log.report_skipped(batch.skipped)
@@ -174,8 +174,8 @@ class CoTraining:
                 yield group
                 group = []
 
-    def optimise(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
-        """One optimiser step, on one dataset or on a batch of each; facts of each of its
+    def optimize(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
+        """One optimizer step, on one dataset or on a batch of each; facts of each of its
         batches.
         """
         rate = learning_rate(self.config, self.schedule, self.step, self.seconds)
@@ -204,7 +204,7 @@ class CoTraining:
         # a scaler of half precision gradients finds its scale by skipping steps
         self.skipped_steps = 0 if finite else self.skipped_steps + 1
         if not finite and (
-            self.accelerator.scaler is None or self.skipped_steps >= MOST_SKIPPED_STEPS
+            self.accelerator.scaler is None or self.skipped_steps >= MAX_SKIPPED_STEPS
         ):
             problem = f"the norm of the gradient is {norm}"
             raise DivergedError(
@@ -347,7 +347,7 @@ def accumulate_gradients(
     """Forward and backward of a batch; returns its loss terms, summed over micro-batches and
     processes.
 
-    The losses are normalised by the targets of the whole batch, so that the gradient is the same
+    The losses are normalized by the targets of the whole batch, so that the gradient is the same
     for any number of processes and micro-batches.
 
     Args:
@@ -400,8 +400,8 @@ def accumulate_gradients(
 def step_loss_weights(
     config: RunConfig, schedule: Schedule, model: DaTaSegModel, member: TrainingSet, step: int
 ) -> dict[str, float]:
-    """Loss weights of a step: the dataset's, with the colour affinity ramped up (our setting: masks
-    must first find their objects before neighbouring pixels are made to agree).
+    """Loss weights of a step: the dataset's, with the color affinity ramped up (our setting: masks
+    must first find their objects before neighboring pixels are made to agree).
     """
     weights = loss_weights(model.config, member.loss_weights)
     ramp = config.color_affinity_ramp * schedule.max_steps

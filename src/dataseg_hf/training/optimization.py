@@ -1,4 +1,4 @@
-"""What the optimiser is told: parameter groups, the learning rate of a step, averaged weights."""
+"""What the optimizer is told: parameter groups, the learning rate of a step, averaged weights."""
 
 import copy
 import math
@@ -72,7 +72,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: DaTaSegModel, step: int) -> None:
-        """Move the average towards the model's parameters."""
+        """Move the average toward the model's parameters."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(
             list(self.model.parameters()), [p.detach() for p in model.parameters()], weight

@@ -138,7 +138,7 @@ def train_and_score(
 
 
 def look_ahead(parts: Parts) -> dict[str, Any]:
-    """Two steps per dataset and a small evaluation, in a folder that is gone afterwards; prints the
+    """Two steps per dataset and a small evaluation, in a folder that is gone afterward; prints the
     projection.
     """
     accelerator = parts.accelerator

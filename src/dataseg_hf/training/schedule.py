@@ -127,7 +127,7 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
 
 
 def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> int:
-    """Optimiser steps that a duration takes on average over the mix, rounded up."""
+    """Optimizer steps that a duration takes on average over the mix, rounded up."""
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)

@@ -38,7 +38,7 @@ _STUFF = frozenset({
 # fmt: on
 
 _CLASSES = classes(_NAMES, things=frozenset(_NAMES) - _STUFF)
-_LICENCE = "annotations BSD-3-Clause; images for non-commercial research and education"
+_LICENSE = "annotations BSD-3-Clause; images for non-commercial research and education"
 _HOMEPAGE = "https://groups.csail.mit.edu/vision/datasets/ADE20K/"
 
 ADE20K_SEMANTIC = DatasetSpec(
@@ -47,7 +47,7 @@ ADE20K_SEMANTIC = DatasetSpec(
     classes=_CLASSES,
     id_map=index_by_id(range(1, 151)),
     void_ids=frozenset({0}),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="image_png",
 )
@@ -58,7 +58,7 @@ ADE20K_PANOPTIC = DatasetSpec(
     task="panoptic",
     classes=_CLASSES,
     id_map=index_by_id(range(150)),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_panoptic",
 )

@@ -17,7 +17,7 @@ CAMVID = DatasetSpec(
     classes=classes(_NAMES.values(), things=["car", "pedestrian", "bicyclist"]),
     id_map=index_by_id(_NAMES),
     void_ids=frozenset({11}),
-    licence="research use",
+    license="research use",
     homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
     reader="image_png",
     reader_options={"image_suffix": ".png"},

@@ -50,7 +50,7 @@ _NOT_EVALUATED = {
 
 _NAMES = _STUFF | _THINGS
 _CLASSES = classes(_NAMES.values(), things=_THINGS.values())
-_LICENCE = "non-commercial (Cityscapes licence agreement)"
+_LICENSE = "non-commercial (Cityscapes license agreement)"
 _HOMEPAGE = "https://www.cityscapes-dataset.com"
 _INSTANCE_IDS = {
     "divisor": 1000,
@@ -64,7 +64,7 @@ CITYSCAPES_SEMANTIC = DatasetSpec(
     classes=_CLASSES,
     id_map=index_by_id(_NAMES),
     void_ids=frozenset(_NOT_EVALUATED),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="image_png",
     reader_options={
@@ -81,7 +81,7 @@ CITYSCAPES_PANOPTIC = DatasetSpec(
     task="panoptic",
     classes=_CLASSES,
     id_map=index_by_id(_NAMES),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_panoptic",
     # aachen_000000_000019_gtFine_leftImg8bit.png -> aachen/aachen_000000_000019_leftImg8bit.png
@@ -102,7 +102,7 @@ CITYSCAPES_GTFINE_PANOPTIC = DatasetSpec(
     classes=_CLASSES,
     id_map=index_by_id(_NAMES),
     void_ids=frozenset(_NOT_EVALUATED),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="instance_map",
     reader_options=_INSTANCE_IDS,
@@ -117,7 +117,7 @@ CITYSCAPES_INSTANCES = DatasetSpec(
     classes=classes(_THINGS.values(), things=_THINGS.values()),
     id_map=index_by_id(_THINGS),
     void_ids=frozenset({*_NOT_EVALUATED, *_STUFF}),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="instance_map",
     reader_options=_INSTANCE_IDS,

@@ -148,7 +148,7 @@ _STUFF = {
 }
 # fmt: on
 
-_LICENCE = "annotations CC BY 4.0; images under their Flickr licences"
+_LICENSE = "annotations CC BY 4.0; images under their Flickr licenses"
 _HOMEPAGE = "https://cocodataset.org"
 _PANOPTIC_CLASSES = _THINGS | _STUFF
 
@@ -157,7 +157,7 @@ COCO_PANOPTIC = DatasetSpec(
     task="panoptic",
     classes=classes(_PANOPTIC_CLASSES.values(), things=_THINGS.values()),
     id_map=index_by_id(_PANOPTIC_CLASSES),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_panoptic",
 )
@@ -169,18 +169,18 @@ COCO_SEMANTIC = DatasetSpec(
     classes=COCO_PANOPTIC.classes,
     id_map=COCO_PANOPTIC.id_map,
     void_ids=frozenset({0}),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="image_png",
 )
-"""PNGs that hold COCO's panoptic category ids (1..200), 0 where unlabelled."""
+"""PNGs that hold COCO's panoptic category ids (1..200), 0 where unlabeled."""
 
 COCO_INSTANCES = DatasetSpec(
     name="coco_instances",
     task="instance",
     classes=classes(_THINGS.values(), things=_THINGS.values()),
     id_map=index_by_id(_THINGS),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_instances",
 )
@@ -191,7 +191,7 @@ COCO_BOXES = DatasetSpec(
     task="boxes",
     classes=COCO_INSTANCES.classes,
     id_map=COCO_INSTANCES.id_map,
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_instances",
 )

@@ -118,7 +118,7 @@ _CLASSES = tuple(
     replace(found, aliases=(_WITH_BRACKETS[found.name],)) if found.name in _WITH_BRACKETS else found
     for found in classes(_NAMES, things=frozenset(_NAMES) - _STUFF)
 )
-_LICENCE = "CC BY-NC-SA 4.0"
+_LICENSE = "CC BY-NC-SA 4.0"
 _HOMEPAGE = "https://www.mapillary.com/dataset/vistas"
 
 MAPILLARY_VISTAS_SEMANTIC = DatasetSpec(
@@ -127,7 +127,7 @@ MAPILLARY_VISTAS_SEMANTIC = DatasetSpec(
     classes=_CLASSES,
     id_map=index_by_id(range(len(_NAMES))),
     void_ids=frozenset({_UNLABELED}),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="image_png",
 )
@@ -139,7 +139,7 @@ MAPILLARY_VISTAS_PANOPTIC = DatasetSpec(
     classes=_CLASSES,
     id_map=index_by_id(range(len(_NAMES))),
     void_ids=frozenset({_UNLABELED}),
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="instance_map",
     reader_options={"divisor": 256, "crowd": "none"},

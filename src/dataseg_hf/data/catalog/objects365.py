@@ -380,7 +380,7 @@ _NAMES = (
 _CLASSES = classes(_NAMES, things=_NAMES)
 _ID_MAP = index_by_id(range(1, 366))
 _HOMEPAGE = "https://www.objects365.org"
-_LICENCE = "annotations CC BY 4.0; images under Flickr's terms of use"
+_LICENSE = "annotations CC BY 4.0; images under Flickr's terms of use"
 # the archives unpack to patch0/, patch1/, ...
 _READER_OPTIONS = {"file_name_pattern": (r"^images/v[12]/", "")}
 
@@ -389,7 +389,7 @@ OBJECTS365_BOXES = DatasetSpec(
     task="boxes",
     classes=_CLASSES,
     id_map=_ID_MAP,
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage=_HOMEPAGE,
     reader="coco_instances",
     reader_options=_READER_OPTIONS,
@@ -401,7 +401,7 @@ OBJECTS365_INSTANCES = DatasetSpec(
     task="instance",
     classes=_CLASSES,
     id_map=_ID_MAP,
-    licence=_LICENCE,
+    license=_LICENSE,
     homepage="https://github.com/google-research-datasets/DaTaSeg-Objects365-Instance-Segmentation",
     reader="coco_instances",
     reader_options=_READER_OPTIONS,

@@ -24,7 +24,7 @@ _CONTEXT_NAMES = (
 # fmt: on
 
 _VOC_CLASSES = classes(_VOC_NAMES.values(), things=_VOC_NAMES.values())
-_VOC_LICENCE = "images under Flickr's terms of use; none stated for the annotations"
+_VOC_LICENSE = "images under Flickr's terms of use; none stated for the annotations"
 _VOC_HOMEPAGE = "http://host.robots.ox.ac.uk/pascal/VOC/"
 
 PASCAL_VOC_SEMANTIC = DatasetSpec(
@@ -33,7 +33,7 @@ PASCAL_VOC_SEMANTIC = DatasetSpec(
     classes=_VOC_CLASSES,
     id_map=index_by_id(range(1, 21)),
     void_ids=frozenset({0, 255}),
-    licence=_VOC_LICENCE,
+    license=_VOC_LICENSE,
     homepage=_VOC_HOMEPAGE,
     reader="image_png",
 )
@@ -47,7 +47,7 @@ PASCAL_VOC_INSTANCES = DatasetSpec(
     classes=_VOC_CLASSES,
     id_map=index_by_id(range(1, 21)),
     void_ids=frozenset({0, 255}),
-    licence=_VOC_LICENCE,
+    license=_VOC_LICENSE,
     homepage=_VOC_HOMEPAGE,
     reader="instance_map",
 )
@@ -62,7 +62,7 @@ PASCAL_VOC_BOXES = DatasetSpec(
     task="boxes",
     classes=_VOC_CLASSES,
     id_map=index_by_id(_VOC_NAMES),
-    licence=_VOC_LICENCE,
+    license=_VOC_LICENSE,
     homepage=_VOC_HOMEPAGE,
     reader="pascal_voc",
 )
@@ -77,7 +77,7 @@ PASCAL_CONTEXT = DatasetSpec(
     classes=_CONTEXT_CLASSES,
     id_map=index_by_id(range(1, 60)),
     void_ids=frozenset({0}),
-    licence=_VOC_LICENCE,
+    license=_VOC_LICENSE,
     homepage=_CONTEXT_HOMEPAGE,
     reader="image_png",
 )
@@ -97,7 +97,7 @@ PASCAL_CONTEXT_DETAIL = DatasetSpec(
         for raw_id, name in enumerate(sorted(_CONTEXT_NAMES), start=1)
     },
     void_ids=frozenset({0}),
-    licence=_VOC_LICENCE,
+    license=_VOC_LICENSE,
     homepage=_CONTEXT_HOMEPAGE,
     reader="image_png",
 )

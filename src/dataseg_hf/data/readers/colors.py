@@ -126,11 +126,11 @@ def _label_map_lines(path: Path) -> list[tuple[str, str, str]]:
 
 
 def read_colors(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
-    """Packed colors [H, W] of an image whose colors are classes: RGB, palette or 8-bit grey; alpha
+    """Packed colors [H, W] of an image whose colors are classes: RGB, palette or 8-bit gray; alpha
     is dropped.
 
     Raises:
-        BadSampleError: for a JPEG, whose colors are not those that were drawn, and for deeper grey
+        BadSampleError: for a JPEG, whose colors are not those that were drawn, and for deeper gray
             and other colors.
     """
     image = open_image(source, where)

@@ -38,7 +38,7 @@ _NEEDED: Mapping[TaskName, frozenset[str]] = {
     "boxes": frozenset({"objects_column"}),
 }
 _OF_ANY_TASK = frozenset({"image_column", "image_id_column"})
-_OF_OBJECTS = frozenset({"bbox_key", "category_key", "crowd_key", "box_format", "normalised"})
+_OF_OBJECTS = frozenset({"bbox_key", "category_key", "crowd_key", "box_format", "normalized"})
 
 
 def read_hub(
@@ -63,11 +63,11 @@ def read_hub(
     crowd_key: str | None = None,
     crowd: Crowd = "ignore",
     box_format: BoxFormat = "xywh",
-    normalised: bool = False,
+    normalized: bool = False,
 ) -> SampleDataset | SampleStream:
     """Rows with an encoded image and its annotation, in the column layouts of the Hub's datasets.
 
-    - semantic: `label_column` holds an image with one raw id per pixel (grey of 1 to 16 bits, or
+    - semantic: `label_column` holds an image with one raw id per pixel (gray of 1 to 16 bits, or
       palette).
     - panoptic: `label_column` holds an RGB image (segment id = R + 256 G + 65536 B, 0 is void) and
       `segments_column` a list of structs `id`, `category_id` and, where there is one, `iscrowd`.
@@ -103,8 +103,8 @@ def read_hub(
         crowd_key: whether an object is a region of many.
         crowd: "as_objects" takes objects and segments with a crowd flag as ordinary ones.
         box_format: "xywh" (left, top, width, height), "xyxy" (left, top, right, bottom; right and
-            bottom exclusive) or "cxcywh" (centre, width, height).
-        normalised: boxes are fractions of the image's width and height, not pixels.
+            bottom exclusive) or "cxcywh" (center, width, height).
+        normalized: boxes are fractions of the image's width and height, not pixels.
 
     Returns:
         A `SampleDataset`, or a `SampleStream` with `streaming`. `size` of a stream is the number of
@@ -127,7 +127,7 @@ def read_hub(
         crowd_key=crowd_key,
         crowd=crowd,
         box_format=box_format,
-        normalised=normalised,
+        normalized=normalized,
     )
     _check_options(spec, columns, shuffle_buffer if streaming else None)
     if not streaming and shuffle_buffer != SHUFFLE_BUFFER:

@@ -48,7 +48,7 @@ class Columns:
     crowd_key: str | None = None
     crowd: Crowd = "ignore"
     box_format: BoxFormat = "xywh"
-    normalised: bool = False
+    normalized: bool = False
 
     def encoded_images(self) -> list[str]:
         """Columns that hold encoded images."""
@@ -282,11 +282,11 @@ def _corners(
         a, b, c, d = a, b, a + c, b + d
     elif columns.box_format == "cxcywh":
         a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
-    if not columns.normalised:
+    if not columns.normalized:
         return a, b, c, d
     if min(a, b, c, d) < -1 or max(a, b, c, d) > 2:
         raise BadSampleError(
-            f"{where}: the box {list(box)} is no fraction of the image; is `normalised` right?"
+            f"{where}: the box {list(box)} is no fraction of the image; is `normalized` right?"
         )
     height, width = size
     return a * width, b * height, c * width, d * height

@@ -15,7 +15,7 @@ from .paths import StrPath
 def read_id_map(
     source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE
 ) -> NDArray[np.integer]:
-    """Ids [H, W] of an image with one number per pixel: grey of 1 to 16 bits, or the indices of a
+    """Ids [H, W] of an image with one number per pixel: gray of 1 to 16 bits, or the indices of a
     palette.
     """
 

@@ -29,7 +29,7 @@ def read_image_png(
 ) -> SampleDataset:
     """Folders of images and of PNGs that hold a class per pixel.
 
-    Where the spec's raw ids are numbers, a pixel is that number (grey of up to 16 bits, or the
+    Where the spec's raw ids are numbers, a pixel is that number (gray of up to 16 bits, or the
     index of a palette). Where they are colors, such as `'250,50,83'` or `'#fa3253'`, or `colors` is
     given, a pixel is its color (RGB, RGBA without its alpha, or the color of a palette).
 

@@ -35,7 +35,7 @@ def read_label_studio(
     Brush masks, polygons, rectangles and ellipses (both may be rotated) are read; they are percents
     of the original image. A pixel belongs to an outline if its center lies in it, to a brush mask
     if its alpha is above 128. Other results (keypoints, choices, bitmasks, ...) are left out with a
-    note, predictions too. Of several annotations of a task the newest counts that was not cancelled
+    note, predictions too. Of several annotations of a task the newest counts that was not canceled
     (`updated_at`, else `created_at`, else the order of the file). In semantic annotation later
     regions lie on top, and pixels in no region are void unless `background` names their id. In the
     other tasks regions of a category that the spec calls void are left out. Tasks without

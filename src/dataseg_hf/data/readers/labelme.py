@@ -254,5 +254,5 @@ def _embedded_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
         ) from error
     png = open_image(content, where, min_side=1)
     if png.mode not in ("1", "L"):
-        raise BadSampleError(f"{where}: expected a grey PNG, not {png.mode}; draw it anew")
+        raise BadSampleError(f"{where}: expected a gray PNG, not {png.mode}; draw it anew")
     return placed(np.asarray(png) > 0, (left, top, right, bottom), size, where)

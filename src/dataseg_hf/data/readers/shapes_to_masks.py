@@ -19,7 +19,7 @@ from .values import is_finite_number
 def polygons_to_mask(
     polygons: Sequence[Sequence[float]], size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.bool_]:
-    """The union of polygons, rasterised as COCO's are (pycocotools).
+    """The union of polygons, rasterized as COCO's are (pycocotools).
 
     Args:
         polygons: each [x1, y1, x2, y2, ...] in pixels, of 3 or more points. Polygons may leave the

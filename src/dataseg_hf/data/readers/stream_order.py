@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 Row = TypeVar("Row")
 
-# read in turn: neighbours in a file are often alike, and a buffer alone mixes them little
+# read in turn: neighbors in a file are often alike, and a buffer alone mixes them little
 OPEN_SHARDS = 8
 
 
