@@ -37,6 +37,7 @@ from tqdm import tqdm
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.model.image_reading_dataseg import check_value_range
 from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.pictures.overlay import segments_overlay, semantic_overlay
 from dataseg_hf.prediction.annotation_files import (
@@ -57,7 +58,7 @@ from dataseg_hf.prediction.segments import (
     id_map,
     rgb_ids,
 )
-from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.prediction.tiling import segment_image
 from dataseg_hf.settings.run import expand
 from dataseg_hf.sharing.checkpoint import load_checkpoint
 

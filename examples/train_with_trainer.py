@@ -21,7 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.model.tasks_dataseg import count_targets
+from dataseg_hf.model.targets_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder

@@ -14,12 +14,12 @@ from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
 from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
-from dataseg_hf.evaluation.flip import Proposals
 from dataseg_hf.evaluation.gallery import best_and_worst
-from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, share_of_batches
+from dataseg_hf.evaluation.inference import ImageOutput, Inference, output_of, share_of_batches
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.model_card import METRICS
 from helpers.noisy_truth import NoisyTruth
@@ -113,12 +113,10 @@ def test_more_than_100_predictions_of_an_image_count_where_asked_for() -> None:
         * 9
     )
     things = torch.tensor(SHAPES_SPECS["shapes_boxes"].is_thing)
-    seen = Proposals(classes, masks.view(150, 32, 32), torch.ones(2))
+    seen = ImageProposals(classes, masks.view(150, 32, 32), torch.ones(2), things)
     for max_dets, counted in ((20, 100), (100, 100), (300, 300)):
         chosen = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
-        found = outputs_of(ImageOutput(seen, seen, things), sample, chosen, ["instances"])[
-            "instances"
-        ]
+        found = output_of(ImageOutput(seen, seen), sample, chosen, "instance")
         assert len(found.scores) == counted
         model: Any = NoisyTruth(chosen, 0.5, 0.25)
         assert (

@@ -93,7 +93,7 @@ def test_exported_predictions_fit_the_original_files(
     result = score_of_the_truth("objects365_instances.yaml", "objects365_instances", 0.6, out)
     original = objects365 / "o365_instance_seg_val.json"
     for iou_type, metric in (("segm", "mask_ap"), ("bbox", "box_ap")):
-        scores = score_instances(original, out / "instances/predictions.json", iou_type)  # type: ignore[arg-type]
+        scores = score_instances(original, out / "instance/predictions.json", iou_type)  # type: ignore[arg-type]
         for key in ("ap", "ap50", "ap75"):
             assert scores[key] == result.metrics[metric][key]  # type: ignore[index]
         assert 0 < scores["ap"] < 1

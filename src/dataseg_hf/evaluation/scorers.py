@@ -8,8 +8,9 @@ from typing import Any
 from ..data.sample import DatasetSpec, Instances, Sample, Segments
 from ..metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
+from ..model.tasks_dataseg import OutputKind
 from ..settings.run import MetricName
-from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
+from .inference import InstanceOutput, PanopticOutput, size_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> MaskAP:
 
 
 def _update_ap(
-    metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec
+    metric: MaskAP, predicted: InstanceOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
     metric.update(
         {
@@ -124,10 +125,10 @@ SCORERS: Mapping[MetricName, Scorer] = {
         lambda metric: metric.compute()["miou"],
     ),
     "mask_ap": Scorer(
-        "instances", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
+        "instance", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
     ),
     "box_ap": Scorer(
-        "instances", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
+        "instance", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
     ),
 }
 

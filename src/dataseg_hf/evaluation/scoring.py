@@ -13,9 +13,10 @@ from ..data.sample import BadSampleError
 from ..metrics.instances import ApCurves, MaskAP, average_precision
 from ..metrics.semantic import MeanIoU
 from ..model.modeling_dataseg import DaTaSegModel
+from ..model.tasks_dataseg import OutputKind
 from ..settings.run import MetricName
 from .export import Exporter, SetExport
-from .inference import Inference, OutputKind, outputs_of, proposals_of, share_of_batches
+from .inference import Inference, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize
 from .scorers import SCORERS
 from .sets import EvaluationSet
