@@ -108,7 +108,7 @@ def mask_view(tiny_config: ConfigFactory) -> MaskView:
     return MaskView(tiny_config())
 
 
-def test_the_view_is_centerd_on_the_mask_and_scaled_to_it(mask_view: MaskView) -> None:
+def test_the_view_is_centered_on_the_mask_and_scaled_to_it(mask_view: MaskView) -> None:
     window = mask_view.window(rectangle(20, 40, 8, 4, 12, 8))[0, 0]
     # 4 x 4 cells around (10, 6): variance (4^2 - 1) / 12 per axis, half side 2.2 * sqrt(2.5)
     half = 2.2 * 2.5**0.5

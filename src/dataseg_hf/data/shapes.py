@@ -614,7 +614,7 @@ def _label_position(mask: BoolArray) -> tuple[float, float]:
 
 
 def _write_label(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, text: str) -> None:
-    """Writes the text centerd at (x, y), moved where it would leave the picture."""
+    """Writes the text centered at (x, y), moved where it would leave the picture."""
     font = ImageFont.load_default(12)
     half = font.getlength(text) / 2 + 3
     x, y = min(max(x, half), side - half), min(max(y, 8), side - 8)

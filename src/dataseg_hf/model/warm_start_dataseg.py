@@ -289,7 +289,7 @@ def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> A
     """The head whose dot products with the text embeddings are nearest to a linear classifier's
     logits (our setting).
 
-    Softmax does not see what is added to all logits, so both sides are centerd over the classes;
+    Softmax does not see what is added to all logits, so both sides are centered over the classes;
     the head is then the least-squares solution of least norm. Where the embeddings of the names are
     independent the products are the logits. The cosine keeps their order, but divides by the class
     embedding's length: see `mean_length`.
@@ -306,11 +306,11 @@ def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> A
     # unlike every name, those to come included
     background = -F.normalize(text.mean(0), dim=-1)
     names = torch.cat([text, background[None]])
-    centerd = names - names.mean(0)
+    centered = names - names.mean(0)
     wanted = weight - weight.mean(0)
-    solve = torch.linalg.pinv(centerd)
+    solve = torch.linalg.pinv(centered)
     head, offset = solve @ wanted, solve @ (bias - bias.mean())
-    missed = centerd @ head - wanted
+    missed = centered @ head - wanted
     explained = float(1 - missed.square().sum() / wanted.square().sum())
     return AlignedClassifier(head.float(), offset.float(), background.float(), explained)
 
