@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
     Inference,
@@ -55,7 +56,7 @@ def main() -> None:
     settings = read_held_out(options.config, overrides)
     model, processor = load_checkpoint(options.model)
     model.eval()
-    inference = Inference(processor.image_mean, processor.image_std)
+    inference = Inference(Normalization(processor.image_mean, processor.image_std))
     for name, entry in settings.chosen(options.datasets).items():
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
         spec, results = (

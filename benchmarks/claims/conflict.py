@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dataseg_hf import DaTaSegModel
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.run import RunConfig, parse_run_config
@@ -57,8 +58,7 @@ def _gradients_of_halves(
     loader = iter(
         mixing_loader(
             MixingSampler([member], config.seed, 0, 2 * BATCHES_OF_A_HALF),
-            config.image_mean,
-            config.image_std,
+            Normalization(config.image_mean, config.image_std),
         )
     )
     gradients = []

@@ -8,6 +8,7 @@ from benchmarks.claims.runner import Grid
 from benchmarks.measure import alternating, floating_point_operations
 
 from dataseg_hf import DaTaSegModel
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.run import RunConfig, parse_run_config
@@ -87,7 +88,7 @@ def step_operations(config: RunConfig, model: DaTaSegModel) -> dict[str, int]:
     found = {}
     for member in training_mix(config):
         (batch,) = mixing_loader(
-            MixingSampler([member], 0, 0, 1), config.image_mean, config.image_std
+            MixingSampler([member], 0, 0, 1), Normalization(config.image_mean, config.image_std)
         )
 
         def step(batch: MicroBatch = batch, member: TrainingSet = member) -> None:

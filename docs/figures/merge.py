@@ -24,7 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from dataseg_hf import TASKS, DaTaSegConfig
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_SEMANTIC, shapes_dataset
 from dataseg_hf.data.transforms import resize_only
@@ -40,7 +40,7 @@ from dataseg_hf.pictures.overlay import category_color, overlay, semantic_overla
 SCENE, SIDE, STRIDE = 110, 96, 2
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)
 BACKGROUND = len(NAMES)
-STANDARD = (0.5, 0.5, 0.5)  # mean and standard deviation of pixel values
+STANDARD = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 MIN_SCORE = 0.3  # of an instance that is drawn
 INK = "#202020"
 
@@ -133,9 +133,7 @@ def predicted(output: LayerProposals, task: str) -> Any:
 
 def truth_of(sample: Sample, task: Any) -> Truth:
     """The scene as a training batch of the task."""
-    batch = collate(
-        [resize_only(sample, SIDE)], canvas=SIDE, task=task, image_mean=STANDARD, image_std=STANDARD
-    )
+    batch = collate([resize_only(sample, SIDE)], canvas=SIDE, task=task, normalization=STANDARD)
     valid_mask = batch["pixel_mask"].bool()
     count = torch.tensor(float(count_targets(batch["labels"])))
     return Truth(

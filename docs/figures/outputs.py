@@ -96,13 +96,12 @@ def outputs_picture(
 
 def annotated(image: Image.Image, name: str, truth: Annotation, names: list[str]) -> Image.Image:
     """The truth of a scene as the set's training images are annotated."""
-    task = SHAPES_SPECS[name].task
     if isinstance(truth, Instances):
         return boxes_overlay(
             image, truth.boxes, truth.class_labels.tolist(), names, mean_colors=True
         )
     assert isinstance(truth, Segments)
-    if task == "semantic":
+    if SHAPES_SPECS[name].label_form == "classes":
         return semantic_overlay(image, semantic_map(truth), names, mean_colors=True)
     segments = [
         {"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)

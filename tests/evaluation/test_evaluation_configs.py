@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
@@ -58,7 +59,13 @@ def score_of_the_truth(
     )
     model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
     exporter = None if export is None else Exporter(export, chosen)
-    return score(model, chosen, Inference([0.5] * 3, [0.25] * 3), Processes(), exporter=exporter)
+    return score(
+        model,
+        chosen,
+        Inference(Normalization([0.5] * 3, [0.25] * 3)),
+        Processes(),
+        exporter=exporter,
+    )
 
 
 def test_objects365_truth_scores_one(objects365: Path) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from test_evaluation import MEAN, STD, held_out, only_boxes
+from test_evaluation import NORMALIZATION, held_out, only_boxes
 
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
@@ -36,7 +36,7 @@ def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options:
     return score(
         model,
         chosen,
-        Inference(MEAN, STD),
+        Inference(NORMALIZATION),
         Processes(),
         exporter=Exporter(folder, chosen, **options),
     )
@@ -126,7 +126,7 @@ def test_truth_that_is_boxes_only_scores_the_same(tmp_path: Path) -> None:
     model: Any = NoisyTruth(chosen, 0.5, 0.25, 0.6)
     boxes = replace(chosen, data=only_boxes(chosen.data), metrics=["box_ap"])
     result = score(
-        model, boxes, Inference(MEAN, STD), Processes(), exporter=Exporter(tmp_path, boxes)
+        model, boxes, Inference(NORMALIZATION), Processes(), exporter=Exporter(tmp_path, boxes)
     )
     scores = score_instances(**files(tmp_path / "instance"), iou_type="bbox")
     np.testing.assert_equal(scores, result.metrics["box_ap"])

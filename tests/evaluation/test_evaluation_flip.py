@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from test_evaluation import MEAN, STD, held_out
+from test_evaluation import NORMALIZATION, held_out
 
 from conftest import ModelFactory
 from dataseg_hf.data.sample import Sample
@@ -112,7 +112,7 @@ def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> 
 
 
 def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.int64]:
-    found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(MEAN, STD, flip=flip))
+    found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(NORMALIZATION, flip=flip))
     return np.stack(
         [
             outputs_of(output, sample, chosen, ["semantic"])["semantic"]
@@ -157,7 +157,7 @@ def test_both_views_of_a_narrow_image_lie_on_each_other() -> None:
     sample = replace(chosen.data[0], image=image)
     narrow = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
     model: Any = RedGreenBlue()
-    ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(MEAN, STD, flip=True))
+    ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(NORMALIZATION, flip=True))
     outputs = outputs_of(output, sample, narrow, ["panoptic", "semantic"])
     assert (outputs["semantic"] == colors).all()
     label_of = {segment["id"]: segment["label_id"] for segment in outputs["panoptic"].segments}

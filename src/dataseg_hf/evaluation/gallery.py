@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
+from ..data.collate import Normalization
 from ..data.sample import Instances, Sample, Segments
 from ..metrics import semantic_map
 from ..model.modeling_dataseg import DaTaSegModel
@@ -32,8 +33,7 @@ def pictures(
     model: DaTaSegModel,
     chosen: EvaluationSet,
     count: int,
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
     nothing_found: bool = False,
 ) -> list[list[Image.Image]]:
     """Rows of image, truth and prediction for the first images of a set, drawn as its first metric
@@ -42,9 +42,7 @@ def pictures(
     nothing_found: in the whole set; the best proposals stand for the prediction then.
     """
     indices = range(min(count, len(chosen.data)))
-    return list(
-        picture_rows(model, chosen, indices, Inference(image_mean, image_std), nothing_found)
-    )
+    return list(picture_rows(model, chosen, indices, Inference(normalization), nothing_found))
 
 
 def titles(nothing_found: bool) -> list[str]:

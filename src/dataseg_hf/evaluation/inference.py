@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.collate import pad_images
+from ..data.collate import Normalization, pad_images
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
 from ..metrics.instances import MAX_DETS
@@ -36,13 +36,13 @@ from .sets import EvaluationSet
 class Inference:
     """How images go through the model.
 
-    image_mean, image_std: normalization of pixel values in 0..1. flip: also show the mirror image
-        (`evaluation.flip`).
-    num_workers: loading processes.
+    Args:
+        normalization: of the pixels.
+        flip: also show the mirror image (`evaluation.flip`).
+        num_workers: loading processes.
     """
 
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
+    normalization: Normalization
     flip: bool = False
     num_workers: int = 0
 
@@ -150,8 +150,7 @@ def proposals_of(
             [image for _, image in items],
             [sample.image_id for sample in samples],
             chosen.image_size,
-            inference.image_mean,
-            inference.image_std,
+            inference.normalization,
         )
         views = [_forward(model, chosen, pixel_values, pixel_mask, things)]
         if inference.flip:

@@ -39,7 +39,7 @@ class Task:
     Attributes:
         name: as in settings and in `DaTaSegModel.forward`.
         summary: of its labels, in words.
-        labels: what its labels hold.
+        label_form: what its labels hold.
         output: what `predict` gives.
         metrics: what can be measured where the truth is of this task.
         can_be_asked_for: whether users choose it by name at inference. Boxes come out as instances,
@@ -48,7 +48,7 @@ class Task:
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    labels: ClassVar[LabelForm]
+    label_form: ClassVar[LabelForm]
     output: ClassVar[OutputKind]
     metrics: ClassVar[tuple[str, ...]]
     can_be_asked_for: ClassVar[bool] = True
@@ -86,7 +86,7 @@ class Task:
     @property
     def annotation(self) -> str:
         """Key of the model's `labels` that holds the annotation."""
-        return self.labels if self.labels in ("masks", "boxes") else "segment_map"
+        return self.label_form if self.label_form in ("masks", "boxes") else "segment_map"
 
     @property
     def has_segment_map(self) -> bool:
@@ -123,7 +123,7 @@ class Panoptic(Task):
 
     name = "panoptic"
     summary = "panoptic segments"
-    labels: ClassVar[LabelForm] = "segments"
+    label_form: ClassVar[LabelForm] = "segments"
     output: ClassVar[OutputKind] = "panoptic"
     metrics: ClassVar[tuple[str, ...]] = ("pq", "miou", "mask_ap", "box_ap")
 
@@ -157,7 +157,7 @@ class Semantic(Panoptic):
 
     name = "semantic"
     summary = "a class per pixel"
-    labels: ClassVar[LabelForm] = "classes"
+    label_form: ClassVar[LabelForm] = "classes"
     output: ClassVar[OutputKind] = "semantic"
     metrics: ClassVar[tuple[str, ...]] = ("miou",)
 
@@ -182,7 +182,7 @@ class Instance(Task):
 
     name = "instance"
     summary = "a mask per object"
-    labels: ClassVar[LabelForm] = "masks"
+    label_form: ClassVar[LabelForm] = "masks"
     output: ClassVar[OutputKind] = "instance"
     metrics: ClassVar[tuple[str, ...]] = ("mask_ap", "box_ap")
 
@@ -215,7 +215,7 @@ class Boxes(Instance):
 
     name = "boxes"
     summary = "a box per object, no masks"
-    labels: ClassVar[LabelForm] = "boxes"
+    label_form: ClassVar[LabelForm] = "boxes"
     metrics: ClassVar[tuple[str, ...]] = ("box_ap",)
     can_be_asked_for = False
 

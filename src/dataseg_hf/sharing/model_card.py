@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..model.tasks_dataseg import LabelForm, get_task
 from ..version import __version__
 from .checkpoint import PIPELINE_TASK
 
@@ -41,12 +42,6 @@ METRICS = {
 }
 """Key of a result, as `evaluation` names it -> what people call it."""
 
-ANNOTATION = {
-    "panoptic": "panoptic segments",
-    "semantic": "a class per pixel",
-    "instance": "a mask per object",
-    "boxes": "a box per object, no masks",
-}
 MANY_NAMES = 40  # a longer vocabulary is folded away
 
 CITATION = """```bibtex
@@ -298,7 +293,7 @@ def _training(record: Record) -> list[str]:
         rows.append(
             (
                 _linked(row["name"], entry),
-                ANNOTATION[row["task"]],
+                get_task(row["task"]).summary,
                 "streamed" if row["images"] is None else row["images"],
                 row["classes"],
                 f"{row['share']:.1%}",
@@ -399,17 +394,17 @@ def _limitations(record: Record) -> str:
         "data is like yours.",
         "It was not examined for bias, nor for any use in which a mistake does harm.",
     ]
-    kinds: dict[str, list[str]] = {row["task"]: [] for row in record.mix}
+    named: dict[LabelForm, list[str]] = {}  # by what the labels hold
     for row in record.mix:
-        kinds[row["task"]].append(plain(row["name"]))
-    if "boxes" in kinds:
+        named.setdefault(get_task(row["task"]).label_form, []).append(plain(row["name"]))
+    if "boxes" in named:
         points.append(
-            f"In {', '.join(kinds['boxes'])} it saw boxes only: masks of these classes are "
+            f"In {', '.join(named['boxes'])} it saw boxes only: masks of these classes are "
             "inferred from boxes."
         )
-    if "semantic" in kinds:
+    if "classes" in named:
         points.append(
-            f"In {', '.join(kinds['semantic'])} no annotation told two of a kind apart: that it "
+            f"In {', '.join(named['classes'])} no annotation told two of a kind apart: that it "
             "does so there "
             "is carried over from the other datasets."
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
+from ..data.collate import Normalization
 from ..data.mixing import (
     MicroBatch,
     MixingSampler,
@@ -166,7 +167,9 @@ class CoTraining:
             world_size=self.accelerator.num_processes,
         )
         loader = mixing_loader(
-            sampler, self.config.image_mean, self.config.image_std, self.config.num_workers
+            sampler,
+            Normalization(self.config.image_mean, self.config.image_std),
+            self.config.num_workers,
         )
         group: list[MicroBatch] = []
         for batch in loader:
