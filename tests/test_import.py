@@ -191,6 +191,23 @@ def test_shipped_files_need_few_packages(file):
     assert third_parties(file) <= SHIPPED_NEEDS
 
 
+def test_tasks_are_known_without_torch():
+    """Readers and command lines ask tasks; what computes is imported by the methods that do."""
+    reached, found = ["tasks"], set()
+    while reached:
+        file = PACKAGE / "model" / f"{reached.pop()}_dataseg.py"
+        for node in ast.parse(file.read_text()).body:  # not what is indented
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and not getattr(node, "level", 0):
+                found |= (
+                    {alias.name for alias in node.names}
+                    if isinstance(node, ast.Import)
+                    else {node.module}
+                )
+            elif isinstance(node, ast.ImportFrom):
+                reached.append(node.module.removesuffix("_dataseg"))
+    assert {name.split(".")[0] for name in found} <= set(sys.stdlib_module_names)
+
+
 ROOMS = [
     {"model"},
     {"data"},
