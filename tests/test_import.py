@@ -97,7 +97,8 @@ MAY_IMPORT = {
         "tasks",
         "warm_start_mixin",
     },
-    "image_reading": set(),
+    "image_storage": set(),
+    "image_reading": {"image_storage"},
     "image_inputs": set(),
     "result_formats": {"predictions", "tasks"},
     "image_processing": {

@@ -147,14 +147,13 @@ class DaTaSegModel(WarmStartMixin):
             pixel_mask: [B, H, W], 1 = image, 0 = padding (bottom and right).
             text_embeddings: [C, D], the categories of this call; with `is_thing` bool [C] (default:
                 all things).
-            vocabulary: Instead, the name of a stored vocabulary; default
-                `config.default_vocabulary`.
+            vocabulary: Instead, a stored one's name; `config.default_vocabulary` by default.
             task: Name of the task whose labels are given, see `TASKS`.
             labels: Per image a dict with `class_labels` int64 [M] and the task's annotation:
                 `segment_map` int [H, W], index into M, -1 = void (panoptic, semantic);
                 `masks` uint8 [M, h, w] at any resolution of the canvas (instance);
-                `boxes` float [M, 4], xyxy in 0..1 of the padded canvas, and optionally `box_axes`
-                bool [M, 2], false where a crop cut the box on that axis (x, y) (boxes).
+                `boxes` float [M, 4], xyxy in 0..1 of the canvas, and optionally `box_axes` bool
+                [M, 2], false where a crop cut the box on that axis (x, y) (boxes).
                 Masks and boxes may come with `is_crowd` bool [M], regions that are neither target
                 nor background.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
@@ -171,17 +170,10 @@ class DaTaSegModel(WarmStartMixin):
         chosen = _checked_task(task, labels, len(pixel_values))
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
         valid_mask = _valid_mask(pixel_values, pixel_mask)
-        features = self.pixel_decoder(
-            self.backbone(pixel_values.to(self.dtype)).feature_maps, valid_mask
+        every_layer = labels is not None or output_auxiliary_logits
+        layers, class_embeddings, mask_logits = self._propose(
+            pixel_values, valid_mask, embeddings, self._decoder(vocabulary), every_layer
         )
-        heads, mask_logits = self._decoder(vocabulary)(
-            features, valid_mask, labels is not None or output_auxiliary_logits
-        )
-        class_logits = self.classifier(torch.stack([code for code, _ in heads]), embeddings)
-        layers = [
-            LayerProposals(logits, mask_embeddings, features.mask_features)
-            for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
-        ]
         valid_size = torch.stack(
             [valid_mask.any(2).float().mean(1), valid_mask.any(1).float().mean(1)], dim=-1
         )
@@ -203,7 +195,7 @@ class DaTaSegModel(WarmStartMixin):
             loss_dict=None if result is None else result.terms,
             class_queries_logits=layers[-1].class_logits,
             masks_queries_logits=mask_logits,
-            class_embeddings=heads[-1][0],
+            class_embeddings=class_embeddings,
             is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
@@ -211,6 +203,27 @@ class DaTaSegModel(WarmStartMixin):
         if output_auxiliary_logits:
             _add_auxiliary_logits(output, layers[:-1])
         return output
+
+    def _propose(
+        self,
+        pixel_values: Tensor,
+        valid_mask: Tensor,
+        text_embeddings: Tensor,
+        decoder: QueryDecoder,
+        every_layer: bool,
+    ) -> tuple[list[LayerProposals], Tensor, Tensor]:
+        """Proposals of the decoder layers, and class embeddings [B, N, D] and mask logits of the
+        last one.
+        """
+        maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
+        features = self.pixel_decoder(maps, valid_mask)
+        heads, mask_logits = decoder(features, valid_mask, every_layer)
+        class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)
+        layers = [
+            LayerProposals(logits, mask_embeddings, features.mask_features)
+            for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
+        ]
+        return layers, heads[-1][0], mask_logits
 
     def _decoder(self, vocabulary: str | None) -> QueryDecoder:
         """The query decoder, that of the vocabulary where each has its own."""

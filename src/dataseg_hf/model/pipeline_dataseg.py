@@ -66,14 +66,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         is_thing: Sequence[bool] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        unknown = sorted(set(kwargs) - set(OPTIONS))
-        if unknown:
-            meant = did_you_mean(unknown[0], OPTIONS)
-            raise ValueError(f"unknown arguments {unknown}; known are {list(OPTIONS)}{meant}")
-        subtask = kwargs.get("subtask")
-        if subtask is not None and subtask not in output_tasks():
-            meant = did_you_mean(str(subtask), output_tasks())
-            raise ValueError(f"unknown subtask '{subtask}'; known are {output_tasks()}{meant}")
+        _check_options(kwargs)
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         if "nms" in kwargs:
             postprocess["nms"] = checked_iou(kwargs["nms"])
@@ -153,6 +146,18 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             }
             for region in prediction.regions()
         ]
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """ValueError for an argument or a subtask that there is not."""
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        meant = did_you_mean(unknown[0], OPTIONS)
+        raise ValueError(f"unknown arguments {unknown}; known are {list(OPTIONS)}{meant}")
+    subtask = options.get("subtask")
+    if subtask is not None and subtask not in output_tasks():
+        meant = did_you_mean(str(subtask), output_tasks())
+        raise ValueError(f"unknown subtask '{subtask}'; known are {output_tasks()}{meant}")
 
 
 def _mask_image(mask: Tensor) -> Image.Image:
