@@ -1,5 +1,5 @@
 """Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by
-faster-coco-eval.
+hotcoco.
 """
 
 from collections.abc import Mapping, Sequence
@@ -160,22 +160,23 @@ def precision_and_recall(
     iou_type: IouType,
     max_dets: int = MAX_DETS,
 ) -> ApCurves:
-    """COCO's matching of predictions and truth, and what it makes of precision and recall."""
-    from faster_coco_eval import COCOeval_faster
+    """COCO's matching of predictions and truth, and what it makes of precision and recall.
+
+    Args:
+        images: by image id. num_classes: C. iou_type: `segm` or `bbox`. max_dets: above 10.
+    """
+    from hotcoco import COCO, COCOeval
 
     in_order = [
         images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))
     ]
-    truth = _coco(in_order, [image["truth"] for image in in_order], num_classes)
-    predictions = _coco(in_order, [image["predictions"] for image in in_order], num_classes)
-    evaluation = COCOeval_faster(truth, predictions, "bbox")
-    # by itself the library would encode every mask anew, which takes longer than the matching
-    if iou_type == "segm":
-        ious = _mask_ious(in_order, max_dets)
-        evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
+    truth = COCO(_coco_file(in_order, [image["truth"] for image in in_order], num_classes))
+    found = COCO(_coco_file(in_order, [image["predictions"] for image in in_order], num_classes))
+    evaluation = COCOeval(truth, found, iou_type)
     evaluation.params.maxDets = [*FEWER_DETS, max_dets]
     evaluation.evaluate()
     evaluation.accumulate()
+    assert evaluation.eval is not None  # `accumulate` has filled it
     return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"], max_dets)
 
 
@@ -324,61 +325,24 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _coco(
+def _coco_file(
     images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]], num_classes: int
-) -> Any:
-    """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not
-    matched".
-    """
-    from faster_coco_eval import COCO
-
+) -> dict[str, Any]:
+    """The content of a COCO file. Annotation ids start at 1: 0 stands for "not matched"."""
     placed = (
         (number, annotation) for number, group in enumerate(annotations) for annotation in group
     )
-    coco = COCO()
-    coco.dataset = {
+    return {
         "images": [
-            {"id": i, "height": im["size"][0], "width": im["size"][1]}
+            {"id": i, "height": im["size"][0], "width": im["size"][1], "file_name": ""}
             for i, im in enumerate(images)
         ],
         "annotations": [
             {**annotation, "image_id": i, "id": n}
             for n, (i, annotation) in enumerate(placed, start=1)
         ],
-        "categories": [{"id": k} for k in range(num_classes)],
+        "categories": [{"id": k, "name": str(k)} for k in range(num_classes)],
     }
-    coco.createIndex()
-    return coco
-
-
-def _mask_ious(
-    images: Sequence[ImageRecord], max_dets: int
-) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """IoU of predictions, best first, and truth, [D, M], by number of the image and class where
-    there are both.
-    """
-    from faster_coco_eval.core import mask as coco_mask
-
-    ious = {}
-    for number, image in enumerate(images):
-        truth, predictions = (_by_class(image[side]) for side in ("truth", "predictions"))
-        for label in truth.keys() & predictions.keys():
-            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[
-                :max_dets
-            ]
-            ious[number, label] = coco_mask.iou(
-                [annotation["segmentation"] for annotation in best],
-                [annotation["segmentation"] for annotation in truth[label]],
-                [annotation["iscrowd"] for annotation in truth[label]],
-            )
-    return ious
-
-
-def _by_class(annotations: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        groups.setdefault(annotation["category_id"], []).append(annotation)
-    return groups
 
 
 def ap_summary(curves: ApCurves) -> dict[str, Any]:
