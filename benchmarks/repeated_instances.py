@@ -13,7 +13,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dataseg_hf.checkpoint import load_checkpoint
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
     Inference,
@@ -26,9 +25,10 @@ from dataseg_hf.evaluation.inference import (
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
-from dataseg_hf.mask_nms_dataseg import without_repeats
 from dataseg_hf.metrics import MaskAP
 from dataseg_hf.metrics.instances import Predictions
+from dataseg_hf.model.mask_nms_dataseg import without_repeats
+from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 IOUS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)
 MATCH = 0.5

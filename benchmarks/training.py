@@ -27,15 +27,15 @@ from accelerate import Accelerator
 from torch.optim import AdamW
 
 from dataseg_hf.data.mixing import MicroBatch, to_device
-from dataseg_hf.initial_model import build_model, run_text_encoder
-from dataseg_hf.modeling_dataseg import DaTaSegModel
-from dataseg_hf.run_config import RunConfig, parse_run_config
-from dataseg_hf.run_folder import RunFolder
-from dataseg_hf.schedule import resolve_schedule
-from dataseg_hf.sources import training_mix
-from dataseg_hf.stop_signals import StopSignals
-from dataseg_hf.training import CoTraining
-from dataseg_hf.training_log import StepLog
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.settings.datasets import training_mix
+from dataseg_hf.settings.model import build_model, run_text_encoder
+from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.training.folder import RunFolder
+from dataseg_hf.training.log import StepLog
+from dataseg_hf.training.loop import CoTraining
+from dataseg_hf.training.schedule import resolve_schedule
+from dataseg_hf.training.signals import StopSignals
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "examples/configs/shapes.yaml"

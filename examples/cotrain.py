@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
-from dataseg_hf.publishing import PublishError
-from dataseg_hf.run_config import ConfigError, config_files, parse_run_config
-from dataseg_hf.runs import run
-from dataseg_hf.stop_signals import StopRequested
-from dataseg_hf.training import DataError, DivergedError
-from dataseg_hf.training_state import SaveError
+from dataseg_hf.settings.run import ConfigError, config_files, parse_run_config
+from dataseg_hf.sharing.publishing import PublishError
+from dataseg_hf.training.loop import DataError, DivergedError
+from dataseg_hf.training.run import run
+from dataseg_hf.training.signals import StopRequested
+from dataseg_hf.training.state import SaveError
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 

@@ -3,7 +3,8 @@
 python examples/export.py --model outputs/shapes --output shapes.onnx
 python examples/export.py --model outputs/photos --output photos.pt2 --size 512 512 --static_batch
 
-The vocabulary is an input of the graph, `text_embeddings` [C, D]; `dataseg_hf.export` documents inputs and outputs.
+The vocabulary is an input of the graph, `text_embeddings` [C, D]; `dataseg_hf.sharing.export` documents inputs and
+outputs.
 """
 
 import argparse
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from dataseg_hf import DaTaSegModel
-from dataseg_hf.checkpoint import load_checkpoint
-from dataseg_hf.export import OUTPUTS, export_onnx, export_program, onnx_runner
+from dataseg_hf.sharing.checkpoint import load_checkpoint
+from dataseg_hf.sharing.export import OUTPUTS, export_onnx, export_program, onnx_runner
 
 TOLERANCE = 1e-3  # of logits, which range over tens
 

@@ -29,7 +29,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
-from dataseg_hf.annotation_files import (
+from dataseg_hf.model.image_reading_dataseg import check_value_range
+from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.output_folder import check_output_folder, claim_output_folder
+from dataseg_hf.pictures.overlay import segments_overlay, semantic_overlay
+from dataseg_hf.prediction.annotation_files import (
     ANNOTATION_FORMATS,
     LOCAL_FILES,
     AnnotatedImage,
@@ -37,12 +41,7 @@ from dataseg_hf.annotation_files import (
     AnnotationWriter,
     Category,
 )
-from dataseg_hf.checkpoint import load_checkpoint
-from dataseg_hf.image_reading_dataseg import check_value_range
-from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
-from dataseg_hf.output_folder import check_output_folder, claim_output_folder
-from dataseg_hf.run_config import expand
-from dataseg_hf.segments import (
+from dataseg_hf.prediction.segments import (
     Segment,
     Size,
     coco_annotations,
@@ -52,8 +51,9 @@ from dataseg_hf.segments import (
     id_map,
     rgb_ids,
 )
-from dataseg_hf.tiling import Thresholds, segment_image
-from dataseg_hf.visualization import segments_overlay, semantic_overlay
+from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.settings.run import expand
+from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 MIN_TILE = 32  # pixels: the coarsest stride of the backbones
 OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"

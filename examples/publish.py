@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataseg_hf.publishing import (
+from dataseg_hf.sharing.publishing import (
     CARD,
     Publication,
     PublishError,

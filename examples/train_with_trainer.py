@@ -17,19 +17,19 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from dataseg_hf.checkpoint import save_checkpoint
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
-from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
-from dataseg_hf.modeling_dataseg import DaTaSegModel
-from dataseg_hf.optimization import parameter_groups
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.tasks_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
-from dataseg_hf.run_config import ConfigError, RunConfig, config_files, expand, parse_run_config
-from dataseg_hf.runs import evaluation_set, run_reads
-from dataseg_hf.schedule import Schedule, resolve_schedule
-from dataseg_hf.sources import training_mix
-from dataseg_hf.tasks_dataseg import count_targets
-from dataseg_hf.training import step_loss_weights
+from dataseg_hf.settings.datasets import training_mix
+from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
+from dataseg_hf.settings.run import ConfigError, RunConfig, config_files, expand, parse_run_config
+from dataseg_hf.sharing.checkpoint import save_checkpoint
+from dataseg_hf.training.loop import step_loss_weights
+from dataseg_hf.training.optimization import parameter_groups
+from dataseg_hf.training.run import evaluation_set, run_reads
+from dataseg_hf.training.schedule import Schedule, resolve_schedule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 

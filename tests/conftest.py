@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dataseg_hf.configuration_dataseg import DaTaSegConfig
-from dataseg_hf.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 if "DATASEG_DATA" in os.environ:
     # Chromium and Gradio refuse to upload a file whose path holds ".."

@@ -11,12 +11,12 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from checkpoint_models import checkpoint_model, checkpoint_processor
-from docs_blocks import ROOT
 from packaging.metadata import Metadata
 
-from dataseg_hf.checkpoint import save_checkpoint
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.version import __version__
+from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 SOURCES = ("src", "README.md", "LICENSE", "MANIFEST.in", "pyproject.toml", "setup.cfg")

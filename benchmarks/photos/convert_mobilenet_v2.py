@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import MobileNetV2Config, MobileNetV2ForImageClassification
 
-from dataseg_hf.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
+from dataseg_hf.model.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 
 Arrays = Mapping[str, NDArray[np.generic]]
 

@@ -27,15 +27,15 @@ from dataseg_hf.data.collate import collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_SEMANTIC, shapes_dataset
 from dataseg_hf.data.transforms import resize_only
-from dataseg_hf.losses_dataseg import axis_projections, dice_loss
-from dataseg_hf.postprocessing_dataseg import (
+from dataseg_hf.model.losses_dataseg import axis_projections, dice_loss
+from dataseg_hf.model.postprocessing_dataseg import (
     InstancePrediction,
     PanopticPrediction,
     instance_prediction,
     panoptic_prediction,
     semantic_prediction,
 )
-from dataseg_hf.tasks_dataseg import (
+from dataseg_hf.model.tasks_dataseg import (
     BoxTargets,
     Groups,
     Proposals,
@@ -47,7 +47,7 @@ from dataseg_hf.tasks_dataseg import (
     matched_masks,
     merged_masks,
 )
-from dataseg_hf.visualization import category_colour, overlay, semantic_overlay
+from dataseg_hf.pictures.overlay import category_colour, overlay, semantic_overlay
 
 SCENE, SIDE, STRIDE = 110, 96, 2  # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)

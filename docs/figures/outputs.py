@@ -19,10 +19,10 @@ from PIL import Image
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Annotation, Instances, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
-from dataseg_hf.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.metrics import semantic_map
-from dataseg_hf.tiling import Thresholds, segment_image
-from dataseg_hf.visualization import boxes_overlay, overlay, prediction_grid, segments_overlay, semantic_overlay
+from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.pictures.overlay import boxes_overlay, overlay, prediction_grid, segments_overlay, semantic_overlay
+from dataseg_hf.prediction.tiling import Thresholds, segment_image
 
 AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by examples/configs/shapes.yaml
 SETS = {  # vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn

@@ -21,8 +21,8 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from transformers import Pipeline, pipeline
 
-from dataseg_hf.segments import Segment, coco_annotations, coco_categories, coco_file, cropped
-from dataseg_hf.visualization import segments_overlay
+from dataseg_hf.pictures.overlay import segments_overlay
+from dataseg_hf.prediction.segments import Segment, coco_annotations, coco_categories, coco_file, cropped
 
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # nothing is kept, not even in the browser
 

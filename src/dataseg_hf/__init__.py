@@ -8,13 +8,13 @@ from transformers import (
     AutoModelForUniversalSegmentation,
 )
 
-from .configuration_dataseg import DaTaSegConfig
-from .image_processing_dataseg import DaTaSegImageProcessor
-from .modeling_dataseg import DaTaSegModel, DaTaSegOutput
-from .pipeline_dataseg import DaTaSegPipeline
-from .registered_pipelines import register_pipelines
-from .tasks_dataseg import TASKS
-from .text_embeddings_dataseg import FileTextEncoder, HashedNgramEncoder, HubTextEncoder, build_text_encoder
+from .model.configuration_dataseg import DaTaSegConfig
+from .model.image_processing_dataseg import DaTaSegImageProcessor
+from .model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from .model.pipeline_dataseg import DaTaSegPipeline
+from .model.registered_pipelines import register_pipelines
+from .model.tasks_dataseg import TASKS
+from .model.text_embeddings_dataseg import FileTextEncoder, HashedNgramEncoder, HubTextEncoder, build_text_encoder
 from .version import __version__
 
 

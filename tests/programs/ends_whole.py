@@ -9,8 +9,8 @@ import sys
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from dataseg_hf.run_config import parse_run_config
-from dataseg_hf.runs import run
+from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.training.run import run
 
 destroy = torch.distributed.destroy_process_group
 left: list[int] = []

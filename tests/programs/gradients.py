@@ -16,7 +16,7 @@ from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments, TaskName
 from dataseg_hf.data.transforms import Augmentation
-from dataseg_hf.training import accumulate_gradients
+from dataseg_hf.training.loop import accumulate_gradients
 
 SIDE, IMAGES = 64, 8
 CLASSES = (ClassInfo("red box", True), ClassInfo("blue box", True), ClassInfo("floor", False))

@@ -14,14 +14,14 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 from safetensors.torch import save_file
 
-from dataseg_hf.checkpoint import save_checkpoint
-from dataseg_hf.initial_model import build_model, build_processor, run_text_encoder
-from dataseg_hf.run_config import parse_run_config
-from dataseg_hf.run_folder import RunFolder
-from dataseg_hf.schedule import resolve_schedule
-from dataseg_hf.sources import training_mix
-from dataseg_hf.stop_signals import StopSignals
-from dataseg_hf.training import CoTraining
+from dataseg_hf.settings.datasets import training_mix
+from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
+from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.sharing.checkpoint import save_checkpoint
+from dataseg_hf.training.folder import RunFolder
+from dataseg_hf.training.loop import CoTraining
+from dataseg_hf.training.schedule import resolve_schedule
+from dataseg_hf.training.signals import StopSignals
 
 
 def start(sharded: bool) -> Accelerator:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..messages import first_few
-from .names import contradictions_text, name_contradictions
+from .name_checks import contradictions_text, name_contradictions
 from .sample import Census, DatasetSpec, SampleDataset, SampleStream
 
 _MAX_NAMED = 8

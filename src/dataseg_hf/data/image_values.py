@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ..image_reading_dataseg import Scaling, Size, ValueRange, rgb_pixels
+from ..model.image_reading_dataseg import Scaling, Size, ValueRange, rgb_pixels
 from .sample import Sample, SampleDataset, SampleStream
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from datasets import Value
 
-from ..annotation_files import (
+from ..data.readers.paths import inside
+from ..data.sample import BadSampleError, Sample
+from ..prediction.annotation_files import (
     LOCAL_FILES,
     AnnotatedImage,
     AnnotationFormat,
@@ -17,10 +19,8 @@ from ..annotation_files import (
     Category,
     Outlines,
 )
-from ..data.readers.paths import inside
-from ..data.sample import BadSampleError, Sample
-from ..run_config import ConfigError
-from ..segments import Segment, cropped
+from ..prediction.segments import Segment, cropped
+from ..settings.run import ConfigError
 from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
 from .sets import EvaluationSet
 

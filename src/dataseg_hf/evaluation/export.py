@@ -23,8 +23,8 @@ from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId
-from ..run_config import MetricName
-from ..segments import rgb_ids
+from ..prediction.segments import rgb_ids
+from ..settings.run import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
 from .scorers import SCORERS

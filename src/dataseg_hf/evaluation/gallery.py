@@ -7,8 +7,8 @@ from PIL import Image
 
 from ..data.sample import Instances, Sample, Segments
 from ..metrics import semantic_map
-from ..modeling_dataseg import DaTaSegModel
-from ..visualization import boxes_overlay, overlay, prediction_grid, semantic_overlay
+from ..model.modeling_dataseg import DaTaSegModel
+from ..pictures.overlay import boxes_overlay, overlay, prediction_grid, semantic_overlay
 from .inference import (
     ImageOutput,
     Inference,

@@ -14,8 +14,13 @@ from ..data.collate import pad_images
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
 from ..metrics.instances import MAX_DETS
-from ..modeling_dataseg import DaTaSegModel
-from ..postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.postprocessing_dataseg import (
+    InstancePrediction,
+    instance_prediction,
+    panoptic_prediction,
+    semantic_prediction,
+)
 from .flip import Proposals, paired_views, summed_views
 from .sets import EvaluationSet
 

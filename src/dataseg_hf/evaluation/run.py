@@ -11,19 +11,19 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..checkpoint import load_checkpoint
 from ..data.sample import DatasetSpec
-from ..initial_model import configured_text_encoder, embed
-from ..modeling_dataseg import DaTaSegModel
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.words_dataseg import listed
 from ..output_folder import Reads, check_output_folder, claim_output_folder
+from ..pictures.figures import draw_confusion, draw_precision_recall
 from ..processes import on_main
-from ..run_config import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
-from ..sources import load_held_out
+from ..settings.datasets import load_held_out
+from ..settings.model import configured_text_encoder, embed
+from ..settings.run import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
+from ..sharing.checkpoint import load_checkpoint
 from ..version import __version__
-from ..words_dataseg import listed
 from .annotations import AnnotationSettings
 from .export import Exporter
-from .figures import draw_confusion, draw_precision_recall
 from .gallery import best_and_worst, gallery
 from .inference import Inference
 from .report import figure_path, note_lines, overview, write_json, write_markdown

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..data.sample import DatasetSpec, SampleDataset, TaskName
 from ..metrics.instances import MAX_DETS
-from ..run_config import ConfigError, EvalEntry, MetricName
+from ..settings.run import ConfigError, EvalEntry, MetricName
 
 TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
     "pq": ("panoptic",),

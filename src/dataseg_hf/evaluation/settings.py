@@ -7,8 +7,8 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ..annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, AnnotationFormat, Outlines
-from ..run_config import ConfigError, EvalEntry, MetricName, read_settings, wrong_types
+from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, AnnotationFormat, Outlines
+from ..settings.run import ConfigError, EvalEntry, MetricName, read_settings, wrong_types
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32

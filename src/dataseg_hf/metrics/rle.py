@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..segments import run_lengths
+from ..data.run_lengths import run_lengths
 
 Rle: TypeAlias = dict[str, Any]
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]

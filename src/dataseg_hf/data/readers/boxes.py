@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError
 from .values import is_finite_number
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments
 from .class_ids import VOID, TargetCounts, background_class
 from .coco_json import Crowd, ListedImage, image_key, listed_images, stated_categories

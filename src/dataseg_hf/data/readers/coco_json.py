@@ -12,7 +12,7 @@ from typing import IO, Any, Literal, TypeAlias
 
 import ijson
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, RawId
 from .images import size_of_file
 from .paths import MissingImages, StrPath, inside, missing_image, require_file

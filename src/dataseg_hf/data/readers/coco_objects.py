@@ -14,7 +14,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
 from .arrow_cache import cached_rows
 from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
 from ...messages import shown
-from ..names import label_list_notes
+from ...model.image_reading_dataseg import Size
+from ..name_checks import label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed

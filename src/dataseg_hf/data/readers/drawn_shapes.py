@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import checked_box

@@ -9,7 +9,7 @@ import fsspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, ClassIds

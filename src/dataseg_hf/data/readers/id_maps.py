@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...image_reading_dataseg import IdMapError, is_16_bit_rgb, stored_ids
+from ...model.image_reading_dataseg import IdMapError, is_16_bit_rgb, stored_ids
 from ..sample import BadSampleError
 from .images import MIN_SIDE, decoded
 from .paths import StrPath

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...image_reading_dataseg import Size, open_file, upright_size
+from ...model.image_reading_dataseg import Size, open_file, upright_size
 from ..image_values import pixels_of_entry
 from ..sample import BadSampleError
 from .paths import StrPath

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..brush_rle import brush_size, decode_brush
 from ..sample import BadSampleError
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed

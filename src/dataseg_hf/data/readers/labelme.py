@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import VOID
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import Instances, Segments
 from .class_ids import VOID
 from .id_maps import id_runs

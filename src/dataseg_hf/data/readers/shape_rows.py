@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..sample import DatasetSpec, RawId, SampleDataset
 from .class_ids import ClassIds, TargetCounts
 from .drawn_shapes import SHAPE_ROWS, DecodeMask, DrawnShape, load_shapes

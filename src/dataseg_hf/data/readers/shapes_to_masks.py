@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
+from ...model.image_reading_dataseg import Size
 from ..masks import box_of_mask
 from ..sample import BadSampleError
 from .boxes import Outside

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...image_reading_dataseg import Size
 from ...messages import shown
+from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, RawId
 from .boxes import checked_box
 from .drawn_shapes import DrawnShape, check_shape, objects_of, placed

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..names import label_list_notes
+from ..name_checks import label_list_notes
 from ..sample import DatasetSpec, RawId
 from .json_files import read_json
 from .values import require_key, whole_number

@@ -1,0 +1,208 @@
+"""The model with which a run starts: new, or from a checkpoint; with the vocabularies of the mix, and its processor."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+
+from ..data.hub_names import hub_reference, is_missing_path, loading_failure
+from ..data.mixing import TrainingSet
+from ..data.shapes import SHAPES_SPECS
+from ..model.configuration_dataseg import DaTaSegConfig
+from ..model.image_processing_dataseg import DaTaSegImageProcessor
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.text_embeddings_dataseg import TextEncoder, build_text_encoder
+from ..model.warm_start_dataseg import mask2former_labels, take_backbone
+from .datasets import get_spec
+from .run import ConfigError, RunConfig, expand
+
+T = TypeVar("T")
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def run_text_encoder(config: RunConfig) -> TextEncoder:
+    """The text encoder of a run."""
+    return configured_text_encoder(text_encoder_settings(config))
+
+
+def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
+    """The text encoder that settings describe. Files may name their rows by a catalogued dataset (`names_of`)."""
+    resolved = dict(settings)
+    if resolved.get("kind") == "file":
+        resolved = _file_settings(resolved, "text_encoder")
+    elif resolved.get("kind") == "files":
+        resolved["files"] = [
+            _file_settings(file, f"text_encoder.files.{number}") for number, file in enumerate(resolved["files"])
+        ]
+    try:
+        return build_text_encoder(resolved)
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(f"text_encoder: {error}") from error
+
+
+def text_encoder_settings(config: RunConfig) -> dict[str, Any]:
+    """What the run says embeds the names, or what the checkpoint was trained with that it starts from."""
+    if config.text_encoder is not None:
+        return dict(config.text_encoder)
+    assert config.model_weights is not None  # RunConfig sees to it
+    path, revision = hub_reference(expand(config.model_weights, "model_weights"))
+    trained = _loaded(lambda: DaTaSegConfig.from_pretrained(path, revision=revision), "model_weights", path)
+    if trained.text_encoder is None or trained.text_encoder["kind"] == "precomputed":
+        raise ConfigError(f"text_encoder: is required, as '{path}' does not say how to embed new names")
+    return dict(trained.text_encoder)
+
+
+def remembered_encoder(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint remembers of its text encoder; a path of this machine is of no use there."""
+    if settings["kind"] not in ("file", "files"):
+        return dict(settings)
+    files = [settings] if settings["kind"] == "file" else settings["files"]
+    return {"kind": "precomputed", "source": ", ".join(Path(file["path"]).name for file in files)}
+
+
+def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
+    resolved = dict(settings)
+    if "names_of" in resolved:
+        resolved["names"] = get_spec(resolved.pop("names_of"), f"{key}.names_of").labels
+    for option in ("path", "names"):
+        if isinstance(resolved.get(option), str):
+            resolved[option] = expand(resolved[option], f"{key}.{option}")
+    return resolved
+
+
+def embed(encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str], key: str) -> torch.Tensor:
+    """Embeddings [C, D] of the names; ConfigError says for which entry they failed."""
+    try:
+        return encoder(labels)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{key}: {error}") from error
+
+
+# --- model -----------------------------------------------------------------------------------------------------------
+
+
+def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder) -> DaTaSegModel:
+    """The model with the vocabularies of the mix.
+
+    Raises:
+        ConfigError: for settings of which no model can be made, or a checkpoint that is not there or does not fit.
+    """
+    model = first_model(config, encoder)
+    for member in members:
+        spec = member.data.spec
+        embeddings = embed(encoder, spec.labels, f"datasets.{member.name}")
+        model.add_vocabulary(member.name, spec.labels, spec.is_thing, embeddings)
+    model.set_vocabulary(config.default_vocabulary or members[0].name)
+    model.config.training_sets = _training_sets(model.config.training_sets or [], members)
+    if config.freeze_backbone:
+        model.pretrainable_backbone().requires_grad_(False)
+    if config.gradient_checkpointing:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # 5.23 gave it another name
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _training_sets(before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]) -> list[dict[str, Any]]:
+    """What the checkpoint says of its training: the sets of the model it starts from, then those of the mix."""
+    sets = {entry["name"]: dict(entry) for entry in before}
+    for member in members:
+        sets[member.name] = {
+            "name": member.name,
+            "annotation": member.task,
+            "images": member.size,
+            "image_size": member.augmentation.image_size,
+            "drawn": member.data.spec.name in SHAPES_SPECS,
+        }
+    return list(sets.values())
+
+
+def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
+    """The model before it knows the mix: new, fine-tuned, or warm-started."""
+    if config.model_weights is not None:
+        return _from_dataseg(config, encoder)
+    if config.mask2former_weights is not None:
+        return _from_mask2former(config, encoder)
+    settings = {**config.model, **_text_settings(config, encoder)}
+    try:
+        model = DaTaSegModel(DaTaSegConfig(**settings))
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
+        raise ConfigError(f"model: {' '.join(str(error).split())}") from error
+    if config.backbone_weights is not None:
+        path, revision = hub_reference(expand(config.backbone_weights, "backbone_weights"))
+        backbone = model.pretrainable_backbone()
+        _loaded(lambda: take_backbone(backbone, path, revision), "backbone_weights", path)
+    return model
+
+
+def _text_settings(config: RunConfig, encoder: TextEncoder) -> dict[str, Any]:
+    return {"text_embedding_dim": encoder.dim, "text_encoder": remembered_encoder(text_encoder_settings(config))}
+
+
+def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
+    path, revision = hub_reference(expand(cast(str, config.model_weights), "model_weights"))
+    model = cast(
+        DaTaSegModel,
+        _loaded(
+            lambda: DaTaSegModel.from_pretrained(path, revision=revision, dtype=torch.float32, **config.model),
+            "model_weights",
+            path,
+        ),
+    )
+    text = _text_settings(config, encoder)
+    if encoder.dim != model.config.text_embedding_dim:
+        raise ConfigError(
+            f"text_encoder: embeds names in {encoder.dim} dimensions, but '{path}' was trained with "
+            f"{model.config.text_embedding_dim}"
+        )
+    if model.config.text_encoder not in (None, text["text_encoder"]):
+        print(
+            f"warning: '{path}' was trained with the text encoder {model.config.text_encoder}, this run embeds names "
+            f"by {text['text_encoder']}: in another text space the model starts without knowing any name"
+        )
+    model.config.text_encoder = text["text_encoder"]
+    return model.train()
+
+
+def _from_mask2former(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
+    path, revision = hub_reference(expand(cast(str, config.mask2former_weights), "mask2former_weights"))
+
+    def load() -> DaTaSegModel:
+        embeddings = encoder(mask2former_labels(path, revision)) if config.mask2former_classifier else None
+        model = DaTaSegModel.from_mask2former(
+            path,
+            text_embeddings=embeddings,
+            take_classifier=config.mask2former_classifier,
+            revision=revision,
+            **{**_text_settings(config, encoder), **config.model},
+        )
+        return cast(DaTaSegModel, model)
+
+    return _loaded(load, "mask2former_weights", path)
+
+
+def _loaded(load: Callable[[], T], key: str, path: str) -> T:
+    if is_missing_path(path):
+        raise ConfigError(f"{key}: {path}: no such folder; check the path")
+    try:
+        return load()
+    except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
+        raise ConfigError(f"{key}: cannot load '{path}': {loading_failure(path, error)}") from error
+
+
+def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
+    """The processor saved with the model: the evaluation size of the default vocabulary."""
+    default = config.default_vocabulary or next(iter(config.datasets))
+    sizes = [entry.image_size for entry in config.evaluation.values() if entry.vocabulary == default]
+    size = sizes[0] if sizes else config.datasets[default].image_size
+    return DaTaSegImageProcessor(
+        size={"longest_edge": size},
+        image_mean=list(config.image_mean),
+        image_std=list(config.image_std),
+        value_range=config.value_range,
+    )

@@ -1,0 +1,68 @@
+"""Checkpoints that carry their own code, so that they load without this package (`trust_remote_code=True`)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig
+
+from ..data.hub_names import hub_reference, is_missing_path, loading_failure
+from ..errors import ConfigError
+from ..model.configuration_dataseg import DaTaSegConfig
+from ..model.image_processing_dataseg import DaTaSegImageProcessor
+from ..model.modeling_dataseg import DaTaSegModel
+from ..model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
+
+
+def save_checkpoint(
+    model: DaTaSegModel,
+    processor: DaTaSegImageProcessor,
+    folder: str | Path,
+    state_dict: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Write weights (safetensors), config, processor and all code that loads them into a folder.
+
+    The same as `save_pretrained` of both.
+
+    Args:
+        model: the bare model, without wrappers of a training framework.
+        processor: with the image size of the model's default vocabulary.
+        folder: made if missing.
+        state_dict: the weights, where a wrapper spreads them over processes; by default the model's own.
+    """
+    model.save_pretrained(folder, state_dict=state_dict)
+    processor.save_pretrained(folder)
+
+
+def load_checkpoint(
+    name_or_path: str, key: str = "--model", dtype: torch.dtype | None = None
+) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
+    """A checkpoint and its processor.
+
+    Args:
+        name_or_path: folder, or `org/name` or `org/name@revision` on the Hub.
+        key: the option that names it, for messages.
+        dtype: of the weights; by default as they were saved.
+
+    Raises:
+        ConfigError: for what is not there, cannot be read, or is another kind of model.
+    """
+    if is_missing_path(name_or_path):
+        raise ConfigError(f"{key}: {name_or_path}: no such folder; check the path")
+    path, revision = hub_reference(name_or_path)
+    options: dict[str, Any] = {"revision": revision} if dtype is None else {"revision": revision, "dtype": dtype}
+    try:
+        config = AutoConfig.from_pretrained(path, revision=revision)
+        if not isinstance(config, DaTaSegConfig):
+            raise ConfigError(f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg")
+        model = DaTaSegModel.from_pretrained(path, **options)
+        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+    except (OSError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(f"{key}: {loading_failure(path, error)}") from error
+
+
+__all__ = ["AUTO_MAP", "CUSTOM_PIPELINES", "PIPELINE_TASK", "load_checkpoint", "save_checkpoint"]

@@ -1,0 +1,135 @@
+"""The model without Python: `torch.export` programs and ONNX files, with the vocabulary as an input."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+
+INPUTS = ("pixel_values", "pixel_mask", "text_embeddings")
+OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")
+# others fix the size of the image in the graph: by the padding of their windows, or computed from the size in Python
+DYNAMIC_SIZE_BACKBONES = ("bit", "convnext", "convnextv2", "dinov3_convnext", "pvt_v2", "resnet", "rt_detr_resnet")
+STRIDE = 32
+
+
+class InferenceGraph(nn.Module):
+    """What is exported: tensors in, tensors out."""
+
+    def __init__(self, model: DaTaSegModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> tuple[Tensor, ...]:
+        """Proposals of a batch, as post-processing reads them.
+
+        Args:
+            pixel_values: [B, 3, H, W], normalised. pixel_mask: int64 [B, H, W], 0 in the padding.
+            text_embeddings: [C, D], of any C categories.
+
+        Returns:
+            class_queries_logits [B, N, C + 1], masks_queries_logits [B, N, h, w], valid_size [B, 2].
+        """
+        output: DaTaSegOutput = self.model(pixel_values, pixel_mask, text_embeddings)
+        return tuple(cast(Tensor, output[name]) for name in OUTPUTS)
+
+
+def export_program(
+    model: DaTaSegModel, image_size: tuple[int, int], dynamic_batch: bool = True, dynamic_size: bool = False
+) -> ExportedProgram:
+    """The inference graph of a model; the number of categories is always free.
+
+    Args:
+        model: In evaluation mode, in float32.
+        image_size: Height and width of the canvas, multiples of 32.
+        dynamic_batch: Leave the batch size free; else it is 1.
+        dynamic_size: Leave height and width free, as multiples of 32; for DYNAMIC_SIZE_BACKBONES.
+
+    Raises:
+        ValueError: for a size or a backbone with which that cannot work.
+    """
+    height, width = image_size
+    if height < STRIDE or width < STRIDE or height % STRIDE or width % STRIDE:
+        raise ValueError(f"height and width must be multiples of {STRIDE}, got {height} x {width}")
+    backbone = cast(Any, model.config.backbone_config).model_type
+    if dynamic_size and backbone not in DYNAMIC_SIZE_BACKBONES:
+        raise ValueError(
+            f"a '{backbone}' backbone fixes height and width in the graph: export without a dynamic size; "
+            f"known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
+        )
+    if model.training:
+        raise ValueError("the model is in training mode: call `model.eval()` first")
+    # an example of two images: a size of one would be taken for a constant
+    batch = 2 if dynamic_batch else 1
+    example = (
+        torch.randn(batch, 3, height, width, device=model.device),
+        torch.ones(batch, height, width, dtype=torch.int64, device=model.device),
+        torch.randn(3, model.config.text_embedding_dim, device=model.device),
+    )
+    images: dict[int, Any] = {0: Dim("batch")} if dynamic_batch else {}
+    masks = dict(images)
+    if dynamic_size:
+        rows, columns = (STRIDE * Dim(name, min=2, max=256) for name in ("rows", "columns"))
+        images, masks = {**images, 2: rows, 3: columns}, {**masks, 1: rows, 2: columns}
+    shapes = (images, masks, {0: Dim("categories")})
+    return torch.export.export(InferenceGraph(model), example, dynamic_shapes=shapes)
+
+
+def export_onnx(
+    model: DaTaSegModel,
+    file: Path,
+    image_size: tuple[int, int],
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
+) -> None:
+    """Write the inference graph as ONNX, its inputs and outputs named as in `InferenceGraph.forward`.
+
+    The other arguments are those of `export_program`.
+
+    Raises:
+        ImportError: without the packages of the extra `export`.
+        ValueError: as `export_program`.
+    """
+    if find_spec("onnxscript") is None:
+        raise ImportError("ONNX needs more packages: pip install dataseg-hf[export]")
+    with _eager_backbone(model):
+        program = export_program(model, image_size, dynamic_batch, dynamic_size)
+    onnx = torch.onnx.export(program, input_names=list(INPUTS), output_names=list(OUTPUTS), dynamo=True, verbose=False)
+    assert onnx is not None
+    onnx.save(file, external_data=False)
+
+
+@contextmanager
+def _eager_backbone(model: DaTaSegModel) -> Iterator[None]:
+    """Plain attention in the backbone: torch 2.13 cannot rewrite the fused one of a Swin for ONNX."""
+    backbone: Any = model.pretrainable_backbone()
+    usual = backbone.config._attn_implementation
+    backbone.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        backbone.set_attn_implementation(usual)
+
+
+def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]:
+    """An ONNX file as a function of the inputs of `InferenceGraph.forward`, on the CPU.
+
+    Post-processing beyond semantic maps also wants `is_thing` bool [B, C]: set it on the output.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+
+    def run(pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> DaTaSegOutput:
+        tensors = (pixel_values, pixel_mask, text_embeddings)
+        results = session.run(None, {name: x.numpy() for name, x in zip(INPUTS, tensors, strict=True)})
+        named: dict[str, Any] = {name: torch.from_numpy(x) for name, x in zip(OUTPUTS, results, strict=True)}
+        return DaTaSegOutput(**named)
+
+    return run

@@ -1,0 +1,338 @@
+"""The folder of a run: checkpoints that are whole or not there, history, results."""
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import MISSING, asdict, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError
+from ..output_folder import resolved_folder
+from ..settings.datasets import MixRow
+from ..settings.run import RunConfig, TrainEntry
+
+HISTORY_FIELDS = (
+    "step", "dataset", "loss", "loss_class", "loss_mask", "loss_dice", "loss_projection", "loss_color_affinity",
+    "learning_rate", "gradient_norm", "unmatched_targets", "skipped_images", "seconds", "data_seconds",
+)  # fmt: skip
+
+PROGRESS_FILE = "progress.json"  # written last: a checkpoint that has it is complete
+BEST_FILE = "best_metric.json"
+
+# settings that may differ between a run and its continuation: they change no result, or (max_steps, max_minutes) its
+# length only
+_FREE_SETTINGS = {
+    "output_dir", "resume", "dry_run", "max_steps", "max_minutes", "num_workers", "num_threads", "torch_compile",
+    "gradient_checkpointing", "gradient_accumulation_steps", "log_every", "report_to", "checkpoint_every",
+    "keep_checkpoints", "on_save_error", "on_bad_sample", "check_samples", "evaluation", "evaluate_every",
+    "best_metric", "num_pictures", "default_vocabulary", "push_to_hub", "hub_private",
+}  # fmt: skip
+# and those of an entry of `datasets`: where its files are, and how they are held
+_FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}
+
+
+class RunFolder:
+    """Paths and bookkeeping under `output_dir`; only the main process writes."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = resolved_folder(path, "output_dir")
+        self.results_file = self.path / "all_results.json"
+        self.history_file = self.path / "history.csv"
+        self.evaluations_file = self.path / "evaluations.jsonl"
+        self.notes_file = self.path / "evaluation_notes.json"
+        self.config_file = self.path / "run_config.yaml"
+        self.facts_file = self.path / "run.json"
+        self.mix_file = self.path / "mix.json"
+        self.pictures = self.path / "pictures"
+        self.checkpoints = self.path / "checkpoints"
+        self.best = self.path / "best"
+
+    # --- before training
+
+    def write_config(self, config: RunConfig) -> None:
+        """Save the resolved settings, from which the run can be repeated with `--config`."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        settings = json.loads(json.dumps(asdict(config)))
+        settings["resume"] = None
+        replace_file(self.config_file, yaml.safe_dump(settings, sort_keys=False))
+
+    def write_mix(self, rows: Sequence[MixRow]) -> None:
+        """Save the resolved mix: what is drawn how often."""
+        self.mix_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Add what this start of the run is to `run.json`: a list, longer than one where a run was resumed."""
+        starts = json.loads(self.facts_file.read_text()) if self.facts_file.exists() else []
+        replace_file(self.facts_file, json.dumps([*starts, facts], indent=2) + "\n")
+
+    def check_same_mix(self, rows: Sequence[MixRow]) -> None:
+        """Refuse to continue on data that has changed: images would be drawn in another order."""
+        before = json.loads(self.mix_file.read_text())
+        now = json.loads(json.dumps([asdict(row) for row in rows]))
+        for old, new in zip(before, now, strict=True):
+            changed = [f"{key} {old[key]} -> {new[key]}" for key in new if old.get(key) != new[key]]
+            if changed:
+                raise ConfigError(
+                    f"resume: dataset '{new['name']}' has changed since {self.path} was started: {', '.join(changed)}; "
+                    "restore it, or start afresh in another output_dir"
+                )
+
+    def check_same_run(self, config: RunConfig) -> None:
+        """Refuse to continue a run with other settings: the result would be neither run's."""
+        if not self.config_file.exists():
+            return
+        before, now = yaml.safe_load(self.config_file.read_text()), json.loads(json.dumps(asdict(config)))
+        changed = _changed(before, now, _FREE_SETTINGS | {"datasets"}, RunConfig)
+        if list(before["datasets"]) == list(now["datasets"]):
+            for name, entry in now["datasets"].items():
+                keys = _changed(before["datasets"][name], entry, _FREE_OF_A_DATASET, TrainEntry)
+                changed += [f"datasets.{name}.{key}" for key in keys]
+        else:
+            changed.append("datasets")
+        if changed:
+            complete = self.complete_checkpoints()
+            raise ConfigError(
+                f"resume: {self.path} was started with other settings for {changed} (see {self.config_file.name} "
+                "there); keep them, or train its model further as a run of its own: --model_weights "
+                f"{complete[-1] if complete else self.path} --output_dir NEW, without --resume"
+            )
+
+    # --- checkpoints
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint after `step` steps."""
+        return self.checkpoints / f"step-{step:08d}"
+
+    def complete_checkpoints(self) -> list[Path]:
+        """Checkpoints that were written to the end, oldest first."""
+        return sorted(path for path in self.checkpoints.glob("step-*") if (path / PROGRESS_FILE).is_file())
+
+    def steps_of(self, checkpoint: Path) -> int:
+        """Steps that a complete checkpoint holds."""
+        return int(json.loads((checkpoint / PROGRESS_FILE).read_text())["step"])
+
+    def progress_of(self, checkpoint: Path) -> dict[str, float]:
+        """What a complete checkpoint holds: step, train_seconds, and the schedule that it was part of."""
+        progress = json.loads((checkpoint / PROGRESS_FILE).read_text())
+        if "max_steps" not in progress:  # of a version in which a run could not be made longer
+            progress |= {"max_steps": json.loads(self.facts_file.read_text())[0]["max_steps"]}
+        return {"first_step": 0, "first_seconds": 0.0, **progress}
+
+    def find_checkpoint(self, resume: str) -> Path | None:
+        """The checkpoint that `latest` or a path names; None where `latest` finds none."""
+        if resume == "latest":
+            complete = self.complete_checkpoints()
+            return complete[-1] if complete else None
+        path = Path(resume)
+        if not (path / PROGRESS_FILE).is_file():
+            raise ConfigError(
+                f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the path of one, or "
+                "`latest`"
+            )
+        if path.resolve().parent != self.checkpoints:
+            raise ConfigError(
+                f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the output_dir of its run, or "
+                f"train its model further as a run of its own: --model_weights {resume}, without --resume"
+            )
+        return path
+
+    def unfinished_checkpoint(self, step: int) -> Path:
+        """Folder beside the final one, in which a checkpoint is made."""
+        return self.checkpoints / f"unfinished-{step:08d}"
+
+    def begin_checkpoint(self, step: int) -> None:
+        """Make the folder that is to be filled before `finish_checkpoint`."""
+        unfinished = self.unfinished_checkpoint(step)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+
+    def finish_checkpoint(self, step: int, progress: Mapping[str, Any], keep: int) -> None:
+        """Rename the filled folder into place and drop all checkpoints but the newest `keep`."""
+        unfinished, final = self.unfinished_checkpoint(step), self.checkpoint(step)
+        (unfinished / PROGRESS_FILE).write_text(json.dumps(progress))
+        flush_to_disk(unfinished)
+        _put_in_place(unfinished, final)
+        for old in self.complete_checkpoints()[:-keep]:
+            _discard(old)
+
+    def remove_unfinished(self) -> None:
+        """Delete what a killed run left half written."""
+        for leftover in [*self.path.glob("unfinished-*"), *self.checkpoints.glob("unfinished-*")]:
+            shutil.rmtree(leftover)
+
+    def supersede_after(self, step: int) -> list[Path]:
+        """Rename what a continuation replaces: results, and checkpoints and best model of later steps. Returns them."""
+        later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
+        best = self.best / BEST_FILE
+        if best.is_file() and json.loads(best.read_text())["step"] > step:
+            later.append(self.best)
+        if self.results_file.exists():
+            later.append(self.results_file)  # else the folder would look like that of a finished run
+        renamed = []
+        for path in later:
+            target = path.with_name(f"superseded-{path.name}")
+            shutil.rmtree(target, ignore_errors=True)
+            renamed.append(path.replace(target))
+        return renamed
+
+    # --- models
+
+    def write_model(self, write: Callable[[Path], None]) -> None:
+        """The final model: `write` fills a folder aside, whose files then take their places one by one."""
+        aside = self._aside("unfinished-model")
+        write(aside)
+        flush_to_disk(aside)
+        for file in aside.iterdir():
+            file.replace(self.path / file.name)
+        aside.rmdir()
+
+    def write_best(self, write: Callable[[Path], None], step: int, metric: str, value: float) -> None:
+        """The best model so far, in place of the one before."""
+        aside = self._aside("unfinished-best")
+        write(aside)
+        (aside / BEST_FILE).write_text(json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        flush_to_disk(aside)
+        _put_in_place(aside, self.best)
+
+    def best_value(self, metric: str) -> float:
+        """What the best model so far reached in a metric; minus infinity before the first, or if it was another's."""
+        file = self.best / BEST_FILE
+        best = json.loads(file.read_text()) if file.is_file() else {}
+        return float(best["value"]) if best.get("metric") == metric else -math.inf
+
+    def _aside(self, name: str) -> Path:
+        folder = self.path / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        return folder
+
+    # --- history and results
+
+    def start_history(self, step: int) -> None:
+        """Write the header, and keep what belongs to the first `step` steps where a run continues."""
+        evaluations = [row for row in self.read_evaluations() if row["step"] <= step]
+        replace_file(self.evaluations_file, "".join(json.dumps(row) + "\n" for row in evaluations))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, HISTORY_FIELDS)
+        writer.writeheader()
+        writer.writerows(row for row in self.read_history() if int(row["step"]) <= step)
+        replace_file(self.history_file, text.getvalue())
+
+    def append_history(self, rows: list[dict[str, Any]]) -> None:
+        """Add one row per step: all of them, or none where they cannot be written (OSError)."""
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, HISTORY_FIELDS).writerows(rows)
+        size = self.history_file.stat().st_size
+        try:
+            with self.history_file.open("a", newline="") as file:
+                file.write(text.getvalue())
+        except OSError:
+            os.truncate(self.history_file, size)
+            raise
+
+    def read_history(self) -> list[dict[str, str]]:
+        """All rows, or none where there is no history yet."""
+        return list(csv.DictReader(_whole_lines(self.history_file)))
+
+    def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Add a line of JSON with the metrics after `step` steps, in place of one of the same step and sets."""
+        row = {"step": step, **_defined(metrics)}
+        others = [old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)]
+        replace_file(self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row]))
+
+    def write_notes(self, step: int, notes: Mapping[str, Sequence[str]]) -> None:
+        """Keep what was odd about the predictions of held-out sets in their last evaluation, after `step` steps."""
+        rows = {name: {"step": step, "notes": list(of_set)} for name, of_set in notes.items()}
+        replace_file(self.notes_file, json.dumps({**self._notes(), **rows}, indent=2) + "\n")
+
+    def read_notes(self, step: int) -> dict[str, list[str]]:
+        """The notes on each held-out set in its evaluation after `step` steps."""
+        return {name: row["notes"] for name, row in self._notes().items() if row["step"] == step}
+
+    def _notes(self) -> dict[str, dict[str, Any]]:
+        return json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
+
+    def read_evaluations(self) -> list[dict[str, Any]]:
+        """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""
+        return [json.loads(line) for line in _whole_lines(self.evaluations_file)]
+
+    def evaluated_sets(self, step: int) -> set[str]:
+        """Held-out sets whose metrics after `step` steps are recorded."""
+        keys = [key for row in self.read_evaluations() if row["step"] == step for key in row]
+        return {key.rpartition("/")[0] for key in keys if key != "step"}
+
+    def finished_steps(self, config: RunConfig) -> int | None:
+        """Steps of a run that ended and wrote its results, else None.
+
+        One that is to be longer now may go on, and one that its time limit ended and that has another limit now.
+        """
+        if not self.results_file.exists():
+            return None
+        results = json.loads(self.results_file.read_text())
+        before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else asdict(config)
+        was_cut = results["steps"] < results.get("max_steps", 0)
+        if before["max_steps"] != config.max_steps or (was_cut and before["max_minutes"] != config.max_minutes):
+            return None
+        return int(results["steps"])
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write `all_results.json`; a value that is not defined (not a number) is null."""
+        replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
+
+
+def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str], kind: type) -> list[str]:
+    """Keys of settings, written by a dataclass `kind`, that differ; one not known before had its default then."""
+    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
+    return sorted(key for key in now if key not in free and before.get(key, defaults.get(key)) != now[key])
+
+
+def flush_to_disk(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk, lest a rename outlives their content in a power failure."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as opened:
+                os.fsync(opened.fileno())
+
+
+def _put_in_place(filled: Path, final: Path) -> None:
+    """Give a filled folder its name; one that had it is deleted only afterwards."""
+    doomed = final.with_name(f"unfinished-discarded-{final.name}")
+    shutil.rmtree(doomed, ignore_errors=True)
+    if final.exists():
+        final.rename(doomed)
+    filled.rename(final)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _discard(folder: Path) -> None:
+    """Delete a folder that others take for whole as long as it has its name."""
+    doomed = folder.with_name(f"unfinished-discarded-{folder.name}")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file whose old content is there until the new one is."""
+    aside = file.with_name(f"{file.name}.unfinished")
+    with aside.open("w", newline="") as opened:
+        opened.write(text)
+    aside.replace(file)
+
+
+def _whole_lines(file: Path) -> list[str]:
+    """Lines of a file that is appended to; one that a killed run did not end is left out, as is a missing file."""
+    if not file.exists():
+        return []
+    with file.open(newline="") as opened:
+        return [line for line in opened if line.endswith("\n")]
+
+
+def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

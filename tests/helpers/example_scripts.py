@@ -1,0 +1,29 @@
+"""The scripts of `examples/` as functions, and the demo as a module."""
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from helpers.paths import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+def main_of(name: str) -> Callable[..., int]:
+    """The `main` of `examples/{name}.py`."""
+    return _module(f"example_{name}", EXAMPLES / f"{name}.py").main
+
+
+def demo_app() -> ModuleType:
+    """`spaces/dataseg-demo/app.py`."""
+    return _module("dataseg_demo", ROOT / "spaces" / "dataseg-demo" / "app.py")
+
+
+def _module(name: str, file: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,23 @@
+"""What a training step holds does not grow with the number of annotated objects."""
+
+import subprocess
+import sys
+
+import pytest
+
+from helpers.paths import PROGRAMS
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = PROGRAMS / "train_memory.py"
+
+
+def peak(task: str, count: int) -> int:
+    done = subprocess.run([sys.executable, str(PROGRAM), task, str(count)], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return int(done.stdout)
+
+
+@pytest.mark.parametrize("task", ["panoptic", "instance", "boxes"])
+def test_500_objects_take_at_most_half_as_much_again_as_10(task: str) -> None:
+    assert peak(task, 500) <= 1.5 * peak(task, 10)
