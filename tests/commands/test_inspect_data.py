@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,9 @@ from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 from dataseg_hf.pictures.contact_sheet import contact_sheet
 from dataseg_hf.pictures.overlay import category_colour
+from helpers import warm_python
 from helpers.paths import ROOT
+from helpers.run_programs import environment
 
 pytestmark = pytest.mark.slow
 
@@ -25,14 +26,7 @@ SPEC = DatasetSpec("three", "instance", tuple(ClassInfo(n, True) for n in ("cat"
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples/inspect_data.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    return warm_python.run([str(ROOT / "examples/inspect_data.py"), *arguments], environment())
 
 
 def settings_file(folder: Path, **datasets: dict[str, Any]) -> str:
