@@ -20,7 +20,9 @@ COLORS = ((250, 50, 83), (51, 221, 255))
 
 @dataclass(frozen=True)
 class World:
-    """Images of one size, each with outlines [x1, y1, x2, y2, ...] in whole pixels of two classes in turn."""
+    """Images of one size, each with outlines [x1, y1, x2, y2, ...] in whole pixels of two classes
+    in turn.
+    """
 
     num_images: int
     height: int
@@ -36,7 +38,9 @@ class World:
         return [(place % 2, outline) for place, outline in enumerate(self.outlines)]
 
 
-def drawn_world(num_images: int, objects_per_image: int, height: int = 480, width: int = 640) -> World:
+def drawn_world(
+    num_images: int, objects_per_image: int, height: int = 480, width: int = 640
+) -> World:
     """Twelve-cornered objects that do not overlap, in a grid."""
     columns = int(np.ceil(np.sqrt(objects_per_image)))
     cell_height, cell_width = height // columns, width // columns
@@ -45,7 +49,9 @@ def drawn_world(num_images: int, objects_per_image: int, height: int = 480, widt
     for place in range(objects_per_image):
         center = (place % columns + 0.5) * cell_width, (place // columns + 0.5) * cell_height
         radii = 0.3 * min(cell_height, cell_width) * (1 + 0.3 * np.cos(5 * angles))
-        points = np.stack([center[0] + radii * np.cos(angles), center[1] + radii * np.sin(angles)], axis=1)
+        points = np.stack(
+            [center[0] + radii * np.cos(angles), center[1] + radii * np.sin(angles)], axis=1
+        )
         outlines.append(points.round().astype(int).ravel().tolist())
     return World(num_images, height, width, outlines)
 
@@ -53,7 +59,9 @@ def drawn_world(num_images: int, objects_per_image: int, height: int = 480, widt
 def write_images(world: World, folder: Path) -> None:
     """One picture under every name, by hard links."""
     folder.mkdir(parents=True)
-    noise = np.random.default_rng(0).integers(0, 256, (world.height, world.width, 3), dtype=np.uint8)
+    noise = np.random.default_rng(0).integers(
+        0, 256, (world.height, world.width, 3), dtype=np.uint8
+    )
     first, *others = world.names()
     Image.fromarray(noise).save(folder / first)
     for name in others:
@@ -71,10 +79,20 @@ def _coco(world: World, root: Path) -> dict[str, Any]:
         for class_index, outline in world.objects():
             xs, ys = outline[0::2], outline[1::2]
             box = [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-            entries.append({"id": len(entries), "image_id": image, "category_id": class_index + 1, "iscrowd": 0,
-                            "bbox": box, "segmentation": [outline]})  # fmt: skip
+            entries.append(
+                {
+                    "id": len(entries),
+                    "image_id": image,
+                    "category_id": class_index + 1,
+                    "iscrowd": 0,
+                    "bbox": box,
+                    "segmentation": [outline],
+                }
+            )
     categories = [{"id": number, "name": name} for number, name in enumerate(CLASSES, start=1)]
-    (root / "a.json").write_text(json.dumps({"images": images, "annotations": entries, "categories": categories}))
+    (root / "a.json").write_text(
+        json.dumps({"images": images, "annotations": entries, "categories": categories})
+    )
     return {"images": root / "images", "annotation_file": root / "a.json"}
 
 
@@ -82,10 +100,18 @@ def _cvat(world: World, root: Path) -> dict[str, Any]:
     with (root / "a.xml").open("w") as file:
         file.write('<?xml version="1.0" encoding="utf-8"?>\n<annotations><version>1.1</version>')
         for number, name in enumerate(world.names()):
-            file.write(f'<image id="{number}" name={quoteattr(name)} width="{world.width}" height="{world.height}">')
+            file.write(
+                f'<image id="{number}" name={quoteattr(name)} width="{world.width}" '
+                f'height="{world.height}">'
+            )
             for class_index, outline in world.objects():
-                points = ";".join(f"{x},{y}" for x, y in zip(outline[0::2], outline[1::2], strict=True))
-                file.write(f'<polygon label="{CLASSES[class_index]}" occluded="0" points="{points}" z_order="0"/>')
+                points = ";".join(
+                    f"{x},{y}" for x, y in zip(outline[0::2], outline[1::2], strict=True)
+                )
+                file.write(
+                    f'<polygon label="{CLASSES[class_index]}" occluded="0" points="{points}" '
+                    'z_order="0"/>'
+                )
             file.write("</image>")
         file.write("</annotations>")
     return {"images": root / "images", "annotation_file": root / "a.xml"}
@@ -95,18 +121,29 @@ def _label_studio(world: World, root: Path) -> dict[str, Any]:
     sides = world.width, world.height
     results = [
         {
-            "id": str(place), "type": "polygonlabels", "from_name": "label", "to_name": "image", "image_rotation": 0,
-            "original_width": world.width, "original_height": world.height,
+            "id": str(place),
+            "type": "polygonlabels",
+            "from_name": "label",
+            "to_name": "image",
+            "image_rotation": 0,
+            "original_width": world.width,
+            "original_height": world.height,
             "value": {
-                "points": [[100 * x / sides[0], 100 * y / sides[1]]
-                           for x, y in zip(outline[0::2], outline[1::2], strict=True)],
+                "points": [
+                    [100 * x / sides[0], 100 * y / sides[1]]
+                    for x, y in zip(outline[0::2], outline[1::2], strict=True)
+                ],
                 "polygonlabels": [CLASSES[class_index]],
             },
         }
         for place, (class_index, outline) in enumerate(world.objects())
-    ]  # fmt: skip
+    ]
     tasks = [
-        {"id": number, "data": {"image": f"/data/upload/1/{name}"}, "annotations": [{"id": number, "result": results}]}
+        {
+            "id": number,
+            "data": {"image": f"/data/upload/1/{name}"},
+            "annotations": [{"id": number, "result": results}],
+        }
         for number, name in enumerate(world.names())
     ]
     (root / "a.json").write_text(json.dumps(tasks))
@@ -117,7 +154,9 @@ def _supervisely(world: World, root: Path) -> dict[str, Any]:
     project = root / "project"
     (project / "ds/ann").mkdir(parents=True)
     (project / "ds/img").symlink_to((root / "images").resolve(), target_is_directory=True)
-    meta = {"classes": [{"id": n, "title": name, "shape": "polygon"} for n, name in enumerate(CLASSES)]}
+    meta = {
+        "classes": [{"id": n, "title": name, "shape": "polygon"} for n, name in enumerate(CLASSES)]
+    }
     (project / "meta.json").write_text(json.dumps(meta))
     objects = [
         {
@@ -135,11 +174,21 @@ def _supervisely(world: World, root: Path) -> dict[str, Any]:
 def _labelme(world: World, root: Path) -> dict[str, Any]:
     (root / "json").mkdir()
     shapes = [
-        {"label": CLASSES[c], "shape_type": "polygon", "group_id": None, "points": np.reshape(o, (-1, 2)).tolist()}
+        {
+            "label": CLASSES[c],
+            "shape_type": "polygon",
+            "group_id": None,
+            "points": np.reshape(o, (-1, 2)).tolist(),
+        }
         for c, o in world.objects()
     ]
     for name in world.names():
-        content = {"imagePath": name, "imageHeight": world.height, "imageWidth": world.width, "shapes": shapes}
+        content = {
+            "imagePath": name,
+            "imageHeight": world.height,
+            "imageWidth": world.width,
+            "shapes": shapes,
+        }
         (root / f"json/{Path(name).stem}.json").write_text(json.dumps(content))
     return {"annotations": root / "json", "images": root / "images"}
 
@@ -148,7 +197,8 @@ def _yolo(world: World, root: Path) -> dict[str, Any]:
     (root / "txt").mkdir()
     scale = np.array([world.width, world.height])
     lines = [
-        f"{class_index} " + " ".join(f"{value:.6f}" for value in (np.reshape(outline, (-1, 2)) / scale).ravel())
+        f"{class_index} "
+        + " ".join(f"{value:.6f}" for value in (np.reshape(outline, (-1, 2)) / scale).ravel())
         for class_index, outline in world.objects()
     ]
     for name in world.names():
@@ -172,21 +222,29 @@ def _linked(canvas: Image.Image, folder: Path, names: Sequence[str]) -> None:
 
 
 def _instance_ids(world: World, root: Path) -> dict[str, Any]:
-    fills = [(class_index + 1) * 1000 + place for place, (class_index, _) in enumerate(world.objects())]
+    fills = [
+        (class_index + 1) * 1000 + place for place, (class_index, _) in enumerate(world.objects())
+    ]
     ids = np.asarray(_drawn(world, "I", fills)).astype(np.uint16)
     _linked(Image.fromarray(ids), root / "ids", world.names())
     return {"images": root / "images", "annotations": root / "ids", "divisor": 1000}
 
 
 def _colors(world: World, root: Path) -> dict[str, Any]:
-    _linked(_drawn(world, "RGB", [COLORS[c] for c, _ in world.objects()]), root / "colors", world.names())
+    _linked(
+        _drawn(world, "RGB", [COLORS[c] for c, _ in world.objects()]),
+        root / "colors",
+        world.names(),
+    )
     return {"images": root / "images", "annotations": root / "colors"}
 
 
 _WORDS: Mapping[int | str, int] = {name: index for index, name in enumerate(CLASSES)}
 _FROM_ONE: Mapping[int | str, int] = {1: 0, 2: 1}
 _FROM_ZERO: Mapping[int | str, int] = {0: 0, 1: 1}
-_RGB: Mapping[int | str, int] = {",".join(map(str, color)): index for index, color in enumerate(COLORS)}
+_RGB: Mapping[int | str, int] = {
+    ",".join(map(str, color)): index for index, color in enumerate(COLORS)
+}
 
 
 @dataclass(frozen=True)

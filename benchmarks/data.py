@@ -1,16 +1,22 @@
-"""What the data code costs, as ratios against peers in one run: one process, one thread, files drawn here.
+"""What the data code costs, as ratios against peers in one run: one process, one thread, files
+drawn here.
 
     make bench-data [ARGS="--images 16 --repeats 15"]
 
-reading      images per second of `dataset[i]` against bare Pillow decoding of the same JPEG and PNG into arrays
-preparation  seconds of resize, normalise and targets against transformers' Mask2Former processor, same size
+reading      images per second of `dataset[i]` against bare Pillow decoding of the same JPEG and
+             PNG into arrays
+preparation  seconds of resize, normalize and targets against transformers' Mask2Former processor,
+             same size
 memory       bytes of the targets of the same two
-mixing       seconds of `mixing_loader` against the same loads, augmentations and collates in a bare loop
-rows         growth of the process between the 1,000th and the last load of a dataset of `--rows` rows
+mixing       seconds of `mixing_loader` against the same loads, augmentations and collates in a
+             bare loop
+rows         growth of the process between the 1,000th and the last load of a dataset of `--rows`
+             rows
 
-Seconds are CPU seconds of the process, so that other programs disturb less. Both sides take turns, image by image.
-Reading and preparation add up the least time of each image over `--repeats` turns; mixing is the median over the steps.
-Prints a table, writes it to `outputs/bench_data.json`; exit code 1 where a bar is missed.
+Seconds are CPU seconds of the process, so that other programs disturb less. Both sides take turns,
+image by image. Reading and preparation add up the least time of each image over `--repeats` turns;
+mixing is the median over the steps. Prints a table, writes it to `outputs/bench_data.json`; exit
+code 1 where a bar is missed.
 """
 
 import argparse
@@ -22,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -33,7 +40,9 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+from transformers.models.mask2former.image_processing_pil_mask2former import (
+    Mask2FormerImageProcessorPil,
+)
 
 from dataseg_hf.data.collate import collate
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
@@ -46,7 +55,7 @@ HEIGHT, WIDTH = 480, 640
 SEGMENTS = (30, 60)  # segments of a drawn image, both ends included
 CLASSES = 133
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-VOID = 255  # what the peer's processor takes for unlabelled
+VOID = 255  # what the peer's processor takes for unlabeled
 MEGABYTE = 1 << 20
 
 
@@ -71,15 +80,20 @@ class Result:
 
 def smooth_noise(rng: np.random.Generator, channels: int, cell: int) -> NDArray[np.float32]:
     """Noise in -1..1 [H, W, channels] that varies over about `cell` pixels."""
-    coarse = rng.uniform(-1, 1, (HEIGHT // cell + 2, WIDTH // cell + 2, channels)).astype(np.float32)
+    coarse = rng.uniform(-1, 1, (HEIGHT // cell + 2, WIDTH // cell + 2, channels)).astype(
+        np.float32
+    )
     layers = [
-        Image.fromarray(coarse[..., c]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC) for c in range(channels)
+        Image.fromarray(coarse[..., c]).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+        for c in range(channels)
     ]
     return np.stack([np.asarray(layer) for layer in layers], axis=-1)
 
 
 def draw_segments(rng: np.random.Generator, count: int) -> NDArray[np.intp]:
-    """Map [H, W] of `count` segments with wavy outlines: the nearest of as many points, seen through smooth noise."""
+    """Map [H, W] of `count` segments with wavy outlines: the nearest of as many points, seen
+    through smooth noise.
+    """
     points = rng.uniform((0, 0), (HEIGHT, WIDTH), (count, 2))
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     waves = 12 * smooth_noise(rng, 2, 32) + 2 * smooth_noise(rng, 2, 6)
@@ -89,15 +103,22 @@ def draw_segments(rng: np.random.Generator, count: int) -> NDArray[np.intp]:
 
 
 def draw_photograph(rng: np.random.Generator, segment_map: NDArray[np.intp]) -> NDArray[np.uint8]:
-    """RGB [H, W, 3]: a colour per segment, shading and noise over several scales; about COCO's 175 kB as JPEG."""
-    colours = rng.uniform(40, 215, (segment_map.max() + 1, 3))
-    texture = sum(strength * smooth_noise(rng, 3, cell) for cell, strength in ((160, 40), (40, 20), (10, 15), (3, 12)))
-    pixels = colours[segment_map] + texture + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
+    """RGB [H, W, 3]: a color per segment, shading and noise over several scales; about COCO's 175
+    kB as JPEG.
+    """
+    colors = rng.uniform(40, 215, (segment_map.max() + 1, 3))
+    texture = sum(
+        strength * smooth_noise(rng, 3, cell)
+        for cell, strength in ((160, 40), (40, 20), (10, 15), (3, 12))
+    )
+    pixels = colors[segment_map] + texture + rng.normal(0, 8, (HEIGHT, WIDTH, 3))
     return pixels.clip(0, 255).astype(np.uint8)
 
 
 def draw_files(folder: Path, images: int, rows: int) -> None:
-    """`images` JPEGs, panoptic PNGs and class PNGs, and a panoptic JSON of `rows` rows that share them in turn."""
+    """`images` JPEGs, panoptic PNGs and class PNGs, and a panoptic JSON of `rows` rows that share
+    them in turn.
+    """
     rng = np.random.default_rng(0)
     for name in ("images", "panoptic", "classes"):
         (folder / name).mkdir()
@@ -105,20 +126,32 @@ def draw_files(folder: Path, images: int, rows: int) -> None:
     for number in range(images):
         segment_map = draw_segments(rng, int(rng.integers(SEGMENTS[0], SEGMENTS[1] + 1)))
         count = int(segment_map.max()) + 1
-        ids, classes = rng.choice(1 << 24, count, replace=False) | 1, rng.integers(CLASSES, size=count)
+        ids, classes = (
+            rng.choice(1 << 24, count, replace=False) | 1,
+            rng.integers(CLASSES, size=count),
+        )
         rgb = (ids[:, None] >> np.array([0, 8, 16])).astype(np.uint8)
         photograph = Image.fromarray(draw_photograph(rng, segment_map))
         photograph.save(folder / f"images/{number:04d}.jpg", quality=95)
         Image.fromarray(rgb[segment_map]).save(folder / f"panoptic/{number:04d}.png")
-        Image.fromarray(classes.astype(np.uint8)[segment_map]).save(folder / f"classes/{number:04d}.png")
-        infos.append([{"id": int(i), "category_id": int(c)} for i, c in zip(ids, classes, strict=True)])
+        Image.fromarray(classes.astype(np.uint8)[segment_map]).save(
+            folder / f"classes/{number:04d}.png"
+        )
+        infos.append(
+            [{"id": int(i), "category_id": int(c)} for i, c in zip(ids, classes, strict=True)]
+        )
     for file_name, length in (("panoptic.json", images), ("many_rows.json", rows)):
         listing = {
             "images": [
-                {"id": i, "file_name": f"{i % images:04d}.jpg", "height": HEIGHT, "width": WIDTH} for i in range(length)
+                {"id": i, "file_name": f"{i % images:04d}.jpg", "height": HEIGHT, "width": WIDTH}
+                for i in range(length)
             ],
             "annotations": [
-                {"image_id": i, "file_name": f"{i % images:04d}.png", "segments_info": infos[i % images]}
+                {
+                    "image_id": i,
+                    "file_name": f"{i % images:04d}.png",
+                    "segments_info": infos[i % images],
+                }
                 for i in range(length)
             ],
         }
@@ -132,7 +165,9 @@ def spec(task: Any) -> DatasetSpec:
 
 
 def read_panoptic(folder: Path, annotation_file: str = "panoptic.json") -> SampleDataset:
-    return read_coco_panoptic(spec("panoptic"), folder / "images", folder / "panoptic", folder / annotation_file)
+    return read_coco_panoptic(
+        spec("panoptic"), folder / "images", folder / "panoptic", folder / annotation_file
+    )
 
 
 def read_semantic(folder: Path) -> SampleDataset:
@@ -151,7 +186,9 @@ def seconds(call: Callable[[], object]) -> float:
 def least_seconds(
     ours: Callable[[int], object], peer: Callable[[int], object], count: int, repeats: int
 ) -> tuple[float, float]:
-    """Mean over `count` inputs of each side's least seconds, after a turn that warms up; the sides take turns."""
+    """Mean over `count` inputs of each side's least seconds, after a turn that warms up; the sides
+    take turns.
+    """
     least = np.full((2, count), np.inf)
     for repeat in range(repeats + 1):
         for i in range(count):
@@ -174,13 +211,21 @@ def measure_reading(folder: Path, repeats: int) -> Iterator[Result]:
         ("coco_panoptic", read_panoptic(folder), "panoptic"),
         ("image_png", read_semantic(folder), "classes"),
     ):
-        pairs = list(zip(sorted((folder / "images").iterdir()), sorted((folder / maps).iterdir()), strict=True))
+        pairs = list(
+            zip(
+                sorted((folder / "images").iterdir()),
+                sorted((folder / maps).iterdir()),
+                strict=True,
+            )
+        )
 
         def decode(i: int, pairs: Sequence[tuple[Path, Path]] = pairs) -> list[NDArray]:
             return [np.asarray(Image.open(path)) for path in pairs[i]]
 
         ours, peer = least_seconds(data.__getitem__, decode, len(pairs), repeats)
-        yield Result(f"reading {name}: rate / bare decoding", peer / ours, 0.85, True, sides(ours, peer))
+        yield Result(
+            f"reading {name}: rate / bare decoding", peer / ours, 0.85, True, sides(ours, peer)
+        )
 
 
 def sample_of_60_segments(rng: np.random.Generator) -> Sample:
@@ -192,7 +237,9 @@ def sample_of_60_segments(rng: np.random.Generator) -> Sample:
 
 
 def measure_preparation(size: int, repeats: int) -> Iterator[Result]:
-    """Speed against the peer with nothing random and with our augmentation, and the size of the targets."""
+    """Speed against the peer with nothing random and with our augmentation, and the size of the
+    targets.
+    """
     sample = sample_of_60_segments(np.random.default_rng(1))
     truth = sample.annotation
     assert isinstance(truth, Segments)
@@ -218,7 +265,10 @@ def measure_preparation(size: int, repeats: int) -> Iterator[Result]:
 
     def peer(_: int = 0) -> Any:
         return processor(
-            sample.image, segmentation_maps=id_map, instance_id_to_semantic_id=class_of, return_tensors="pt"
+            sample.image,
+            segmentation_maps=id_map,
+            instance_id_to_semantic_id=class_of,
+            return_tensors="pt",
         )
 
     mine, theirs = plain(), peer()
@@ -226,11 +276,23 @@ def measure_preparation(size: int, repeats: int) -> Iterator[Result]:
     assert len(mine["labels"][0]["class_labels"]) == len(theirs["mask_labels"][0])
     for name, ours in (("resize_only", plain), ("augment", augmented)):
         least = least_seconds(ours, peer, 1, repeats)
-        yield Result(f"preparation {name}, {size} px: times as fast", least[1] / least[0], 2.5, True, sides(*least))
+        yield Result(
+            f"preparation {name}, {size} px: times as fast",
+            least[1] / least[0],
+            2.5,
+            True,
+            sides(*least),
+        )
     bytes_ours = mine["labels"][0]["segment_map"].nbytes
     bytes_peer = theirs["mask_labels"][0].nbytes
     detail = f"{bytes_ours / MEGABYTE:.2f} MB, peer {bytes_peer / MEGABYTE:.1f} MB per image"
-    yield Result(f"target memory, {size} px: share of the peer's", bytes_ours / bytes_peer, 0.1, False, detail)
+    yield Result(
+        f"target memory, {size} px: share of the peer's",
+        bytes_ours / bytes_peer,
+        0.1,
+        False,
+        detail,
+    )
 
 
 def measure_mixing(folder: Path, size: int, steps: int) -> Result:
@@ -248,16 +310,23 @@ def measure_mixing(folder: Path, size: int, steps: int) -> Result:
         member = members[wanted[step][0].member]
         data = member.data
         assert isinstance(data, SampleDataset)
-        samples = [augment(data[item.index], settings, np.random.default_rng(item.seed)) for item in wanted[step]]
+        samples = [
+            augment(data[item.index], settings, np.random.default_rng(item.seed))
+            for item in wanted[step]
+        ]
         return collate(samples, canvas=size, task=member.task, image_mean=MEAN, image_std=STD)
 
     taken = np.empty((2, steps))
     for step in range(steps):
         for side in (0, 1) if step % 2 else (1, 0):
-            taken[side, step] = seconds(lambda: next(batches)) if side == 0 else seconds(lambda step=step: bare(step))  # type: ignore[misc]
+            load = partial(next, batches) if side == 0 else partial(bare, step)
+            taken[side, step] = seconds(load)
     settled = taken[:, steps // 10 :]
     overhead = median((settled[0] / settled[1] - 1).tolist())
-    detail = f"{1000 * median(settled[0]):.1f} ms, bare loop {1000 * median(settled[1]):.1f} ms per step of 4"
+    detail = (
+        f"{1000 * median(settled[0]):.1f} ms, bare loop {1000 * median(settled[1]):.1f} ms per "
+        "step of 4"
+    )
     return Result("mixing: time added to a bare loop", overhead, 0.05, False, detail)
 
 
@@ -284,11 +353,19 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> None:
     for result in results:
         bar = f"{'>=' if result.at_least else '<='} {result.bar:g}"
         verdict = "holds" if result.holds else "MISSED"
-        print(f"{result.name:<{width}}  {result.figure:8.3f}  {bar:<7}  {verdict:<6}  {result.detail}")
+        print(
+            f"{result.name:<{width}}  {result.figure:8.3f}  {bar:<7}  {verdict:<6}  {result.detail}"
+        )
     record = {
         "settings": vars(options),
-        "machine": {"cpus": os.cpu_count(), "load": os.getloadavg(), "python": platform.python_version()},
-        "versions": {module.__name__: module.__version__ for module in (np, PIL, torch, transformers)},
+        "machine": {
+            "cpus": os.cpu_count(),
+            "load": os.getloadavg(),
+            "python": platform.python_version(),
+        },
+        "versions": {
+            module.__name__: module.__version__ for module in (np, PIL, torch, transformers)
+        },
         "results": [{**asdict(result), "holds": result.holds} for result in results],
     }
     path = Path("outputs/bench_data.json")
@@ -299,12 +376,18 @@ def report(results: Sequence[Result], options: argparse.Namespace) -> None:
 
 def main() -> int:
     """Draw the files, take the measures, report."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=16, help="files to draw, of each kind")
     parser.add_argument("--repeats", type=int, default=15, help="turns of each side")
     parser.add_argument("--steps", type=int, default=100, help="steps of the mix")
-    parser.add_argument("--rows", type=int, default=10_000, help="rows of the dataset whose memory is watched")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 1024], help="canvases in pixels")
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="rows of the dataset whose memory is watched"
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[512, 1024], help="canvases in pixels"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:

@@ -1,15 +1,18 @@
-"""What reading each annotation format costs beside COCO's, for the same objects: one process, one thread.
+"""What reading each annotation format costs beside COCO's, for the same objects: one process, one
+thread.
 
     OMP_NUM_THREADS=1 python -m benchmarks.formats [--repeats 5] [--rows 10000]
 
-ratio   CPU seconds of opening the dataset and loading every sample, 100 images of 10 objects, over those of
+ratio   CPU seconds of opening the dataset and loading every sample, 100 images of 10 objects, over
+        those of
         coco_instances
-growth  of the process, in MB, while a dataset of `--rows` small images is inspected as `--check all` does, from its
+growth  of the process, in MB, while a dataset of `--rows` small images is inspected as `--check
+        all` does, from its
         1,000th image on
 
-The formats take turns; of the repeats the least counts. Files are drawn here; images are PNGs of 480 x 640 pixels
-(ratio) and 32 x 32 (growth).
-Exit code 1 where a ratio is above 1.3 or a growth above 30 MB.
+The formats take turns; of the repeats the least counts. Files are drawn here; images are PNGs of
+480 x 640 pixels (ratio) and 32 x 32 (growth). Exit code 1 where a ratio is above 1.3 or a growth
+above 30 MB.
 """
 
 import argparse
@@ -84,7 +87,9 @@ def growth(kind: Format, rows: int) -> float:
 
 def main(arguments: Sequence[str]) -> int:
     """Print both tables; 1 where a bar is missed."""
-    parser = argparse.ArgumentParser(description="What reading each annotation format costs beside COCO's.")
+    parser = argparse.ArgumentParser(
+        description="What reading each annotation format costs beside COCO's."
+    )
     parser.add_argument("--repeats", type=int, default=5, help="rounds; the least seconds count")
     parser.add_argument("--rows", type=int, default=10_000, help="images of the inspected dataset")
     options = parser.parse_args(arguments)

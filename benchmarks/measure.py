@@ -1,4 +1,6 @@
-"""How the benchmarks measure: alternating repeats, peak of allocated memory, floating-point operations."""
+"""How the benchmarks measure: alternating repeats, peak of allocated memory, floating-point
+operations.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +26,9 @@ class Timing:
 
 
 def alternating(calls: Mapping[str, Call], repeats: int, device: torch.device) -> dict[str, Timing]:
-    """Time the calls in turn, `repeats` rounds after one that warms up, so that all share the machine's moods."""
+    """Time the calls in turn, `repeats` rounds after one that warms up, so that all share the
+    machine's moods.
+    """
     timings: dict[str, Timing] = {name: Timing([]) for name in calls}
     for round_number in range(repeats + 1):
         for name, call in calls.items():
@@ -44,7 +48,8 @@ def wait_for(device: torch.device) -> None:
 
 
 def peak_memory(call: Call, device: torch.device) -> int:
-    """Largest number of bytes of tensors that live at once during the call, above those that lived before it.
+    """Largest number of bytes of tensors that live at once during the call, above those that lived
+    before it.
 
     Counted by torch's allocators, so scratch memory inside the mathematical libraries is left out.
     """
@@ -53,10 +58,16 @@ def peak_memory(call: Call, device: torch.device) -> int:
         before = torch.cuda.memory_allocated(device)
         call()
         return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as profiler:
         call()
     results = profiler.profiler.kineto_results
-    changes = sorted((event.start_ns(), event.nbytes()) for event in results.events() if event.name() == "[memory]")
+    changes = sorted(
+        (event.start_ns(), event.nbytes())
+        for event in results.events()
+        if event.name() == "[memory]"
+    )
     live = peak = 0
     for _, change in changes:
         live += change
@@ -72,7 +83,9 @@ def floating_point_operations(call: Call) -> int:
 
 
 def matrix_product_peak(device: torch.device, dtype: torch.dtype, repeats: int = 8) -> float:
-    """Operations per second of the fastest of several square matrix products: what the machine gives at best."""
+    """Operations per second of the fastest of several square matrix products: what the machine
+    gives at best.
+    """
     side = 8192 if device.type == "cuda" else 2048  # enough to fill the device
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     timing = alternating({"product": lambda: left @ right}, repeats, device)["product"]

@@ -1,7 +1,8 @@
-"""The reference algorithms that the metrics are compared with, in tests bit for bit and in benchmarks by time.
+"""The reference algorithms that the metrics are compared with, in tests bit for bit and in
+benchmarks by time.
 
-Written from the published descriptions of the algorithms, because neither library is on the package index or usable
-without the network.
+Written from the published descriptions of the algorithms, because neither library is on the package
+index or usable without the network.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,17 +49,27 @@ def add_panoptic_image(
     predicted: NDArray[np.integer],
     pred_segments: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Count one image as panopticapi does: sorted unique pairs of ids, then Python loops over pairs and segments.
+    """Count one image as panopticapi does: sorted unique pairs of ids, then Python loops over pairs
+    and segments.
 
-    Segments are dicts with `id`, `category_id`, `iscrowd`; the id 0 is void. Every id of the maps is listed or 0, and
-    every listed predicted segment has pixels.
+    Segments are dicts with `id`, `category_id`, `iscrowd`; the id 0 is void. Every id of the maps
+    is listed or 0, and every listed predicted segment has pixels.
     """
     truth = {segment["id"]: segment for segment in true_segments}
     prediction = {segment["id"]: segment for segment in pred_segments}
-    pred_area = dict(zip(*(values.tolist() for values in np.unique(predicted, return_counts=True)), strict=True))
-    true_area = dict(zip(*(values.tolist() for values in np.unique(true, return_counts=True)), strict=True))
-    pairs, pixels = np.unique(true.astype(np.uint64) * IDS + predicted.astype(np.uint64), return_counts=True)
-    overlap = {divmod(pair, IDS): count for pair, count in zip(pairs.tolist(), pixels.tolist(), strict=True)}
+    pred_area = dict(
+        zip(*(values.tolist() for values in np.unique(predicted, return_counts=True)), strict=True)
+    )
+    true_area = dict(
+        zip(*(values.tolist() for values in np.unique(true, return_counts=True)), strict=True)
+    )
+    pairs, pixels = np.unique(
+        true.astype(np.uint64) * IDS + predicted.astype(np.uint64), return_counts=True
+    )
+    overlap = {
+        divmod(pair, IDS): count
+        for pair, count in zip(pairs.tolist(), pixels.tolist(), strict=True)
+    }
 
     matched_truth, matched_prediction = set(), set()
     for (t, p), intersection in overlap.items():
@@ -99,7 +110,8 @@ def mean_iou_areas(
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """What `evaluate`'s mean_iou (and mmsegmentation's, from which it comes) counts for one image.
 
-    Three histograms with one bin per class: pixels that are right, predicted pixels, true pixels; each int [C].
+    Three histograms with one bin per class: pixels that are right, predicted pixels, true pixels;
+    each int [C].
     """
     pred, truth = np.array(pred), np.array(truth)
     counted = truth != ignore_index

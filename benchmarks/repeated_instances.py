@@ -1,10 +1,13 @@
-"""How often an object is shown more than once, and what suppressing repeats by mask IoU (`nms`) changes.
+"""How often an object is shown more than once, and what suppressing repeats by mask IoU (`nms`)
+changes.
 
-    python benchmarks/repeated_instances.py --model outputs/shapes --config examples/configs/shapes.yaml \
+    python benchmarks/repeated_instances.py --model outputs/shapes \
+    --config examples/configs/shapes.yaml \
         --datasets shapes_boxes --evaluation.shapes_boxes.count 200
 
-Of each held-out set with objects: the objects shown above the threshold per true object, those of them that are the
-second or later of their true object (IoU above 0.5, same category), and mask AP, without `nms` and with several IoUs.
+Of each held-out set with objects: the objects shown above the threshold per true object, those of
+them that are the second or later of their true object (IoU above 0.5, same category), and mask AP,
+without `nms` and with several IoUs.
 """
 
 import argparse
@@ -35,11 +38,19 @@ MATCH = 0.5
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="outputs/shapes", help="folder of a checkpoint, or its id on the Hub")
-    parser.add_argument("--config", default="examples/configs/shapes.yaml", help="settings with the held-out sets")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model", default="outputs/shapes", help="folder of a checkpoint, or its id on the Hub"
+    )
+    parser.add_argument(
+        "--config", default="examples/configs/shapes.yaml", help="settings with the held-out sets"
+    )
     parser.add_argument("--datasets", nargs="+", required=True, help="entries of `evaluation`")
-    parser.add_argument("--threshold", type=float, default=0.5, help="least score of an object that is shown")
+    parser.add_argument(
+        "--threshold", type=float, default=0.5, help="least score of an object that is shown"
+    )
     options, overrides = parser.parse_known_args()
     settings = read_held_out(options.config, overrides)
     model, processor = load_checkpoint(options.model)
@@ -47,14 +58,22 @@ def main() -> None:
     inference = Inference(processor.image_mean, processor.image_std)
     for name, entry in settings.chosen(options.datasets).items():
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
-        spec, results = held_out.data.spec, {iou: Result(MaskAP(held_out.data.spec.labels)) for iou in IOUS}
+        spec, results = (
+            held_out.data.spec,
+            {iou: Result(MaskAP(held_out.data.spec.labels)) for iou in IOUS},
+        )
         batches = share_of_batches(len(held_out.data), held_out.batch_size)
         for _, sample, output in proposals_of(model, held_out, batches, inference):
             truth, found = objects_of(sample, spec), instances_output(output, sample)
             for iou, result in results.items():
-                result.add(truth, reduced(found, iou), size_of(sample), sample.image_id, options.threshold)
+                result.add(
+                    truth, reduced(found, iou), size_of(sample), sample.image_id, options.threshold
+                )
         print(f"{name}: {len(held_out.data)} images, {results[None].objects} objects")
-        print("| nms | shown per object | repeated | objects found | mask AP | AP50 |\n|---|---|---|---|---|---|")
+        print(
+            "| nms | shown per object | repeated | objects found | mask AP | AP50 "
+            "|\n|---|---|---|---|---|---|"
+        )
         for iou, result in results.items():
             print(result.row("off" if iou is None else str(iou)), flush=True)
 
@@ -67,12 +86,21 @@ class Result:
         self.objects = self.shown = self.found = self.repeated = 0
 
     def add(
-        self, truth: Instances, found: InstancesOutput, size: tuple[int, int], image_id: int | str, threshold: float
+        self,
+        truth: Instances,
+        found: InstancesOutput,
+        size: tuple[int, int],
+        image_id: int | str,
+        threshold: float,
     ) -> None:
         """One image."""
         if truth.masks is None:
             raise ValueError(f"image {image_id}: the truth has boxes only; masks are compared")
-        predictions: Predictions = {"masks": found.masks, "scores": found.scores, "label_ids": found.label_ids}
+        predictions: Predictions = {
+            "masks": found.masks,
+            "scores": found.scores,
+            "label_ids": found.label_ids,
+        }
         self.metric.update(predictions, truth, size, image_id)
         shown = found.scores > threshold
         own = np.flatnonzero(~truth.is_crowd)
@@ -93,8 +121,14 @@ class Result:
     def row(self, name: str) -> str:
         """A line of the table."""
         ap = self.metric.compute()
-        shares = (self.shown / self.objects, self.repeated / self.objects, self.found / self.objects)
-        numbers = [f"{share:.2f}" for share in shares] + [f"{ap[key]:.3f}" for key in ("ap", "ap50")]
+        shares = (
+            self.shown / self.objects,
+            self.repeated / self.objects,
+            self.found / self.objects,
+        )
+        numbers = [f"{share:.2f}" for share in shares] + [
+            f"{ap[key]:.3f}" for key in ("ap", "ap50")
+        ]
         return " | ".join(["| " + name, *numbers]) + " |"
 
 
@@ -104,12 +138,19 @@ def reduced(found: InstancesOutput, iou: float | None) -> InstancesOutput:
         return found
     whole = slice(0, found.masks.shape[1]), slice(0, found.masks.shape[2])
     areas = found.masks.sum((1, 2)).tolist()
-    kept = without_repeats(list(found.masks), [whole] * len(areas), areas, found.label_ids.tolist(), iou)
-    return InstancesOutput(found.masks[kept], found.boxes[kept], found.scores[kept], found.label_ids[kept])
+    kept = without_repeats(
+        list(found.masks), [whole] * len(areas), areas, found.label_ids.tolist(), iou
+    )
+    return InstancesOutput(
+        found.masks[kept], found.boxes[kept], found.scores[kept], found.label_ids[kept]
+    )
 
 
 def same_class_ious(
-    mask: NDArray[np.bool_], label: int, masks: NDArray[np.bool_], labels: Sequence[int] | NDArray[np.int64]
+    mask: NDArray[np.bool_],
+    label: int,
+    masks: NDArray[np.bool_],
+    labels: Sequence[int] | NDArray[np.int64],
 ) -> NDArray[np.float64]:
     """IoU of a mask [H, W] with each of [M, H, W]; 0 where the category differs."""
     both, either = (masks & mask).sum((1, 2)), (masks | mask).sum((1, 2))

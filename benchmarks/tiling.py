@@ -1,9 +1,12 @@
-"""Panoptic quality on images larger than the model's: as a whole, and in windows of several overlaps.
+"""Panoptic quality on images larger than the model's: as a whole, and in windows of several
+overlaps.
 
     python benchmarks/tiling.py --model outputs/shapes
 
-Images: 13 mosaics of 3 x 3 held-out scenes of the shapes world, 192 pixels for a model of 64, cut off so that no window
-coincides with a scene; stuff counts once per mosaic. The scenes one by one say what the model can do at best.
+Images: 13 mosaics of 3 x 3 held-out scenes of the shapes world, 192 pixels for a model of 64, cut
+    off so that no window
+coincides with a scene; stuff counts once per mosaic. The scenes one by one say what the model can
+do at best.
 """
 
 import argparse
@@ -37,15 +40,29 @@ def main() -> None:
     samples = [data[index] for index in range(len(data))]
     is_thing = data.spec.is_thing
     scenes = [(Image.fromarray(sample.image), as_segments(sample)) for sample in samples]
-    mosaics = [mosaic(samples[first : first + SCENES**2], is_thing) for first in range(0, len(samples), SCENES**2)]
-    tiled = {f"windows of {SIDE}, overlap {overlap}": (mosaics, SIDE, overlap) for overlap in (0.0, 0.25, 0.5)}
-    runs = {"scenes one by one": (scenes, None, 0.0), "mosaics as a whole": (mosaics, None, 0.0), **tiled}
+    mosaics = [
+        mosaic(samples[first : first + SCENES**2], is_thing)
+        for first in range(0, len(samples), SCENES**2)
+    ]
+    tiled = {
+        f"windows of {SIDE}, overlap {overlap}": (mosaics, SIDE, overlap)
+        for overlap in (0.0, 0.25, 0.5)
+    }
+    runs = {
+        "scenes one by one": (scenes, None, 0.0),
+        "mosaics as a whole": (mosaics, None, 0.0),
+        **tiled,
+    }
     for name, (cases, tile, overlap) in runs.items():
         quality, started = PanopticQuality(data.spec.labels, is_thing), time.perf_counter()
         for image, truth in cases:
             found = segment_image(model, processor, image, "panoptic", THRESHOLDS, tile, overlap)
             ids = id_map(found, range(1, len(found) + 1), (image.height, image.width))
-            quality.update(ids, [{"id": i, "label_id": s.label_id} for i, s in enumerate(found, start=1)], truth)
+            quality.update(
+                ids,
+                [{"id": i, "label_id": s.label_id} for i, s in enumerate(found, start=1)],
+                truth,
+            )
         result = quality.compute()
         seconds = (time.perf_counter() - started) / len(cases)
         numbers = ", ".join(f"{key} {result[key]:.3f}" for key in ("pq", "pq_things", "pq_stuff"))

@@ -1,6 +1,8 @@
-"""Settings of the documentation site (`make docs`): the pages of this folder, and the API reference from docstrings.
+"""Settings of the documentation site (`make docs`): the pages of this folder, and the API reference
+from docstrings.
 
-Nothing is fetched. Warnings are errors: a link to a page, heading or type of ours that is not there ends the build.
+Nothing is fetched. Warnings are errors: a link to a page, heading or type of ours that is not there
+ends the build.
 """
 
 import re
@@ -36,7 +38,8 @@ autodoc_inherit_docstrings = False
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 
-# Types in signatures are to be found, those of other packages aside; what docstrings have in backticks may be any code.
+# Types in signatures are to be found, those of other packages aside; what docstrings have in
+# backticks may be any code.
 nitpicky = True
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|data|exc)", r"(?!dataseg_hf\.).*")]
 
@@ -46,7 +49,9 @@ html_copy_source = False
 html_show_copyright = False
 
 
-def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element) -> nodes.Element | None:
+def link_class(
+    app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Element
+) -> nodes.Element | None:
     """A link for the bare name of a class that one module alone documents, e.g. `DatasetSpec`."""
     target = node.get("reftarget", "")
     if node.get("reftype") != "obj" or not target[:1].isupper():
@@ -54,7 +59,9 @@ def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: 
     found = {
         (entry.docname, entry.node_id)
         for name, entry in env.domains.python_domain.objects.items()
-        if name.endswith(f".{target}") and entry.objtype in ("class", "exception") and not entry.aliased
+        if name.endswith(f".{target}")
+        and entry.objtype in ("class", "exception")
+        and not entry.aliased
     }
     if len(found) != 1:
         return None
@@ -63,7 +70,9 @@ def link_class(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: 
 
 
 def readable_signature(*event: Any) -> tuple[str | None, str | None]:
-    """Signature and return type with numpy's names for arrays, and `...` for defaults that print as no Python."""
+    """Signature and return type with numpy's names for arrays, and `...` for defaults that print as
+    no Python.
+    """
     signature, returns = event[-2:]
     return signature and _readable(signature), returns and _readable(returns)
 
@@ -71,7 +80,9 @@ def readable_signature(*event: Any) -> tuple[str | None, str | None]:
 def _readable(text: str) -> str:
     text = text.replace(stringify_annotation(ArrayLike, "smart"), "~numpy.typing.ArrayLike")
     text = re.sub(
-        r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype(\[[^\]]*\])\]", r"~numpy.typing.NDArray\1", text
+        r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype(\[[^\]]*\])\]",
+        r"~numpy.typing.NDArray\1",
+        text,
     )
     return re.sub(r"<factory>|<function \S*<lambda>>", "...", text)
 

@@ -1,7 +1,8 @@
 """Train one DaTaSeg model on a mix of datasets.
 
 accelerate launch examples/cotrain.py                                  # the embedded shapes world
-accelerate launch examples/cotrain.py --config examples/configs/photos.yaml --output_dir outputs/photos
+accelerate launch examples/cotrain.py --config examples/configs/photos.yaml \
+    --output_dir outputs/photos
 """
 
 import signal
@@ -20,10 +21,11 @@ DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 
 
 def main() -> int:
-    """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT did.
+    """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT
+    did.
 
-    2 for settings or data that cannot work; 1 when training diverged, or something could not be loaded, written or
-    published.
+    2 for settings or data that cannot work; 1 when training diverged, or something could not be
+    loaded, written or published.
     """
     try:
         run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG), config_files(sys.argv[1:]))

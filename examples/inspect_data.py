@@ -3,8 +3,9 @@
 python examples/inspect_data.py --config examples/configs/photos.yaml --output_dir outputs/photos
 python examples/inspect_data.py --config FILE --check all --json > report.json
 
-Prints the mix, what every dataset holds and what is wrong with it, and writes a contact sheet of each to
-OUTPUT_DIR/contact_sheets. All settings of examples/cotrain.py may be overridden; `--num_workers` loads in parallel.
+Prints the mix, what every dataset holds and what is wrong with it, and writes a contact sheet of
+each to OUTPUT_DIR/contact_sheets. All settings of examples/cotrain.py may be overridden;
+`--num_workers` loads in parallel.
 """
 
 import argparse
@@ -32,7 +33,9 @@ IMAGES_ON_SHEET = 6
 
 
 def main() -> int:
-    """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot work."""
+    """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot
+    work.
+    """
     try:
         options, settings = parse_options(sys.argv[1:])
         config = parse_run_config(settings, DEFAULT_CONFIG)
@@ -41,10 +44,16 @@ def main() -> int:
             mix, datasets = load(config)
             num_queries = config.model.get("num_queries", DaTaSegConfig.num_queries)
             inspections = [
-                inspect_dataset(name, data, options.check, config.num_workers, num_queries) for name, data in datasets
+                inspect_dataset(name, data, options.check, config.num_workers, num_queries)
+                for name, data in datasets
             ]
-            add_faults_of_names(config, dict(datasets), inspections, embed_names=options.check is None)
-            sheets = [draw(data, found, output_dir) for (_, data), found in zip(datasets, inspections, strict=True)]
+            add_faults_of_names(
+                config, dict(datasets), inspections, embed_names=options.check is None
+            )
+            sheets = [
+                draw(data, found, output_dir)
+                for (_, data), found in zip(datasets, inspections, strict=True)
+            ]
     except (ConfigError, argparse.ArgumentError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,7 +61,9 @@ def main() -> int:
     if options.json:
         print(json.dumps(report(mix, inspections, sheets), indent=2))
     else:
-        print(*([mix_table(mix)] if mix else []), *(found.text() for found in inspections), sep="\n\n")
+        print(
+            *([mix_table(mix)] if mix else []), *(found.text() for found in inspections), sep="\n\n"
+        )
         print(f"\n{problems} problems; contact sheets in {output_dir / CONTACT_SHEETS}")
     return 1 if problems else 0
 
@@ -61,7 +72,8 @@ def parse_options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[st
     """The options of this script, and the rest, which are settings of the run."""
     parser = argparse.ArgumentParser(
         description="Check the datasets of a run and draw them.",
-        epilog="All settings of examples/cotrain.py (see its --help) may be given too, such as --config FILE.",
+        epilog="All settings of examples/cotrain.py (see its --help) may be given too, such as "
+        "--config FILE.",
         allow_abbrev=False,
         exit_on_error=False,
     )
@@ -90,7 +102,12 @@ def load(config: RunConfig) -> tuple[list[MixRow], list[tuple[str, SampleDataset
     members = training_mix(config, on_bad_sample="collect")
     datasets = [(f"datasets.{member.name}", member.data) for member in members]
     for name, entry in config.evaluation.items():
-        datasets.append((f"evaluation.{name}", load_source(entry, f"evaluation.{name}", on_bad_sample="collect")))
+        datasets.append(
+            (
+                f"evaluation.{name}",
+                load_source(entry, f"evaluation.{name}", on_bad_sample="collect"),
+            )
+        )
     return resolve_mix(members) if all(member.size != 0 for member in members) else [], datasets
 
 
@@ -100,7 +117,9 @@ def add_faults_of_names(
     inspections: Sequence[Inspection],
     embed_names: bool,
 ) -> None:
-    """Add held-out names that contradict those of training, and, if asked, names that cannot be embedded."""
+    """Add held-out names that contradict those of training, and, if asked, names that cannot be
+    embedded.
+    """
     encoder = run_text_encoder(config) if embed_names else None
     for found in inspections:
         kind, _, name = found.name.partition(".")
@@ -125,7 +144,9 @@ def draw(data: SampleDataset | SampleStream, found: Inspection, output_dir: Path
     return path
 
 
-def report(mix: Sequence[MixRow], inspections: Sequence[Inspection], sheets: Sequence[Path | None]) -> dict[str, Any]:
+def report(
+    mix: Sequence[MixRow], inspections: Sequence[Inspection], sheets: Sequence[Path | None]
+) -> dict[str, Any]:
     """Everything, for machines."""
     return {
         "mix": [asdict(row) for row in mix],

@@ -23,10 +23,12 @@ SPACE = Path(__file__).resolve().parents[1] / "spaces" / "dataseg-demo"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when all is on the Hub, 1 when the Hub did not take it, 2 for a model that cannot be published."""
+    """Exit code 0 when all is on the Hub, 1 when the Hub did not take it, 2 for a model that cannot
+    be published.
+    """
     options = parse_options(arguments)
     try:
-        publications = [model_publication(options.model, options.repo, options.licence)]
+        publications = [model_publication(options.model, options.repo, options.license)]
         if options.space:
             publications.append(space_publication(SPACE, options.repo, options.repo))
     except (OSError, ValueError) as error:
@@ -42,7 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for publication in publications:
         try:
             message = f"Publish the {publication.repo_type}"
-            print(f"Published: {send(publication, private=options.private or None, message=message)}")
+            print(
+                f"Published: {send(publication, private=options.private or None, message=message)}"
+            )
         except PublishError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
@@ -52,12 +56,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Publish a DaTaSeg model on the Hugging Face Hub.")
-    parser.add_argument("--model", required=True, type=Path, help="folder of a finished run, or of a saved model")
-    parser.add_argument("--repo", required=True, help="id of the repository, owner/name; made where it is missing")
+    parser.add_argument(
+        "--model", required=True, type=Path, help="folder of a finished run, or of a saved model"
+    )
+    parser.add_argument(
+        "--repo", required=True, help="id of the repository, owner/name; made where it is missing"
+    )
     parser.add_argument("--private", action="store_true", help="make a new repository private")
-    parser.add_argument("--licence", help="of the weights, as the Hub writes it, e.g. apache-2.0; else none is stated")
-    parser.add_argument("--space", action="store_true", help="also publish the demo as a Space of the same id")
-    parser.add_argument("--dry_run", action="store_true", help="show what would go up, and the card; send nothing")
+    parser.add_argument(
+        "--license",
+        help="of the weights, as the Hub writes it, e.g. apache-2.0; else none is stated",
+    )
+    parser.add_argument(
+        "--space", action="store_true", help="also publish the demo as a Space of the same id"
+    )
+    parser.add_argument(
+        "--dry_run", action="store_true", help="show what would go up, and the card; send nothing"
+    )
     return parser.parse_args(arguments)
 
 

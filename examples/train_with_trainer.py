@@ -3,8 +3,9 @@
 accelerate launch examples/train_with_trainer.py                      # the embedded shapes world
 accelerate launch examples/train_with_trainer.py --config my.yaml --max_steps 20000
 
-Of the config it reads the mix, the model and the optimisation; logging, checkpoints and resuming are the Trainer's.
-What cotrain.py has beyond it: one normaliser for all accumulation steps, averaged weights, evaluation between steps.
+Of the config it reads the mix, the model and the optimization; logging, checkpoints and resuming
+are the Trainer's. What cotrain.py has beyond it: one normalizer for all accumulation steps,
+averaged weights, evaluation between steps.
 """
 
 import sys
@@ -34,12 +35,26 @@ from dataseg_hf.training.schedule import Schedule, resolve_schedule
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 
 
-_SCHEDULERS = {"cosine": "cosine", "linear": "linear", "poly": "polynomial", "constant": "constant_with_warmup"}
-_WITHOUT_EFFECT = ("max_minutes", "ema_decay", "best_metric", "push_to_hub", "dry_run", "evaluate_every")
+_SCHEDULERS = {
+    "cosine": "cosine",
+    "linear": "linear",
+    "poly": "polynomial",
+    "constant": "constant_with_warmup",
+}
+_WITHOUT_EFFECT = (
+    "max_minutes",
+    "ema_decay",
+    "best_metric",
+    "push_to_hub",
+    "dry_run",
+    "evaluate_every",
+)
 
 
 class MixBatches:
-    """The batches of the remaining steps, one dataset each, as arguments of the model's `forward`."""
+    """The batches of the remaining steps, one dataset each, as arguments of the model's
+    `forward`.
+    """
 
     def __init__(self, trainer: "MixTrainer") -> None:
         self.trainer = trainer
@@ -55,7 +70,9 @@ class MixBatches:
             rank=trainer.args.process_index,
             world_size=trainer.args.world_size,
         )
-        for batch in mixing_loader(sampler, config.image_mean, config.image_std, config.num_workers):
+        for batch in mixing_loader(
+            sampler, config.image_mean, config.image_std, config.num_workers
+        ):
             member = trainer.members[batch.member]
             yield {
                 **batch.inputs,
@@ -69,13 +86,25 @@ class MixBatches:
 
 
 class MixTrainer(Trainer):
-    """A Trainer on a mix: its batches, its parameter groups, and one normaliser for all processes."""
+    """A Trainer on a mix: its batches, its parameter groups, and one normalizer for all
+    processes.
+    """
 
     def __init__(
-        self, config: RunConfig, schedule: Schedule, model: DaTaSegModel, members: Sequence[TrainingSet], **options: Any
+        self,
+        config: RunConfig,
+        schedule: Schedule,
+        model: DaTaSegModel,
+        members: Sequence[TrainingSet],
+        **options: Any,
     ) -> None:
         super().__init__(model=model, **options)
-        self.config, self.schedule, self.members, self.plain_model = config, schedule, members, model
+        self.config, self.schedule, self.members, self.plain_model = (
+            config,
+            schedule,
+            members,
+            model,
+        )
 
     def get_train_dataloader(self) -> MixBatches:
         """Not a DataLoader: Accelerate would share out its batches again."""
@@ -92,9 +121,15 @@ class MixTrainer(Trainer):
         return self.optimizer
 
     def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+        self,
+        model: Any,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Any = None,
     ) -> Any:
-        """The loss over the mean number of targets of all processes: their average is the loss over all of them."""
+        """The loss over the mean number of targets of all processes: their average is the loss over
+        all of them.
+        """
         counted = torch.tensor(float(count_targets(inputs["labels"])), device=self.args.device)
         outputs = model(**inputs, num_targets=self.accelerator.reduce(counted, "mean"))
         return (outputs.loss, outputs) if return_outputs else outputs.loss
@@ -135,9 +170,14 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
     if resume == "latest":
         return get_last_checkpoint(folder) if Path(folder).is_dir() else None
     if resume is not None and not (Path(resume) / "trainer_state.json").is_file():
-        raise ConfigError(f"resume: '{resume}' is no checkpoint of the Trainer (it has no trainer_state.json)")
+        raise ConfigError(
+            f"resume: '{resume}' is no checkpoint of the Trainer (it has no trainer_state.json)"
+        )
     if resume is not None and Path(resume).resolve().parent != Path(folder).resolve():
-        raise ConfigError(f"resume: '{resume}' is no checkpoint of the run in '{folder}'; give that run's output_dir")
+        raise ConfigError(
+            f"resume: '{resume}' is no checkpoint of the run in '{folder}'; give that run's "
+            "output_dir"
+        )
     return resume
 
 
@@ -146,10 +186,16 @@ def main() -> int:
     try:
         config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
         if config.every_dataset_in_a_step:
-            raise ConfigError("every_dataset_in_a_step: the Trainer takes one dataset a step; use examples/cotrain.py")
+            raise ConfigError(
+                "every_dataset_in_a_step: the Trainer takes one dataset a step; use "
+                "examples/cotrain.py"
+            )
         if config.num_threads is not None:
             torch.set_num_threads(config.num_threads)
-        folder, reads = expand(config.output_dir, "output_dir"), run_reads(config, config_files(sys.argv[1:]))
+        folder, reads = (
+            expand(config.output_dir, "output_dir"),
+            run_reads(config, config_files(sys.argv[1:])),
+        )
         resume = found_checkpoint(config.resume, folder)
         if resume is None:
             check_output_folder(folder, "run", "output_dir", reads)
@@ -157,7 +203,10 @@ def main() -> int:
         encoder = run_text_encoder(config)
         members = training_mix(config)
         schedule = resolve_schedule(config, members)
-        held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
+        held_out = [
+            evaluation_set(name, entry, config, encoder)
+            for name, entry in config.evaluation.items()
+        ]
         model = build_model(config, members, encoder)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -172,7 +221,9 @@ def main() -> int:
             earlier = claim_output_folder(folder, "run", "output_dir", reads)
             if earlier is not None:
                 print(f"{folder} held an earlier run, now in {earlier}.")
-    trainer = MixTrainer(config, schedule, model, members, args=arguments, processing_class=processor)
+    trainer = MixTrainer(
+        config, schedule, model, members, args=arguments, processing_class=processor
+    )
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, arguments.output_dir)

@@ -48,26 +48,32 @@ def one_thread_one_seed() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def datasets_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of `datasets` (readers) and of Gradio (demos) are temporary folders, in child processes too."""
+    """Caches of `datasets` (readers) and of Gradio (demos) are temporary folders, in child
+    processes too.
+    """
     folder = str(tmp_path_factory.mktemp("datasets_cache"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_DATASETS_CACHE", folder)
         patch.setattr("datasets.config.HF_DATASETS_CACHE", folder)
-        # a demo that ends deletes what is in this folder, that of a demo in another process included
+        # a demo that ends deletes what is in this folder, that of a demo in another process
+        # included
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("gradio")))
         yield
 
 
 @pytest.fixture(scope="session")
 def evaluate_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Caches of `evaluate` away from the user's, one for all tests: Python keeps the package of modules it has seen."""
+    """Caches of `evaluate` away from the user's, one for all tests: Python keeps the package of
+    modules it has seen.
+    """
     import evaluate
 
     folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate.config, "HF_METRICS_CACHE", folder / "metrics")
         patch.setattr(evaluate.config, "HF_MODULES_CACHE", folder / "modules")
-        # the user's own folder of modules may be on the path by now, because transformers puts it there, and come first
+        # the user's own folder of modules may be on the path by now, because transformers puts it
+        # there, and come first
         patch.syspath_prepend(folder / "modules")
         yield
 
@@ -82,7 +88,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def tiny_config() -> ConfigFactory:
-    """Config of a model with 0.1 M parameters: two things and one stuff category, mask grid at stride 4."""
+    """Config of a model with 0.1 M parameters: two things and one stuff category, mask grid at
+    stride 4.
+    """
 
     def make(**options: Any) -> DaTaSegConfig:
         defaults: dict[str, Any] = {
@@ -121,13 +129,17 @@ def tiny_model(tiny_config: ConfigFactory) -> ModelFactory:
 
 @pytest.fixture
 def scene_labels() -> LabelFactory:
-    """Labels of one image by task: rectangles (class, x0, y0, x1, y1) in pixels, later ones above earlier ones.
+    """Labels of one image by task: rectangles (class, x0, y0, x1, y1) in pixels, later ones above
+    earlier ones.
 
     What no rectangle covers is void. `is_crowd` marks rectangles by their place in the list.
     """
 
     def make(
-        task: str, size: tuple[int, int], *rectangles: tuple[int, int, int, int, int], crowd: tuple[int, ...] = ()
+        task: str,
+        size: tuple[int, int],
+        *rectangles: tuple[int, int, int, int, int],
+        crowd: tuple[int, ...] = (),
     ) -> dict[str, Tensor]:
         height, width = size
         corners = torch.tensor([rectangle[1:] for rectangle in rectangles]).view(-1, 4)
@@ -136,9 +148,15 @@ def scene_labels() -> LabelFactory:
         for number, (x0, y0, x1, y1) in enumerate(corners.tolist()):
             masks[number, y0:y1, x0:x1] = 1
             segment_map[y0:y1, x0:x1] = number
-        labels = {"class_labels": torch.tensor([rectangle[0] for rectangle in rectangles], dtype=torch.int64)}
+        labels = {
+            "class_labels": torch.tensor(
+                [rectangle[0] for rectangle in rectangles], dtype=torch.int64
+            )
+        }
         if crowd:
-            labels["is_crowd"] = torch.tensor([number in crowd for number in range(len(rectangles))])
+            labels["is_crowd"] = torch.tensor(
+                [number in crowd for number in range(len(rectangles))]
+            )
         if task in ("panoptic", "semantic"):
             labels["segment_map"] = segment_map
         elif task == "instance":

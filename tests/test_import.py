@@ -24,7 +24,8 @@ SHIPPED = sorted((PACKAGE / "model").glob("*_dataseg.py"))
 MAY_IMPORT = {
     "requirements": set(),
     "words": set(),
-    "shipped_code": {"configuration", "image_processing", "modeling", "pipeline"},  # not before it is called
+    # not before it is called
+    "shipped_code": {"configuration", "image_processing", "modeling", "pipeline"},
     "configuration": {"requirements", "shipped_code"},
     "losses": set(),
     "backbone_mobilenetv2": set(),
@@ -58,16 +59,34 @@ MAY_IMPORT = {
         "words",
     },
     "image_reading": set(),
-    "image_processing": {"image_reading", "mask2former_panoptic", "mask_nms", "postprocessing", "requirements"},
+    "image_processing": {
+        "image_reading",
+        "mask2former_panoptic",
+        "mask_nms",
+        "postprocessing",
+        "requirements",
+    },
     "pipeline": {"configuration", "mask_nms", "words"},
 }
 SHIPPED_NEEDS = {"torch", "transformers", "numpy", "scipy", "huggingface_hub", "safetensors", "PIL"}
-NOT_NEEDED = ["datasets", "accelerate", "evaluate", "faster_coco_eval", "gradio", "jsonargparse", "matplotlib"]
+NOT_NEEDED = [
+    "datasets",
+    "accelerate",
+    "evaluate",
+    "faster_coco_eval",
+    "gradio",
+    "jsonargparse",
+    "matplotlib",
+]
 NOT_NEEDED += ["pycocotools"]
 
 
 def imports(file: Path) -> list[ast.Import | ast.ImportFrom]:
-    return [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return [
+        node
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
 
 
 def own_imports(file: Path) -> set[str]:
@@ -76,8 +95,14 @@ def own_imports(file: Path) -> set[str]:
     found: set[str] = set()
     for node in imports(file):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = ".".join([*folder[: len(folder) - node.level + 1], *([node.module] if node.module else [])])
-            found |= {base} if node.module else {f"{base}.{alias.name}".strip(".") for alias in node.names}
+            base = ".".join(
+                [*folder[: len(folder) - node.level + 1], *([node.module] if node.module else [])]
+            )
+            found |= (
+                {base}
+                if node.module
+                else {f"{base}.{alias.name}".strip(".") for alias in node.names}
+            )
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dataseg_hf."):
             found.add((node.module or "").removeprefix("dataseg_hf."))
     return found
@@ -86,7 +111,11 @@ def own_imports(file: Path) -> set[str]:
 def third_parties(file: Path) -> set[str]:
     roots = set()
     for node in imports(file):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+        )
         if isinstance(node, ast.Import) or not node.level:
             roots |= {name.split(".")[0] for name in names}
     return roots - set(sys.stdlib_module_names)
@@ -120,7 +149,10 @@ ROOMS = [
 ]
 """From the bottom to the top of the house: a room imports from the rooms before its own."""
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
-MODULES = {file: ".".join(file.relative_to(PACKAGE).with_suffix("").parts) for file in sorted(PACKAGE.rglob("*.py"))}
+MODULES = {
+    file: ".".join(file.relative_to(PACKAGE).with_suffix("").parts)
+    for file in sorted(PACKAGE.rglob("*.py"))
+}
 
 
 def room(module: str) -> str:
@@ -136,19 +168,29 @@ def test_imports_point_one_way(file):
         if MODULES[file] == "__init__":
             assert other in ("", "model")
         elif other != own:
-            assert not other or (own and LEVEL[other] < LEVEL[own]), f"{MODULES[file]} imports from {other}"
+            assert not other or (own and LEVEL[other] < LEVEL[own]), (
+                f"{MODULES[file]} imports from {other}"
+            )
 
 
 def test_every_folder_is_a_room():
-    folders = {file.relative_to(PACKAGE).parts[0] for file in MODULES if len(file.relative_to(PACKAGE).parts) > 1}
+    folders = {
+        file.relative_to(PACKAGE).parts[0]
+        for file in MODULES
+        if len(file.relative_to(PACKAGE).parts) > 1
+    }
     assert folders <= set(LEVEL)
     assert len([file for file in MODULES if file.parent == PACKAGE]) <= 8
 
 
 def test_no_import_comes_back_to_its_module():
     modules = set(MODULES.values()) | {name.removesuffix(".__init__") for name in MODULES.values()}
-    edges = {name.removesuffix(".__init__"): own_imports(file) & modules for file, name in MODULES.items()}
-    edges["model.shipped_code_dataseg"] = set()  # names the classes inside a function, for transformers to find
+    edges = {
+        name.removesuffix(".__init__"): own_imports(file) & modules
+        for file, name in MODULES.items()
+    }
+    # names the classes inside a function, for transformers to find
+    edges["model.shipped_code_dataseg"] = set()
     assert tuple(TopologicalSorter(edges).static_order())
 
 
@@ -156,7 +198,8 @@ def test_data_and_metrics_know_no_model():
     for file, name in MODULES.items():
         if room(name) in ("data", "metrics"):
             shipped = {name for name in own_imports(file) if name.startswith("model.")}
-            assert shipped <= {"model.image_reading_dataseg"}, file  # training and inference read images alike
+            # training and inference read images alike
+            assert shipped <= {"model.image_reading_dataseg"}, file
 
 
 @pytest.mark.slow
@@ -187,7 +230,9 @@ from PIL import Image
 assert segmenter(Image.new("RGB", (20, 30)), subtask="semantic")
 print("ran")
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "ran"
 

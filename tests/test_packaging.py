@@ -47,12 +47,16 @@ assert sum(np.asarray(part["mask"]).astype(bool).sum() for part in found) == 40 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the sdist and of the wheel that was built from it, as `python -m build` makes them."""
+    """The folder of the sdist and of the wheel that was built from it, as `python -m build` makes
+    them.
+    """
     checkout = tmp_path_factory.mktemp("checkout")
     for name in SOURCES:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, checkout / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+            shutil.copytree(
+                source, checkout / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__")
+            )
         else:
             shutil.copy(source, checkout / name)
     for name in TEMPTING:
@@ -74,28 +78,41 @@ def wheel(built: Path) -> Path:
 def files_of_the_package() -> set[str]:
     """What the package consists of: its modules and the marker of its type hints."""
     source = ROOT / "src"
-    return {str(f.relative_to(source)) for p in ("*.py", "py.typed") for f in (source / "dataseg_hf").rglob(p)}
+    return {
+        str(f.relative_to(source))
+        for p in ("*.py", "py.typed")
+        for f in (source / "dataseg_hf").rglob(p)
+    }
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.name == f"dataseg_hf-{__version__}-py3-none-any.whl"
     info = f"dataseg_hf-{__version__}.dist-info"
     names = set(zipfile.ZipFile(wheel).namelist())
-    about = {f"{info}/{name}" for name in ("METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE")}
+    about = {
+        f"{info}/{name}"
+        for name in ("METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE")
+    }
     assert names == files_of_the_package() | about
 
 
 def test_the_sdist_holds_what_the_wheel_is_built_from_and_nothing_else(built: Path) -> None:
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames() if archive.getmember(name).isfile()}
+        names = {
+            name.partition("/")[2]
+            for name in archive.getnames()
+            if archive.getmember(name).isfile()
+        }
     generated = {name for name in names if name == "PKG-INFO" or ".egg-info/" in name}
     package = {f"src/{name}" for name in files_of_the_package()}
     assert names - generated == package | {name for name in SOURCES if (ROOT / name).is_file()}
 
 
 def test_the_metadata_is_valid_and_its_long_description_the_readme(wheel: Path) -> None:
-    parsed = Metadata.from_email(zipfile.ZipFile(wheel).read(f"dataseg_hf-{__version__}.dist-info/METADATA"))
+    parsed = Metadata.from_email(
+        zipfile.ZipFile(wheel).read(f"dataseg_hf-{__version__}.dist-info/METADATA")
+    )
     assert (parsed.name, str(parsed.version)) == ("dataseg-hf", __version__)
     assert parsed.description == (ROOT / "README.md").read_text(encoding="utf-8")
     assert parsed.description_content_type is not None
@@ -104,7 +121,9 @@ def test_the_metadata_is_valid_and_its_long_description_the_readme(wheel: Path) 
     assert parsed.license_files == ["LICENSE"]
     assert parsed.provides_extra is not None
     assert {"train", "demo", "export", "test"} <= set(parsed.provides_extra)
-    required = {requirement.name for requirement in parsed.requires_dist or [] if requirement.marker is None}
+    required = {
+        requirement.name for requirement in parsed.requires_dist or [] if requirement.marker is None
+    }
     assert required == {"torch", "transformers", "numpy", "scipy", "pillow", "safetensors"}
 
 
@@ -124,6 +143,11 @@ def test_the_installed_wheel_works_outside_of_the_checkout(wheel: Path, tmp_path
     save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path / "model")
     for command in (["-c", USE], ["-m", "dataseg_hf.metrics", "--help"]):
         done = subprocess.run(
-            [str(python), "-I", *command], cwd=tmp_path, env=used, capture_output=True, text=True, check=False
+            [str(python), "-I", *command],
+            cwd=tmp_path,
+            env=used,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, done.stderr

@@ -1,13 +1,14 @@
-"""Measure what co-training buys: train what is missing of the grid, then write `docs/claims.json`, the page, figures.
+"""Measure what co-training buys: train what is missing of the grid, then write `docs/claims.json`,
+the page, figures.
 
     make claims                         # all that is missing, three seeds
-    make claims ARGS="--quick"          # every run with a few steps and one seed, to outputs/claims/quick
+    make claims ARGS="--quick"  # every run with a few steps and one seed, to outputs/claims/quick
     make claims ARGS="--only co alone_panoptic --jobs 1"
     make claims ARGS="--report"         # only write the pages again
 
-A run on the shapes world was at most 90 seconds of one thread, by itself. Interrupted, the command goes on where it
-stopped, on another machine too: what is finished stands in `benchmarks/claims/results`.
-The photographs need `DATASEG_DATA`.
+A run on the shapes world was at most 90 seconds of one thread, by itself. Interrupted, the command
+goes on where it stopped, on another machine too: what is finished stands in
+`benchmarks/claims/results`. The photographs need `DATASEG_DATA`.
 """
 
 import argparse
@@ -28,11 +29,17 @@ from benchmarks.claims.runner import OUTPUTS, ROOT, Grid, train_missing
 
 def main() -> int:
     """Exit code 1 when a run failed."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--quick", action="store_true", help="a few steps of every run")
-    parser.add_argument("--only", nargs="+", choices=sorted(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}")
+    parser.add_argument(
+        "--only", nargs="+", choices=sorted(RUNS), metavar="RUN", help=f"of {', '.join(RUNS)}"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=None, help=f"default {SEEDS}")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each")
+    parser.add_argument(
+        "--jobs", type=int, default=os.cpu_count() or 1, help="runs at a time, one thread each"
+    )
     parser.add_argument("--report", action="store_true", help="train nothing")
     arguments = parser.parse_args()
     seeds = arguments.seeds or (SEEDS[:1] if arguments.quick else SEEDS)
@@ -62,7 +69,9 @@ def with_photos(names: list[str]) -> list[str]:
 
 
 def keep_measured(grid: Grid, name: str, measure: Callable[[Grid], dict[str, Any] | None]) -> None:
-    """Measure on the models of the runs and write it beside their results; nothing where they are not at hand."""
+    """Measure on the models of the runs and write it beside their results; nothing where they are
+    not at hand.
+    """
     measured = measure(grid)
     if measured is not None:
         (grid.results / f"{name}.json").write_text(json.dumps(measured, indent=1) + "\n")

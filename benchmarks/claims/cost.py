@@ -17,7 +17,9 @@ REPEATS = 20
 
 
 def measured_cost(grid: Grid) -> dict[str, Any] | None:
-    """Parameters, weights in memory, operations and seconds of training, latency; None without the models."""
+    """Parameters, weights in memory, operations and seconds of training, latency; None without the
+    models.
+    """
     seed = grid.seeds[0]
     folders = {name: grid.output(RUNS[name], seed) for name in ("co", *SEPARATE.values())}
     if not all((folder / "model.safetensors").exists() for folder in folders.values()):
@@ -31,7 +33,9 @@ def measured_cost(grid: Grid) -> dict[str, Any] | None:
         timing = alternating(
             {
                 "one": lambda: [models["co"](image, vocabulary=name) for name in SEPARATE],
-                "three": lambda: [models[run](image, vocabulary=name) for name, run in SEPARATE.items()],
+                "three": lambda: [
+                    models[run](image, vocabulary=name) for name, run in SEPARATE.items()
+                ],
             },
             REPEATS,
             torch.device("cpu"),
@@ -43,7 +47,10 @@ def measured_cost(grid: Grid) -> dict[str, Any] | None:
     if set(steps) != set(models):
         return None
     return {
-        "parameters": {"one": parameters(models["co"]), "three": sum(parameters(models[name]) for name in separate)},
+        "parameters": {
+            "one": parameters(models["co"]),
+            "three": sum(parameters(models[name]) for name in separate),
+        },
         "weight_bytes": {
             "one": weight_bytes(models["co"]),
             "three": sum(weight_bytes(models[name]) for name in separate),
@@ -52,7 +59,10 @@ def measured_cost(grid: Grid) -> dict[str, Any] | None:
             "one": round(steps["co"] * sum(operations.values()) / len(operations)),
             "three": sum(round(steps[run] * operations[name]) for name, run in SEPARATE.items()),
         },
-        "training_seconds": {"one": seconds["co"], "three": round(sum(seconds[name] for name in separate), 1)},
+        "training_seconds": {
+            "one": seconds["co"],
+            "three": round(sum(seconds[name] for name in separate), 1),
+        },
         "latency_ms_in_three_vocabularies": {
             "one": round(1000 * timing["one"].least, 2),
             "three": round(1000 * timing["three"].least, 2),
@@ -71,10 +81,14 @@ def weight_bytes(model: DaTaSegModel) -> int:
 
 
 def step_operations(config: RunConfig, model: DaTaSegModel) -> dict[str, int]:
-    """Operations of a training step on each dataset (matrix products and convolutions, forward and backward)."""
+    """Operations of a training step on each dataset (matrix products and convolutions, forward and
+    backward).
+    """
     found = {}
     for member in training_mix(config):
-        (batch,) = mixing_loader(MixingSampler([member], 0, 0, 1), config.image_mean, config.image_std)
+        (batch,) = mixing_loader(
+            MixingSampler([member], 0, 0, 1), config.image_mean, config.image_std
+        )
 
         def step(batch: MicroBatch = batch, member: TrainingSet = member) -> None:
             model(**batch.inputs, vocabulary=member.name, task=member.task).loss.backward()

@@ -1,10 +1,12 @@
-"""The part for a GPU: photographs at 512 pixels with a longer schedule, and what models of three sizes cost there.
+"""The part for a GPU: photographs at 512 pixels with a longer schedule, and what models of three
+sizes cost there.
 
-    make claims-gpu                                     # where CUDA is; then `make claims ARGS="--report"`
-    make claims-gpu ARGS="--steps 4 --sides 64 --batch 1 --repeats 1"     # to try it, without a GPU, too
+    make claims-gpu                     # where CUDA is; then `make claims ARGS="--report"`
+    make claims-gpu ARGS="--steps 4 --sides 64 --batch 1 --repeats 1"  # to try it
 
-Writes `benchmarks/claims/results/gpu.json` (without a GPU `outputs/claims/gpu/gpu.json`): the device, metrics and
-seconds of the co-trained and the separate models in float32 and bfloat16, images per second and peak memory.
+Writes `benchmarks/claims/results/gpu.json` (without a GPU `outputs/claims/gpu/gpu.json`): the
+device, metrics and seconds of the co-trained and the separate models in float32 and bfloat16,
+images per second and peak memory.
 """
 
 import argparse
@@ -41,12 +43,18 @@ def backbones() -> dict[str, PreTrainedConfig]:
     return {
         "R50": ResNetConfig(out_features=STAGES),
         "Swin-T": SwinConfig(out_features=STAGES),
-        "DINOv2-B": Dinov2Config(patch_size=14, out_features=["stage12"], reshape_hidden_states=True),
+        "DINOv2-B": Dinov2Config(
+            patch_size=14, out_features=["stage12"], reshape_hidden_states=True
+        ),
     }
 
 
-def measured_models(device: torch.device, sides: Sequence[int], batch: int, repeats: int) -> list[dict[str, Any]]:
-    """Images per second and peak memory of inference and training: a row for each model, side and precision."""
+def measured_models(
+    device: torch.device, sides: Sequence[int], batch: int, repeats: int
+) -> list[dict[str, Any]]:
+    """Images per second and peak memory of inference and training: a row for each model, side and
+    precision.
+    """
     rows = []
     for name, backbone in backbones().items():
         torch.manual_seed(0)
@@ -63,7 +71,12 @@ def measured_models(device: torch.device, sides: Sequence[int], batch: int, repe
 
 
 def _measured(
-    model: DaTaSegModel, side: int, dtype: torch.dtype | None, device: torch.device, batch: int, repeats: int
+    model: DaTaSegModel,
+    side: int,
+    dtype: torch.dtype | None,
+    device: torch.device,
+    batch: int,
+    repeats: int,
 ) -> dict[str, float]:
     data = training_batch(batch, side, NUM_SEGMENTS)
     pixel_values = data.pixel_values.to(device)
@@ -95,7 +108,9 @@ def _measured(
 
 
 def trained_photographs(steps: int, side: int, device: torch.device) -> dict[str, Any]:
-    """Metrics and seconds of the runs on photographs in both precisions, one seed; `error` where one failed."""
+    """Metrics and seconds of the runs on photographs in both precisions, one seed; `error` where
+    one failed.
+    """
     found: dict[str, Any] = {}
     for name in TRAINED:
         for precision, mixed in {"float32": "no", "bfloat16": "bf16"}.items():
@@ -106,7 +121,9 @@ def trained_photographs(steps: int, side: int, device: torch.device) -> dict[str
 
 
 def larger(settings: Settings, steps: int, side: int, mixed_precision: str) -> Settings:
-    """The settings of a run with so many steps of images of `side` pixels; threads and loading as a GPU needs them."""
+    """The settings of a run with so many steps of images of `side` pixels; threads and loading as a
+    GPU needs them.
+    """
     changes: Settings = {"max_steps": steps, "mixed_precision": mixed_precision}
     changes |= {"num_threads": DROP, "num_workers": min(8, (os.cpu_count() or 1) - 1)}
     for part in ("datasets", "evaluation"):
@@ -121,7 +138,9 @@ def _trained(settings: Mapping[str, Any], output: Path, device: torch.device) ->
     command = [sys.executable, str(ROOT / "examples/cotrain.py"), "--config", str(config)]
     environment = {**os.environ, "ACCELERATE_USE_CPU": str(device.type == "cpu").lower()}
     started = time.perf_counter()
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True
+    )
     output.with_suffix(".log").write_text(done.stdout + done.stderr)
     if done.returncode:
         return {"error": f"exit code {done.returncode}, see {output.with_suffix('.log').name}"}
@@ -130,9 +149,13 @@ def _trained(settings: Mapping[str, Any], output: Path, device: torch.device) ->
 
 def main() -> int:
     """Measure and write; exit code 2 without the photographs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=4000, help="of the photographs' runs")
-    parser.add_argument("--sides", type=int, nargs="+", default=[512, 640], help="the first is the photographs'")
+    parser.add_argument(
+        "--sides", type=int, nargs="+", default=[512, 640], help="the first is the photographs'"
+    )
     parser.add_argument("--batch", type=int, default=8, help="images of the throughput")
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()

@@ -10,7 +10,9 @@ BACKBONE = "backbone_mobilenet_v2/mobilenet_v2_1.0_224_uint8_weights.npz"
 
 
 def photographs_at_hand() -> bool:
-    """Whether `DATASEG_DATA` is set; then the backbone is there in torch's format, converted where it was not."""
+    """Whether `DATASEG_DATA` is set; then the backbone is there in torch's format, converted where
+    it was not.
+    """
     data = os.environ.get("DATASEG_DATA")
     if data is None:
         return False

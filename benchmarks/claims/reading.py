@@ -1,5 +1,6 @@
-"""What the numbers say, in words. Each sentence rests on comparisons over at least three seeds, and stands only while
-all of them come out as it says."""
+"""What the numbers say, in words. Each sentence rests on comparisons over at least three seeds, and
+stands only while all of them come out as it says.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,13 @@ from benchmarks.claims.tables import (
     Column,
 )
 
-REMEDIES = ("more_panoptic", "fewer_boxes", "every_dataset_in_a_step", "wider", "fine_tuned_panoptic")
+REMEDIES = (
+    "more_panoptic",
+    "fewer_boxes",
+    "every_dataset_in_a_step",
+    "wider",
+    "fine_tuned_panoptic",
+)
 STRONGEST = ("noise 3", "blur 3", "jpeg 3")
 Verdict = Literal["better", "worse", "tie"]
 
@@ -51,7 +58,8 @@ def ties(run: str, other: str, *columns: Column) -> tuple[Comparison, ...]:
 
 HOLDS = (
     Sentence(
-        "**At equal steps for each dataset, co-training wins on all three**: one model with a third of its "
+        "**At equal steps for each dataset, co-training wins on all three**: one model with a "
+        "third of its "
         "steps on each set beats three models that each had that third.",
         (
             Comparison("co", "better", "alone_panoptic_third", PQ),
@@ -60,7 +68,8 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**So it is on photographs**: COCO's part and the street scenes are far better in the mix than with as many "
+        "**So it is on photographs**: COCO's part and the street scenes are far better in the mix "
+        "than with as many "
         "steps alone.",
         (
             Comparison("photos_co", "better", "photos_alone_panoptic_share", COCO_MIOU),
@@ -68,7 +77,8 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**A set of 16 images gains much**: co-training beats even training on them alone for all steps, in "
+        "**A set of 16 images gains much**: co-training beats even training on them alone for all "
+        "steps, in "
         "the classes that were annotated and in objects that never were.",
         (
             Comparison("co_16", "better", "alone_semantic_16", SEMANTIC_MIOU),
@@ -76,7 +86,8 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**A partner with masks makes a small set better than all steps alone would**, in half of the steps: the 64 "
+        "**A partner with masks makes a small set better than all steps alone would**, in half of "
+        "the steps: the 64 "
         "semantic images beside the panoptic set, and the boxes beside it, too.",
         (
             Comparison("two_panoptic_semantic", "better", "alone_semantic", SEMANTIC_MIOU),
@@ -84,12 +95,14 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**Boxes do nearly what masks do** when trained along with sets that have masks; the colour term of "
+        "**Boxes do nearly what masks do** when trained along with sets that have masks; the "
+        "colour term of "
         "the loss is then neither needed nor harmful.",
         (*ties("co", "co_masks", BOXES_AP50), *ties("co", "co_no_affinity", BOXES_AP50)),
     ),
     Sentence(
-        "**Text carries over what class numbers cannot**: combinations of known words that no training image "
+        "**Text carries over what class numbers cannot**: combinations of known words that no "
+        "training image "
         "shows; merging the label spaces by hand does not help there.",
         (
             Comparison("co", "better", "class_numbers", OPEN_PQ),
@@ -97,7 +110,8 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**Sets that bring names help with names never seen**, boxes no less than masks: beside the panoptic set they "
+        "**Sets that bring names help with names never seen**, boxes no less than masks: beside "
+        "the panoptic set they "
         "raise unseen combinations above what that set reaches alone; the semantic set does not.",
         (
             Comparison("two_panoptic_boxes", "better", "alone_panoptic", OPEN_PQ),
@@ -106,12 +120,14 @@ HOLDS = (
         ),
     ),
     Sentence(
-        "**Share the decoder**: a decoder for each dataset, which sees a third of the steps, finds fewer of "
+        "**Share the decoder**: a decoder for each dataset, which sees a third of the steps, finds "
+        "fewer of "
         "the objects that only have boxes.",
         (Comparison("co", "better", "own_decoders", BOXES_AP50),),
     ),
     Sentence(
-        "**A classifier for each dataset** costs panoptic quality and gains nothing on the other two.",
+        "**A classifier for each dataset** costs panoptic quality and gains nothing on the other "
+        "two.",
         (
             Comparison("co", "better", "own_classifiers", PQ),
             *ties("co", "own_classifiers", SEMANTIC_MIOU, BOXES_AP50),
@@ -122,14 +138,16 @@ HOLDS = (
         ties("co", "every_dataset_in_a_step", PQ, SEMANTIC_MIOU, BOXES_AP50),
     ),
     Sentence(
-        "**Let the class head see its own mask**: without that view panoptic quality and unseen combinations drop.",
+        "**Let the class head see its own mask**: without that view panoptic quality and unseen "
+        "combinations drop.",
         (
             Comparison("co", "better", "no_mask_view", PQ),
             Comparison("co", "better", "no_mask_view", OPEN_PQ),
         ),
     ),
     Sentence(
-        "**On photographs CLIP's embeddings beat hashed n-grams**, most of all in the words of other "
+        "**On photographs CLIP's embeddings beat hashed n-grams**, most of all in the words of "
+        "other "
         "datasets for the same things.",
         tuple(
             Comparison("photos_co", "better", "photos_hashed", column)
@@ -140,8 +158,10 @@ HOLDS = (
 
 LIMITS = (
     Sentence(
-        "**At equal steps in all co-training does not win**: three separate models with three times the training are "
-        "within the spread of the one that replaces them, and in stuff the panoptic set alone is better.",
+        "**At equal steps in all co-training does not win**: three separate models with three "
+        "times the training are "
+        "within the spread of the one that replaces them, and in stuff the panoptic set alone is "
+        "better.",
         (
             *ties("co", "alone_panoptic", PQ),
             Comparison("co", "worse", "alone_panoptic", PQ_STUFF),
@@ -150,13 +170,19 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**The distance shrinks with length.** With half of the steps the co-trained model is far behind the panoptic "
+        "**The distance shrinks with length.** With half of the steps the co-trained model is far "
+        "behind the panoptic "
         "set alone; with all it is within the spread.",
-        (Comparison("co_half", "worse", "alone_panoptic_half", PQ), *ties("co", "alone_panoptic", PQ)),
+        (
+            Comparison("co_half", "worse", "alone_panoptic_half", PQ),
+            *ties("co", "alone_panoptic", PQ),
+        ),
     ),
     Sentence(
-        "**Nothing else that we tried moves the large set**, and all stays below that set alone: twice the share, "
-        "half the boxes, all datasets in every step, a wider model, training on with that set alone; more steps of "
+        "**Nothing else that we tried moves the large set**, and all stays below that set alone: "
+        "twice the share, "
+        "half the boxes, all datasets in every step, a wider model, training on with that set "
+        "alone; more steps of "
         "smaller batches, a quarter fewer images in all, make it worse.",
         (
             *(Comparison(run, "tie", "co", PQ) for run in REMEDIES),
@@ -165,8 +191,10 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**On photographs the street scenes alone win at equal steps in all**, by far: they have a sixth of the steps "
-        "of the mix, and little in common with its other sets. Half of the steps win back most of it.",
+        "**On photographs the street scenes alone win at equal steps in all**, by far: they have a "
+        "sixth of the steps "
+        "of the mix, and little in common with its other sets. Half of the steps win back most of "
+        "it.",
         (
             Comparison("photos_co", "worse", "photos_alone_camvid", CAMVID_MIOU),
             Comparison("photos_more_camvid", "better", "photos_co", CAMVID_MIOU),
@@ -174,8 +202,10 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**More datasets are not better by themselves.** With the steps of all unchanged, five are as good as three; "
-        "and the boxes, which teach no stuff, take steps from the sets that do: without them stuff and the small set "
+        "**More datasets are not better by themselves.** With the steps of all unchanged, five are "
+        "as good as three; "
+        "and the boxes, which teach no stuff, take steps from the sets that do: without them stuff "
+        "and the small set "
         "are better, while without the semantic set panoptic quality drops.",
         (
             *ties("five", "co", PQ, SEMANTIC_MIOU, BOXES_AP50),
@@ -185,8 +215,10 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**What the small set gains it gains from its partner**: through the names, the panoptic set alone is better "
-        "on it than its own 64 images and than the mix of three; beside it they add nothing that shows, 16 neither.",
+        "**What the small set gains it gains from its partner**: through the names, the panoptic "
+        "set alone is better "
+        "on it than its own 64 images and than the mix of three; beside it they add nothing that "
+        "shows, 16 neither.",
         (
             Comparison("alone_panoptic", "better", "alone_semantic", SEMANTIC_MIOU),
             Comparison("alone_panoptic", "better", "co", SEMANTIC_MIOU),
@@ -195,8 +227,10 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**Weak transfer is not shown with 64 images**: alone, and with all steps, the semantic set reaches "
-        "the same panoptic quality from its connected regions; it takes a third of those steps, or 16 images,"
+        "**Weak transfer is not shown with 64 images**: alone, and with all steps, the semantic "
+        "set reaches "
+        "the same panoptic quality from its connected regions; it takes a third of those steps, or "
+        "16 images,"
         " for the other sets to help.",
         (
             *ties("co", "alone_semantic", SEMANTIC_PQ),
@@ -205,14 +239,16 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**Nor is it with a whole class as one target**, the paper's way, with MERGE in training or without.",
+        "**Nor is it with a whole class as one target**, the paper's way, with MERGE in training "
+        "or without.",
         (
             *ties("whole_classes", "alone_semantic_whole", SEMANTIC_PQ),
             Comparison("merge_whole_classes", "worse", "alone_semantic_whole_merge", SEMANTIC_PQ),
         ),
     ),
     Sentence(
-        "**MERGE in training does not pay here**, in any reading: stuff gets worse, with the maximum the small set, "
+        "**MERGE in training does not pay here**, in any reading: stuff gets worse, with the "
+        "maximum the small set, "
         "too. (Merging at inference is in all of these numbers.)",
         (
             Comparison("merge_maximum", "worse", "co", PQ_STUFF),
@@ -223,12 +259,18 @@ LIMITS = (
         ),
     ),
     Sentence(
-        "**Corrupted images tell the two apart no better than clean ones**: at the strongest noise, blur and JPEG "
+        "**Corrupted images tell the two apart no better than clean ones**: at the strongest "
+        "noise, blur and JPEG "
         "artefacts co-trained and separate models are within the spread of each other.",
-        tuple(Comparison("co", "tie", "alone_panoptic", column) for column in CORRUPTIONS if column.name in STRONGEST),
+        tuple(
+            Comparison("co", "tie", "alone_panoptic", column)
+            for column in CORRUPTIONS
+            if column.name in STRONGEST
+        ),
     ),
     Sentence(
-        "**100 photographs teach nobody to find COCO's 133 classes** in so few steps: its numbers are near zero "
+        "**100 photographs teach nobody to find COCO's 133 classes** in so few steps: its numbers "
+        "are near zero "
         "and say nothing; leaving the boxes out changes neither COCO nor the street scenes.",
         ties("photos_co", "photos_no_boxes", COCO_MIOU, CAMVID_MIOU),
     ),
@@ -236,7 +278,8 @@ LIMITS = (
 
 ADVICE = (
     Sentence(
-        "**Start with equal shares, whatever the sizes.** Shares by size starve the small set; their cube root changes "
+        "**Start with equal shares, whatever the sizes.** Shares by size starve the small set; "
+        "their cube root changes "
         "nothing.",
         (
             Comparison("by_size", "worse", "co", SEMANTIC_PQ),
@@ -245,7 +288,8 @@ ADVICE = (
         ),
     ),
     Sentence(
-        "**Co-train a set of a few dozen images or less; a few hundred do better alone**, if they may have the steps "
+        "**Co-train a set of a few dozen images or less; a few hundred do better alone**, if they "
+        "may have the steps "
         "of the whole mix: at 16 images co-training wins, at 64 it is a tie, at 256 it loses.",
         (
             Comparison("co_16", "better", "alone_semantic_16", SEMANTIC_MIOU),
@@ -254,7 +298,8 @@ ADVICE = (
         ),
     ),
     Sentence(
-        "**Train the one model at least as long as you would train each of the separate ones.** Short schedules are "
+        "**Train the one model at least as long as you would train each of the separate ones.** "
+        "Short schedules are "
         "where it loses.",
         (
             Comparison("co_half", "worse", "alone_panoptic_half", PQ),
@@ -264,8 +309,10 @@ ADVICE = (
         ),
     ),
     Sentence(
-        "**Give a set with boxes half the share of those with masks.** The small set gets better than it is alone with "
-        "all steps, and the objects from boxes lose nothing that shows. (The larger model of [shapes.md](shapes.md) "
+        "**Give a set with boxes half the share of those with masks.** The small set gets better "
+        "than it is alone with "
+        "all steps, and the objects from boxes lose nothing that shows. (The larger model of "
+        "[shapes.md](shapes.md) "
         "gains less and loses some of them: try it.)",
         (
             Comparison("fewer_boxes", "better", "co", SEMANTIC_MIOU),
@@ -274,12 +321,14 @@ ADVICE = (
         ),
     ),
     Sentence(
-        "**A set that has little in common with the others needs its own steps**: raise its share until it is good "
+        "**A set that has little in common with the others needs its own steps**: raise its share "
+        "until it is good "
         "enough, or train it alone.",
         (Comparison("photos_more_camvid", "better", "photos_co", CAMVID_MIOU),),
     ),
     Sentence(
-        "**Let semantic sets split things** (`split_things`): their objects come out better, those from boxes, too.",
+        "**Let semantic sets split things** (`split_things`): their objects come out better, those "
+        "from boxes, too.",
         (
             Comparison("co", "better", "whole_classes", SEMANTIC_PQ_THINGS),
             Comparison("co", "better", "whole_classes", BOXES_AP50),

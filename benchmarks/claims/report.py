@@ -1,4 +1,6 @@
-"""From the results to `docs/claims.json`, and from that alone to `docs/claims.md` and its figures."""
+"""From the results to `docs/claims.json`, and from that alone to `docs/claims.md` and its
+figures.
+"""
 
 import json
 from collections import Counter
@@ -27,7 +29,9 @@ def gathered(grid: Grid) -> dict[str, Any]:
     """Every number of the grid; runs that failed or are missing are named."""
     runs: dict[str, Any] = {}
     for name, run in RUNS.items():
-        results = [result for seed in grid.seeds if (result := grid.finished(run, seed)) is not None]
+        results = [
+            result for seed in grid.seeds if (result := grid.finished(run, seed)) is not None
+        ]
         metrics = Counter(key for result in results for key in result.metrics)
         runs[name] = {
             "seeds": [result.seed for result in results],
@@ -45,7 +49,10 @@ def gathered(grid: Grid) -> dict[str, Any]:
             },
         }
     files = {name: grid.results / f"{name}.json" for name in MEASURED}
-    measured = {name: json.loads(file.read_text()) if file.exists() else None for name, file in files.items()}
+    measured = {
+        name: json.loads(file.read_text()) if file.exists() else None
+        for name, file in files.items()
+    }
     return {"seeds": list(grid.seeds), "base_steps": dict(STEPS), "runs": runs, **measured}
 
 
@@ -66,7 +73,9 @@ class Claims:
         return "missing" if found is None else f"{100 * found.mean:.1f}"
 
     def verdict(self, run: str, other: str, metric: str) -> str:
-        """`better`, `worse` or `tie`, see `Summary.against`; `not measured` with fewer than three seeds of either."""
+        """`better`, `worse` or `tie`, see `Summary.against`; `not measured` with fewer than three
+        seeds of either.
+        """
         one, two = self.summary(run, metric), self.summary(other, metric)
         if one is None or two is None or min(len(one.values), len(two.values)) < 3:
             return "not measured"
@@ -74,20 +83,31 @@ class Claims:
 
     def holds(self, sentence: Sentence) -> bool:
         """Whether every comparison that a sentence rests on comes out as it says."""
-        return all(self.verdict(one.run, one.other, one.column.metric) == one.verdict for one in sentence.rests_on)
+        return all(
+            self.verdict(one.run, one.other, one.column.metric) == one.verdict
+            for one in sentence.rests_on
+        )
 
     def reading(self) -> str:
-        """The sentences that hold, each with its numbers, as lists in Markdown; and how many do not, or not yet."""
-        return "\n\n".join(f"### {title}\n\n{self._sentences(part)}" for title, part in READING.items())
+        """The sentences that hold, each with its numbers, as lists in Markdown; and how many do
+        not, or not yet.
+        """
+        return "\n\n".join(
+            f"### {title}\n\n{self._sentences(part)}" for title, part in READING.items()
+        )
 
     def _sentences(self, sentences: Sequence[Sentence]) -> str:
         held = [sentence for sentence in sentences if self.holds(sentence)]
         lines = [
-            f"- {sentence.text} ({'; '.join(self._numbers_of(one) for one in sentence.rests_on)})" for sentence in held
+            f"- {sentence.text} ({'; '.join(self._numbers_of(one) for one in sentence.rests_on)})"
+            for sentence in held
         ]
         absent = len(sentences) - len(held)
         if absent:
-            lines.append(f"- {absent} of the sentences {'is' if absent == 1 else 'are'} not shown by these numbers.")
+            lines.append(
+                f"- {absent} of the sentences {'is' if absent == 1 else 'are'} not shown by these "
+                "numbers."
+            )
         return "\n".join(lines)
 
     def _numbers_of(self, one: Comparison) -> str:
@@ -95,7 +115,9 @@ class Claims:
         return f"{one.column.name}: `{one.run}` {run}, `{one.other}` {other}, {one.verdict}"
 
     def table(self, name: str) -> str:
-        """A table in Markdown: mean and [lowest, highest] over the seeds, and the verdict against the first row."""
+        """A table in Markdown: mean and [lowest, highest] over the seeds, and the verdict against
+        the first row.
+        """
         table = TABLES[name]
         lines = [
             f"| | {' | '.join(column.name for column in table.columns)} |",
@@ -120,10 +142,15 @@ class Claims:
         """The cosines of gradients, in Markdown: mean and [lowest, highest] over the seeds."""
         found = self.numbers["conflict"]
         pairs = list(next(iter(found.values())))
-        lines = [f"| | {' | '.join(part.replace('_', ' ') for part in found)} |", f"|---|{'---|' * len(found)}"]
+        lines = [
+            f"| | {' | '.join(part.replace('_', ' ') for part in found)} |",
+            f"|---|{'---|' * len(found)}",
+        ]
         for pair in pairs:
             cells = [Summary(found[part][pair]) for part in found]
-            texts = [f"{one.mean:.2f} [{min(one.values):.2f}, {max(one.values):.2f}]" for one in cells]
+            texts = [
+                f"{one.mean:.2f} [{min(one.values):.2f}, {max(one.values):.2f}]" for one in cells
+            ]
             lines.append(f"| {pair} | {' | '.join(texts)} |")
         return "\n".join(lines)
 
@@ -146,7 +173,10 @@ class Claims:
     def counted(self) -> str:
         """How many of the runs are there."""
         runs = self.numbers["runs"].values()
-        done, all_of_them = sum(len(run["seeds"]) for run in runs), len(runs) * len(self.numbers["seeds"])
+        done, all_of_them = (
+            sum(len(run["seeds"]) for run in runs),
+            len(runs) * len(self.numbers["seeds"]),
+        )
         return f"{done} of {all_of_them}"
 
     def missing(self) -> list[str]:
@@ -159,7 +189,9 @@ class Claims:
 
     def machines(self) -> list[str]:
         """On which the runs were made."""
-        return sorted({machine for run in self.numbers["runs"].values() for machine in run["machines"]})
+        return sorted(
+            {machine for run in self.numbers["runs"].values() for machine in run["machines"]}
+        )
 
 
 def page(numbers: Mapping[str, Any]) -> str:
@@ -180,25 +212,48 @@ def draw(numbers: Mapping[str, Any], folder: Path) -> None:
     counts = (16, 64, 256)
     lines = {
         "co-trained": [f"co_{n}" if n != 64 else "co" for n in counts],
-        "alone, all steps": [f"alone_semantic_{n}" if n != 64 else "alone_semantic" for n in counts],
-        "alone, a third": [f"alone_semantic_{n}_third" if n != 64 else "alone_semantic_third" for n in counts],
+        "alone, all steps": [
+            f"alone_semantic_{n}" if n != 64 else "alone_semantic" for n in counts
+        ],
+        "alone, a third": [
+            f"alone_semantic_{n}_third" if n != 64 else "alone_semantic_third" for n in counts
+        ],
     }
-    _lines(claims, lines, counts, "shapes_semantic/miou", "images of the small dataset", "mIoU in percent",
-           folder / "claims_small_dataset.png")  # fmt: skip
+    _lines(
+        claims,
+        lines,
+        counts,
+        "shapes_semantic/miou",
+        "images of the small dataset",
+        "mIoU in percent",
+        folder / "claims_small_dataset.png",
+    )
     sets = {
         "panoptic PQ": "shapes_panoptic/pq", "semantic mIoU": "shapes_semantic/miou",
         "AP50 from boxes": "shapes_boxes/mask_ap50", "PQ, unseen combinations": "shapes_open/pq",
     }  # fmt: skip
-    _bars(claims, ("alone_panoptic", "two_panoptic_semantic", "two_panoptic_boxes", "co", "five"), sets,
-          folder / "claims_number_of_datasets.png")  # fmt: skip
+    _bars(
+        claims,
+        ("alone_panoptic", "two_panoptic_semantic", "two_panoptic_boxes", "co", "five"),
+        sets,
+        folder / "claims_number_of_datasets.png",
+    )
 
 
 def _lines(
-    claims: Claims, lines: Mapping[str, Sequence[str]], places: Sequence[int], metric: str, x: str, y: str, path: Path
+    claims: Claims,
+    lines: Mapping[str, Sequence[str]],
+    places: Sequence[int],
+    metric: str,
+    x: str,
+    y: str,
+    path: Path,
 ) -> None:
     figure, axes = plt.subplots(figsize=(5, 3.4), layout="constrained")
     for label, runs in lines.items():
-        found = [(place, claims.summary(run, metric)) for place, run in zip(places, runs, strict=True)]
+        found = [
+            (place, claims.summary(run, metric)) for place, run in zip(places, runs, strict=True)
+        ]
         there = [(place, one) for place, one in found if one is not None]
         axes.errorbar(
             [place for place, _ in there],
@@ -209,7 +264,13 @@ def _lines(
             ],
             label=label, marker="o", capsize=3,
         )  # fmt: skip
-    axes.set(xscale="log", xlabel=x, ylabel=y, xticks=places, xticklabels=[str(place) for place in places])
+    axes.set(
+        xscale="log",
+        xlabel=x,
+        ylabel=y,
+        xticks=places,
+        xticklabels=[str(place) for place in places],
+    )
     axes.minorticks_off()
     axes.legend()
     figure.savefig(path, dpi=100)
@@ -225,7 +286,11 @@ def _bars(claims: Claims, runs: Sequence[str], metrics: Mapping[str, str], path:
             if found is not None:
                 axes.bar(place + number * width, 100 * found.mean, width, color=f"C{number}",
                          label=run if place == 0 else None)  # fmt: skip
-    axes.set(xticks=[place + 0.4 for place in range(len(metrics))], xticklabels=list(metrics), ylabel="percent")
+    axes.set(
+        xticks=[place + 0.4 for place in range(len(metrics))],
+        xticklabels=list(metrics),
+        ylabel="percent",
+    )
     axes.legend(fontsize=7)
     figure.savefig(path, dpi=100)
     plt.close(figure)

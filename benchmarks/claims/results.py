@@ -1,4 +1,6 @@
-"""What every finished run left: a small JSON file per run and seed in the repository, to go on with anywhere."""
+"""What every finished run left: a small JSON file per run and seed in the repository, to go on with
+anywhere.
+"""
 
 import hashlib
 import json
@@ -15,8 +17,10 @@ RESULTS = Path(__file__).parent / "results"
 class Result:
     """One run with one seed.
 
-    settings: digest of what it was told; with other settings it counts as missing. metrics: `{set}/{metric}`, as
-    fractions. seconds: of the whole program, `train_seconds` of its training. error: last lines of a run that failed.
+    settings: digest of what it was told; with other settings it counts as missing. metrics:
+        `{set}/{metric}`, as
+    fractions. seconds: of the whole program, `train_seconds` of its training. error: last lines of
+    a run that failed.
     """
 
     run: str
@@ -33,7 +37,9 @@ class Result:
 
 def digest(settings: Mapping[str, Any]) -> str:
     """Of the settings of a run, its folders aside."""
-    kept = {key: value for key, value in settings.items() if key not in ("output_dir", "model_weights")}
+    kept = {
+        key: value for key, value in settings.items() if key not in ("output_dir", "model_weights")
+    }
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -61,7 +67,9 @@ def of_training(output: Path) -> dict[str, Any]:
     """Metrics, steps, parameters and seconds from the folder that a run left."""
     found = json.loads((output / "all_results.json").read_text())
     return {
-        "metrics": {key: round(value, 5) for key, value in found.items() if "/" in key and value is not None},
+        "metrics": {
+            key: round(value, 5) for key, value in found.items() if "/" in key and value is not None
+        },
         "steps": found["steps"],
         "parameters": found["parameters"],
         "train_seconds": found["train_seconds"],
@@ -85,7 +93,9 @@ class Summary:
         return max(self.values) - min(self.values)
 
     def against(self, other: "Summary") -> str:
-        """`better` or `worse` where every seed of one side is above every seed of the other, else a `tie`."""
+        """`better` or `worse` where every seed of one side is above every seed of the other, else a
+        `tie`.
+        """
         if min(self.values) > max(other.values):
             return "better"
         return "worse" if max(self.values) < min(other.values) else "tie"

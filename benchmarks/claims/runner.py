@@ -1,4 +1,6 @@
-"""Train what is missing of the grid, several runs at a time, each in a process of its own on one thread."""
+"""Train what is missing of the grid, several runs at a time, each in a process of its own on one
+thread.
+"""
 
 import os
 import platform
@@ -37,14 +39,25 @@ class Grid:
         return composed(run, seed, str(self.output(run, seed)), start, self.quick)
 
     def finished(self, run: Run, seed: int) -> Result | None:
-        """The result of a run with these settings; None where it is missing, failed, or was made by other settings."""
+        """The result of a run with these settings; None where it is missing, failed, or was made by
+        other settings.
+        """
         found = read(run.name, seed, self.results)
         wanted = digest(self.settings(run, seed))
-        return found if found is not None and found.error is None and found.settings == wanted else None
+        return (
+            found
+            if found is not None and found.error is None and found.settings == wanted
+            else None
+        )
 
     def missing(self, names: Sequence[str]) -> list[tuple[Run, int]]:
         """What has to be trained, seed by seed, so that what is there early is whole."""
-        return [(RUNS[name], seed) for seed in self.seeds for name in names if not self.finished(RUNS[name], seed)]
+        return [
+            (RUNS[name], seed)
+            for seed in self.seeds
+            for name in names
+            if not self.finished(RUNS[name], seed)
+        ]
 
     def train(self, run: Run, seed: int) -> Result:
         """One run; a failure is a result as well."""
@@ -64,14 +77,17 @@ class Grid:
             ).returncode  # fmt: skip
         seconds = round(time.perf_counter() - started, 1)
         known = Result(run.name, seed, digest(settings), seconds=seconds, machine=machine())
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)  # optimiser states, three times the model
+        # optimiser states, three times the model
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
         if code:
             tail = "\n".join(log.read_text(errors="replace").splitlines()[-LAST_LINES:])
             return replace(known, error=f"exit code {code}: {tail}")
         return replace(known, **of_training(output))
 
     def provide(self, run: Run, seed: int) -> None:
-        """The model of a run that another starts from: trained again where only its numbers are here."""
+        """The model of a run that another starts from: trained again where only its numbers are
+        here.
+        """
         if not (self.output(run, seed) / "model.safetensors").exists():
             write(self.train(run, seed), self.results)
 
@@ -82,7 +98,9 @@ def machine() -> str:
 
 
 def train_missing(grid: Grid, names: Sequence[str], jobs: int) -> int:
-    """Train what is missing, `jobs` at a time; how many failed. Interrupted, it loses the runs that are under way."""
+    """Train what is missing, `jobs` at a time; how many failed. Interrupted, it loses the runs that
+    are under way.
+    """
     todo = grid.missing(names)
     first = [pair for pair in todo if pair[0].start is None]
     after = [pair for pair in todo if pair[0].start is not None]  # they need what others leave
@@ -94,7 +112,9 @@ def train_missing(grid: Grid, names: Sequence[str], jobs: int) -> int:
                 failed += result.error is not None
                 state = "FAILED" if result.error else "done"
                 print(
-                    f"[{done}/{len(todo)}] {result.run} seed {result.seed}: {state}, {result.seconds:.0f} s", flush=True
+                    f"[{done}/{len(todo)}] {result.run} seed {result.seed}: {state}, "
+                    f"{result.seconds:.0f} s",
+                    flush=True,
                 )
     return failed
 

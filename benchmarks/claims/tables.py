@@ -73,8 +73,14 @@ TABLES: dict[str, Table] = {
             (SEMANTIC_MIOU, SEMANTIC_PQ, PQ),
             (
                 (f"co-trained, {count} semantic images", "co" if count == 64 else f"co_{count}"),
-                ("semantic set alone, all steps", f"alone_semantic{'' if count == 64 else f'_{count}'}"),
-                ("semantic set alone, a third", f"alone_semantic{'' if count == 64 else f'_{count}'}_third"),
+                (
+                    "semantic set alone, all steps",
+                    f"alone_semantic{'' if count == 64 else f'_{count}'}",
+                ),
+                (
+                    "semantic set alone, a third",
+                    f"alone_semantic{'' if count == 64 else f'_{count}'}_third",
+                ),
             ),
         )
         for count in (16, 64, 256)
@@ -120,7 +126,11 @@ TABLES: dict[str, Table] = {
         ),
     ),
     "open": Table(
-        (OPEN_PQ, Column("things", "shapes_open/pq_things"), Column("stuff", "shapes_open/pq_stuff")),
+        (
+            OPEN_PQ,
+            Column("things", "shapes_open/pq_things"),
+            Column("stuff", "shapes_open/pq_stuff"),
+        ),
         (
             ("co-trained", "co"),
             ("panoptic set alone", "alone_panoptic"),
@@ -159,7 +169,9 @@ TABLES: dict[str, Table] = {
             ("maximum, and the same (the paper's way)", "merge_whole_classes"),
         ),
     ),
-    "head": Table(MAIN, (("class head sees its mask", "co"), ("class head does not", "no_mask_view"))),
+    "head": Table(
+        MAIN, (("class head sees its mask", "co"), ("class head does not", "no_mask_view"))
+    ),
     "remedies": Table(
         (PQ, PQ_THINGS, PQ_STUFF, SEMANTIC_MIOU, BOXES_AP50),
         (
@@ -195,14 +207,19 @@ TABLES: dict[str, Table] = {
             ("panoptic and semantic", "two_panoptic_semantic"),
         ),
     ),
-    "corrupted": Table((PQ, *CORRUPTIONS), (("panoptic alone", "alone_panoptic"), ("co-trained", "co"))),
+    "corrupted": Table(
+        (PQ, *CORRUPTIONS), (("panoptic alone", "alone_panoptic"), ("co-trained", "co"))
+    ),
     "photos": Table(
         PHOTOS,
         (
             ("co-trained", "photos_co"),
             ("COCO's panoptic part alone", "photos_alone_panoptic"),
             ("CamVid alone", "photos_alone_camvid"),
-            ("COCO's panoptic part alone, a third of the steps as in the mix", "photos_alone_panoptic_share"),
+            (
+                "COCO's panoptic part alone, a third of the steps as in the mix",
+                "photos_alone_panoptic_share",
+            ),
             ("CamVid alone, a sixth of the steps as in the mix", "photos_alone_camvid_share"),
             ("co-trained, CamVid in half of the steps", "photos_more_camvid"),
             ("all of COCO's parts, no CamVid", "photos_coco_only"),

@@ -1,4 +1,5 @@
-"""The pictures of docs/merge.md: proposals made up for a drawn scene, and what the package's functions make of them.
+"""The pictures of docs/merge.md: proposals made up for a drawn scene, and what the package's
+functions make of them.
 
 python docs/figures/merge.py [FOLDER]     # by default beside this file
 """
@@ -47,19 +48,22 @@ from dataseg_hf.model.tasks_dataseg import (
     matched_masks,
     merged_masks,
 )
-from dataseg_hf.pictures.overlay import category_colour, overlay, semantic_overlay
+from dataseg_hf.pictures.overlay import category_color, overlay, semantic_overlay
 
-SCENE, SIDE, STRIDE = 110, 96, 2  # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
+# which scene of the held-out set, its pixels, pixels of a cell of the mask grid
+SCENE, SIDE, STRIDE = 110, 96, 2
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)
 BACKGROUND = len(NAMES)
 STANDARD = (0.5, 0.5, 0.5)  # mean and standard deviation of pixel values
-LEAST_SCORE = 0.3  # of an instance that is drawn
+MIN_SCORE = 0.3  # of an instance that is drawn
 INK = "#202020"
 
 
 @dataclass
 class Made:
-    """A proposal that is made up: the category that it takes itself for, how sure it is, its mask bool [SIDE, SIDE]."""
+    """A proposal that is made up: the category that it takes itself for, how sure it is, its mask
+    bool [SIDE, SIDE].
+    """
 
     label: int
     probability: float
@@ -71,7 +75,7 @@ class Made:
         return "background" if self.label == BACKGROUND else NAMES[self.label]
 
 
-# --- the scene and its proposals -------------------------------------------------------------------------------------
+# --- the scene and its proposals ------------------------------------------------------------------
 
 
 def scene() -> Sample:
@@ -80,9 +84,14 @@ def scene() -> Sample:
 
 
 def made_proposals(sample: Sample) -> list[Made]:
-    """Two halves of the largest stuff, every other segment, two objects of one category in one, and the background."""
+    """Two halves of the largest stuff, every other segment, two objects of one category in one, and
+    the background.
+    """
     assert isinstance(sample.annotation, Segments)
-    segment_map, labels = torch.from_numpy(sample.annotation.segment_map), sample.annotation.class_labels.tolist()
+    segment_map, labels = (
+        torch.from_numpy(sample.annotation.segment_map),
+        sample.annotation.class_labels.tolist(),
+    )
     masks = [segment_map == number for number in range(len(labels))]
     stuff = [number for number, label in enumerate(labels) if not IS_THING[label]]
     split = max(stuff, key=lambda number: int(masks[number].sum()))
@@ -95,16 +104,24 @@ def made_proposals(sample: Sample) -> list[Made]:
         Made(labels[split], 0.81, masks[split] & (columns > middle - 6)),
     ]
     sure = iter((0.95, 0.90, 0.86, 0.93, 0.88, 0.84, 0.91, 0.87))
-    made += [Made(labels[number], next(sure), masks[number]) for number in range(len(labels)) if number != split]
+    made += [
+        Made(labels[number], next(sure), masks[number])
+        for number in range(len(labels))
+        if number != split
+    ]
     made.append(Made(labels[pair[0]], 0.60, masks[pair[0]] | masks[pair[1]]))
     made.append(Made(BACKGROUND, 0.90, (columns > 60) & (columns.T > 62)))
     return made
 
 
 def as_model_output(made: Sequence[Made]) -> Proposals:
-    """What a model would say: class logits [1, N, C + 1], and masks of soft edges on the mask grid."""
+    """What a model would say: class logits [1, N, C + 1], and masks of soft edges on the mask
+    grid.
+    """
     masks = torch.stack([proposal.mask for proposal in made]).float()[None]
-    cells = F.avg_pool2d(F.avg_pool2d(masks, STRIDE), 3, stride=1, padding=1, count_include_pad=False)
+    cells = F.avg_pool2d(
+        F.avg_pool2d(masks, STRIDE), 3, stride=1, padding=1, count_include_pad=False
+    )
     probabilities = torch.full((1, len(made), len(NAMES) + 1), 1e-3)
     for query, proposal in enumerate(made):
         probabilities[0, query, BACKGROUND] = 1 - proposal.probability
@@ -113,39 +130,56 @@ def as_model_output(made: Sequence[Made]) -> Proposals:
     return Proposals(probabilities.log(), torch.eye(len(made))[None], 14 * (cells - 0.5))
 
 
-# --- what the package makes of them ----------------------------------------------------------------------------------
+# --- what the package makes of them ---------------------------------------------------------------
 
 
 def panoptic(output: Proposals) -> PanopticPrediction:
     """Stuff merged: one id map."""
     fused = TASKS["panoptic"].merged_categories(IS_THING)
-    return panoptic_prediction(output.class_logits[0], output.mask_logits[0], fused, torch.ones(2), (SIDE, SIDE))
+    return panoptic_prediction(
+        output.class_logits[0], output.mask_logits[0], fused, torch.ones(2), (SIDE, SIDE)
+    )
 
 
 def semantic(output: Proposals) -> Tensor:
     """Everything merged: one class map [SIDE, SIDE]."""
-    return semantic_prediction(output.class_logits[0], output.mask_logits[0], torch.ones(2), (SIDE, SIDE))
+    return semantic_prediction(
+        output.class_logits[0], output.mask_logits[0], torch.ones(2), (SIDE, SIDE)
+    )
 
 
 def instances(output: Proposals) -> InstancePrediction:
     """Nothing merged: scored masks."""
     proposals = (output.class_logits[0], output.mask_logits[0])
-    return instance_prediction(*proposals, IS_THING, torch.ones(2), (SIDE, SIDE), threshold=LEAST_SCORE)
+    return instance_prediction(
+        *proposals, IS_THING, torch.ones(2), (SIDE, SIDE), threshold=MIN_SCORE
+    )
 
 
 def truth_of(sample: Sample, task: Any) -> Truth:
     """The scene as a training batch of the task."""
-    batch = collate([resize_only(sample, SIDE)], canvas=SIDE, task=task, image_mean=STANDARD, image_std=STANDARD)
+    batch = collate(
+        [resize_only(sample, SIDE)], canvas=SIDE, task=task, image_mean=STANDARD, image_std=STANDARD
+    )
     inside = batch["pixel_mask"].bool()
     count = torch.tensor(float(count_targets(batch["labels"])))
-    return Truth(batch["labels"], batch["pixel_values"], inside, torch.ones(1, 2), IS_THING, count, torch.tensor(1.0))
+    return Truth(
+        batch["labels"],
+        batch["pixel_values"],
+        inside,
+        torch.ones(1, 2),
+        IS_THING,
+        count,
+        torch.tensor(1.0),
+    )
 
 
 @dataclass
 class Training:
     """MERGE in training, as one task does it.
 
-    classes: int64 [M], of the targets. values: [M, h, w], the targets on the mask grid. groups: who works for whom.
+    classes: int64 [M], of the targets. values: [M, h, w], the targets on the mask grid. groups: who
+        works for whom.
     alone, merged: mask logits [M, h, w] of the matched proposals, and of the whole groups.
     """
 
@@ -171,7 +205,9 @@ def training(sample: Sample, output: Proposals, task: str) -> Training:
     truth, config = truth_of(sample, task), DaTaSegConfig()
     targets, grid = SegmentMapTargets(truth), output.mask_features.shape[-2:]
     merged = TASKS[task].merged_categories(IS_THING)
-    at_cells, (groups,) = mask_groups(targets, [output], truth, config, loss_weights(config, None), merged, True)
+    at_cells, (groups,) = mask_groups(
+        targets, [output], truth, config, loss_weights(config, None), merged, True
+    )
     return Training(
         classes=targets.classes[0],
         values=at_cells.values[0].unflatten(-1, grid),
@@ -181,7 +217,7 @@ def training(sample: Sample, output: Proposals, task: str) -> Training:
     )
 
 
-# --- pictures --------------------------------------------------------------------------------------------------------
+# --- pictures -------------------------------------------------------------------------------------
 
 
 def main(folder: Path) -> list[Path]:
@@ -208,25 +244,32 @@ def save(figure: Figure, path: Path) -> Path:
 
 def panels(rows: int, columns: int, width: float, height: float) -> tuple[Figure, NDArray[Any]]:
     """A figure of empty panels, of so many inches."""
-    figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(width, height), squeeze=False, layout="constrained"
+    )
     for panel in axes.flat:
         panel.set_axis_off()
     return figure, axes
 
 
-def show(panel: Axes, picture: Any, title: str, colour: str = INK) -> None:
+def show(panel: Axes, picture: Any, title: str, color: str = INK) -> None:
     """A picture under a title: a scene as its pixels are, what is larger smoothly reduced."""
     pixels = np.asarray(picture)
     panel.imshow(pixels, interpolation="nearest" if len(pixels) == SIDE else "hanning")
-    panel.set_title(title, fontsize=10, color=colour)
+    panel.set_title(title, fontsize=10, color=color)
 
 
 def tinted(image: NDArray[np.uint8], mask: Tensor, label: int) -> NDArray[np.uint8]:
-    """The image in grey, with the probabilities of a mask [h, w] in the colour of its category."""
-    grey = image.mean(-1, keepdims=True) // 24 * 13 + 100  # few levels, which keeps the files small
-    colour = (60, 60, 60) if label == BACKGROUND else category_colour(label)
-    weight = 0.85 * F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bilinear")[0, 0, ..., None]
-    return (grey * (1 - weight.numpy()) + np.array(colour) * weight.numpy()).astype(np.uint8)
+    """The image in gray, with the probabilities of a mask [h, w] in the color of its category."""
+    gray = image.mean(-1, keepdims=True) // 24 * 13 + 100  # few levels, which keeps the files small
+    color = (60, 60, 60) if label == BACKGROUND else category_color(label)
+    weight = (
+        0.85
+        * F.interpolate(mask[None, None].float(), size=image.shape[:2], mode="bilinear")[
+            0, 0, ..., None
+        ]
+    )
+    return (gray * (1 - weight.numpy()) + np.array(color) * weight.numpy()).astype(np.uint8)
 
 
 def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
@@ -247,11 +290,15 @@ def draw_inference(sample: Sample, output: Proposals) -> Figure:
     figure = plt.figure(figsize=(9.4, 6.2), layout="constrained")
     maps, objects = cast(Any, figure.subfigures(2, 1, height_ratios=(3.9, 2.3)))
     left, right = maps.subplots(1, 2)
-    show(left, overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges")
+    show(
+        left, overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges"
+    )
     show(right, semantic_overlay(image, semantic(output), NAMES), "semantic: every category merges")
     objects.suptitle("instance: nothing merges, masks may overlap", fontsize=10, color=INK)
     panels = list(objects.subplots(1, len(found.masks)))
-    for panel, mask, label, score in zip(panels, found.masks, found.label_ids.tolist(), found.scores, strict=True):
+    for panel, mask, label, score in zip(
+        panels, found.masks, found.label_ids.tolist(), found.scores, strict=True
+    ):
         show(panel, tinted(sample.image, mask, label), f"{NAMES[label]} {score:.2f}")
     for panel in (left, right, *panels):
         panel.set_axis_off()
@@ -260,7 +307,9 @@ def draw_inference(sample: Sample, output: Proposals) -> Figure:
 
 
 def draw_training(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
-    """Targets of two tasks, each with its matched proposal, its recruits and the mask that the loss compares."""
+    """Targets of two tasks, each with its matched proposal, its recruits and the mask that the loss
+    compares.
+    """
     split, thing = made[0].label, made[-2].label
     rows = (("panoptic", split), ("panoptic", thing), ("semantic", thing))
     figure, axes = panels(len(rows), 4, 8.4, 7.2)
@@ -269,12 +318,32 @@ def draw_training(sample: Sample, made: Sequence[Made], output: Proposals) -> Fi
         target = seen.classes.tolist().index(label)
         matched, recruits = int(seen.groups.matched[0, target]), seen.recruits(target)
         show(row[0], tinted(sample.image, seen.values[target], label), f"target: {NAMES[label]}")
-        row[0].text(-0.04, 0.5, task, transform=row[0].transAxes, ha="right", va="center", rotation=90, fontsize=12)
-        show(row[1], tinted(sample.image, seen.alone[target].sigmoid(), label), f"matched: {matched + 1}")
-        joined = sum((output.mask_logits[0, query].sigmoid() for query in recruits), torch.zeros_like(seen.alone[0]))
+        row[0].text(
+            -0.04,
+            0.5,
+            task,
+            transform=row[0].transAxes,
+            ha="right",
+            va="center",
+            rotation=90,
+            fontsize=12,
+        )
+        show(
+            row[1],
+            tinted(sample.image, seen.alone[target].sigmoid(), label),
+            f"matched: {matched + 1}",
+        )
+        joined = sum(
+            (output.mask_logits[0, query].sigmoid() for query in recruits),
+            torch.zeros_like(seen.alone[0]),
+        )
         numbers = " and ".join(str(query + 1) for query in recruits) or "nobody"
         show(row[2], tinted(sample.image, joined.clamp(max=1), label), f"recruited: {numbers}")
-        show(row[3], tinted(sample.image, seen.merged[target].sigmoid(), label), "compared with the target")
+        show(
+            row[3],
+            tinted(sample.image, seen.merged[target].sigmoid(), label),
+            "compared with the target",
+        )
         below(row[1], f"dice loss alone {seen.dice(seen.alone, target):.2f}")
         below(row[3], f"dice loss {seen.dice(seen.merged, target):.2f}")
     return figure
@@ -286,8 +355,12 @@ def below(panel: Axes, text: str) -> None:
 
 
 def draw_boxes(sample: Sample, made: Sequence[Made]) -> Figure:
-    """A box beside three masks, with their projections and the box's: the object, half of it, and the whole box."""
-    thing = next(proposal for proposal in made if proposal.label != BACKGROUND and IS_THING[proposal.label])
+    """A box beside three masks, with their projections and the box's: the object, half of it, and
+    the whole box.
+    """
+    thing = next(
+        proposal for proposal in made if proposal.label != BACKGROUND and IS_THING[proposal.label]
+    )
     box = box_of(thing.mask)
     filled = torch.zeros_like(thing.mask)
     filled[box[1] : box[3], box[0] : box[2]] = True
@@ -302,7 +375,9 @@ def draw_boxes(sample: Sample, made: Sequence[Made]) -> Figure:
     for panel, (name, mask) in zip(axes[0, 1:], masks.items(), strict=True):
         output = as_model_output([Made(thing.label, 0.9, mask)])
         shadows = box_shadows(sample, thing.label, box, output)
-        loss = sum(dice_loss(mine, boxed, torch.ones_like(boxed)) for mine, boxed in shadows.values())
+        loss = sum(
+            dice_loss(mine, boxed, torch.ones_like(boxed)) for mine, boxed in shadows.values()
+        )
         show(panel, tinted(sample.image, output.mask_logits[0, 0].sigmoid(), thing.label), name)
         outline(panel, box)
         draw_shadows(panel, shadows)
@@ -316,13 +391,20 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
     return columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
 
 
-def box_shadows(sample: Sample, label: int, box: Sequence[int], output: Proposals) -> dict[str, tuple[Tensor, Tensor]]:
-    """Projections of a mask and of its box onto the columns [w] and the rows [h] of the mask grid."""
+def box_shadows(
+    sample: Sample, label: int, box: Sequence[int], output: Proposals
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Projections of a mask and of its box onto the columns [w] and the rows [h] of the mask
+    grid.
+    """
     labels = {"class_labels": torch.tensor([label]), "boxes": torch.tensor([box]) / SIDE}
     grid = output.mask_features.shape[-2:]
     targets = BoxTargets(replace(truth_of(sample, "panoptic"), labels=[labels]), (grid[0], grid[1]))
     columns, rows = axis_projections(output.mask_logits, targets.inside)
-    return {"columns": (columns[0, 0], targets.columns[0, 0]), "rows": (rows[0, 0], targets.rows[0, 0])}
+    return {
+        "columns": (columns[0, 0], targets.columns[0, 0]),
+        "rows": (rows[0, 0], targets.rows[0, 0]),
+    }
 
 
 def outline(panel: Axes, box: Sequence[int]) -> None:
@@ -332,8 +414,8 @@ def outline(panel: Axes, box: Sequence[int]) -> None:
 
 
 def draw_shadows(panel: Axes, shadows: Mapping[str, tuple[Tensor, Tensor]]) -> None:
-    """The projections onto the columns above the picture and onto the rows on its right: of the box grey, of the mask
-    as a line.
+    """The projections onto the columns above the picture and onto the rows on its right: of the box
+    gray, of the mask as a line.
     """
     place = np.arange(SIDE) + 0.0
     for axis, pair in shadows.items():

@@ -1,11 +1,13 @@
-"""docs/outputs.png: held-out scenes, the kind of annotation that their training sets have, and what the one model says.
+"""docs/outputs.png: held-out scenes, the kind of annotation that their training sets have, and what
+the one model says.
 
 python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml \
     --output_dir outputs/shapes_scores
 python docs/figures/outputs.py --model outputs/shapes --scores outputs/shapes_scores/results.json
 
-Shown is of each set the scene with the median score, so that the picture is neither better nor worse than the model.
-Segments have the mean color of what they cover, as many names are colors; outlines and names tell them apart.
+Shown is of each set the scene with the median score, so that the picture is neither better nor
+worse than the model. Segments have the mean color of what they cover, as many names are colors;
+outlines and names tell them apart.
 """
 
 import argparse
@@ -21,11 +23,18 @@ from dataseg_hf.data.sample import Annotation, Instances, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
 from dataseg_hf.metrics import semantic_map
 from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
-from dataseg_hf.pictures.overlay import boxes_overlay, overlay, prediction_grid, segments_overlay, semantic_overlay
+from dataseg_hf.pictures.overlay import (
+    boxes_overlay,
+    overlay,
+    prediction_grid,
+    segments_overlay,
+    semantic_overlay,
+)
 from dataseg_hf.prediction.tiling import Thresholds, segment_image
 
 AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by examples/configs/shapes.yaml
-SETS = {  # vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn
+# vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn
+SETS = {
     "shapes_panoptic": ("trained with panoptic maps", "panoptic", AS_SCORED),
     "shapes_semantic": ("trained with classes per pixel", "panoptic", AS_SCORED),
     "shapes_boxes": ("trained with boxes", "instance", Thresholds(score=0.5, nms=DEFAULT_IOU)),
@@ -37,10 +46,16 @@ CELL_WIDTH = 256  # pixels
 
 def main() -> None:
     """Draw the picture that the command line asks for."""
-    parser = argparse.ArgumentParser(description="Draw what a model of the shapes world makes of held-out scenes.")
-    parser.add_argument("--model", default="outputs/shapes", help="folder of a model of `make cotrain`")
+    parser = argparse.ArgumentParser(
+        description="Draw what a model of the shapes world makes of held-out scenes."
+    )
+    parser.add_argument(
+        "--model", default="outputs/shapes", help="folder of a model of `make cotrain`"
+    )
     parser.add_argument("--scores", default=SCORES, type=Path, help="its evaluation")
-    parser.add_argument("--output", default=Path("docs/outputs.png"), type=Path, help="picture to write")
+    parser.add_argument(
+        "--output", default=Path("docs/outputs.png"), type=Path, help="picture to write"
+    )
     options = parser.parse_args()
     scores = json.loads(options.scores.read_text())["images"]
     scenes = {name: median_scene(list(scores[name].values())) for name in SETS}
@@ -58,8 +73,12 @@ def median_scene(scores: Sequence[float | None]) -> int:
     return ranked[(len(ranked) - 1) // 2][1]
 
 
-def outputs_picture(model: DaTaSegModel, processor: DaTaSegImageProcessor, scenes: Mapping[str, int]) -> Image.Image:
-    """A column per set: a scene, its annotation as in training, the output in the set's vocabulary."""
+def outputs_picture(
+    model: DaTaSegModel, processor: DaTaSegImageProcessor, scenes: Mapping[str, int]
+) -> Image.Image:
+    """A column per set: a scene, its annotation as in training, the output in the set's
+    vocabulary.
+    """
     columns = []
     for name, (_, task, thresholds) in SETS.items():
         sample = shapes_dataset(name, "eval")[scenes[name]]
@@ -78,11 +97,15 @@ def annotated(image: Image.Image, name: str, truth: Annotation, names: list[str]
     """The truth of a scene as the set's training images are annotated."""
     task = SHAPES_SPECS[name].task
     if isinstance(truth, Instances):
-        return boxes_overlay(image, truth.boxes, truth.class_labels.tolist(), names, mean_colors=True)
+        return boxes_overlay(
+            image, truth.boxes, truth.class_labels.tolist(), names, mean_colors=True
+        )
     assert isinstance(truth, Segments)
     if task == "semantic":
         return semantic_overlay(image, semantic_map(truth), names, mean_colors=True)
-    segments = [{"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)]
+    segments = [
+        {"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)
+    ]
     return overlay(image, np.asarray(truth.segment_map), segments, names, mean_colors=True)
 
 

@@ -7,7 +7,14 @@ import evaluate
 from dataseg_hf.metrics.widget import metric_page
 
 EXAMPLE = {
-    "predictions": [{"boxes": [[0, 0, 72, 100], [5, 5, 9, 9]], "scores": [0.9, 0.4], "label_ids": [0, 1], "masks": []}],
+    "predictions": [
+        {
+            "boxes": [[0, 0, 72, 100], [5, 5, 9, 9]],
+            "scores": [0.9, 0.4],
+            "label_ids": [0, 1],
+            "masks": [],
+        }
+    ],
     "references": [{"boxes": [[0, 0, 100, 100]], "label_ids": [0], "iscrowd": [0], "masks": []}],
     "labels": ["cat", "dog"],
     "iou_type": "bbox",

@@ -8,11 +8,12 @@ import numpy as np
 
 from dataseg_hf.metrics import MeanIoU as Counter
 
-DESCRIPTION = """Mean IoU of semantic segmentation over the pixels of all images together, frequency-weighted IoU, pixel
-and mean accuracy."""
+DESCRIPTION = """Mean IoU of semantic segmentation over the pixels of all images together,
+frequency-weighted IoU, pixel and mean accuracy."""
 INPUTS = """
 Args:
-    predictions: per image an int map [H, W], a class per pixel; a value that is no class counts as wrong.
+    predictions: per image an int map [H, W], a class per pixel; a value that is no class counts as
+    wrong.
     references: per image an int map [H, W].
     labels: class names; a class is a place among them.
     ignore_index: value of the references that is left out (255 if not given).
@@ -34,7 +35,11 @@ class MeanIou(evaluate.Metric):
         )
 
     def _compute(
-        self, predictions: list[Any], references: list[Any], labels: list[str], ignore_index: int = 255
+        self,
+        predictions: list[Any],
+        references: list[Any],
+        labels: list[str],
+        ignore_index: int = 255,
     ) -> dict[str, Any]:
         metric = Counter(labels, ignore_index)
         for prediction, reference in zip(predictions, references, strict=True):

@@ -9,15 +9,17 @@ import numpy as np
 from dataseg_hf.metrics import PanopticQuality as Counter
 from dataseg_hf.metrics.panoptic import panoptic_counts
 
-DESCRIPTION = (
-    """Panoptic quality, PQ = SQ * RQ, of all classes, things and stuff, by the rules of COCO's panopticapi."""
-)
+DESCRIPTION = """Panoptic quality, PQ = SQ * RQ, of all classes, things and stuff, by the rules of
+COCO's panopticapi."""
 INPUTS = """
 Args:
-    predictions: per image a dict with `segmentation`, int [H, W], a segment id per pixel, and `segments_info`, a list
-        of dicts with `id` and `label_id` (what transformers' post_process_panoptic_segmentation returns). Ids that are
+    predictions: per image a dict with `segmentation`, int [H, W], a segment id per pixel, and
+    `segments_info`, a list
+        of dicts with `id` and `label_id` (what transformers' post_process_panoptic_segmentation
+        returns). Ids that are
         not listed are unassigned.
-    references: the same of the truth, with `iscrowd` (0 or 1) beside `id` and `label_id`. Ids that are not listed are
+    references: the same of the truth, with `iscrowd` (0 or 1) beside `id` and `label_id`. Ids that
+    are not listed are
         void.
     labels: class names; `label_id` is a place among them.
     is_thing: per class whether it is countable.
@@ -26,7 +28,8 @@ Returns:
 """
 CITATION = """@inproceedings{kirillov2019panoptic,
   title={Panoptic Segmentation},
-  author={Kirillov, Alexander and He, Kaiming and Girshick, Ross and Rother, Carsten and Doll{\\'a}r, Piotr},
+  author={Kirillov, Alexander and He, Kaiming and Girshick, Ross and Rother, Carsten and
+    Doll{\\'a}r, Piotr},
   booktitle={CVPR},
   year={2019}
 }"""

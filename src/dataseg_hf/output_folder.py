@@ -1,7 +1,8 @@
 """The folder that a command writes into: what it holds, and what makes room for new output.
 
-Only earlier output of the same kind is moved aside. A folder with anything else in it is refused before a file in it
-changes. A marker, written first, tells the kind; folders of versions without it are known by their content.
+Only earlier output of the same kind is moved aside. A folder with anything else in it is refused
+before a file in it changes. A marker, written first, tells the kind; folders of versions without it
+are known by their content.
 """
 
 import json
@@ -22,14 +23,22 @@ Reads: TypeAlias = Mapping[str, str | Path]
 
 MARKER = "dataseg_output.json"
 CONTACT_SHEETS = "contact_sheets"
-"""What `inspect_data` adds to the folder of a run, before or after it: no other command writes there."""
+"""What `inspect_data` adds to the folder of a run, before or after it: no other command writes
+there.
+"""
 
 _NO_CONTENT = {CONTACT_SHEETS, ".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", "lost+found"}
-_NAMES: Mapping[OutputKind, str] = {"run": "a run", "evaluation": "an evaluation", "predictions": "predictions"}
+_NAMES: Mapping[OutputKind, str] = {
+    "run": "a run",
+    "evaluation": "an evaluation",
+    "predictions": "predictions",
+}
 _SHOWN_NAMES = 3
 
 
-def check_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None) -> Path:
+def check_output_folder(
+    path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None
+) -> Path:
     """The folder, resolved, if a command may start its output there; nothing is changed.
 
     Args:
@@ -38,7 +47,8 @@ def check_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Rea
         reads: what the command reads; it must not be moved.
 
     Raises:
-        ConfigError: for a folder with other content than output of that kind, and one that must stay in its place.
+        ConfigError: for a folder with other content than output of that kind, and one that must
+            stay in its place.
     """
     folder = resolved_folder(path, key)
     content = _content(folder, key)
@@ -46,28 +56,39 @@ def check_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Rea
         return folder
     found = kind_of(folder)
     if found != kind:
-        what = "is not output of this package" if found is None else f"holds {_NAMES[found]}, not {_NAMES[kind]}"
+        what = (
+            "is not output of this package"
+            if found is None
+            else f"holds {_NAMES[found]}, not {_NAMES[kind]}"
+        )
         raise ConfigError(
-            f"{key}: '{folder}' {what} (in it: {_listed(content)}) and stays as it is; name a new or empty folder, "
+            f"{key}: '{folder}' {what} (in it: {_listed(content)}) and stays as it is; name a new "
+            "or empty folder, "
             f"e.g. '{_free_folder(folder, kind)}'"
         )
     for name, kept in _kept_in_place(reads or {}).items():
         if kept.is_relative_to(folder):
             raise ConfigError(
-                f"{key}: '{folder}' holds {_NAMES[kind]} (in it: {_listed(content)}) that would be moved aside, but "
-                f"{name} is in it; name another folder{', or go on with --resume latest' if kind == 'run' else ''}"
+                f"{key}: '{folder}' holds {_NAMES[kind]} (in it: {_listed(content)}) that would be "
+                "moved aside, but "
+                f"{name} is in it; name another "
+                f"folder{', or go on with --resume latest' if kind == 'run' else ''}"
             )
     for inside in content:
         if inside.is_dir() and kind_of(inside) == "run":
             raise ConfigError(
-                f"{key}: '{folder}' holds {_NAMES[kind]} that would be moved aside, and with it the run "
+                f"{key}: '{folder}' holds {_NAMES[kind]} that would be moved aside, and with it "
+                "the run "
                 f"'{inside.name}' in it; move that one, or name another folder"
             )
     return folder
 
 
-def claim_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None) -> Path | None:
-    """Make the folder for new output, and mark it; earlier output of the kind is moved aside, and where to is returned.
+def claim_output_folder(
+    path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None
+) -> Path | None:
+    """Make the folder for new output, and mark it; earlier output of the kind is moved aside, and
+    where to is returned.
 
     Raises:
         ConfigError: as `check_output_folder`.
@@ -81,7 +102,8 @@ def claim_output_folder(path: str | Path, kind: OutputKind, key: str, reads: Rea
 
 
 def check_addition(path: str | Path, key: str) -> Path:
-    """The folder, resolved, if a command may add files of its own to it: empty, or output of this package.
+    """The folder, resolved, if a command may add files of its own to it: empty, or output of this
+    package.
 
     Raises:
         ConfigError: for a folder with other content.
@@ -90,34 +112,48 @@ def check_addition(path: str | Path, key: str) -> Path:
     content = _content(folder, key)
     if content and kind_of(folder) is None:
         raise ConfigError(
-            f"{key}: '{folder}' is not output of this package (in it: {_listed(content)}); name a new or empty folder, "
+            f"{key}: '{folder}' is not output of this package (in it: {_listed(content)}); name a "
+            "new or empty folder, "
             f"or that of a run, e.g. '{_free_folder(folder, 'run')}'"
         )
     return folder
 
 
 def kind_of(folder: Path) -> OutputKind | None:
-    """Of which kind the output in a folder is; None where the folder is empty or somebody else's."""
+    """Of which kind the output in a folder is; None where the folder is empty or somebody
+    else's.
+    """
     kind = _json_object(folder / MARKER).get("kind")
     if kind in get_args(OutputKind):
         return kind
     if _is_unmarked_run(folder):
         return "run"
-    if (folder / "results.json").is_file() and _begins_with(folder / "report.md", "# Evaluation of "):
+    if (folder / "results.json").is_file() and _begins_with(
+        folder / "report.md", "# Evaluation of "
+    ):
         return "evaluation"
     names = _names_in(folder)
-    if {"predictions.json", "overlays"} <= names <= {"predictions.json", "overlays", "ids", *_NO_CONTENT}:
+    if (
+        {"predictions.json", "overlays"}
+        <= names
+        <= {"predictions.json", "overlays", "ids", *_NO_CONTENT}
+    ):
         return "predictions"
     return None
 
 
 def _is_unmarked_run(folder: Path) -> bool:
-    """Whether a run of a version without the marker wrote here: its settings beside its mix, or as yet alone."""
+    """Whether a run of a version without the marker wrote here: its settings beside its mix, or as
+    yet alone.
+    """
     try:
         settings = yaml.safe_load((folder / "run_config.yaml").read_text())
     except (OSError, ValueError, yaml.YAMLError):
         return False
-    if not isinstance(settings, dict) or not {"output_dir", "datasets", "max_steps"} <= settings.keys():
+    if (
+        not isinstance(settings, dict)
+        or not {"output_dir", "datasets", "max_steps"} <= settings.keys()
+    ):
         return False
     alone = _names_in(folder) <= {"run_config.yaml", *_NO_CONTENT}
     return alone or any((folder / name).is_file() for name in ("mix.json", "history.csv"))
@@ -149,7 +185,9 @@ def _content(folder: Path, key: str) -> list[Path]:
     except NotADirectoryError as error:
         raise ConfigError(f"{key}: '{folder}' is a file, or lies in one; name a folder") from error
     except OSError as error:
-        raise ConfigError(f"{key}: '{folder}' cannot be read: {error.strerror}; name another folder") from error
+        raise ConfigError(
+            f"{key}: '{folder}' cannot be read: {error.strerror}; name another folder"
+        ) from error
 
 
 def _names_in(folder: Path) -> set[str]:
@@ -175,9 +213,15 @@ def _free_folder(folder: Path, kind: OutputKind) -> Path:
 
 
 def _kept_in_place(reads: Reads) -> dict[str, Path]:
-    """What no command moves, by what to call it: the current folder, the home, and what the command reads."""
+    """What no command moves, by what to call it: the current folder, the home, and what the command
+    reads.
+    """
     places = {"the current folder": Path.cwd(), "your home folder": Path(os.path.expanduser("~"))}
-    named = {f"what {key} reads ('{path}')": Path(path) for key, path in reads.items() if Path(path).exists()}
+    named = {
+        f"what {key} reads ('{path}')": Path(path)
+        for key, path in reads.items()
+        if Path(path).exists()
+    }
     return {name: path.resolve() for name, path in {**named, **places}.items()}
 
 

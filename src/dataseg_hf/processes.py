@@ -1,4 +1,6 @@
-"""Writing on one process or all, so that every process learns of a failure on one of them and none waits for it."""
+"""Writing on one process or all, so that every process learns of a failure on one of them and none
+waits for it.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +9,8 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
-# what a full disk or an unwritable folder raises: Python's files, torch's, safetensors', and the shards'
+# what a full disk or an unwritable folder raises: Python's files, torch's, safetensors', and the
+# shards'
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError, CheckpointException)
 
 
@@ -23,5 +26,7 @@ def together(write: Callable[[], object], accelerator: Accelerator) -> str | Non
         write()
     except WRITE_ERRORS as error:
         failure = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    failed = accelerator.reduce(torch.tensor(float(failure is not None), device=accelerator.device), "sum")
+    failed = accelerator.reduce(
+        torch.tensor(float(failure is not None), device=accelerator.device), "sum"
+    )
     return None if float(failed) == 0 else failure or "another process could not write"

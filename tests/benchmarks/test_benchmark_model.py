@@ -18,7 +18,9 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 def test_contestants_take_turns_and_the_first_round_does_not_count() -> None:
     order: list[str] = []
-    timings = measure.alternating({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, CPU)
+    timings = measure.alternating(
+        {"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 3, CPU
+    )
     assert order == ["a", "b"] * 4
     assert [len(timing.seconds) for timing in timings.values()] == [3, 3]
     assert measure.Timing([3.0, 1.0, 2.0]).least == 1.0
@@ -60,13 +62,16 @@ def test_training_batches_have_every_segment() -> None:
         assert classes.shape == (5,)
 
 
-# --- the comparisons -------------------------------------------------------------------------------------------------
+# --- the comparisons ------------------------------------------------------------------------------
 
 
 def test_masks_of_the_same_weights_may_differ_by_rounding_only() -> None:
     theirs = torch.randn(1, 4, 50, 50)
     found = model.parity(theirs, theirs * (1 + 1e-4))
-    assert found == {"parity_mask_difference": pytest.approx(1e-4, rel=1e-2), "parity_mask_bits_flipped": 0.0}
+    assert found == {
+        "parity_mask_difference": pytest.approx(1e-4, rel=1e-2),
+        "parity_mask_bits_flipped": 0.0,
+    }
     with pytest.raises(RuntimeError, match="masks of the same weights differ"):
         model.parity(theirs, theirs * 1.01)
     with pytest.raises(RuntimeError, match="masks of the same weights differ"):
@@ -82,7 +87,10 @@ def test_masks_of_the_same_weights_may_differ_by_rounding_only() -> None:
 @pytest.mark.parametrize("change", ["pixel", "segment"])
 def test_panoptic_results_that_differ_end_the_benchmark(change: str) -> None:
     def result() -> dict[str, Any]:
-        return {"segmentation": torch.ones(2, 5, dtype=torch.int32), "segments_info": [{"id": 1, "score": 0.5}]}
+        return {
+            "segmentation": torch.ones(2, 5, dtype=torch.int32),
+            "segments_info": [{"id": 1, "score": 0.5}],
+        }
 
     theirs, ours = result(), result()
     model.check_identical(theirs, ours, "here")
@@ -98,7 +106,9 @@ def test_panoptic_results_that_differ_end_the_benchmark(change: str) -> None:
 
 @pytest.mark.parametrize("sure", [True, False])
 def test_panoptic_results_are_identical(sure: bool) -> None:
-    theirs, ours, _ = (call()[0] for call in model._panoptic_calls(scene(sure=sure), (123, 457)).values())
+    theirs, ours, _ = (
+        call()[0] for call in model._panoptic_calls(scene(sure=sure), (123, 457)).values()
+    )
     model.check_identical(theirs, ours, "123x457")
     assert len(theirs["segments_info"]) == 30
 
@@ -107,11 +117,11 @@ def test_the_table_has_the_measured_rows_and_their_bars() -> None:
     table = model.table({"forward_speedup": 2.5, "train_memory_ratio": 0.4, "else": 1})
     assert table.splitlines()[2:] == [
         "| forward, default pixel decoder (`forward_speedup`) | at least 2.3 | 2.50 |",
-        "| training peak above weights and optimiser (`train_memory_ratio`) | at most 0.5 | 0.40 |",
+        "| training peak above weights and optimizer (`train_memory_ratio`) | at most 0.5 | 0.40 |",
     ]
 
 
-# --- the whole, on small work ----------------------------------------------------------------------------------------
+# --- the whole, on small work ---------------------------------------------------------------------
 
 WORK = model.Work(batch=1, side=64, num_segments=3, repeats=1)
 CONTESTANTS = {"mask2former", "ours", "parity"}
@@ -130,7 +140,9 @@ def test_the_forward_rows(forward: dict[str, Any]) -> None:
     assert forward["forward_speedup"] == seconds["mask2former"] / seconds["ours"]
     assert forward["parity_forward_speedup"] == seconds["mask2former"] / seconds["parity"]
     assert forward["parity_mask_difference"] < 1e-3
-    share = forward["forward_gflop"]["ours"] / seconds["ours"] / forward["matrix_product_peak_gflops"]
+    share = (
+        forward["forward_gflop"]["ours"] / seconds["ours"] / forward["matrix_product_peak_gflops"]
+    )
     assert forward["forward_share_of_peak"]["ours"] == pytest.approx(share)
 
 
@@ -143,14 +155,20 @@ def test_compiled_forward_rows_count_the_operations_of_the_network(forward: dict
 
 def test_the_training_rows() -> None:
     rows = model.training_rows(WORK, CPU)
-    assert rows["train_memory_ratio"] == rows["train_peak_bytes"]["ours"] / rows["train_peak_bytes"]["mask2former"]
+    assert (
+        rows["train_memory_ratio"]
+        == rows["train_peak_bytes"]["ours"] / rows["train_peak_bytes"]["mask2former"]
+    )
     assert rows["train_step_speedup"] > 0
 
 
 def test_the_vocabulary_rows() -> None:
     rows = model.vocabulary_rows(WORK, CPU)
     assert list(rows["vocabulary_seconds"]) == ["20", "133", "1000", "10000"]
-    assert rows["vocabulary_cost_ratio"] == rows["vocabulary_seconds"]["1000"] / rows["vocabulary_seconds"]["20"]
+    assert (
+        rows["vocabulary_cost_ratio"]
+        == rows["vocabulary_seconds"]["1000"] / rows["vocabulary_seconds"]["20"]
+    )
 
 
 def test_on_cuda_it_is_bfloat16_and_channels_last() -> None:
@@ -160,7 +178,9 @@ def test_on_cuda_it_is_bfloat16_and_channels_last() -> None:
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
     if torch.cuda.is_available():
         with model._autocast(CUDA):
-            assert (torch.ones(2, 2, device=CUDA) @ torch.ones(2, 2, device=CUDA)).dtype == torch.bfloat16
+            assert (
+                torch.ones(2, 2, device=CUDA) @ torch.ones(2, 2, device=CUDA)
+            ).dtype == torch.bfloat16
 
 
 def test_chosen_rows_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,11 +194,15 @@ def test_chosen_rows_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_cuda_rows_are_those_of_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU the rows themselves cannot run: which ones are asked for, and where their results go."""
+    """Without a GPU the rows themselves cannot run: which ones are asked for, and where their
+    results go.
+    """
     calls: list[tuple[str, str, bool]] = []
 
     def rows(name: str) -> Any:
-        def run(work: model.Work, device: torch.device, compiled: bool = False) -> dict[str, Tensor]:
+        def run(
+            work: model.Work, device: torch.device, compiled: bool = False
+        ) -> dict[str, Tensor]:
             calls.append((name, device.type, compiled))
             return {f"{name} on {device.type}": torch.ones(())}
 
@@ -187,7 +211,9 @@ def test_cuda_rows_are_those_of_the_models(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(model, "forward_rows", rows("forward"))
-    monkeypatch.setattr(model, "MODEL_ROWS", {"forward": rows("forward"), "training": rows("training")})
+    monkeypatch.setattr(
+        model, "MODEL_ROWS", {"forward": rows("forward"), "training": rows("training")}
+    )
     results = model.measure(["forward", "training"], WORK)
     assert calls == [
         ("forward", "cpu", False), ("training", "cpu", False),

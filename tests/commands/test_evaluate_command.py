@@ -23,16 +23,45 @@ pytestmark = pytest.mark.slow
 
 SCRIPT = EXAMPLES / "evaluate.py"
 EXPORTS = ["--export", "--annotations", "coco_instances", "labelme", "cvat_xml", "label_studio"]
-SHAPES = {"reader": "shapes", "split": "eval", "image_size": 32, "threshold": 0.1, "overlap_threshold": 0.2}
+SHAPES = {
+    "reader": "shapes",
+    "split": "eval",
+    "image_size": 32,
+    "threshold": 0.1,
+    "overlap_threshold": 0.2,
+}
 EVALUATION: dict[str, dict[str, Any]] = {
-    "panoptic": {**SHAPES, "spec": "shapes_panoptic", "count": 7, "batch_size": 2, "metrics": ["pq", "miou"]},
-    "boxes": {**SHAPES, "spec": "shapes_boxes", "count": 2, "batch_size": 2, "metrics": ["mask_ap", "box_ap"]},
+    "panoptic": {
+        **SHAPES,
+        "spec": "shapes_panoptic",
+        "count": 7,
+        "batch_size": 2,
+        "metrics": ["pq", "miou"],
+    },
+    "boxes": {
+        **SHAPES,
+        "spec": "shapes_boxes",
+        "count": 2,
+        "batch_size": 2,
+        "metrics": ["mask_ap", "box_ap"],
+    },
     "open": {**SHAPES, "spec": "shapes_open", "count": 5, "batch_size": 3, "metrics": ["miou"]},
 }
-PET_CLASSES = [{"name": "cat", "ids": [0], "thing": True}, {"name": "dog", "ids": [1]}, {"name": "hamster", "ids": [2]}]
-PETS = {"spec": {"task": "semantic", "classes": PET_CLASSES, "void_ids": [255]},
-        "reader": "image_png", "images": "${PETS}/images", "annotations": "${PETS}/maps", "vocabulary": "pets",
-        "metrics": ["miou"], "image_size": 64, "batch_size": 2}  # fmt: skip
+PET_CLASSES = [
+    {"name": "cat", "ids": [0], "thing": True},
+    {"name": "dog", "ids": [1]},
+    {"name": "hamster", "ids": [2]},
+]
+PETS = {
+    "spec": {"task": "semantic", "classes": PET_CLASSES, "void_ids": [255]},
+    "reader": "image_png",
+    "images": "${PETS}/images",
+    "annotations": "${PETS}/maps",
+    "vocabulary": "pets",
+    "metrics": ["miou"],
+    "image_size": 64,
+    "batch_size": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +88,12 @@ def pets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for folder in ("images", "maps"):
         (tmp_path / folder).mkdir()
     for number, size in enumerate([(40, 60), (64, 30), (50, 50), (33, 47), (20, 80)]):
-        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(tmp_path / f"images/{number}.jpg")
-        Image.fromarray(rng.choice([0, 1, 2, 255], size).astype(np.uint8)).save(tmp_path / f"maps/{number}.png")
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(
+            tmp_path / f"images/{number}.jpg"
+        )
+        Image.fromarray(rng.choice([0, 1, 2, 255], size).astype(np.uint8)).save(
+            tmp_path / f"maps/{number}.png"
+        )
     monkeypatch.setenv("PETS", str(tmp_path))
     written(tmp_path / "pets.yaml", {"evaluation": {"pets": PETS}})
     return tmp_path
@@ -96,7 +129,9 @@ def alone(model: str, config: str, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_any_number_of_processes_writes_the_same(
     alone: Path, model: str, config: str, tmp_path: Path, processes: int
 ) -> None:
-    """7, 2 and 5 images in batches of 2 and 3: batches that are not full, and processes without any."""
+    """7, 2 and 5 images in batches of 2 and 3: batches that are not full, and processes without
+    any.
+    """
     folder = tmp_path / "scores"
     arguments = ["--model", model, "--config", config, "--output_dir", str(folder), *EXPORTS, "--num_workers", "1"]
     done = warm_python.run_together([str(SCRIPT), *arguments], environment(), processes)
@@ -106,28 +141,45 @@ def test_any_number_of_processes_writes_the_same(
     assert found == expected
     files = [path.relative_to(alone) for path in sorted((alone / "exports").rglob("*.*"))]
     for_metrics = [file for file in files if "annotations" not in file.parts]
-    assert len(for_metrics) == 2 * (7 + 1) + 2 * 7 + 2 + 2 * 5  # panoptic maps and json, class maps, json of objects
-    assert len(files) - len(for_metrics) == 4 * 4 + 7 + 7 + 2 + 5  # of four outputs, and LabelMe's for each image
+    # panoptic maps and json, class maps, json of objects
+    assert len(for_metrics) == 2 * (7 + 1) + 2 * 7 + 2 + 2 * 5
+    # of four outputs, and LabelMe's for each image
+    assert len(files) - len(for_metrics) == 4 * 4 + 7 + 7 + 2 + 5
     for file in files:
         assert (folder / file).read_bytes() == (alone / file).read_bytes(), file
 
 
 def test_the_report_has_everything(alone: Path) -> None:
     results = json.loads((alone / "results.json").read_text())
-    assert {"panoptic/pq", "panoptic/miou", "boxes/mask_ap50", "boxes/box_ap", "open/miou"} <= results["results"].keys()
+    assert {
+        "panoptic/pq",
+        "panoptic/miou",
+        "boxes/mask_ap50",
+        "boxes/box_ap",
+        "open/miou",
+    } <= results["results"].keys()
     assert 0 < results["results"]["panoptic/miou"] < 1
     assert set(results["images"]["panoptic"]) == {f"shapes_panoptic_eval_{i:05d}" for i in range(7)}
     assert set(results["per_class"]["open"]["miou"]) > {"red circle", "grass field"}
     report = (alone / "report.md").read_text()
     assert "| red square |" in report
-    assert results["results"]["boxes/mask_ap_large"] is None  # no such object in images of 64 pixels
+    # no such object in images of 64 pixels
+    assert results["results"]["boxes/mask_ap_large"] is None
     assert "| mask_ap_large | - |" in report
     assert results["evaluation"]["open"]["threshold"] == 0.1
     pictures = {path.stem for path in (alone / "pictures").glob("*.png")}
     assert pictures == {
-        "panoptic-confusion", "panoptic-best", "panoptic-worst", "open-confusion", "open-best", "open-worst",
-        "boxes-masks-precision-recall", "boxes-boxes-precision-recall", "boxes-best", "boxes-worst",
-    }  # fmt: skip
+        "panoptic-confusion",
+        "panoptic-best",
+        "panoptic-worst",
+        "open-confusion",
+        "open-best",
+        "open-worst",
+        "boxes-masks-precision-recall",
+        "boxes-boxes-precision-recall",
+        "boxes-best",
+        "boxes-worst",
+    }
     for name in pictures:
         assert f"](pictures/{name}.png)" in report
 
@@ -138,12 +190,26 @@ def test_the_export_scores_what_the_report_says(alone: Path) -> None:
         folder / "truth.json", folder / "truth", folder / "predictions.json", folder / "predictions"
     )
     results = json.loads((alone / "results.json").read_text())["results"]
-    assert (scores["pq"], scores["sq"], scores["rq"]) == tuple(results[f"panoptic/{key}"] for key in ("pq", "sq", "rq"))
+    assert (scores["pq"], scores["sq"], scores["rq"]) == tuple(
+        results[f"panoptic/{key}"] for key in ("pq", "sq", "rq")
+    )
 
 
-def test_an_unreadable_image_is_named_on_two_processes(model: str, pets: Path, tmp_path: Path) -> None:
+def test_an_unreadable_image_is_named_on_two_processes(
+    model: str, pets: Path, tmp_path: Path
+) -> None:
     (pets / "images/3.jpg").write_bytes((pets / "images/3.jpg").read_bytes()[:300])
-    done = start(["--model", model, "--config", str(pets / "pets.yaml"), "--output_dir", str(tmp_path / "out")], 2)
+    done = start(
+        [
+            "--model",
+            model,
+            "--config",
+            str(pets / "pets.yaml"),
+            "--output_dir",
+            str(tmp_path / "out"),
+        ],
+        2,
+    )
     assert done.returncode != 0
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
@@ -155,11 +221,30 @@ def test_an_unreadable_image_is_named_on_two_processes(model: str, pets: Path, t
 
 
 def test_sets_and_metrics_can_be_chosen(
-    evaluate_main: Callable[..., int], model: str, config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    evaluate_main: Callable[..., int],
+    model: str,
+    config: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    arguments = ["--model", model, "--config", config, "--output_dir", str(out), "--datasets", "open", "boxes",
-                 "--metrics", "all", "--gallery", "0", "--evaluation.open.count", "2"]  # fmt: skip
+    arguments = [
+        "--model",
+        model,
+        "--config",
+        config,
+        "--output_dir",
+        str(out),
+        "--datasets",
+        "open",
+        "boxes",
+        "--metrics",
+        "all",
+        "--gallery",
+        "0",
+        "--evaluation.open.count",
+        "2",
+    ]
     assert evaluate_main(arguments) == 0
     results = json.loads((out / "results.json").read_text())["results"]
     assert {key.split("/")[0] for key in results} == {"open", "boxes"}
@@ -167,7 +252,8 @@ def test_sets_and_metrics_can_be_chosen(
     assert "boxes/pq" not in results
     assert "| open | 2 | pq " in capsys.readouterr().out
     assert [path.name for path in (out / "pictures").glob("*-best.png")] == []
-    assert evaluate_main([*arguments, "--datasets", "boxes"]) == 0  # a second time: the first is moved aside
+    # a second time: the first is moved aside
+    assert evaluate_main([*arguments, "--datasets", "boxes"]) == 0
     assert (tmp_path / "out.previous-1/results.json").is_file()
 
 
@@ -175,7 +261,14 @@ def test_workers_change_nothing(evaluate_main: Callable[..., int], model: str, p
     results = []
     for workers in ("0", "2"):
         out = pets / f"out{workers}"
-        arguments = ["--model", model, "--config", str(pets / "pets.yaml"), "--output_dir", str(out)]
+        arguments = [
+            "--model",
+            model,
+            "--config",
+            str(pets / "pets.yaml"),
+            "--output_dir",
+            str(out),
+        ]
         assert evaluate_main([*arguments, "--num_workers", workers, "--flip"]) == 0
         results.append((out / "results.json").read_text())
     assert results[0] == results[1]
@@ -185,11 +278,20 @@ def test_a_run_file_of_training_serves_as_well(
     evaluate_main: Callable[..., int], model: str, config: str, tmp_path: Path
 ) -> None:
     settings = yaml.safe_load(Path(config).read_text())
-    settings |= {"output_dir": "x", "max_steps": 3, "text_encoder": {"kind": "hashed_ngrams", "dim": 32},
-                 "datasets": {"a": {"spec": "shapes_panoptic", "reader": "shapes"}}}  # fmt: skip
+    settings |= {
+        "output_dir": "x",
+        "max_steps": 3,
+        "text_encoder": {"kind": "hashed_ngrams", "dim": 32},
+        "datasets": {"a": {"spec": "shapes_panoptic", "reader": "shapes"}},
+    }
     file = written(tmp_path / "run.yaml", settings)
     out = tmp_path / "out"
-    assert evaluate_main(["--model", model, "--config", file, "--output_dir", str(out), "--datasets", "boxes"]) == 0
+    assert (
+        evaluate_main(
+            ["--model", model, "--config", file, "--output_dir", str(out), "--datasets", "boxes"]
+        )
+        == 0
+    )
 
 
 # --- errors: one line, exit code 2, before anything is scored
@@ -202,13 +304,19 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
 @pytest.mark.parametrize(
     ("edit", "options", "message"),
     [
-        (change(metrics=["pq"]), [], "evaluation.pets.metrics: 'pq' needs panoptic truth, but that of 'custom' is"),
-        (change(), ["--metrics", "mask_ap"], "evaluation.pets.metrics: 'mask_ap' needs panoptic or instance truth"),
-        (change(), ["--metrics", "iou"], "--metrics: 'iou' is not allowed; choose from ['pq', 'miou', 'mask_ap', "),
+        (change(metrics=["pq"]), [], "evaluation.pets.metrics: 'pq' needs panoptic truth, but that "
+            "of 'custom' is"),
+        (change(), ["--metrics", "mask_ap"], "evaluation.pets.metrics: 'mask_ap' needs panoptic or "
+            "instance truth"),
+        (change(), ["--metrics", "iou"], "--metrics: 'iou' is not allowed; choose from ['pq', "
+            "'miou', 'mask_ap', "),
         (change(), ["--metrics", "all", "pq"], "--metrics: 'all' includes the others"),
-        (change(), ["--datasets", "cats"], "--datasets: no entry 'cats' in evaluation; there are ['pets']"),
-        (change(), ["--annotations", "coco"], "--annotations: 'coco' is not allowed; choose from ['coco_instances', "),
-        (change(), ["--outlines", "boxes"], "--outlines: 'boxes' is not allowed; choose from ['polygons', 'masks']"),
+        (change(), ["--datasets", "cats"], "--datasets: no entry 'cats' in evaluation; there are "
+            "['pets']"),
+        (change(), ["--annotations", "coco"], "--annotations: 'coco' is not allowed; choose from "
+            "['coco_instances', "),
+        (change(), ["--outlines", "boxes"], "--outlines: 'boxes' is not allowed; choose from "
+            "['polygons', 'masks']"),
         (change(), ["--batch_size", "0"], "--batch_size: must be 1 or more, not 0"),
         (change(), ["--max_dets", "10"], "--max_dets: must be 11 or more, not 10"),
         (change(), ["--model", "{pets}"], "--model: "),
@@ -216,12 +324,16 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(), ["--config", "{pets}/no.yaml"], "--config: cannot read"),
         (change(), ["--evaluation.pets.imagesize", "32"], "imagesize"),
         (change(imagesize=32), [], "evaluation.pets.imagesize: unknown option; allowed are"),
-        (change(vocabulary="scene"), [], "evaluation.pets.vocabulary: 'scene' of the model has other names than"),
-        (change(vocabulary="pet"), [], "evaluation.pets.vocabulary: no vocabulary 'pet' in this model; stored are"),
-        (change(images="${NOWHERE}/images"), [], "evaluation.pets.images: '${NOWHERE}/images' names an environment"),
+        (change(vocabulary="scene"), [], "evaluation.pets.vocabulary: 'scene' of the model has "
+            "other names than"),
+        (change(vocabulary="pet"), [], "evaluation.pets.vocabulary: no vocabulary 'pet' in this "
+            "model; stored are"),
+        (change(images="${NOWHERE}/images"), [], "evaluation.pets.images: '${NOWHERE}/images' "
+            "names an environment"),
         (change(images="${PETS}/none"), [], "none: no such folder"),
         (change(image_size=60), ["--flip"], "evaluation.pets.image_size: 60 is no multiple of 32"),
-        (lambda content: content.pop("evaluation"), [], "evaluation: the settings name no held-out set"),
+        (lambda content: content.pop("evaluation"), [], "evaluation: the settings name no held-out "
+            "set"),
     ],
 )  # fmt: skip
 def test_one_line_errors(
@@ -257,9 +369,18 @@ def test_an_unreadable_image_is_named(
 ) -> None:
     (pets / "images/3.jpg").write_bytes(b"no image")
     for workers in ("0", "1"):
-        arguments = ["--model", model, "--config", str(pets / "pets.yaml"), "--output_dir", str(pets / "out")]
+        arguments = [
+            "--model",
+            model,
+            "--config",
+            str(pets / "pets.yaml"),
+            "--output_dir",
+            str(pets / "out"),
+        ]
         assert evaluate_main([*arguments, "--num_workers", workers]) == 2
-        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        errors = [
+            line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")
+        ]
         assert len(errors) == 1
         assert "images/3.jpg: cannot be read as an image" in errors[0]
 
@@ -267,11 +388,27 @@ def test_an_unreadable_image_is_named(
 def test_mirroring_what_is_left_or_right_is_refused(
     evaluate_main: Callable[..., int], model: str, pets: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    classes = [{"name": "left arrow", "ids": [0]}, {"name": "dog", "ids": [1]}, {"name": "copyright", "ids": [2]}]
-    entry = {**PETS, "spec": {"task": "semantic", "classes": classes, "void_ids": [255]}, "vocabulary": None}
+    classes = [
+        {"name": "left arrow", "ids": [0]},
+        {"name": "dog", "ids": [1]},
+        {"name": "copyright", "ids": [2]},
+    ]
+    entry = {
+        **PETS,
+        "spec": {"task": "semantic", "classes": classes, "void_ids": [255]},
+        "vocabulary": None,
+    }
     file = written(pets / "arrows.yaml", {"evaluation": {"pets": entry}})
-    assert evaluate_main(["--model", model, "--config", file, "--output_dir", str(pets / "out"), "--flip"]) == 2
-    assert "--flip: the mirror image of 'left arrow' of evaluation.pets is something else" in capsys.readouterr().err
+    assert (
+        evaluate_main(
+            ["--model", model, "--config", file, "--output_dir", str(pets / "out"), "--flip"]
+        )
+        == 2
+    )
+    assert (
+        "--flip: the mirror image of 'left arrow' of evaluation.pets is something else"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
@@ -281,8 +418,13 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
     model.config.text_encoder = {"kind": "precomputed", "source": "names.npy"}
     save_checkpoint(model, checkpoint_processor(), pets / "precomputed")
     own_names = {"evaluation": {"pets": {**PETS, "vocabulary": None}}}
-    gerbils = {**PETS["spec"], "classes": [*PET_CLASSES[:-1], {**PET_CLASSES[-1], "name": "gerbil"}]}
-    settings: dict[str, Any] = {"evaluation": {"pets": {**PETS, "vocabulary": None, "spec": gerbils}}}
+    gerbils = {
+        **PETS["spec"],
+        "classes": [*PET_CLASSES[:-1], {**PET_CLASSES[-1], "name": "gerbil"}],
+    }
+    settings: dict[str, Any] = {
+        "evaluation": {"pets": {**PETS, "vocabulary": None, "spec": gerbils}}
+    }
     arguments = [
         "--model",
         str(pets / "precomputed"),
@@ -295,10 +437,15 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
         (
             None,
             2,
-            "evaluation.pets.vocabulary: the model cannot embed names by itself, and stores none for [gerbil]; "
+            "evaluation.pets.vocabulary: the model cannot embed names by itself, and stores none "
+            "for [gerbil]; "
             "choose from its vocabularies ['pets",
         ),
-        ({"kind": "hashed_ngrams", "dim": 16}, 2, "text_encoder: gives 16 numbers per name, the model takes 32"),
+        (
+            {"kind": "hashed_ngrams", "dim": 16},
+            2,
+            "text_encoder: gives 16 numbers per name, the model takes 32",
+        ),
         (
             {"kind": "hashed_ngrams", "size": 1},
             2,
@@ -306,7 +453,10 @@ def test_a_model_that_cannot_embed_needs_a_vocabulary_or_an_encoder(
         ),
         ({"kind": "hashed_ngrams", "dim": 32}, 0, ""),
     ):
-        written(pets / "own.yaml", settings if encoder is None else {**settings, "text_encoder": encoder})
+        written(
+            pets / "own.yaml",
+            settings if encoder is None else {**settings, "text_encoder": encoder},
+        )
         assert evaluate_main(arguments) == code
         assert message in capsys.readouterr().err
     # names that it stores need neither

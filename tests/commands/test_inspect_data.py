@@ -1,4 +1,6 @@
-"""`examples/inspect_data.py` as users start it, on folders with one planted fault each, and on the real data."""
+"""`examples/inspect_data.py` as users start it, on folders with one planted fault each, and on the
+real data.
+"""
 
 import json
 import os
@@ -13,7 +15,15 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from dataseg_hf.data.sample import (
+    ClassInfo,
+    DatasetSpec,
+    Instances,
+    Sample,
+    SampleDataset,
+    SampleStream,
+    Segments,
+)
 from dataseg_hf.pictures.contact_sheet import contact_sheet
 from dataseg_hf.pictures.overlay import category_colour
 from helpers import warm_python
@@ -22,7 +32,12 @@ from helpers.run_programs import environment
 
 pytestmark = pytest.mark.slow
 
-SPEC = DatasetSpec("three", "instance", tuple(ClassInfo(n, True) for n in ("cat", "dog", "cow")), {1: 0, 2: 1, 3: 2})
+SPEC = DatasetSpec(
+    "three",
+    "instance",
+    tuple(ClassInfo(n, True) for n in ("cat", "dog", "cow")),
+    {1: 0, 2: 1, 3: 2},
+)
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -31,13 +46,19 @@ def start(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def settings_file(folder: Path, **datasets: dict[str, Any]) -> str:
     file = folder / "settings.yaml"
-    settings = {"output_dir": str(folder / "out"), "text_encoder": {"kind": "hashed_ngrams"}, "datasets": datasets}
+    settings = {
+        "output_dir": str(folder / "out"),
+        "text_encoder": {"kind": "hashed_ngrams"},
+        "datasets": datasets,
+    }
     file.write_text(yaml.safe_dump(settings))
     return str(file)
 
 
 def write_pngs(folder: Path) -> dict[str, Any]:
-    """Four 30 x 20 JPEGs, in the PNGs id 1 on the left half, 2 right of it, 255 (void) in the lowest row."""
+    """Four 30 x 20 JPEGs, in the PNGs id 1 on the left half, 2 right of it, 255 (void) in the
+    lowest row.
+    """
     for name in ("images", "maps"):
         (folder / name).mkdir()
     ids = np.ones((20, 30), np.uint8)
@@ -51,18 +72,22 @@ def write_pngs(folder: Path) -> dict[str, Any]:
         "spec": {
             "task": "semantic",
             "classes": [
-                {"name": "road", "ids": [1]}, {"name": "sky", "ids": [2]}, {"name": "sea", "ids": [3]}
+                {"name": "road", "ids": [1]},
+                {"name": "sky", "ids": [2]},
+                {"name": "sea", "ids": [3]},
             ],
             "void_ids": [255],
         },
         "reader": "image_png",
         "images": str(folder / "images"),
         "annotations": str(folder / "maps"),
-    }  # fmt: skip
+    }
 
 
 def write_panoptic(folder: Path, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Two COCO panoptic images of 20 x 20 pixels with segment 7 (a person, id 1) left and 8 (grass, id 2) right."""
+    """Two COCO panoptic images of 20 x 20 pixels with segment 7 (a person, id 1) left and 8 (grass,
+    id 2) right.
+    """
     for name in ("images", "maps"):
         (folder / name).mkdir()
     ids = np.zeros((20, 20, 3), np.uint8)
@@ -71,9 +96,13 @@ def write_panoptic(folder: Path, change: Callable[[dict[str, Any]], None]) -> di
     for number in (1, 2):
         Image.new("RGB", (20, 20), (number, 90, 90)).save(folder / f"images/{number}.jpg")
         Image.fromarray(ids).save(folder / f"maps/{number}.png")
-        content["images"].append({"id": number, "file_name": f"{number}.jpg", "height": 20, "width": 20})
+        content["images"].append(
+            {"id": number, "file_name": f"{number}.jpg", "height": 20, "width": 20}
+        )
         infos = [{"id": 7, "category_id": 1}, {"id": 8, "category_id": 2}]
-        content["annotations"].append({"image_id": number, "file_name": f"{number}.png", "segments_info": infos})
+        content["annotations"].append(
+            {"image_id": number, "file_name": f"{number}.png", "segments_info": infos}
+        )
     change(content)
     (folder / "panoptic.json").write_text(json.dumps(content))
     classes = [{"name": "person", "ids": [1], "thing": True}, {"name": "grass", "ids": [2]}]
@@ -151,8 +180,17 @@ def unknown_category(content: dict[str, Any]) -> None:
 
 
 PLANTS = (
-    truncated, text_as_png, unknown_id, other_size, missing, only_void, equal_pixels, all_damaged, many_damaged, nothing
-)  # fmt: skip
+    truncated,
+    text_as_png,
+    unknown_id,
+    other_size,
+    missing,
+    only_void,
+    equal_pixels,
+    all_damaged,
+    many_damaged,
+    nothing,
+)
 CHANGES = (broken_segment_ids, listed_twice, one_file_twice, unknown_category)
 
 
@@ -186,7 +224,9 @@ def of(report: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def test_sound_files_are_counted_and_classes_that_never_occur_are_a_note(report: dict[str, Any]) -> None:
+def test_sound_files_are_counted_and_classes_that_never_occur_are_a_note(
+    report: dict[str, Any],
+) -> None:
     found = of(report, "nothing")
     assert found["problems"] == []
     assert (found["images"], found["checked"]) == (4, 4)
@@ -204,7 +244,11 @@ def test_sound_files_are_counted_and_classes_that_never_occur_are_a_note(report:
     [
         ("truncated", "images/b.jpg", "cannot be read as an image"),
         ("text_as_png", "maps/b.png", "cannot be read as an image"),
-        ("unknown_id", "maps/b.png", "1 category id is not in the spec of dataset 'custom': 77 (600 pixels)"),
+        (
+            "unknown_id",
+            "maps/b.png",
+            "1 category id is not in the spec of dataset 'custom': 77 (600 pixels)",
+        ),
         ("other_size", "maps/b.png", "20 x 31"),
     ],
 )
@@ -228,7 +272,10 @@ def test_an_image_that_cannot_be_used_is_a_problem_and_the_others_are_counted(
         ("broken_segment_ids", "segment ids [7] are not in `segments_info`"),
         ("listed_twice", "image 1: listed twice in `images`"),
         ("one_file_twice", "1.jpg: the image of 2 rows"),
-        ("unknown_category", "image 2: 1 category id is not in the spec of dataset 'custom': 99 (1 segment)"),
+        (
+            "unknown_category",
+            "image 2: 1 category id is not in the spec of dataset 'custom': 99 (1 segment)",
+        ),
     ],
 )
 def test_faults_of_the_listing_are_problems(report: dict[str, Any], name: str, what: str) -> None:
@@ -273,7 +320,9 @@ def test_the_screen_shows_a_line_for_each_kind_of_problem(planted: tuple[Path, s
 
 
 def test_sound_files_end_with_0_and_part_of_them_is_not_taken_for_all(tmp_path: Path) -> None:
-    done = start("--config", settings_file(tmp_path, small=write_pngs(tmp_path)), "--check", "2", "--json")
+    done = start(
+        "--config", settings_file(tmp_path, small=write_pngs(tmp_path)), "--check", "2", "--json"
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     found = of(report, "small")
@@ -305,7 +354,9 @@ def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> Non
         (["--datasets.small.images", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
     ],
 )
-def test_settings_that_cannot_work_end_with_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_settings_that_cannot_work_end_with_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
     done = start("--config", settings_file(tmp_path, small=write_pngs(tmp_path)), *arguments)
     assert done.returncode == 2
     assert done.stdout == ""
@@ -317,7 +368,7 @@ def test_settings_that_cannot_work_end_with_one_line(tmp_path: Path, arguments: 
 # --- contact sheets
 
 
-def colours(picture: Image.Image) -> int:
+def colors(picture: Image.Image) -> int:
     return len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0))
 
 
@@ -327,9 +378,14 @@ def test_the_shapes_have_no_problem_and_a_sheet_each(tmp_path: Path) -> None:
     report = json.loads(done.stdout)
     names = [found["name"] for found in report["datasets"]]
     assert names == [
-        "datasets.shapes_panoptic", "datasets.shapes_semantic", "datasets.shapes_boxes",
-        "evaluation.shapes_panoptic", "evaluation.shapes_semantic", "evaluation.shapes_boxes", "evaluation.shapes_open",
-    ]  # fmt: skip
+        "datasets.shapes_panoptic",
+        "datasets.shapes_semantic",
+        "datasets.shapes_boxes",
+        "evaluation.shapes_panoptic",
+        "evaluation.shapes_semantic",
+        "evaluation.shapes_boxes",
+        "evaluation.shapes_open",
+    ]
     assert [found["checked"] for found in report["datasets"]] == [12] * 7
     assert [row["images"] for row in report["mix"]] == [600, 64, 600]
     assert sum(row["share"] for row in report["mix"]) == pytest.approx(1)
@@ -341,14 +397,17 @@ def test_the_shapes_have_no_problem_and_a_sheet_each(tmp_path: Path) -> None:
             for column in range(columns):
                 left = 6 + column * 326
                 first = sheet.crop((left, 28, left + 320, 28 + 320))
-                assert colours(first) > 100, (found["name"], column)
+                assert colors(first) > 100, (found["name"], column)
 
 
 def test_a_box_is_drawn_where_it_is() -> None:
     image = np.full((400, 400, 3), 255, np.uint8)
-    boxes = Instances(np.array([0]), np.array([[100, 200, 300, 390]], np.float32), np.array([False]))
+    boxes = Instances(
+        np.array([0]), np.array([[100, 200, 300, 390]], np.float32), np.array([False])
+    )
     sheet = np.asarray(contact_sheet([Sample(image, boxes, 1, "a.jpg")], SPEC))
-    # the drawn image is 400 pixels wide, so that its column of the sheet is 0.8 times as large, below the title
+    # the drawn image is 400 pixels wide, so that its column of the sheet is 0.8 times as large,
+    # below the title
     right = sheet[28 : 28 + 320, 6 + 326 : 6 + 326 + 320]
     drawn = (right < 240).any(axis=2)
     rows, columns = np.flatnonzero(drawn[:316].any(axis=1)), np.flatnonzero(drawn[:316].any(axis=0))
@@ -361,12 +420,15 @@ def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
     masks[0], masks[1, 100:200, 100:200] = True, True
     boxes = np.array([[0, 0, 400, 400], [100, 100, 200, 200]], np.float32)
     sample = Sample(
-        np.zeros((400, 400, 3), np.uint8), Instances(np.array([0, 1]), boxes, np.zeros(2, bool), masks), 1, ""
+        np.zeros((400, 400, 3), np.uint8),
+        Instances(np.array([0, 1]), boxes, np.zeros(2, bool), masks),
+        1,
+        "",
     )
     sheet = np.asarray(contact_sheet([sample], SPEC))
     small, large = sheet[28 + 110, 6 + 326 + 110], sheet[28 + 220, 6 + 326 + 220]
-    assert np.abs(small - 0.6 * np.array(category_colour(1))).max() < 3
-    assert np.abs(large - 0.6 * np.array(category_colour(0))).max() < 3
+    assert np.abs(small - 0.6 * np.array(category_color(1))).max() < 3
+    assert np.abs(large - 0.6 * np.array(category_color(0))).max() < 3
 
 
 def test_no_sample_makes_no_sheet() -> None:
@@ -385,7 +447,10 @@ def objects(box: tuple[float, float, float, float], label: int = 0, image_id: in
 @pytest.mark.parametrize(
     ("sample", "fault"),
     [
-        (objects((0, 0, 31, 20)), "box 0 from (0, 0) to (31, 20) leaves the image of 20 x 30 pixels"),
+        (
+            objects((0, 0, 31, 20)),
+            "box 0 from (0, 0) to (31, 20) leaves the image of 20 x 30 pixels",
+        ),
         (objects((-1, 0, 30, 20)), "leaves the image"),
         (objects((5, 5, 5, 9)), "has no area"),
         (objects((5, float("nan"), 8, 9)), "has no area"),
@@ -424,9 +489,9 @@ def test_objects_without_a_pixel_are_a_problem_where_no_other_has_one() -> None:
         name: inspect_dataset("set", SampleDataset(SPEC, samples, load=lambda sample: sample), None)
         for name, samples in rows.items()
     }
-    assert [problem.message[:32] for problem in found["none"].problems if "pixel" in problem.message] == [
-        "none of 2 objects covers a pixel"
-    ]
+    assert [
+        problem.message[:32] for problem in found["none"].problems if "pixel" in problem.message
+    ] == ["none of 2 objects covers a pixel"]
     assert not [problem for problem in found["one"].problems if "pixel" in problem.message]
     assert "1 segments or objects have no pixel of their own" in found["one"].notes
 
@@ -434,7 +499,9 @@ def test_objects_without_a_pixel_are_a_problem_where_no_other_has_one() -> None:
 def test_an_id_of_two_images_is_a_problem() -> None:
     rows = [objects((0, 0, 9, 9), image_id=number) for number in (1, 2, 1)]
     found = inspect_dataset("mine", SampleDataset(SPEC, rows, load=lambda row: row), None)
-    assert [str(problem) for problem in found.problems] == ["image 1: the id belongs to 2 images; give each its own"]
+    assert [str(problem) for problem in found.problems] == [
+        "image 1: the id belongs to 2 images; give each its own"
+    ]
 
 
 @pytest.mark.parametrize(("check", "checked"), [(2, 2), (None, 5)])
@@ -448,8 +515,12 @@ def test_a_stream_is_read_from_its_beginning(check: int | None, checked: int) ->
     assert ("2 of 3 classes never occur: dog, cow" in found.notes) == (check is None)
 
 
-@pytest.mark.parametrize(("size", "count", "expected"), [(10, 4, [0, 2, 5, 7]), (3, 4, [0, 1, 2]), (2, None, [0, 1])])
-def test_checked_rows_are_spread_over_the_dataset(size: int, count: int | None, expected: list[int]) -> None:
+@pytest.mark.parametrize(
+    ("size", "count", "expected"), [(10, 4, [0, 2, 5, 7]), (3, 4, [0, 1, 2]), (2, None, [0, 1])]
+)
+def test_checked_rows_are_spread_over_the_dataset(
+    size: int, count: int | None, expected: list[int]
+) -> None:
     assert list(spaced(size, count)) == expected
 
 
@@ -459,15 +530,27 @@ def test_checked_rows_are_spread_over_the_dataset(size: int, count: int | None, 
 def coco_boxes(
     folder: Path, annotations: list[dict[str, Any]], names: tuple[str, str] = ("cat", "dog")
 ) -> dict[str, Any]:
-    """Two images of 20 x 30 pixels with boxes in COCO's format, whose categories 1 and 2 are called `names`."""
+    """Two images of 20 x 30 pixels with boxes in COCO's format, whose categories 1 and 2 are called
+    `names`.
+    """
     (folder / "images").mkdir(parents=True)
-    images = [{"id": number, "file_name": f"{number}.png", "height": 20, "width": 30} for number in (1, 2)]
+    images = [
+        {"id": number, "file_name": f"{number}.png", "height": 20, "width": 30} for number in (1, 2)
+    ]
     for number in (1, 2):
         Image.new("RGB", (30, 20), (number, 90, 90)).save(folder / f"images/{number}.png")
-    entries = [{"id": i, "bbox": [1 + i, 2, 5, 6], "category_id": 1, **found} for i, found in enumerate(annotations)]
+    entries = [
+        {"id": i, "bbox": [1 + i, 2, 5, 6], "category_id": 1, **found}
+        for i, found in enumerate(annotations)
+    ]
     categories = [{"id": number, "name": name} for number, name in enumerate(names, start=1)]
-    (folder / "a.json").write_text(json.dumps({"images": images, "annotations": entries, "categories": categories}))
-    classes = [{"name": "cat", "ids": [1], "thing": True}, {"name": "dog", "ids": [2], "thing": True}]
+    (folder / "a.json").write_text(
+        json.dumps({"images": images, "annotations": entries, "categories": categories})
+    )
+    classes = [
+        {"name": "cat", "ids": [1], "thing": True},
+        {"name": "dog", "ids": [2], "thing": True},
+    ]
     return {
         "spec": {"task": "boxes", "classes": classes},
         "reader": "coco_instances",
@@ -478,19 +561,27 @@ def coco_boxes(
 
 def test_faults_of_the_whole_dataset_are_problems(tmp_path: Path) -> None:
     swapped = coco_boxes(tmp_path / "swapped", [{"image_id": 1}, {"image_id": 2}], ("dog", "cat"))
-    crowds = coco_boxes(tmp_path / "crowds", [{"image_id": 1, "iscrowd": 1}, {"image_id": 2, "iscrowd": True}])
-    many = coco_boxes(tmp_path / "many", [{"image_id": n % 2 + 1, "category_id": n % 3 % 2 + 1} for n in range(8)])
+    crowds = coco_boxes(
+        tmp_path / "crowds", [{"image_id": 1, "iscrowd": 1}, {"image_id": 2, "iscrowd": True}]
+    )
+    many = coco_boxes(
+        tmp_path / "many", [{"image_id": n % 2 + 1, "category_id": n % 3 % 2 + 1} for n in range(8)]
+    )
     file = settings_file(tmp_path, swapped=swapped, crowds=crowds, many=many)
     done = start("--config", file, "--check", "all", "--json", "--model", '{"num_queries": 3}')
     assert done.returncode == 1, done.stderr
     found = {entry["name"]: [problem["message"] for problem in entry["problems"]] for entry in
              json.loads(done.stdout)["datasets"]}  # fmt: skip
     (names,) = found["datasets.swapped"]
-    assert names.startswith("2 category names of the files contradict the spec: 1 is 'cat' in the spec and 'dog' in")
+    assert names.startswith(
+        "2 category names of the files contradict the spec: 1 is 'cat' in the spec and 'dog' in"
+    )
     (crowd,) = found["datasets.crowds"]
     assert crowd.startswith("all 2 objects are marked crowd")
     (queries,) = found["datasets.many"]
-    assert queries.startswith("every image has more objects (at least 4) than the model has queries (3)")
+    assert queries.startswith(
+        "every image has more objects (at least 4) than the model has queries (3)"
+    )
 
 
 def test_names_without_an_embedding_are_found_by_check_all_alone(tmp_path: Path) -> None:
@@ -510,21 +601,31 @@ def test_names_without_an_embedding_are_found_by_check_all_alone(tmp_path: Path)
 # --- real data
 
 
-@pytest.mark.skipif("DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA")
+@pytest.mark.skipif(
+    "DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA"
+)
 def test_the_real_images_have_no_problem(tmp_path: Path) -> None:
     coco, camvid = (Path(os.environ["DATASEG_DATA"]) / name for name in ("coco128", "camvid"))
-    entries: dict[str, dict[str, Any]] = {"coco_boxes": {
-        "spec": "coco_boxes", "reader": "coco_instances", "images": str(coco / "images/train2017"),
-        "annotation_file": str(coco / "instances_train2017_first128.json"), "missing_images": "skip",
-    }}  # fmt: skip
+    entries: dict[str, dict[str, Any]] = {
+        "coco_boxes": {
+            "spec": "coco_boxes",
+            "reader": "coco_instances",
+            "images": str(coco / "images/train2017"),
+            "annotation_file": str(coco / "instances_train2017_first128.json"),
+            "missing_images": "skip",
+        }
+    }
     entries["coco_masks"] = {**entries["coco_boxes"], "spec": "coco_instances"}
     for split, missing in (("train", "error"), ("val", "skip")):
         images, panoptic = str(coco / f"images/{split}2017"), coco / "panoptic"
         entries[f"coco_panoptic_{split}"] = {
-            "spec": "coco_panoptic", "reader": "coco_panoptic", "images": images, "missing_images": missing,
+            "spec": "coco_panoptic",
+            "reader": "coco_panoptic",
+            "images": images,
+            "missing_images": missing,
             "annotations": str(panoptic / f"panoptic_{split}2017"),
             "annotation_file": str(panoptic / f"panoptic_{split}2017.json"),
-        }  # fmt: skip
+        }
         entries[f"coco_semantic_{split}"] = {
             "spec": "coco_semantic", "reader": "image_png", "images": images,
             "annotations": str(coco / f"semantic/{split}2017"),
@@ -538,9 +639,17 @@ def test_the_real_images_have_no_problem(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert [problem for found in report["datasets"] for problem in found["problems"]] == []
-    checked = {found["name"].removeprefix("datasets."): found["checked"] for found in report["datasets"]}
+    checked = {
+        found["name"].removeprefix("datasets."): found["checked"] for found in report["datasets"]
+    }
     assert checked == {
-        "coco_boxes": 100, "coco_masks": 100, "coco_panoptic_train": 100, "coco_semantic_train": 100,
-        "coco_panoptic_val": 52, "coco_semantic_val": 52, "camvid_train": 31, "camvid_test": 12,
-    }  # fmt: skip
+        "coco_boxes": 100,
+        "coco_masks": 100,
+        "coco_panoptic_train": 100,
+        "coco_semantic_train": 100,
+        "coco_panoptic_val": 52,
+        "coco_semantic_val": 52,
+        "camvid_train": 31,
+        "camvid_test": 12,
+    }
     assert all(found["checked"] == found["images"] for found in report["datasets"])

@@ -17,7 +17,7 @@ from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
 from dataseg_hf.output_folder import MARKER
 from dataseg_hf.pictures.overlay import (
-    category_colour,
+    category_color,
     overlay,
     prediction_grid,
     segments_overlay,
@@ -71,7 +71,9 @@ def test_one_picture_per_image(predict, model, photos, tmp_path, task, capsys):
     out = tmp_path / "out"
     assert predict(command(model, [photos], out, "--task", task, "--threshold", "0.1")) == 0
     assert written(out / "overlays") == ["a.png", "b.png"]
-    assert set(written(out)) == {MARKER, "overlays", "predictions.json"} | ({"ids"} if task != "instance" else set())
+    assert set(written(out)) == {MARKER, "overlays", "predictions.json"} | (
+        {"ids"} if task != "instance" else set()
+    )
     with Image.open(out / "overlays" / "a.png") as picture:
         assert picture.width >= 384  # enlarged
         assert picture.height > picture.width * 50 / 90  # the legend
@@ -100,11 +102,14 @@ def test_panoptic_results_are_read_by_a_reader_of_coco(predict, model, photos, t
     predict(command(model, [photos], out, *LOW, "--vocabulary", "pets"))
     content = results(out)
     assert content["categories"] == [
-        {"id": number, "name": name, "isthing": 1} for number, name in enumerate(["cat", "dog", "hamster"], start=1)
+        {"id": number, "name": name, "isthing": 1}
+        for number, name in enumerate(["cat", "dog", "hamster"], start=1)
     ]
     classes = tuple(ClassInfo(category["name"], True) for category in content["categories"])
     spec = DatasetSpec("found", "panoptic", classes, {1: 0, 2: 1, 3: 2})
-    data = read_coco_panoptic(spec, images=photos, annotations=out / "ids", annotation_file=out / "predictions.json")
+    data = read_coco_panoptic(
+        spec, images=photos, annotations=out / "ids", annotation_file=out / "predictions.json"
+    )
     assert not data.problems
     for sample, record in zip(data, content["annotations"], strict=True):
         assert record["segments_info"]
@@ -123,7 +128,9 @@ def test_instance_results_are_read_by_pycocotools(predict, model, photos, tmp_pa
     predict(command(model, [photos], out, "--threshold", "0.05", "--task", "instance"))
     content, index = instances(out)
     assert [image["file_name"] for image in content["images"]] == ["a.jpg", "b.png"]
-    assert len({record["id"] for record in content["annotations"]}) == len(content["annotations"]) > 2
+    assert (
+        len({record["id"] for record in content["annotations"]}) == len(content["annotations"]) > 2
+    )
     for record in content["annotations"]:
         mask = index.annToMask(record)
         image = index.imgs[record["image_id"]]
@@ -167,9 +174,9 @@ def test_annotation_files_have_the_objects_of_the_results(predict, model, photos
     ]  # fmt: skip
     assert len(index.dataset["annotations"]) == len(listed) > 0
     for annotation, info in zip(index.dataset["annotations"], listed, strict=True):
-        assert {key: annotation.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")} == {
-            key: info.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")
-        }
+        assert {
+            key: annotation.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")
+        } == {key: info.get(key) for key in ("category_id", "area", "bbox", "iscrowd", "score")}
         assert index.annToMask(annotation).sum() == info["area"]
     labelme = json.loads((out / "annotations/labelme/a.json").read_text())
     assert (out / "annotations/labelme" / labelme["imagePath"]).samefile(photos / "a.jpg")
@@ -179,10 +186,27 @@ def test_how_annotation_files_name_images(predict, model, photos, tmp_path):
     (photos / "deep").mkdir()
     (photos / "b.png").rename(photos / "deep" / "b c.png")
     out = tmp_path / "out"
-    options = ["--annotations", "label_studio", "coco_instances", "--image_url_prefix", "s3://bucket/", *LOW]
-    assert predict(command(model, [photos / "a.jpg", photos / "deep"], out, "--outlines", "masks", *options)) == 0
+    options = [
+        "--annotations",
+        "label_studio",
+        "coco_instances",
+        "--image_url_prefix",
+        "s3://bucket/",
+        *LOW,
+    ]
+    assert (
+        predict(
+            command(
+                model, [photos / "a.jpg", photos / "deep"], out, "--outlines", "masks", *options
+            )
+        )
+        == 0
+    )
     tasks = json.loads((out / "annotations/label_studio.json").read_text())
-    assert [task["data"]["image"] for task in tasks] == ["s3://bucket/a.jpg", "s3://bucket/deep/b%20c.png"]
+    assert [task["data"]["image"] for task in tasks] == [
+        "s3://bucket/a.jpg",
+        "s3://bucket/deep/b%20c.png",
+    ]
     coco = json.loads((out / "annotations/coco_instances.json").read_text())
     assert [image["file_name"] for image in coco["images"]] == ["a.jpg", "deep/b c.png"]
     assert all(isinstance(annotation["segmentation"], dict) for annotation in coco["annotations"])
@@ -200,9 +224,20 @@ def test_corrected_annotations_are_not_written_over(predict, model, photos, tmp_
 
 
 def test_large_images_in_windows(predict, model, photos, tmp_path):
-    for name, more in (("whole", []), ("own", ["--tile"]), ("small", ["--tile", "40", "--tile_overlap", "0.5"])):
-        assert predict(command(model, [photos / "a.jpg"], tmp_path / name, "--task", "semantic", *more)) == 0
-    whole, own, small = ((tmp_path / name / "ids" / "a.png").read_bytes() for name in ("whole", "own", "small"))
+    for name, more in (
+        ("whole", []),
+        ("own", ["--tile"]),
+        ("small", ["--tile", "40", "--tile_overlap", "0.5"]),
+    ):
+        assert (
+            predict(
+                command(model, [photos / "a.jpg"], tmp_path / name, "--task", "semantic", *more)
+            )
+            == 0
+        )
+    whole, own, small = (
+        (tmp_path / name / "ids" / "a.png").read_bytes() for name in ("whole", "own", "small")
+    )
     assert len({whole, own, small}) == 3
 
 
@@ -217,7 +252,9 @@ def test_patterns(predict, model, photos, tmp_path):
 def test_words_and_stored_vocabularies(predict, model, photos, tmp_path):
     pictures, out = [], tmp_path / "out"
     for vocabulary in ("pets", "scene", "tree, red car", "hamster"):
-        arguments = command(model, [photos / "a.jpg"], out, "--vocabulary", vocabulary, "--task", "semantic")
+        arguments = command(
+            model, [photos / "a.jpg"], out, "--vocabulary", vocabulary, "--task", "semantic"
+        )
         assert predict(arguments) == 0
         pictures.append((out / "overlays" / "a.png").read_bytes())
     assert len(set(pictures)) == len(pictures)
@@ -236,7 +273,9 @@ def test_repeated_objects_are_left_out(predict, model, photos, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["pet", "Pets", "scen"])
-def test_a_slip_in_the_name_of_a_vocabulary_is_no_category(predict, model, photos, tmp_path, capsys, name):
+def test_a_slip_in_the_name_of_a_vocabulary_is_no_category(
+    predict, model, photos, tmp_path, capsys, name
+):
     assert predict(command(model, [photos], tmp_path / "out", "--vocabulary", name)) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert line.startswith(f"error: --vocabulary: '{name}' is no category of this model")
@@ -248,9 +287,22 @@ def test_a_model_that_cannot_embed_says_what_to_type(predict, photos, tmp_path, 
     model.config.text_encoder = None
     save_checkpoint(model, checkpoint_processor(), tmp_path / "model")
     arguments = ["--task", "semantic", "--vocabulary"]
-    assert predict(command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "CAT, sky")) == 0
-    assert [category["name"] for category in results(tmp_path / "out")["categories"]] == ["CAT", "sky"]
-    assert predict(command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "tree, cat")) == 2
+    assert (
+        predict(
+            command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "CAT, sky")
+        )
+        == 0
+    )
+    assert [category["name"] for category in results(tmp_path / "out")["categories"]] == [
+        "CAT",
+        "sky",
+    ]
+    assert (
+        predict(
+            command(str(tmp_path / "model"), [photos], tmp_path / "out", *arguments, "tree, cat")
+        )
+        == 2
+    )
     line = capsys.readouterr().err
     assert "error: --vocabulary: this model cannot embed new words" in line
     assert "use words among its names (cat, dog, hamster, grass, sky)" in line
@@ -262,7 +314,8 @@ def test_the_help_names_the_thresholds_of_each_task(predict, capsys):
         predict(["--help"])
     text = " ".join(capsys.readouterr().out.split())
     for part in (
-        "panoptic: class probability; instance: class probability times the mean probability in the mask; semantic: "
+        "panoptic: class probability; instance: class probability times the mean probability in "
+        "the mask; semantic: "
         "without effect, every pixel gets a class (0..1, default 0.5)",
         "(panoptic, instance; 0..1, default 0.5)",
         "(panoptic; 0..1, default 0.8)",
@@ -280,7 +333,10 @@ def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_pat
     captured = capsys.readouterr()
     assert "2 of 4 images" in captured.out
     reported = [line for line in captured.err.splitlines() if line.startswith("not read: ")]
-    assert [Path(line.removeprefix("not read: ").split(":")[0]).name for line in reported] == ["broken.jpg", "text.png"]
+    assert [Path(line.removeprefix("not read: ").split(":")[0]).name for line in reported] == [
+        "broken.jpg",
+        "text.png",
+    ]
 
 
 def test_photos_are_turned_upright(predict, model, tmp_path):
@@ -293,22 +349,35 @@ def test_photos_are_turned_upright(predict, model, tmp_path):
 
 
 def test_images_of_16_bits_are_not_clipped(predict, model, tmp_path):
-    grey = np.random.default_rng(0).integers(0, 256, (40, 60))
-    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "eight.png")
-    Image.fromarray((grey * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
+    gray = np.random.default_rng(0).integers(0, 256, (40, 60))
+    Image.fromarray(gray.astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray((gray * 256 + 255).astype(np.uint16)).save(tmp_path / "sixteen.png")
     out = tmp_path / "out"
-    assert predict(command(model, [tmp_path / "eight.png", tmp_path / "sixteen.png"], out, "--task", "semantic")) == 0
-    assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "sixteen.png").read_bytes()
+    assert (
+        predict(
+            command(
+                model, [tmp_path / "eight.png", tmp_path / "sixteen.png"], out, "--task", "semantic"
+            )
+        )
+        == 0
+    )
+    assert (out / "overlays" / "eight.png").read_bytes() == (
+        out / "overlays" / "sixteen.png"
+    ).read_bytes()
 
 
 def test_the_value_range_of_16_bits(predict, model, tmp_path, capsys):
     deep = np.random.default_rng(0).integers(300, 4000, (40, 60))
     Image.fromarray(deep.astype(np.uint16)).save(tmp_path / "deep.png")
-    Image.fromarray(np.rint((deep.clip(500, 3500) - 500) / 3000 * 255).astype(np.uint8)).save(tmp_path / "eight.png")
+    Image.fromarray(np.rint((deep.clip(500, 3500) - 500) / 3000 * 255).astype(np.uint8)).save(
+        tmp_path / "eight.png"
+    )
     out, images = tmp_path / "out", [tmp_path / "deep.png", tmp_path / "eight.png"]
     arguments = command(model, images, out, "--task", "semantic", "--value_range", "500", "3500")
     assert predict(arguments) == 0
-    assert (out / "overlays" / "eight.png").read_bytes() == (out / "overlays" / "deep.png").read_bytes()
+    assert (out / "overlays" / "eight.png").read_bytes() == (
+        out / "overlays" / "deep.png"
+    ).read_bytes()
     assert predict(command(model, images, out, "--value_range", "9", "9")) == 2
     assert "error: value_range: must be two numbers [low, high]" in capsys.readouterr().err
 
@@ -316,14 +385,35 @@ def test_the_value_range_of_16_bits(predict, model, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda model, photos, out: command(model, [photos / "no.jpg"], out), "no.jpg does not exist"),
-        (lambda model, photos, out: command(model, [out.parent / "empty"], out), "no image in folder"),
-        (lambda model, photos, out: command(model, [photos, out.parent / "a.png"], out), "would both become"),
-        (lambda model, photos, out: command(model, [photos / "*.bmp"], out), "*.bmp does not exist"),
+        (
+            lambda model, photos, out: command(model, [photos / "no.jpg"], out),
+            "no.jpg does not exist",
+        ),
+        (
+            lambda model, photos, out: command(model, [out.parent / "empty"], out),
+            "no image in folder",
+        ),
+        (
+            lambda model, photos, out: command(model, [photos, out.parent / "a.png"], out),
+            "would both become",
+        ),
+        (
+            lambda model, photos, out: command(model, [photos / "*.bmp"], out),
+            "*.bmp does not exist",
+        ),
         (lambda model, photos, out: command(str(photos), [photos], out), "config.json"),
-        (lambda model, photos, out: command(str(out.parent / "other"), [photos], out), "is a 'convnext' model"),
-        (lambda model, photos, out: command(model, [photos], out, "--vocabulary", " , "), "has no labels"),
-        (lambda model, photos, out: command(model, [photos], out, "--vocabulary", "a, a"), "names a category twice"),
+        (
+            lambda model, photos, out: command(str(out.parent / "other"), [photos], out),
+            "is a 'convnext' model",
+        ),
+        (
+            lambda model, photos, out: command(model, [photos], out, "--vocabulary", " , "),
+            "has no labels",
+        ),
+        (
+            lambda model, photos, out: command(model, [photos], out, "--vocabulary", "a, a"),
+            "names a category twice",
+        ),
     ],
 )
 def test_one_line_errors(predict, model, photos, tmp_path, capsys, change, message):
@@ -367,32 +457,34 @@ def test_from_the_shell(model, photos, tmp_path):
 NAMES = ["cat", "dog", "grass"]
 
 
-def blend(colour, grey):
-    return tuple(round(0.4 * grey + 0.6 * part) for part in colour)
+def blend(color, gray):
+    return tuple(round(0.4 * gray + 0.6 * part) for part in color)
 
 
-def test_colours_differ():
-    colours = np.array([category_colour(label_id) for label_id in range(150)], dtype=float)
-    distances = np.linalg.norm(colours[:, None] - colours, axis=-1) + 1000 * np.eye(150)
+def test_colors_differ():
+    colors = np.array([category_color(label_id) for label_id in range(150)], dtype=float)
+    distances = np.linalg.norm(colors[:, None] - colors, axis=-1) + 1000 * np.eye(150)
     assert distances.min() > 20
     assert distances[:20, :20].min() > 35
 
 
-def test_segments_have_the_colour_of_their_category():
+def test_segments_have_the_color_of_their_category():
     image = Image.new("RGB", (400, 200), (100, 100, 100))
     segmentation = np.zeros((200, 400), dtype=np.int32)
     segmentation[:, 100:200], segmentation[:, 200:] = 1, 2
-    drawn = overlay(image, segmentation, [{"id": 1, "label_id": 2}, {"id": 2, "label_id": 0}], NAMES)
+    drawn = overlay(
+        image, segmentation, [{"id": 1, "label_id": 2}, {"id": 2, "label_id": 0}], NAMES
+    )
     assert drawn.getpixel((10, 10)) == (100, 100, 100)
-    assert drawn.getpixel((110, 5)) == blend(category_colour(2), 100)
-    assert drawn.getpixel((390, 190)) == blend(category_colour(0), 100)
+    assert drawn.getpixel((110, 5)) == blend(category_color(2), 100)
+    assert drawn.getpixel((390, 190)) == blend(category_color(0), 100)
     assert drawn.getpixel((199, 100)) == (255, 255, 255)  # the outline between the two
     assert drawn.size[0] == 400
     assert drawn.size[1] > 200
     legend = np.array(drawn)[200:].reshape(-1, 3).tolist()
-    assert list(category_colour(0)) in legend
-    assert list(category_colour(2)) in legend
-    assert list(category_colour(1)) not in legend
+    assert list(category_color(0)) in legend
+    assert list(category_color(2)) in legend
+    assert list(category_color(1)) not in legend
 
 
 def test_of_overlapping_masks_the_best_is_on_top():
@@ -400,8 +492,8 @@ def test_of_overlapping_masks_the_best_is_on_top():
     masks = torch.zeros(2, 400, 400, dtype=torch.bool)
     masks[0, :, :300], masks[1, :, 100:] = True, True
     drawn = overlay(image, masks, [{"label_id": 0}, {"label_id": 1}], NAMES)
-    assert drawn.getpixel((200, 10)) == blend(category_colour(0), 100)
-    assert drawn.getpixel((390, 10)) == blend(category_colour(1), 100)
+    assert drawn.getpixel((200, 10)) == blend(category_color(0), 100)
+    assert drawn.getpixel((390, 10)) == blend(category_color(1), 100)
 
 
 @pytest.mark.parametrize("size", [(64, 32), (500, 300), (4000, 1900)])
@@ -418,11 +510,15 @@ def test_segments_are_drawn_as_their_masks_are(size):
     infos = [{"label_id": segment.label_id} for segment in segments]
     expected = overlay(image, np.array(masks), infos, NAMES)
     assert segments_overlay(image, segments, NAMES) == expected
-    assert segments_overlay(image, [], NAMES) == overlay(image, np.zeros((0, *size[::-1]), bool), [], NAMES)
+    assert segments_overlay(image, [], NAMES) == overlay(
+        image, np.zeros((0, *size[::-1]), bool), [], NAMES
+    )
 
 
 def test_segments_in_the_colors_of_what_they_cover():
-    """Yellow and blue halves keep their colors, in picture and legend; what has no segment is grey."""
+    """Yellow and blue halves keep their colors, in picture and legend; what has no segment is
+    gray.
+    """
     pixels = np.zeros((400, 400, 3), dtype=np.uint8)
     pixels[:, :200], pixels[:, 200:], pixels[:100] = (240, 200, 40), (20, 60, 200), (250, 0, 50)
     segmentation = np.zeros((400, 400), dtype=int)
@@ -434,7 +530,7 @@ def test_segments_in_the_colors_of_what_they_cover():
     assert drawn.getpixel((5, 5)) == (100, 100, 100)
     legend = np.array(drawn)[400:].reshape(-1, 3).tolist()
     assert [240, 200, 40] in legend
-    assert list(category_colour(1)) not in legend
+    assert list(category_color(1)) not in legend
     semantic = semantic_overlay(Image.fromarray(pixels), segmentation - 1, NAMES, mean_colors=True)
     assert semantic.getpixel((5, 390)) == (240, 200, 40)
 
@@ -444,12 +540,13 @@ def test_semantic_map_with_void():
     classes[:100] = -1
     drawn = semantic_overlay(Image.new("RGB", (400, 400), (100, 100, 100)), classes, NAMES)
     assert drawn.getpixel((10, 10)) == (100, 100, 100)
-    assert drawn.getpixel((10, 390)) == blend(category_colour(2), 100)
+    assert drawn.getpixel((10, 390)) == blend(category_color(2), 100)
 
 
 def test_names_are_written_where_there_is_room():
     wide, narrow = (
-        semantic_overlay(Image.new("RGB", size), np.zeros(size[::-1], int), NAMES) for size in ((400, 9), (400, 90))
+        semantic_overlay(Image.new("RGB", size), np.zeros(size[::-1], int), NAMES)
+        for size in ((400, 9), (400, 90))
     )
     assert np.array(wide)[:9].max() < 255
     assert np.array(narrow)[:90].max() == 255  # white letters

@@ -70,7 +70,7 @@ def test_every_spec_is_consistent(spec):
     assert sorted(spec.id_map.values()) == list(range(len(spec.classes)))
     assert not spec.void_ids & spec.id_map.keys()
     assert len(set(spec.labels)) == len(spec.labels)
-    assert spec.licence != "unknown"
+    assert spec.license != "unknown"
     assert spec.homepage.startswith("http")
     assert pickle.loads(pickle.dumps(spec)) == spec
 
@@ -135,7 +135,9 @@ CLASSES_AND_THINGS = {
 
 
 def test_counts():
-    assert {name: (len(spec.classes), sum(spec.is_thing)) for name, spec in CATALOG.items()} == CLASSES_AND_THINGS
+    assert {
+        name: (len(spec.classes), sum(spec.is_thing)) for name, spec in CATALOG.items()
+    } == CLASSES_AND_THINGS
 
 
 # --- COCO
@@ -152,9 +154,13 @@ def test_coco_ids_and_things_are_the_official_ones(data):
     for spec in (COCO_PANOPTIC, COCO_SEMANTIC):
         assert spec.id_map == {category["id"]: i for i, category in enumerate(categories)}
         assert spec.is_thing == [bool(category["isthing"]) for category in categories]
-    assert [set(name.split()) for name in COCO_PANOPTIC.labels] == [readable(c["name"]) for c in categories]
+    assert [set(name.split()) for name in COCO_PANOPTIC.labels] == [
+        readable(c["name"]) for c in categories
+    ]
 
-    instances = json.loads((data / "coco128/instances_train2017_first128.json").read_text())["categories"]
+    instances = json.loads((data / "coco128/instances_train2017_first128.json").read_text())[
+        "categories"
+    ]
     for spec in (COCO_INSTANCES, COCO_BOXES):
         assert spec.labels == [category["name"] for category in instances]
         assert spec.id_map == {category["id"]: i for i, category in enumerate(instances)}
@@ -166,7 +172,9 @@ def test_coco_void():
 
 
 def test_coco_class_order_is_that_of_the_stored_text_embeddings(data, row_names):
-    assert [set(name.split()) for name in COCO_PANOPTIC.labels] == [readable(row) for row in row_names["coco133"]]
+    assert [set(name.split()) for name in COCO_PANOPTIC.labels] == [
+        readable(row) for row in row_names["coco133"]
+    ]
     assert row_names["coco80"] == COCO_INSTANCES.labels
     embeddings = np.load(data / "clip_text/openai_vitb16/coco_panoptic_clip_hand_craft_ViTB16.npy")
     assert len(embeddings) == len(COCO_PANOPTIC.classes)
@@ -174,7 +182,8 @@ def test_coco_class_order_is_that_of_the_stored_text_embeddings(data, row_names)
 
 # --- ADE20K
 
-# Column "SceneParse150" of the instance challenge's mapping, as Mask2Former's ade20k_instance_catid_mapping.txt has it.
+# Column "SceneParse150" of the instance challenge's mapping, as Mask2Former's
+# ade20k_instance_catid_mapping.txt has it.
 ADE20K_THING_IDS = """
     8 9 11 13 15 16 19 20 21 23 24 25 28 31 32 33 34 36 37 38 39 40 42 43 44 45 46 48 50 51 54 56 57 58 59 63 65 66 67
     68 70 71 72 73 74 75 76 77 79 81 82 83 84 86 87 88 89 90 91 93 94 96 98 99 103 104 105 108 109 111 112 113 116 117
@@ -198,13 +207,22 @@ def test_ade20k_ids_without_data():
     assert ADE20K_SEMANTIC.void_ids == {0}
     assert ADE20K_PANOPTIC.id_map == {raw_id: raw_id for raw_id in range(150)}
     assert not ADE20K_PANOPTIC.void_ids
-    assert [ADE20K_SEMANTIC.labels[i - 1] for i in (1, 13, 21, 150)] == ["wall", "person", "car", "flag"]
+    assert [ADE20K_SEMANTIC.labels[i - 1] for i in (1, 13, 21, 150)] == [
+        "wall",
+        "person",
+        "car",
+        "flag",
+    ]
 
 
 def test_ade20k_things_are_the_classes_of_the_instance_challenge():
     things = {int(raw_id) for raw_id in ADE20K_THING_IDS.split()}
     for spec, first_id in ((ADE20K_SEMANTIC, 1), (ADE20K_PANOPTIC, 0)):
-        flagged = {raw_id - first_id + 1 for raw_id, index in spec.id_map.items() if spec.classes[index].is_thing}
+        flagged = {
+            raw_id - first_id + 1
+            for raw_id, index in spec.id_map.items()
+            if spec.classes[index].is_thing
+        }
         assert flagged == things
 
 
@@ -225,14 +243,19 @@ OBJECTS365_COMPLETED = {
 def test_objects365_names_are_the_official_ones_with_their_spelling_corrected(data):
     with (data / "clip_text/openai_vitb32_detic/Objects365_names_fix.csv").open() as file:
         corrected = {int(raw_id): name for raw_id, _, name in csv.reader(file)}
-    words = {raw_id: " ".join(name.lower().replace("/", " or ").split()) for raw_id, name in corrected.items()}
+    words = {
+        raw_id: " ".join(name.lower().replace("/", " or ").split())
+        for raw_id, name in corrected.items()
+    }
     expected = {raw_id: OBJECTS365_COMPLETED.get(name, name) for raw_id, name in words.items()}
     assert name_by_id(OBJECTS365_BOXES) == expected
     assert name_by_id(OBJECTS365_INSTANCES) == expected
 
 
 def test_objects365_ids_without_data():
-    """Some ids by hand, among them completed names and those that one could mistake for each other."""
+    """Some ids by hand, among them completed names and those that one could mistake for each
+    other.
+    """
     for spec in (OBJECTS365_BOXES, OBJECTS365_INSTANCES):
         assert spec.id_map == {raw_id: raw_id - 1 for raw_id in range(1, 366)}
         assert not spec.void_ids
@@ -248,7 +271,9 @@ def test_objects365_ids_without_data():
         ]
 
 
-@pytest.mark.parametrize("spec", [OBJECTS365_BOXES, OBJECTS365_INSTANCES], ids=lambda spec: spec.name)
+@pytest.mark.parametrize(
+    "spec", [OBJECTS365_BOXES, OBJECTS365_INSTANCES], ids=lambda spec: spec.name
+)
 def test_objects365_listed_names_become_paths_in_the_unpacked_archives(spec):
     pattern, replacement = spec.reader_options["file_name_pattern"]
     for listed, on_disk in {
@@ -272,7 +297,9 @@ def test_cityscapes_ids_are_those_of_labels_py():
     for spec in (CITYSCAPES_SEMANTIC, CITYSCAPES_PANOPTIC):
         assert spec.id_map == CITYSCAPES_TRAIN_IDS
     assert CITYSCAPES_SEMANTIC.void_ids == {0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30}
-    assert CITYSCAPES_SEMANTIC.id_map.keys() | CITYSCAPES_SEMANTIC.void_ids == set(range(34)), "every label id"
+    assert CITYSCAPES_SEMANTIC.id_map.keys() | CITYSCAPES_SEMANTIC.void_ids == set(range(34)), (
+        "every label id"
+    )
     assert not CITYSCAPES_PANOPTIC.void_ids, "its json lists evaluated categories alone"
 
 
@@ -304,13 +331,22 @@ def test_cityscapes_things_are_people_and_vehicles():
 
 
 def test_cityscapes_files():
-    """Names on disk are those of the archives leftImg8bit and gtFine; createPanopticImgs.py builds the listed ones."""
-    image, annotation = "aachen_000000_000019_leftImg8bit.png", "aachen_000000_000019_gtFine_labelIds.png"
+    """Names on disk are those of the archives leftImg8bit and gtFine; createPanopticImgs.py builds
+    the listed ones.
+    """
+    image, annotation = (
+        "aachen_000000_000019_leftImg8bit.png",
+        "aachen_000000_000019_gtFine_labelIds.png",
+    )
     options = CITYSCAPES_SEMANTIC.reader_options
-    assert image.removesuffix(options["image_suffix"]) == annotation.removesuffix(options["annotation_suffix"])
+    assert image.removesuffix(options["image_suffix"]) == annotation.removesuffix(
+        options["annotation_suffix"]
+    )
     assert image.removesuffix(options["image_suffix"]) == "aachen_000000_000019"
 
-    listed = "aachen_000000_000019_gtFine_instanceIds.png".replace("_instanceIds.png", "_leftImg8bit.png")
+    listed = "aachen_000000_000019_gtFine_instanceIds.png".replace(
+        "_instanceIds.png", "_leftImg8bit.png"
+    )
     pattern, replacement = CITYSCAPES_PANOPTIC.reader_options["file_name_pattern"]
     assert re.sub(pattern, replacement, listed) == f"aachen/{image}"
 
@@ -319,7 +355,9 @@ def test_cityscapes_files():
 
 
 def test_mapillary_vistas_ids():
-    """Ids of config_v1.2.json by hand, the first, the last and those that its things and stuff border on."""
+    """Ids of config_v1.2.json by hand, the first, the last and those that its things and stuff
+    border on.
+    """
     for spec in (MAPILLARY_VISTAS_SEMANTIC, MAPILLARY_VISTAS_PANOPTIC):
         names = name_by_id(spec)
         assert [names[i] for i in (0, 8, 13, 17, 19, 24, 27, 43, 45, 54, 55, 58, 64)] == [
@@ -338,7 +376,9 @@ def test_mapillary_vistas_ids():
             "ego vehicle",
         ]
         assert spec.void_ids == {65}
-        stuff = [name for name, is_thing in zip(spec.labels, spec.is_thing, strict=True) if not is_thing]
+        stuff = [
+            name for name, is_thing in zip(spec.labels, spec.is_thing, strict=True) if not is_thing
+        ]
         assert stuff[-4:] == ["pothole", "on rails", "car mount", "ego vehicle"]
     assert MAPILLARY_VISTAS_PANOPTIC.reader_options == {"divisor": 256, "crowd": "none"}
 
@@ -346,20 +386,29 @@ def test_mapillary_vistas_ids():
 # --- PASCAL
 
 VOC = numbered(
-    "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, motorbike, person, "
+    "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, diningtable, dog, horse, "
+    "motorbike, person, "
     "pottedplant, sheep, sofa, train, tvmonitor"
 )  # the order of VOCinit.m
 CONTEXT = numbered(
-    "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, table, dog, horse, motorbike, person, "
-    "pottedplant, sheep, sofa, train, tvmonitor, bag, bed, bench, book, building, cabinet, ceiling, cloth, computer, "
-    "cup, door, fence, floor, flower, food, grass, ground, keyboard, light, mountain, mouse, curtain, platform, sign, "
-    "plate, road, rock, shelves, sidewalk, sky, snow, bedclothes, track, tree, truck, wall, water, window, wood"
+    "aeroplane, bicycle, bird, boat, bottle, bus, car, cat, chair, cow, table, dog, horse, "
+    "motorbike, person, "
+    "pottedplant, sheep, sofa, train, tvmonitor, bag, bed, bench, book, building, cabinet, "
+    "ceiling, cloth, computer, "
+    "cup, door, fence, floor, flower, food, grass, ground, keyboard, light, mountain, mouse, "
+    "curtain, platform, sign, "
+    "plate, road, rock, shelves, sidewalk, sky, snow, bedclothes, track, tree, truck, wall, water, "
+    "window, wood"
 )  # 59_labels.txt
 CONTEXT_OF_DETAIL = numbered(
-    "aeroplane, bag, bed, bedclothes, bench, bicycle, bird, boat, book, bottle, building, bus, cabinet, car, cat, "
-    "ceiling, chair, cloth, computer, cow, cup, curtain, dog, door, fence, floor, flower, food, grass, ground, horse, "
-    "keyboard, light, motorbike, mountain, mouse, person, plate, platform, pottedplant, road, rock, sheep, shelves, "
-    "sidewalk, sign, sky, snow, sofa, table, track, train, tree, truck, tvmonitor, wall, water, window, wood"
+    "aeroplane, bag, bed, bedclothes, bench, bicycle, bird, boat, book, bottle, building, bus, "
+    "cabinet, car, cat, "
+    "ceiling, chair, cloth, computer, cow, cup, curtain, dog, door, fence, floor, flower, food, "
+    "grass, ground, horse, "
+    "keyboard, light, motorbike, mountain, mouse, person, plate, platform, pottedplant, road, "
+    "rock, sheep, shelves, "
+    "sidewalk, sign, sky, snow, sofa, table, track, train, tree, truck, tvmonitor, wall, water, "
+    "window, wood"
 )  # PascalContextDataset59 of MMSegmentation
 READABLE = {"diningtable": "dining table", "pottedplant": "potted plant", "tvmonitor": "tv monitor"}
 
@@ -390,7 +439,10 @@ def test_pascal_context_ids_and_names():
 
 def test_pascal_names_are_those_of_the_stored_text_embeddings(row_names):
     assert [READABLE.get(row, row) for row in row_names["voc20"]] == PASCAL_VOC_SEMANTIC.labels
-    names = {"table" if row == "diningtable" else READABLE.get(row, row) for row in row_names["context59"]}
+    names = {
+        "table" if row == "diningtable" else READABLE.get(row, row)
+        for row in row_names["context59"]
+    }
     assert names == set(PASCAL_CONTEXT.labels)
 
 
@@ -399,7 +451,8 @@ def test_pascal_names_are_those_of_the_stored_text_embeddings(row_names):
 
 def test_camvid():
     assert name_by_id(CAMVID) == numbered(
-        "sky, building, pole, road, pavement, tree, sign symbol, fence, car, pedestrian, bicyclist", start=0
+        "sky, building, pole, road, pavement, tree, sign symbol, fence, car, pedestrian, bicyclist",
+        start=0,
     )
     assert CAMVID.void_ids == {11}
     assert [c.name for c in CAMVID.classes if c.is_thing] == ["car", "pedestrian", "bicyclist"]
@@ -420,7 +473,9 @@ def ranges(raw_ids: frozenset[RawId] | set[RawId]) -> str:
             runs[-1][1] = number
         else:
             runs.append([number, number])
-    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "-"
+    return (
+        ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in runs) or "-"
+    )
 
 
 def table_row(spec: DatasetSpec) -> str:
@@ -432,7 +487,7 @@ def table_row(spec: DatasetSpec) -> str:
         f"`{spec.reader}`",
         ranges(set(spec.id_map)),
         ranges(spec.void_ids),
-        spec.licence,
+        spec.license,
         f"<{spec.homepage}>",
     ]
     return f"| {' | '.join(cells)} |"

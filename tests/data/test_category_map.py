@@ -4,12 +4,24 @@ import numpy as np
 import pytest
 
 from dataseg_hf.data.category_map import map_categories, mapped_spec
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments
+from dataseg_hf.data.sample import (
+    ClassInfo,
+    DatasetSpec,
+    Instances,
+    Sample,
+    SampleDataset,
+    Segments,
+)
 
 SPEC = DatasetSpec(
     name="street",
     task="panoptic",
-    classes=(ClassInfo("car", True), ClassInfo("van", True), ClassInfo("grass", False), ClassInfo("soil", False)),
+    classes=(
+        ClassInfo("car", True),
+        ClassInfo("van", True),
+        ClassInfo("grass", False),
+        ClassInfo("soil", False),
+    ),
     id_map={3: 0, 4: 1, 8: 2, 9: 3},
     void_ids=frozenset({0}),
 )
@@ -18,8 +30,12 @@ MAP = np.array([[0, 1, 2, 3], [0, -1, 2, 4]], np.int32)
 SEGMENTS = Segments(MAP, np.array([0, 1, 2, 3, 3]), np.array([False, False, False, False, True]))
 
 
-def mapped(annotation: Segments | Instances, **category_map: str | None) -> tuple[DatasetSpec, Segments | Instances]:
-    data = map_categories(SampleDataset(SPEC, [0], lambda row: Sample(IMAGE, annotation, 1, "a.png")), category_map)
+def mapped(
+    annotation: Segments | Instances, **category_map: str | None
+) -> tuple[DatasetSpec, Segments | Instances]:
+    data = map_categories(
+        SampleDataset(SPEC, [0], lambda row: Sample(IMAGE, annotation, 1, "a.png")), category_map
+    )
     return data.spec, data.load(0).annotation
 
 

@@ -16,9 +16,13 @@ def batch(samples, task, canvas=8, **options):
 
 def segments_sample(segment_map, class_labels, is_crowd=None, image_id=1):
     segment_map = np.array(segment_map, dtype=np.int32)
-    crowd = np.zeros(len(class_labels), bool) if is_crowd is None else np.array(is_crowd, dtype=bool)
+    crowd = (
+        np.zeros(len(class_labels), bool) if is_crowd is None else np.array(is_crowd, dtype=bool)
+    )
     annotation = Segments(segment_map, np.array(class_labels, dtype=np.int64), crowd)
-    return TransformedSample(np.zeros((*segment_map.shape, 3), np.uint8), annotation, None, image_id, "x.png")
+    return TransformedSample(
+        np.zeros((*segment_map.shape, 3), np.uint8), annotation, None, image_id, "x.png"
+    )
 
 
 def instances_sample(boxes, masks=None, size=(4, 6), axes=None):
@@ -49,7 +53,9 @@ def test_pixels_are_normalised_then_padded_with_zero():
 
 
 def test_panoptic_drops_crowd_and_reindexes():
-    sample = segments_sample([[0, 1, 2], [-1, 2, 1]], class_labels=[9, 4, 9], is_crowd=[False, True, False])
+    sample = segments_sample(
+        [[0, 1, 2], [-1, 2, 1]], class_labels=[9, 4, 9], is_crowd=[False, True, False]
+    )
     (labels,) = batch([sample], "panoptic", canvas=4)["labels"]
     assert set(labels) == {"class_labels", "segment_map"}
     assert labels["class_labels"].tolist() == [9, 9]
@@ -59,18 +65,22 @@ def test_panoptic_drops_crowd_and_reindexes():
 
 
 def test_semantic_merges_segments_of_a_class():
-    sample = segments_sample([[0, 1, 2, 3]], class_labels=[9, 4, 9, 4], is_crowd=[False, False, False, True])
+    sample = segments_sample(
+        [[0, 1, 2, 3]], class_labels=[9, 4, 9, 4], is_crowd=[False, False, False, True]
+    )
     (labels,) = batch([sample], "semantic", canvas=4)["labels"]
     assert labels["class_labels"].tolist() == [4, 9]
     assert labels["segment_map"][0].tolist() == [1, 0, 1, -1]
     assert sample.annotation.class_labels.tolist() == [9, 4, 9, 4], "the input is not changed"
 
 
-def test_instance_masks_are_sampled_at_cell_centres():
+def test_instance_masks_are_sampled_at_cell_centers():
     masks = np.zeros((2, 5, 6), dtype=bool)
     masks[0, 0:3, 2:6] = True
     masks[1, 1, 1] = True
-    (labels,) = batch([instances_sample([[2, 0, 6, 3], [1, 1, 2, 2]], masks, (5, 6))], "instance")["labels"]
+    (labels,) = batch([instances_sample([[2, 0, 6, 3], [1, 1, 2, 2]], masks, (5, 6))], "instance")[
+        "labels"
+    ]
     assert set(labels) == {"class_labels", "masks", "is_crowd"}
     assert labels["masks"].shape == (2, 8, 8)
     assert labels["masks"].dtype == torch.uint8
@@ -86,15 +96,15 @@ def test_instance_masks_are_sampled_at_cell_centres():
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
 @pytest.mark.parametrize("size", [(1, 1), (3, 8), (7, 5), (8, 8)])
-def test_strided_masks_are_the_padded_mask_at_cell_centres(stride, size):
+def test_strided_masks_are_the_padded_mask_at_cell_centers(stride, size):
     masks = np.random.default_rng(0).random((3, *size)) < 0.5
     padded = np.zeros((3, 8, 8), dtype=np.uint8)
     padded[:, : size[0], : size[1]] = masks
-    (labels,) = batch([instances_sample([[0, 0, 1, 1]] * 3, masks, size)], "instance", instance_mask_stride=stride)[
-        "labels"
-    ]
-    centres = (np.arange(8 // stride) * stride + stride / 2).astype(int)
-    np.testing.assert_array_equal(labels["masks"].numpy(), padded[:, centres][:, :, centres])
+    (labels,) = batch(
+        [instances_sample([[0, 0, 1, 1]] * 3, masks, size)], "instance", instance_mask_stride=stride
+    )["labels"]
+    centers = (np.arange(8 // stride) * stride + stride / 2).astype(int)
+    np.testing.assert_array_equal(labels["masks"].numpy(), padded[:, centers][:, :, centers])
 
 
 def test_boxes_are_fractions_of_the_canvas():
@@ -114,7 +124,9 @@ def test_nothing_annotated():
         assert labels["class_labels"].shape == (0,)
         assert labels["class_labels"].dtype == torch.int64
         assert (labels["segment_map"] == -1).all()
-    (labels,) = batch([instances_sample([], np.zeros((0, 4, 6), bool))], "instance", instance_mask_stride=4)["labels"]
+    (labels,) = batch(
+        [instances_sample([], np.zeros((0, 4, 6), bool))], "instance", instance_mask_stride=4
+    )["labels"]
     assert labels["masks"].shape == (0, 2, 2)
     assert labels["is_crowd"].shape == (0,)
     (labels,) = batch([instances_sample([])], "boxes")["labels"]

@@ -1,7 +1,9 @@
-"""Annotation files -> reader -> augmentation -> targets: no visible segment is invented, lost or renamed.
+"""Annotation files -> reader -> augmentation -> targets: no visible segment is invented, lost or
+renamed.
 
-What must come out is worked out here from the annotation as it was drawn, pixel by pixel: pixel i of n shows pixel
-floor((i + 1/2) N / n) of the N before (nearest neighbour, the window cut out and flipped after that).
+What must come out is worked out here from the annotation as it was drawn, pixel by pixel: pixel i
+of n shows pixel floor((i + 1/2) N / n) of the N before (nearest neighbor, the window cut out and
+flipped after that).
 """
 
 import itertools
@@ -40,7 +42,9 @@ def spec(task: str) -> DatasetSpec:
 
 
 class Recorder(np.random.Generator):
-    """Random numbers that are noted: the offsets of the crop (top, left), the ranges they came from, the flip."""
+    """Random numbers that are noted: the offsets of the crop (top, left), the ranges they came
+    from, the flip.
+    """
 
     def __init__(self, seed: int) -> None:
         super().__init__(np.random.PCG64(seed))
@@ -59,7 +63,9 @@ class Recorder(np.random.Generator):
 
 
 class View(NamedTuple):
-    """The window that an augmentation showed: size (height, width) of the scaled image, of the window, its offset."""
+    """The window that an augmentation showed: size (height, width) of the scaled image, of the
+    window, its offset.
+    """
 
     scaled: tuple[int, int]
     shown: tuple[int, int]
@@ -68,8 +74,11 @@ class View(NamedTuple):
 
     def of_map(self, values: NDArray) -> NDArray:
         rows, columns = (
-            [(2 * (first + i) + 1) * before // (2 * scaled) for i in range(shown)]  # in whole numbers, exactly
-            for before, scaled, shown, first in zip(values.shape, self.scaled, self.shown, self.offset, strict=True)
+            # in whole numbers, exactly
+            [(2 * (first + i) + 1) * before // (2 * scaled) for i in range(shown)]
+            for before, scaled, shown, first in zip(
+                values.shape, self.scaled, self.shown, self.offset, strict=True
+            )
         )
         window = values[np.ix_(rows, columns)]
         return window[:, ::-1] if self.flip else window
@@ -97,7 +106,9 @@ def targets_and_view(data: SampleDataset, chosen: Settings) -> tuple[dict[str, N
     height, width = seen.image.shape[:2]
     scaled = (rng.ranges[0] - 1 + height, rng.ranges[1] - 1 + width)
     view = View(scaled, (height, width), (rng.offsets[0], rng.offsets[1]), rng.coin < 0.5)
-    batch = collate([seen], canvas=chosen.size, task=data.spec.task, image_mean=(0, 0, 0), image_std=(1, 1, 1))
+    batch = collate(
+        [seen], canvas=chosen.size, task=data.spec.task, image_mean=(0, 0, 0), image_std=(1, 1, 1)
+    )
     labels = {key: value.numpy() for key, value in batch["labels"][0].items()}
     for key, padding in (("segment_map", -1), ("masks", 0)):
         if key in labels:
@@ -108,17 +119,23 @@ def targets_and_view(data: SampleDataset, chosen: Settings) -> tuple[dict[str, N
 
 
 def visible(parts: list[tuple], view: View) -> list[tuple]:
-    """Parts (what it is, its mask) as (what it is, the pixels of it that are seen), sorted, invisible ones left out."""
+    """Parts (what it is, its mask) as (what it is, the pixels of it that are seen), sorted,
+    invisible ones left out.
+    """
     seen = [(*rest, view.of_map(mask)) for *rest, mask in parts]
     return sorted((*rest, mask.tobytes()) for *rest, mask in seen if mask.any())
 
 
 def segments_of(labels: dict[str, NDArray]) -> list[tuple]:
-    """The same of targets with a segment map; every index of the map must be a segment and the reverse."""
+    """The same of targets with a segment map; every index of the map must be a segment and the
+    reverse.
+    """
     count = len(labels["class_labels"])
     assert set(np.unique(labels["segment_map"])) - {-1} == set(range(count))
     masks = [labels["segment_map"] == i for i in range(count)]
-    return sorted((int(c), mask.tobytes()) for c, mask in zip(labels["class_labels"], masks, strict=True))
+    return sorted(
+        (int(c), mask.tobytes()) for c, mask in zip(labels["class_labels"], masks, strict=True)
+    )
 
 
 @contextmanager
@@ -145,7 +162,9 @@ def panoptic_annotations(draw: st.DrawFn) -> Panoptic:
     places = draw(hnp.arrays(np.int64, sizes, elements=st.integers(0, len(ids))))
     id_map = np.array([0, *ids])[places]
     present = [i for i in ids if (id_map == i).any()]
-    return Panoptic(id_map, [(i, draw(st.sampled_from(RAW_IDS)), draw(st.booleans())) for i in present])
+    return Panoptic(
+        id_map, [(i, draw(st.sampled_from(RAW_IDS)), draw(st.booleans())) for i in present]
+    )
 
 
 @ONCE
@@ -153,14 +172,21 @@ def panoptic_annotations(draw: st.DrawFn) -> Panoptic:
 def test_panoptic(annotation, chosen):
     with folder_with_image(annotation.ids.shape) as folder:
         save(folder / "maps/a.png", rgb_of(annotation.ids))
-        infos = [{"id": i, "category_id": c, "iscrowd": int(crowd)} for i, c, crowd in annotation.segments]
+        infos = [
+            {"id": i, "category_id": c, "iscrowd": int(crowd)}
+            for i, c, crowd in annotation.segments
+        ]
         path = write_json(folder / "a.json", {
             "images": [{"id": 1, "file_name": "a.png"}],
             "annotations": [{"image_id": 1, "file_name": "a.png", "segments_info": infos}],
         })  # fmt: skip
         data = read_coco_panoptic(spec("panoptic"), folder / "images", folder / "maps", path)
         labels, view = targets_and_view(data, chosen)
-    targets = [(CLASS_OF[c], annotation.ids == i) for i, c, crowd in annotation.segments if c in CLASS_OF and not crowd]
+    targets = [
+        (CLASS_OF[c], annotation.ids == i)
+        for i, c, crowd in annotation.segments
+        if c in CLASS_OF and not crowd
+    ]
     assert segments_of(labels) == visible(targets, view)
 
 
@@ -169,10 +195,14 @@ def test_panoptic(annotation, chosen):
 def test_semantic(ids, chosen):
     with folder_with_image(ids.shape) as folder:
         save(folder / "maps/a.png", ids)
-        data = read_image_png(spec("semantic"), folder / "images", folder / "maps", image_suffix=".png")
+        data = read_image_png(
+            spec("semantic"), folder / "images", folder / "maps", image_suffix=".png"
+        )
         labels, view = targets_and_view(data, chosen)
     raw_of_class = {2: [3], 0: [7], 1: [40, 41]}
-    assert segments_of(labels) == visible([(c, np.isin(ids, raw)) for c, raw in raw_of_class.items()], view)
+    assert segments_of(labels) == visible(
+        [(c, np.isin(ids, raw)) for c, raw in raw_of_class.items()], view
+    )
 
 
 # --- objects, which may overlap
@@ -228,13 +258,19 @@ def test_instances(objects, chosen):
                 "bbox": box_of(mask),
                 "segmentation": {"size": objects.size, "counts": run_lengths(mask)},
             }
-            for mask, category, crowd in zip(objects.masks, objects.categories, objects.crowd, strict=True)
+            for mask, category, crowd in zip(
+                objects.masks, objects.categories, objects.crowd, strict=True
+            )
         ]
         path = instances_json(folder, objects.size, entries)
-        labels, view = targets_and_view(read_coco_instances(spec("instance"), folder / "images", path), chosen)
+        labels, view = targets_and_view(
+            read_coco_instances(spec("instance"), folder / "images", path), chosen
+        )
     drawn = [
         (CLASS_OF[category], crowd, mask)
-        for mask, category, crowd in zip(objects.masks, objects.categories, objects.crowd, strict=True)
+        for mask, category, crowd in zip(
+            objects.masks, objects.categories, objects.crowd, strict=True
+        )
         if category in CLASS_OF
     ]
     masks = labels["masks"].astype(bool)
@@ -259,10 +295,18 @@ boxes = st.builds(Box, quarters, quarters, lengths, lengths)
 def test_boxes(size, drawn, chosen):
     drawn = [box for box in drawn if box.left < size[1] and box.top < size[0]]
     classes = tuple(ClassInfo(f"class {i}", True) for i in range(6))
-    one_class_each = DatasetSpec("random", "boxes", classes, {10 + i: i for i in range(6)}, outside="clip")
+    one_class_each = DatasetSpec(
+        "random", "boxes", classes, {10 + i: i for i in range(6)}, outside="clip"
+    )
     with folder_with_image(size) as folder:
-        path = instances_json(folder, size, [{"category_id": 10 + i, "bbox": list(box)} for i, box in enumerate(drawn)])
-        labels, view = targets_and_view(read_coco_instances(one_class_each, folder / "images", path), chosen)
+        path = instances_json(
+            folder,
+            size,
+            [{"category_id": 10 + i, "bbox": list(box)} for i, box in enumerate(drawn)],
+        )
+        labels, view = targets_and_view(
+            read_coco_instances(one_class_each, folder / "images", path), chosen
+        )
     found = dict(zip(labels["class_labels"].tolist(), labels["boxes"] * chosen.size, strict=True))
     assert len(found) == len(labels["class_labels"]), "no box comes out twice"
     assert set(found) <= set(range(len(drawn)))
@@ -271,7 +315,10 @@ def test_boxes(size, drawn, chosen):
         for axis, (start, length) in enumerate([(box.left, box.width), (box.top, box.height)]):
             side = 1 - axis  # x lies along the width
             factor = view.scaled[side] / size[side]
-            low, high = (min(edge, size[side]) * factor - view.offset[side] for edge in (start, start + length))
+            low, high = (
+                min(edge, size[side]) * factor - view.offset[side]
+                for edge in (start, start + length)
+            )
             if view.flip and axis == 0:
                 low, high = view.shown[side] - high, view.shown[side] - low
             edges.append((max(low, 0), min(high, view.shown[side])))

@@ -9,7 +9,9 @@ from dataseg_hf.data.faults import doubts
 from dataseg_hf.data.readers.class_ids import ClassIds, TargetCounts
 from dataseg_hf.data.sample import Census, ClassInfo, DatasetSpec, SampleDataset, UnknownIdsError
 
-SPEC = DatasetSpec("two", "instance", (ClassInfo("cat", True), ClassInfo("dog", True)), {"cat": 0, "dog": 1})
+SPEC = DatasetSpec(
+    "two", "instance", (ClassInfo("cat", True), ClassInfo("dog", True)), {"cat": 0, "dog": 1}
+)
 
 
 def dataset(objects, crowds, fewest=1, ignored_as="crowd"):
@@ -23,7 +25,7 @@ def test_a_sound_set_raises_no_doubt():
 
 def test_a_set_of_crowds_alone_teaches_nothing():
     (line,) = doubts(dataset([3, 4], [3, 4], fewest=0), num_queries=10)
-    assert line.startswith("all 7 objects are marked crowd, so that nothing is learnt: ")
+    assert line.startswith("all 7 objects are marked crowd, so that nothing is learned: ")
     assert "`options: {crowd: as_objects}`" in line
 
 
@@ -36,13 +38,13 @@ def test_the_word_is_that_of_the_files():
 def test_the_remedy_is_that_of_the_reader():
     data = replace(dataset([3, 4], [3, 4]), ignored_remedy="check `divisor`")
     assert doubts(data, num_queries=10) == [
-        "all 7 objects are marked crowd, so that nothing is learnt: check `divisor`"
+        "all 7 objects are marked crowd, so that nothing is learned: check `divisor`"
     ]
 
 
 def test_a_class_of_crowds_alone_is_named():
     (line,) = doubts(dataset([3, 4], [0, 4]), num_queries=10)
-    assert line.startswith("every object of dog is marked crowd, so that this is not learnt")
+    assert line.startswith("every object of dog is marked crowd, so that this is not learned")
 
 
 def test_a_class_without_a_target_is_named():
@@ -54,7 +56,9 @@ def test_more_objects_than_queries_in_every_image(fewest, is_doubt):
     found = doubts(dataset([50, 50], [0, 0], fewest=fewest), num_queries=10)
     assert bool(found) == is_doubt
     if is_doubt:
-        assert found[0].startswith("every image has more objects (at least 11) than the model has queries (10)")
+        assert found[0].startswith(
+            "every image has more objects (at least 11) than the model has queries (10)"
+        )
 
 
 def test_what_was_not_counted_is_not_doubted():
@@ -72,7 +76,9 @@ def test_targets_are_counted_image_by_image():
 def test_unknown_ids_of_an_image_are_told_together_and_the_next_image_starts_afresh():
     ids = ClassIds(SPEC)
     assert [ids.index(raw_id) for raw_id in ("cat", "cow", "Dog", "cow")] == [0, -1, 1, -1]
-    with pytest.raises(UnknownIdsError, match=r"^a\.json: 1 category id is not .* 'cow' \(2 objects\)"):
+    with pytest.raises(
+        UnknownIdsError, match=r"^a\.json: 1 category id is not .* 'cow' \(2 objects\)"
+    ):
         ids.end_image("a.json")
     ids.index("cat")
     ids.end_image("b.json")

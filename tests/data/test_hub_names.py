@@ -1,4 +1,6 @@
-"""What is a folder here and what is asked of the Hub; a missing folder is not blamed on the network."""
+"""What is a folder here and what is asked of the Hub; a missing folder is not blamed on the
+network.
+"""
 
 from pathlib import Path
 
@@ -55,11 +57,15 @@ def test_a_checkpoint_that_is_not_there(tmp_path):
 
 def test_a_checkpoint_of_an_unreachable_hub_says_that_no_folder_is_called_so(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ConfigError, match=r"^--model: no folder 'nobody/nothing' is here, and the Hub"):
+    with pytest.raises(
+        ConfigError, match=r"^--model: no folder 'nobody/nothing' is here, and the Hub"
+    ):
         load_checkpoint("nobody/nothing")
 
 
 def test_a_dataset_folder_that_is_not_there(tmp_path: Path):
     spec = DatasetSpec("mine", "semantic", (ClassInfo("road", False),), {1: 0})
-    with pytest.raises(FileNotFoundError, match=r"nowhere: no such folder or file; check `options\.path`"):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere: no such folder or file; check `options\.path`"
+    ):
         read_hub(spec, path=str(tmp_path / "nowhere"), label_column="label")

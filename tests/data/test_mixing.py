@@ -1,4 +1,6 @@
-"""The order of the mix: a function of (seed, step), the same on any number of processes and workers."""
+"""The order of the mix: a function of (seed, step), the same on any number of processes and
+workers.
+"""
 
 from collections import Counter
 from dataclasses import replace
@@ -8,7 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from dataseg_hf.data.mixing import Item, MixingSampler, TrainingSet, item_seed, mixing_loader, mixing_order
+from dataseg_hf.data.mixing import (
+    Item,
+    MixingSampler,
+    TrainingSet,
+    item_seed,
+    mixing_loader,
+    mixing_order,
+)
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 
@@ -22,7 +31,14 @@ def take(count: int, seed: int = 0) -> list[tuple[int, list[int]]]:
 def shapes_members(batch_size: int = 4) -> list[TrainingSet]:
     names = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
     return [
-        TrainingSet(name, shapes_dataset(name, "train", count=5, size=32), 1.0, batch_size, Augmentation(32), {})
+        TrainingSet(
+            name,
+            shapes_dataset(name, "train", count=5, size=32),
+            1.0,
+            batch_size,
+            Augmentation(32),
+            {},
+        )
         for name in names
     ]
 
@@ -50,10 +66,16 @@ def test_a_dataset_smaller_than_its_batch_still_fills_it() -> None:
 
 
 @pytest.mark.parametrize(("world_size", "micro_batches"), [(1, 1), (2, 1), (1, 2), (2, 2), (4, 1)])
-def test_processes_and_micro_batches_share_out_the_same_step(world_size: int, micro_batches: int) -> None:
-    whole = [sorted((item.index, item.seed) for item in batch) for batch in MixingSampler(shapes_members(), 0, 0, 12)]
+def test_processes_and_micro_batches_share_out_the_same_step(
+    world_size: int, micro_batches: int
+) -> None:
+    whole = [
+        sorted((item.index, item.seed) for item in batch)
+        for batch in MixingSampler(shapes_members(), 0, 0, 12)
+    ]
     parts = [
-        list(MixingSampler(shapes_members(), 0, 0, 12, micro_batches, rank, world_size)) for rank in range(world_size)
+        list(MixingSampler(shapes_members(), 0, 0, 12, micro_batches, rank, world_size))
+        for rank in range(world_size)
     ]
     for step in range(12):
         shared = [
@@ -78,22 +100,35 @@ def test_the_batches_are_the_same_for_any_number_of_workers(num_workers: int) ->
         return list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers))
 
     for one, other in zip(batches(0), batches(num_workers), strict=True):
-        assert (one.member, one.seeds, one.image_ids) == (other.member, other.seeds, other.image_ids)
+        assert (one.member, one.seeds, one.image_ids) == (
+            other.member,
+            other.seeds,
+            other.image_ids,
+        )
         assert torch.equal(one.inputs["pixel_values"], other.inputs["pixel_values"])
 
 
 def test_seeds_differ_between_steps_places_and_runs() -> None:
-    seeds = [item_seed(seed, step, place) for seed in range(3) for step in range(20) for place in range(8)]
+    seeds = [
+        item_seed(seed, step, place)
+        for seed in range(3)
+        for step in range(20)
+        for place in range(8)
+    ]
     assert len(set(seeds)) == len(seeds)
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'shapes_panoptic': batch_size 4 is not divisible by 3 processes x 1"):
+    with pytest.raises(
+        ValueError, match=r"'shapes_panoptic': batch_size 4 is not divisible by 3 processes x 1"
+    ):
         MixingSampler(shapes_members(), 0, 0, 1, world_size=3)
 
 
 def test_a_dataset_without_images_is_refused() -> None:
-    empty = TrainingSet("nothing", shapes_dataset("shapes_boxes", "train", count=0), 1.0, 2, Augmentation(32), {})
+    empty = TrainingSet(
+        "nothing", shapes_dataset("shapes_boxes", "train", count=0), 1.0, 2, Augmentation(32), {}
+    )
     with pytest.raises(ValueError, match="'nothing' has no images"):
         MixingSampler([empty], 0, 0, 1)
 

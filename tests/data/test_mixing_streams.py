@@ -1,4 +1,6 @@
-"""Streamed members and unusable images in the mix: the same order on any number of workers and processes."""
+"""Streamed members and unusable images in the mix: the same order on any number of workers and
+processes.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -38,9 +40,13 @@ class Load:
         return replace(self.world[row], image_id=row)
 
 
-def members(*, size: int | None = ROWS, broken: int | None = None, skip: bool = False) -> list[TrainingSet]:
+def members(
+    *, size: int | None = ROWS, broken: int | None = None, skip: bool = False
+) -> list[TrainingSet]:
     world = shapes_dataset("shapes_panoptic", "train", count=5, size=32)
-    stream = SampleStream(shapes_dataset("shapes_boxes", "train", count=1).spec, Epoch(), Load(broken), size)
+    stream = SampleStream(
+        shapes_dataset("shapes_boxes", "train", count=1).spec, Epoch(), Load(broken), size
+    )
     listed = SampleDataset(stream.spec, range(ROWS), Load(broken))
     return [
         TrainingSet("listed", listed, 1.0, 4, Augmentation(32), {}, skip_bad_samples=skip),
@@ -49,8 +55,12 @@ def members(*, size: int | None = ROWS, broken: int | None = None, skip: bool = 
     ]
 
 
-def images(steps: range, *, workers: int = 0, rank: int = 0, world_size: int = 1, **options: Any) -> list[Any]:
-    sampler = MixingSampler(members(**options), 5, steps.start, steps.stop, rank=rank, world_size=world_size)
+def images(
+    steps: range, *, workers: int = 0, rank: int = 0, world_size: int = 1, **options: Any
+) -> list[Any]:
+    sampler = MixingSampler(
+        members(**options), 5, steps.start, steps.stop, rank=rank, world_size=world_size
+    )
     return [
         (batch.member, batch.image_ids, batch.seeds, batch.inputs["pixel_values"].sum().item())
         for batch in mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers)
@@ -58,7 +68,9 @@ def images(steps: range, *, workers: int = 0, rank: int = 0, world_size: int = 1
 
 
 def streamed_rows(batches: list[Any]) -> list[int]:
-    return [image_id for member, image_ids, _, _ in batches if member == 1 for image_id in image_ids]
+    return [
+        image_id for member, image_ids, _, _ in batches if member == 1 for image_id in image_ids
+    ]
 
 
 @pytest.mark.parametrize("size", [ROWS, None])
@@ -78,7 +90,9 @@ def test_the_order_is_the_same_for_any_number_of_workers(workers: int) -> None:
 @pytest.mark.parametrize("size", [ROWS, None])
 @pytest.mark.parametrize("workers", [0, 1, 4])
 @pytest.mark.parametrize("first", [1, 7, 15])
-def test_a_run_resumed_at_any_step_goes_on_as_if_uninterrupted(size: int | None, workers: int, first: int) -> None:
+def test_a_run_resumed_at_any_step_goes_on_as_if_uninterrupted(
+    size: int | None, workers: int, first: int
+) -> None:
     assert images(range(first, 18), size=size, workers=workers) == images(range(18))[first:]
 
 
@@ -93,14 +107,18 @@ def test_processes_share_out_the_rows_of_a_stream(world_size: int) -> None:
 
 
 def test_an_empty_stream_is_an_error() -> None:
-    empty = replace(members()[1], data=SampleStream(members()[1].data.spec, lambda seed: iter(()), Load()))
+    empty = replace(
+        members()[1], data=SampleStream(members()[1].data.spec, lambda seed: iter(()), Load())
+    )
     with pytest.raises(BadSampleError, match="'streamed' has no images"):
         next(iter(MixingSampler([empty], 0, 0, 1)))
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_cannot_be_used_ends_the_run_in_one_line(workers: int) -> None:
-    with pytest.raises(BadSampleError, match=r"^dataset '(listed|streamed)': row 3: cannot be read") as error:
+    with pytest.raises(
+        BadSampleError, match=r"^dataset '(listed|streamed)': row 3: cannot be read"
+    ) as error:
         images(range(40), workers=workers, broken=BROKEN)
     assert "Traceback" not in str(error.value)
 
@@ -110,15 +128,27 @@ def test_an_image_that_cannot_be_used_is_replaced_and_counted_where_allowed(work
     sampler = MixingSampler(members(broken=BROKEN, skip=True), 5, 0, 40)
     batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers))
     assert len(batches) == 40
-    assert all(len(batch.image_ids) == 4 and BROKEN not in batch.image_ids for batch in batches if batch.member < 2)
+    assert all(
+        len(batch.image_ids) == 4 and BROKEN not in batch.image_ids
+        for batch in batches
+        if batch.member < 2
+    )
     skipped = Counter(message for batch in batches for message in batch.skipped)
     assert set(skipped) == {
-        f"dataset '{name}': row 3: cannot be read as an image; replace or remove it" for name in ("listed", "streamed")
+        f"dataset '{name}': row 3: cannot be read as an image; replace or remove it"
+        for name in ("listed", "streamed")
     }
     # the row counts once per epoch, however often its substitutes are used
     listed = sum(len(batch.image_ids) for batch in batches if batch.member == 0)
-    assert skipped["dataset 'listed': row 3: cannot be read as an image; replace or remove it"] >= listed // ROWS
-    again = list(mixing_loader(MixingSampler(members(broken=BROKEN, skip=True), 5, 20, 40), [0.5] * 3, [0.25] * 3))
+    assert (
+        skipped["dataset 'listed': row 3: cannot be read as an image; replace or remove it"]
+        >= listed // ROWS
+    )
+    again = list(
+        mixing_loader(
+            MixingSampler(members(broken=BROKEN, skip=True), 5, 20, 40), [0.5] * 3, [0.25] * 3
+        )
+    )
     assert [batch.image_ids for batch in again] == [batch.image_ids for batch in batches[20:]]
     assert torch.equal(again[-1].inputs["pixel_values"], batches[-1].inputs["pixel_values"])
 
@@ -128,6 +158,8 @@ def test_a_dataset_without_a_usable_image_is_an_error_even_where_skipping_is_all
         def __call__(self, row: int) -> Sample:
             raise BadSampleError(f"row {row}: broken")
 
-    chosen = replace(members(skip=True)[0], data=SampleDataset(members()[0].data.spec, range(3), NoneLoads()))
+    chosen = replace(
+        members(skip=True)[0], data=SampleDataset(members()[0].data.spec, range(3), NoneLoads())
+    )
     with pytest.raises(BadSampleError, match="none of its images can be used"):
         list(mixing_loader(MixingSampler([chosen], 0, 0, 1), [0.5] * 3, [0.25] * 3))

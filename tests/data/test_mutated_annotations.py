@@ -1,6 +1,8 @@
-"""200 damaged files of every format: each is refused in one clear line, read, or leaves out what it cannot use.
+"""200 damaged files of every format: each is refused in one clear line, read, or leaves out what it
+cannot use.
 
-A format joins with an entry of `FORMATS`: what makes its files, changed at random, and the call that reads them.
+A format joins with an entry of `FORMATS`: what makes its files, changed at random, and the call
+that reads them.
 """
 
 import base64
@@ -28,7 +30,9 @@ from helpers.mutations import mutated_bytes, mutated_json, mutated_lines, mutate
 
 NUM_MUTATIONS = 200
 CLASSES = (ClassInfo("cat", True), ClassInfo("dog", True), ClassInfo("tree", False))
-WORDS = DatasetSpec("tiny", "instance", CLASSES, {"cat": 0, "dog": 1, "tree": 2}, frozenset({"ignore"}))
+WORDS = DatasetSpec(
+    "tiny", "instance", CLASSES, {"cat": 0, "dog": 1, "tree": 2}, frozenset({"ignore"})
+)
 NUMBERS = replace(WORDS, id_map={0: 0, 1: 1, 2: 2}, void_ids=frozenset({255}))
 HEIGHT, WIDTH = 6, 8
 
@@ -38,7 +42,9 @@ Read = Callable[[DatasetSpec, Path], SampleDataset]
 
 @dataclass(frozen=True)
 class Format:
-    """write: puts a changed file below a folder. read: reads it. spec: its task is set to each of the reader's."""
+    """write: puts a changed file below a folder. read: reads it. spec: its task is set to each of
+    the reader's.
+    """
 
     write: Callable[[Path, Random], None]
     read: Read
@@ -94,16 +100,27 @@ VOC = """<annotation><filename>a.png</filename><size><width>8</width><height>6</
 </object><object><name>dog</name><bndbox><xmin>2</xmin><ymin>2</ymin><xmax>8</xmax><ymax>6</ymax></bndbox></object>
 </annotation>"""
 
-# 192 values of 8 bits, run lengths of 3, 4, 8 and 16 bits: a run of 96 of value 0, one of 96 of value 255
-_BRUSH_BITS = f"{192:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}" + f"110{95:08b}{0:08b}" + f"110{95:08b}{255:08b}"
+# 192 values of 8 bits, run lengths of 3, 4, 8 and 16 bits: a run of 96 of value 0, one of 96 of
+# value 255
+_BRUSH_BITS = (
+    f"{192:032b}{7:05b}{2:04b}{3:04b}{7:04b}{15:04b}"
+    + f"110{95:08b}{0:08b}"
+    + f"110{95:08b}{255:08b}"
+)
 BRUSH = [int(_BRUSH_BITS[i : i + 8].ljust(8, "0"), 2) for i in range(0, len(_BRUSH_BITS), 8)]
 
 
 def result(kind: str, label: str, **value: Any) -> dict[str, Any]:
     return {
-        "id": f"{kind}{label}", "type": f"{kind}labels", "to_name": "image", "from_name": "tag", "image_rotation": 0,
-        "original_width": WIDTH, "original_height": HEIGHT, "value": {**value, f"{kind}labels": [label]},
-    }  # fmt: skip
+        "id": f"{kind}{label}",
+        "type": f"{kind}labels",
+        "to_name": "image",
+        "from_name": "tag",
+        "image_rotation": 0,
+        "original_width": WIDTH,
+        "original_height": HEIGHT,
+        "value": {**value, f"{kind}labels": [label]},
+    }
 
 
 LABEL_STUDIO = [
@@ -113,7 +130,10 @@ LABEL_STUDIO = [
         "predictions": [],
         "annotations": [
             {
-                "id": 5, "completed_by": 1, "was_cancelled": False, "updated_at": "2026-01-01T00:00:00Z",
+                "id": 5,
+                "completed_by": 1,
+                "was_cancelled": False,
+                "updated_at": "2026-01-01T00:00:00Z",
                 "result": [
                     result("polygon", "cat", points=[[10, 10], [60, 10], [60, 70]], closed=True),
                     result("rectangle", "dog", x=25, y=25, width=50, height=50, rotation=20),
@@ -125,32 +145,69 @@ LABEL_STUDIO = [
             {"id": 6, "was_cancelled": True, "result": []},
         ],
     }
-]  # fmt: skip
+]
 
 SUPERVISELY = {
-    "description": "", "tags": [], "size": {"height": HEIGHT, "width": WIDTH},
+    "description": "",
+    "tags": [],
+    "size": {"height": HEIGHT, "width": WIDTH},
     "objects": [
-        {"classTitle": "cat", "classId": 1, "geometryType": "bitmap", "instance": "x",
-         "bitmap": {"origin": [2, 1], "data": base64.b64encode(zlib.compress(png([[0, 9], [9, 9]]))).decode()}},
-        {"classTitle": "dog", "geometryType": "polygon",
-         "points": {"exterior": [[1, 1], [6, 1], [6, 5], [1, 5]], "interior": [[[2, 2], [4, 2], [4, 4]]]}},
-        {"classTitle": "cat", "geometryType": "rectangle", "instance": "x",
-         "points": {"exterior": [[1, 1], [3, 3]], "interior": []}},
-        {"classTitle": "tree", "geometryType": "point", "points": {"exterior": [[1, 1]], "interior": []}},
+        {
+            "classTitle": "cat",
+            "classId": 1,
+            "geometryType": "bitmap",
+            "instance": "x",
+            "bitmap": {
+                "origin": [2, 1],
+                "data": base64.b64encode(zlib.compress(png([[0, 9], [9, 9]]))).decode(),
+            },
+        },
+        {
+            "classTitle": "dog",
+            "geometryType": "polygon",
+            "points": {
+                "exterior": [[1, 1], [6, 1], [6, 5], [1, 5]],
+                "interior": [[[2, 2], [4, 2], [4, 4]]],
+            },
+        },
+        {
+            "classTitle": "cat",
+            "geometryType": "rectangle",
+            "instance": "x",
+            "points": {"exterior": [[1, 1], [3, 3]], "interior": []},
+        },
+        {
+            "classTitle": "tree",
+            "geometryType": "point",
+            "points": {"exterior": [[1, 1]], "interior": []},
+        },
     ],
-}  # fmt: skip
+}
 
 LABELME = {
-    "version": "5.5.0", "flags": {}, "imagePath": "a.png", "imageData": None,
-    "imageHeight": HEIGHT, "imageWidth": WIDTH,
+    "version": "5.5.0",
+    "flags": {},
+    "imagePath": "a.png",
+    "imageData": None,
+    "imageHeight": HEIGHT,
+    "imageWidth": WIDTH,
     "shapes": [
-        {"label": "cat", "shape_type": "polygon", "points": [[1, 1], [5, 1], [5, 4]], "group_id": 1},
+        {
+            "label": "cat",
+            "shape_type": "polygon",
+            "points": [[1, 1], [5, 1], [5, 4]],
+            "group_id": 1,
+        },
         {"label": "dog", "shape_type": "rectangle", "points": [[1, 1], [4, 4]], "group_id": None},
         {"label": "cat", "shape_type": "circle", "points": [[3, 3], [3, 5]], "group_id": 1},
-        {"label": "tree", "shape_type": "mask", "points": [[2, 2], [3, 3]],
-         "mask": base64.b64encode(png([[0, 9], [9, 9]])).decode()},
+        {
+            "label": "tree",
+            "shape_type": "mask",
+            "points": [[2, 2], [3, 3]],
+            "mask": base64.b64encode(png([[0, 9], [9, 9]])).decode(),
+        },
     ],
-}  # fmt: skip
+}
 
 COCO = {
     "images": [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}],
@@ -192,7 +249,10 @@ HUB = [
 
 def write_supervisely(root: Path, rng: Random) -> None:
     image(root, "day/img/a.png")
-    meta = {"classes": [{"id": i, "title": c.name, "shape": "any"} for i, c in enumerate(CLASSES)], "tags": []}
+    meta = {
+        "classes": [{"id": i, "title": c.name, "shape": "any"} for i, c in enumerate(CLASSES)],
+        "tags": [],
+    }
     write_json(root / "meta.json", meta if rng.random() < 0.8 else mutated_json(meta, rng))
     json_file("day/ann/a.png.json", SUPERVISELY)(root, rng)
 
@@ -213,7 +273,9 @@ def write_id_map(root: Path, rng: Random) -> None:
     """A PNG of ids of another size, depth or channels, or with its bytes changed."""
     image(root, "images/a.png")
     path = root / "labels/a.png"
-    shape = rng.choice([(HEIGHT, WIDTH)] * 3 + [(WIDTH, HEIGHT), (1, 1), (HEIGHT, WIDTH, 3), (HEIGHT, WIDTH, 4)])
+    shape = rng.choice(
+        [(HEIGHT, WIDTH)] * 3 + [(WIDTH, HEIGHT), (1, 1), (HEIGHT, WIDTH, 3), (HEIGHT, WIDTH, 4)]
+    )
     dtype = rng.choice([np.uint8, np.uint8, np.uint16] if len(shape) == 2 else [np.uint8])
     save(path, np.full(shape, rng.choice([0, 1, 2, 3, 255, 40_000]) % np.iinfo(dtype).max, dtype))
     if rng.random() < 0.5:
@@ -221,7 +283,9 @@ def write_id_map(root: Path, rng: Random) -> None:
 
 
 def write_hub(root: Path, rng: Random) -> None:
-    """Objects that Arrow stores in the column's type: where it refuses a change, another one is made."""
+    """Objects that Arrow stores in the column's type: where it refuses a change, another one is
+    made.
+    """
     column_type = pa.array([HUB]).type
     while True:
         try:
@@ -234,24 +298,35 @@ def write_hub(root: Path, rng: Random) -> None:
 
 
 def read_hub_row(spec: DatasetSpec, root: Path) -> SampleDataset:
-    columns = Columns(objects_column="objects", segmentation_key="segmentation" if spec.task == "instance" else None)
+    columns = Columns(
+        objects_column="objects",
+        segmentation_key="segmentation" if spec.task == "instance" else None,
+    )
     picture = {"bytes": png(np.full((HEIGHT, WIDTH, 3), 90)), "path": None}
-    row = {"image": picture, "objects": json.loads((root / "row.json").read_text()), "row number": 0}
+    row = {
+        "image": picture,
+        "objects": json.loads((root / "row.json").read_text()),
+        "row number": 0,
+    }
     return SampleDataset(spec, [row], RowLoader(spec, columns, "dataset 'tiny'", by_path=False))
 
 
 FORMATS: Mapping[str, Format] = {
     "cvat_xml": Format(
-        xml_file("cvat.xml", CVAT), lambda spec, root: READERS["cvat_xml"](spec, root, root / "cvat.xml")
+        xml_file("cvat.xml", CVAT),
+        lambda spec, root: READERS["cvat_xml"](spec, root, root / "cvat.xml"),
     ),
     "label_studio": Format(
         json_file("export.json", LABEL_STUDIO),
         lambda spec, root: READERS["label_studio"](spec, root, root / "export.json"),
     ),
     "supervisely": Format(write_supervisely, lambda spec, root: READERS["supervisely"](spec, root)),
-    "labelme": Format(json_file("a.json", LABELME), lambda spec, root: READERS["labelme"](spec, root)),
+    "labelme": Format(
+        json_file("a.json", LABELME), lambda spec, root: READERS["labelme"](spec, root)
+    ),
     "pascal_voc": Format(
-        xml_file("a.xml", VOC), lambda spec, root: READERS["pascal_voc"](spec, root, root, image_suffix=".png")
+        xml_file("a.xml", VOC),
+        lambda spec, root: READERS["pascal_voc"](spec, root, root, image_suffix=".png"),
     ),
     "coco_instances": Format(
         json_file("coco.json", COCO),
@@ -260,17 +335,21 @@ FORMATS: Mapping[str, Format] = {
     ),
     "coco_panoptic": Format(
         write_panoptic,
-        lambda spec, root: READERS["coco_panoptic"](spec, root, root / "maps", root / "panoptic.json"),
+        lambda spec, root: READERS["coco_panoptic"](
+            spec, root, root / "maps", root / "panoptic.json"
+        ),
         NUMBERS,
     ),
     "yolo": Format(write_yolo, lambda spec, root: READERS["yolo"](spec, root, root), NUMBERS),
     "image_png": Format(
         write_id_map,
-        lambda spec, root: READERS["image_png"](spec, root / "images", root / "labels", image_suffix=".png"),
+        lambda spec, root: READERS["image_png"](
+            spec, root / "images", root / "labels", image_suffix=".png"
+        ),
         NUMBERS,
     ),
     "hub": Format(write_hub, read_hub_row, NUMBERS),
-}  # fmt: skip
+}
 """By the name of the reader."""
 
 TASKS = {**READER_TASKS, "hub": ("instance", "boxes")}  # of the objects in the row above

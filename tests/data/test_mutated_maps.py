@@ -1,4 +1,6 @@
-"""Damaged and wrong PNGs, label maps and folders: a line that names the file, a counted note or the right result."""
+"""Damaged and wrong PNGs, label maps and folders: a line that names the file, a counted note or the
+right result.
+"""
 
 import io
 import json
@@ -17,13 +19,24 @@ from PIL import Image
 from dataseg_hf.data.inspection import sample_faults
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.readers.instance_map import read_instance_map
-from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, Sample, SampleDataset, Segments
+from dataseg_hf.data.sample import (
+    BadSampleError,
+    ClassInfo,
+    DatasetSpec,
+    Sample,
+    SampleDataset,
+    Segments,
+)
 from helpers.annotation_files import save
 
 MUTANTS = 200  # of each format
 SECONDS = 5  # for one of them, which takes milliseconds
-LABEL_MAP = "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\ncar:250,50,83::\n"
-CONFIG = json.dumps({"labels": [{"name": f"x--{name}", "readable": name} for name in ("background", "road", "car")]})
+LABEL_MAP = (
+    "# label:color_rgb:parts:actions\nbackground:0,0,0::\nroad:128,64,128::\ncar:250,50,83::\n"
+)
+CONFIG = json.dumps(
+    {"labels": [{"name": f"x--{name}", "readable": name} for name in ("background", "road", "car")]}
+)
 
 SPEC = DatasetSpec(
     name="street",
@@ -57,7 +70,9 @@ FORMATS: dict[str, tuple[dict[str, np.ndarray], str, Read]] = {
     "image_png of colors": (
         {"maps": COLORS[CLASSES]},
         "labelmap.txt",
-        lambda root, spec: read_image_png(replace(spec, task="semantic"), **places(root), colors=root / "labelmap.txt"),
+        lambda root, spec: read_image_png(
+            replace(spec, task="semantic"), **places(root), colors=root / "labelmap.txt"
+        ),
     ),
     "pairs of ids": (
         {"maps": CLASSES.astype(np.uint8), "objects": OBJECTS.astype(np.uint8)},
@@ -70,19 +85,27 @@ FORMATS: dict[str, tuple[dict[str, np.ndarray], str, Read]] = {
         {"maps": COLORS[CLASSES], "objects": COLORS[OBJECTS]},
         "labelmap.txt",
         lambda root, spec: read_instance_map(
-            replace(spec, task="instance"), **places(root), objects=root / "objects", colors=root / "labelmap.txt"
+            replace(spec, task="instance"),
+            **places(root),
+            objects=root / "objects",
+            colors=root / "labelmap.txt",
         ),
     ),
     "divisor": (
         {"maps": np.where(CLASSES == 2, 2000 + OBJECTS, CLASSES).astype(np.uint16)},
         "config.json",
-        lambda root, spec: read_instance_map(spec, **places(root), divisor=1000, label_file=root / "config.json"),
+        lambda root, spec: read_instance_map(
+            spec, **places(root), divisor=1000, label_file=root / "config.json"
+        ),
     ),
     "channels": (
         {"maps": CHANNELS},
         "config.json",
         lambda root, spec: read_instance_map(
-            replace(spec, task="boxes"), **places(root), instance_channels=True, label_file=root / "config.json"
+            replace(spec, task="boxes"),
+            **places(root),
+            instance_channels=True,
+            label_file=root / "config.json",
         ),
     ),
 }
@@ -153,13 +176,17 @@ def change_size(path: Path, rng: np.random.Generator) -> None:
 def change_pixels(path: Path, rng: np.random.Generator) -> None:
     array = np.asarray(Image.open(path)).copy()
     rows, columns = rng.integers(0, array.shape[0], 5), rng.integers(0, array.shape[1], 5)
-    array[rows, columns] = rng.integers(0, np.iinfo(array.dtype).max, (5, *array.shape[2:]), endpoint=True)
+    array[rows, columns] = rng.integers(
+        0, np.iinfo(array.dtype).max, (5, *array.shape[2:]), endpoint=True
+    )
     Image.fromarray(array).save(path, "PNG")
 
 
 def smooth(path: Path, rng: np.random.Generator) -> None:
     image = Image.open(path).convert("RGB")
-    image.resize((33, 25), Image.Resampling.BILINEAR).resize(image.size, Image.Resampling.BILINEAR).save(path, "PNG")
+    image.resize((33, 25), Image.Resampling.BILINEAR).resize(
+        image.size, Image.Resampling.BILINEAR
+    ).save(path, "PNG")
 
 
 def lossy(path: Path, rng: np.random.Generator) -> None:
@@ -194,20 +221,41 @@ def other_lines(path: Path, rng: np.random.Generator) -> None:
     lines = path.read_text().splitlines() or [""]
     place = int(rng.integers(0, len(lines)))
     lines[place : place + 1] = [
-        [], [lines[place]] * 2, ["car"], ["truck:9,9,9::"], [":1,2,3::"], ["\0"], ["road:250,50,83"], ["car,1,2,3"]
-    ][int(rng.integers(0, 8))]  # fmt: skip
+        [],
+        [lines[place]] * 2,
+        ["car"],
+        ["truck:9,9,9::"],
+        [":1,2,3::"],
+        ["\0"],
+        ["road:250,50,83"],
+        ["car,1,2,3"],
+    ][int(rng.integers(0, 8))]
     path.write_text("\n".join(lines))
 
 
 def other_json(path: Path, rng: np.random.Generator) -> None:
-    values = ["null", "[]", '{"labels": null}', '{"labels": [null]}', '{"labels": [{"name": 1}]}', "NaN", "[" * 5000]
-    values += ['{"labels": [{"readable": ["car"]}]}', '{"labels": {"0": "car"}}', '{"labels": [{"name": ""}]}']
+    values = [
+        "null",
+        "[]",
+        '{"labels": null}',
+        '{"labels": [null]}',
+        '{"labels": [{"name": 1}]}',
+        "NaN",
+        "[" * 5000,
+    ]
+    values += [
+        '{"labels": [{"readable": ["car"]}]}',
+        '{"labels": {"0": "car"}}',
+        '{"labels": [{"name": ""}]}',
+    ]
     values += [json.dumps({"labels": [{"name": "car"}] * 3})]
     path.write_text(str(rng.choice(values)))
 
 
 def other_encoding(path: Path, rng: np.random.Generator) -> None:
-    path.write_bytes(path.read_text(errors="replace").encode(str(rng.choice(["utf-16", "utf-8-sig", "utf-32"]))))
+    path.write_bytes(
+        path.read_text(errors="replace").encode(str(rng.choice(["utf-16", "utf-8-sig", "utf-32"])))
+    )
 
 
 OF_MAPS = [
@@ -223,7 +271,17 @@ OF_MAPS = [
     empty,
     make_folder,
 ]
-OF_TEXTS = [flip_bytes, cut, other_number, other_lines, other_json, other_encoding, remove, empty, make_folder]
+OF_TEXTS = [
+    flip_bytes,
+    cut,
+    other_number,
+    other_lines,
+    other_json,
+    other_encoding,
+    remove,
+    empty,
+    make_folder,
+]
 
 
 @contextmanager
@@ -241,7 +299,8 @@ def time_limit() -> Iterator[None]:
 
 
 def outcome(read: Read, root: Path, spec: DatasetSpec) -> tuple[str, np.ndarray | None]:
-    """What becomes of a set: "refused" by its reader, "problem" of an image, or "read"; and what image "a" holds.
+    """What becomes of a set: "refused" by its reader, "problem" of an image, or "read"; and what
+    image "a" holds.
 
     Other errors than those that the readers promise get through.
     """
@@ -297,9 +356,13 @@ def test_mutants(write, kind):
             try:
                 found, first = outcome(read, root, spec)
             except Exception as error:
-                raise AssertionError(f"mutant {number}: {mutation.__name__} of {path.name}") from error
+                raise AssertionError(
+                    f"mutant {number}: {mutation.__name__} of {path.name}"
+                ) from error
         outcomes[found] += 1
         if found != "refused" and path.name == "b.png":
             np.testing.assert_array_equal(first, undamaged[1], "the other image is not spoilt")
     assert sum(outcomes.values()) == MUTANTS
-    assert min(outcomes[end] for end in ("read", "problem", "refused")) > 0, "mutants end in every way"
+    assert min(outcomes[end] for end in ("read", "problem", "refused")) > 0, (
+        "mutants end in every way"
+    )

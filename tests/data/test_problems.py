@@ -7,8 +7,13 @@ from dataseg_hf.data.sample import BadSampleError, UnknownIdsError
 
 
 def test_names_files_and_numbers_make_no_kind():
-    first = "/data/a b/x1.png: image 3, annotation 7: the box from (1.5, -2) to (3e5, 4) has no area; remove it"
-    second = "maps/y.png: image 12, annotation 8: the box from (0, 0) to (1, 0) has no area; remove it"
+    first = (
+        "/data/a b/x1.png: image 3, annotation 7: the box from (1.5, -2) to (3e5, 4) has no area; "
+        "remove it"
+    )
+    second = (
+        "maps/y.png: image 12, annotation 8: the box from (0, 0) to (1, 0) has no area; remove it"
+    )
     assert kind_of(first.replace("a b", "ab")) == kind_of(second)
     assert kind_of("label 'cat' is missing") == kind_of("label 'big dog' is missing")
     assert kind_of("label 'cat' is missing") != kind_of("label 'cat' is empty")
@@ -34,7 +39,8 @@ def test_unknown_ids_are_counted_over_all_images():
     ]
     (line,) = problem_lines(map(Problem.of, errors))
     assert line.startswith(
-        "2 images: 2 category ids are not in the spec of dataset 'mine': 'aeroplane' (13 objects), 'sofa' (1 object); "
+        "2 images: 2 category ids are not in the spec of dataset 'mine': 'aeroplane' (13 objects), "
+        "'sofa' (1 object); "
     )
     assert "`unknown_ids: void`" in line
 
@@ -53,5 +59,7 @@ def test_errors_travel_between_processes():
 
 
 def test_remarks_of_one_kind_are_one_note():
-    remarks = [f"maps/{n}.png: segment ids [{n}] are listed and have no pixel: left out" for n in range(3)]
+    remarks = [
+        f"maps/{n}.png: segment ids [{n}] are listed and have no pixel: left out" for n in range(3)
+    ]
     assert remark_lines([*remarks, "other"]) == [f"3 times, first: {remarks[0]}", "other"]

@@ -25,7 +25,9 @@ SEGMENTATIONS = [
     [[0, 0, 4, 0, 4, 2, 0, 2]],
     {
         "size": [4, 6],
-        "counts": mask_utils.encode(np.asfortranarray(box_mask(1, 1, 4, 3).astype(np.uint8)))["counts"].decode(),
+        "counts": mask_utils.encode(np.asfortranarray(box_mask(1, 1, 4, 3).astype(np.uint8)))[
+            "counts"
+        ].decode(),
     },
     {"size": [4, 6], "counts": [20, 4]},
     [[0, 0, 1, 0, 1, 1, 0, 1], [5, 3, 6, 3, 6, 4, 5, 4]],
@@ -47,7 +49,13 @@ CONTENT = {
             }
             for i, s in enumerate(SEGMENTATIONS)
         ),
-        {"id": 7, "image_id": 2, "category_id": 255, "bbox": [0, 0, 1, 1], "segmentation": [[0, 0, 1, 0, 1, 1]]},
+        {
+            "id": 7,
+            "image_id": 2,
+            "category_id": 255,
+            "bbox": [0, 0, 1, 1],
+            "segmentation": [[0, 0, 1, 0, 1, 1]],
+        },
     ],
 }
 
@@ -61,7 +69,9 @@ def instances(tmp_path):
 
     def read(spec=INSTANCES, **options):
         path = write_json(tmp_path / "instances.json", content)
-        return read_coco_instances(spec, images=tmp_path / "images", annotation_file=path, **options)
+        return read_coco_instances(
+            spec, images=tmp_path / "images", annotation_file=path, **options
+        )
 
     return content, read
 
@@ -112,7 +122,10 @@ def test_boxes_need_no_segmentation(instances):
 def test_a_missing_image_that_lies_elsewhere_is_pointed_out(instances):
     content, read = instances
     name = content["images"][0]["file_name"]
-    for listed, hint in ((f"elsewhere/{name}", "cut the folders off by `file_name_pattern"), (name.upper(), "missing")):
+    for listed, hint in (
+        (f"elsewhere/{name}", "cut the folders off by `file_name_pattern"),
+        (name.upper(), "missing"),
+    ):
         content["images"][0]["file_name"] = listed
         assert any(hint in str(problem) for problem in read().problems)
 
@@ -128,7 +141,8 @@ def test_boxes_far_outside_are_refused_or_cut(instances):
     content["annotations"][0] |= {"bbox": [1, 1, 40, 30], "segmentation": None}
     (problem,) = map(str, read(BOXES).problems)
     assert (
-        "image 2, annotation 0: the box from (1, 1) to (41, 31) reaches 35 pixels beyond the image of 4 x 6" in problem
+        "image 2, annotation 0: the box from (1, 1) to (41, 31) reaches 35 pixels beyond the image "
+        "of 4 x 6" in problem
     )
     assert "`outside: clip`" in problem
     clipped = read(replace(BOXES, outside="clip"))
@@ -140,7 +154,10 @@ def test_polygons_far_outside_are_refused_or_cut(instances):
     content, read = instances
     content["annotations"][0] |= {"segmentation": [[1, 1, 90, 1, 90, 90, 1, 90]], "bbox": None}
     (problem,) = map(str, read().problems)
-    assert "image 2, annotation 0: a polygon from 1 to 90 along a side of 6 pixels lies far outside" in problem
+    assert (
+        "image 2, annotation 0: a polygon from 1 to 90 along a side of 6 pixels lies far outside"
+        in problem
+    )
     assert "`outside: clip`" in problem
     clipped = read(replace(INSTANCES, outside="clip"))
     assert clipped.problems == []
@@ -175,7 +192,9 @@ def test_boxes_without_area_are_left_out_with_a_note(instances, spec, box):
     (note,) = dataset.notes
     assert note.startswith("1 boxes of ")
     assert note.endswith("instances.json have no width or no height: left out")
-    assert dataset[1].annotation.is_crowd.tolist() == [False, True, False], "the second of four is gone"
+    assert dataset[1].annotation.is_crowd.tolist() == [False, True, False], (
+        "the second of four is gone"
+    )
 
 
 NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove it"
@@ -184,9 +203,18 @@ NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"category_id": 4}, r"1 category id is not in the spec of dataset 'tiny': 4 \(1 object\); add each"),
-        ({"category_id": "cat"}, "annotation 0, `category_id`: 'cat' is no finite number; correct it"),
-        ({"category_id": None}, "annotation 0, `category_id`: None is no finite number; correct it"),
+        (
+            {"category_id": 4},
+            r"1 category id is not in the spec of dataset 'tiny': 4 \(1 object\); add each",
+        ),
+        (
+            {"category_id": "cat"},
+            "annotation 0, `category_id`: 'cat' is no finite number; correct it",
+        ),
+        (
+            {"category_id": None},
+            "annotation 0, `category_id`: None is no finite number; correct it",
+        ),
         ({"category_id": 17.5}, "annotation 0, `category_id`: 17.5 is no whole number; correct it"),
         ({"iscrowd": "2.0"}, "annotation 0, `iscrowd`: '2.0' is no flag"),
         ({"iscrowd": 2}, "annotation 0, `iscrowd`: 2 is no flag, which is 0 or 1"),
@@ -198,13 +226,28 @@ NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove
         ({"bbox": [1e308, 0, 1e308, 1]}, NAN_BOX),
         ({"bbox": [2, 0, -1, 1]}, "annotation 0: the box .* has no area.* correct or remove it"),
         ({"bbox": [2, 0, 1, -1]}, "annotation 0: the box .* has no area.* correct or remove it"),
-        ({"bbox": [-5, 0, 5, 4]}, "annotation 0: `bbox` spans .*, but its segmentation .* correct or remove it"),
-        ({"bbox": [6, 0, 5, 4]}, "annotation 0: `bbox` spans .*, but its segmentation .* correct or remove it"),
+        (
+            {"bbox": [-5, 0, 5, 4]},
+            "annotation 0: `bbox` spans .*, but its segmentation .* correct or remove it",
+        ),
+        (
+            {"bbox": [6, 0, 5, 4]},
+            "annotation 0: `bbox` spans .*, but its segmentation .* correct or remove it",
+        ),
         ({"segmentation": []}, "annotation 0: has no polygon; draw one"),
-        ({"segmentation": [[0, 0, 1, 1]]}, "annotation 0: a polygon of 2 points, but 3 are the least; remove it"),
-        ({"segmentation": [[0, 0, 1, 1, 2]]}, "annotation 0: a polygon of 5 coordinates, an odd number"),
+        (
+            {"segmentation": [[0, 0, 1, 1]]},
+            "annotation 0: a polygon of 2 points, but 3 are the least; remove it",
+        ),
+        (
+            {"segmentation": [[0, 0, 1, 1, 2]]},
+            "annotation 0: a polygon of 5 coordinates, an odd number",
+        ),
         ({"segmentation": [[0, 0, 1, 1, 2, "3"]]}, "annotation 0: a polygon is a list of numbers"),
-        ({"segmentation": [[0, 0, 1, 1, 2, 1e300]]}, "annotation 0: a polygon from .* lies far outside"),
+        (
+            {"segmentation": [[0, 0, 1, 1, 2, 1e300]]},
+            "annotation 0: a polygon from .* lies far outside",
+        ),
         (
             {"segmentation": [1, 0, 3, 0, 3, 2]},
             "annotation 0: its segmentation is one flat list of numbers; write a list of",
@@ -213,11 +256,23 @@ NAN_BOX = "annotation 0: a box is four finite numbers, not .*; correct or remove
             {"segmentation": [[1, 0], [3, 0], [3, 2]]},
             "annotation 0: its segmentation is a list of points; write a list",
         ),
-        ({"segmentation": "text"}, "annotation 0: a segmentation is a list of polygons or run lengths"),
+        (
+            {"segmentation": "text"},
+            "annotation 0: a segmentation is a list of polygons or run lengths",
+        ),
         ({"segmentation": {"size": [4, 6]}}, "annotation 0: key 'counts' is missing"),
-        ({"segmentation": {"size": [4, 6], "counts": [20]}}, "annotation 0: run lengths .*24 pixels, not 20; encode"),
-        ({"segmentation": {"size": [4, 6], "counts": [-4, 28]}}, "annotation 0: run lengths must be >= 0"),
-        ({"segmentation": {"size": [4, 6], "counts": ""}}, "annotation 0: run lengths .*24 pixels, not 0; encode"),
+        (
+            {"segmentation": {"size": [4, 6], "counts": [20]}},
+            "annotation 0: run lengths .*24 pixels, not 20; encode",
+        ),
+        (
+            {"segmentation": {"size": [4, 6], "counts": [-4, 28]}},
+            "annotation 0: run lengths must be >= 0",
+        ),
+        (
+            {"segmentation": {"size": [4, 6], "counts": ""}},
+            "annotation 0: run lengths .*24 pixels, not 0; encode",
+        ),
     ],
 )
 def test_malformed_objects_leave_their_image_out(instances, change, message):
@@ -253,7 +308,9 @@ def test_numbers_that_json_does_not_know(instances, tmp_path, number):
     read()
     path = tmp_path / "instances.json"
     path.write_text(path.read_text().replace("1.5", number, 1))
-    with pytest.raises(ValueError, match=r"instances\.json: not valid JSON \(.*\); export or download it anew"):
+    with pytest.raises(
+        ValueError, match=r"instances\.json: not valid JSON \(.*\); export or download it anew"
+    ):
         read_coco_instances(INSTANCES, tmp_path / "images", path)
 
 
@@ -261,7 +318,10 @@ def test_run_lengths_of_another_size(instances):
     content, read = instances
     content["annotations"][0]["segmentation"] = {"size": [6, 4], "counts": [24]}
     (problem,) = map(str, read().problems)
-    assert "instances.json: image 2, annotation 0: run lengths of size [6, 4] (height, width)" in problem
+    assert (
+        "instances.json: image 2, annotation 0: run lengths of size [6, 4] (height, width)"
+        in problem
+    )
 
 
 def test_sizes_differ(instances):
@@ -299,11 +359,17 @@ def test_numbers_written_as_text_fractions_and_booleans_are_read_as_what_they_ar
         image |= {"height": str(image["height"]), "width": float(image["width"])}
     for number, entry in enumerate(content["annotations"]):
         entry["image_id"] = str(entry["image_id"]) if number % 2 else float(entry["image_id"])
-        entry["category_id"] = str(entry["category_id"]) if number % 2 else float(entry["category_id"])
-        entry["iscrowd"] = bool(entry.get("iscrowd")) if number % 2 else str(entry.get("iscrowd", 0))
+        entry["category_id"] = (
+            str(entry["category_id"]) if number % 2 else float(entry["category_id"])
+        )
+        entry["iscrowd"] = (
+            bool(entry.get("iscrowd")) if number % 2 else str(entry.get("iscrowd", 0))
+        )
     dataset = read()
     assert dataset.problems == []
-    assert [(sample.image_id, sample.annotation.class_labels.tolist()) for sample in dataset] == expected
+    assert [
+        (sample.image_id, sample.annotation.class_labels.tolist()) for sample in dataset
+    ] == expected
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
@@ -312,7 +378,10 @@ def test_a_byte_order_mark_is_no_part_of_the_json(instances, tmp_path, encoding)
     expected = len(read()[1].annotation.boxes)
     path = tmp_path / "instances.json"
     path.write_text(path.read_text(), encoding=encoding)
-    assert len(read_coco_instances(INSTANCES, tmp_path / "images", path)[1].annotation.boxes) == expected
+    assert (
+        len(read_coco_instances(INSTANCES, tmp_path / "images", path)[1].annotation.boxes)
+        == expected
+    )
 
 
 def test_file_names_of_windows_are_found(instances):
@@ -330,7 +399,9 @@ def test_crowds_as_objects_are_ordinary_objects(instances):
     dataset = read(crowd="as_objects")
     assert not dataset[1].annotation.is_crowd.any()
     assert dataset.census.crowds.sum() == 0
-    assert dataset.census.objects.sum() == sum(len(sample.annotation.class_labels) for sample in dataset)
+    assert dataset.census.objects.sum() == sum(
+        len(sample.annotation.class_labels) for sample in dataset
+    )
 
 
 def test_annotation_of_an_image_that_is_not_listed(instances):
@@ -339,7 +410,10 @@ def test_annotation_of_an_image_that_is_not_listed(instances):
     dataset = read()
     assert image_ids(dataset) == [1, 2]
     (problem,) = map(str, dataset.problems)
-    assert "instances.json: image 3: has annotations, but is not listed in `images`; list it" in problem
+    assert (
+        "instances.json: image 3: has annotations, but is not listed in `images`; list it"
+        in problem
+    )
 
 
 def test_missing_image(instances, tmp_path):
@@ -348,10 +422,14 @@ def test_missing_image(instances, tmp_path):
     dataset = read()
     assert image_ids(dataset) == [1]
     (problem,) = map(str, dataset.problems)
-    assert problem.startswith(f"{tmp_path}/images/a.png: missing, image 2 of {tmp_path}/instances.json; add it")
+    assert problem.startswith(
+        f"{tmp_path}/images/a.png: missing, image 2 of {tmp_path}/instances.json; add it"
+    )
     subset = read(missing_images="skip")
     assert (image_ids(subset), subset.problems) == ([1], [])
-    assert subset.notes == [f"1 of 2 images listed in {tmp_path}/instances.json are not in {tmp_path}/images: left out"]
+    assert subset.notes == [
+        f"1 of 2 images listed in {tmp_path}/instances.json are not in {tmp_path}/images: left out"
+    ]
 
 
 def test_nothing_annotated_and_nothing_listed(instances):
@@ -367,7 +445,9 @@ def test_nothing_annotated_and_nothing_listed(instances):
 def test_missing_part(instances, part):
     content, read = instances
     del content[part]
-    with pytest.raises(ValueError, match=rf"instances\.json: key '{part}' is missing, or is no list"):
+    with pytest.raises(
+        ValueError, match=rf"instances\.json: key '{part}' is missing, or is no list"
+    ):
         read()
 
 
@@ -387,7 +467,9 @@ SEMANTIC = replace(SPEC, task="semantic")
 
 
 def test_semantic_by_hand(instances):
-    """A large object, a small one on it though it is listed first, a crowd, and an object of a void category."""
+    """A large object, a small one on it though it is listed first, a crowd, and an object of a void
+    category.
+    """
     content, read = instances
     large, small, crowd, void = (
         [0, 0, 6, 0, 6, 3, 0, 3],

@@ -22,7 +22,11 @@ CONTENT = {
                 {"id": 5, "category_id": 17, "iscrowd": 1},
             ],
         },
-        {"image_id": 10, "file_name": "a.png", "segments_info": [{"id": 1, "category_id": 17, "iscrowd": 0}]},
+        {
+            "image_id": 10,
+            "file_name": "a.png",
+            "segments_info": [{"id": 1, "category_id": 17, "iscrowd": 0}],
+        },
     ],
 }
 
@@ -31,7 +35,7 @@ CONTENT = {
 def panoptic(tmp_path):
     """(content of the JSON, function that writes it and reads the dataset)."""
     save(tmp_path / "images/b.png", np.zeros((2, 3, 3), np.uint8))
-    save(tmp_path / "images/a.png", np.full((2, 3), 9, np.uint8))  # grey
+    save(tmp_path / "images/a.png", np.full((2, 3), 9, np.uint8))  # gray
     save(tmp_path / "maps/b.png", rgb_of(SEGMENT_IDS))
     save(tmp_path / "maps/a.png", rgb_of(np.full((2, 3), 1)))
     content = copy.deepcopy(CONTENT)
@@ -39,7 +43,11 @@ def panoptic(tmp_path):
     def read(**options):
         path = write_json(tmp_path / "panoptic.json", content)
         return read_coco_panoptic(
-            SPEC, images=tmp_path / "images", annotations=tmp_path / "maps", annotation_file=path, **options
+            SPEC,
+            images=tmp_path / "images",
+            annotations=tmp_path / "maps",
+            annotation_file=path,
+            **options,
         )
 
     return content, read
@@ -80,11 +88,15 @@ def test_rows_hold_paths_and_no_pixels(panoptic, tmp_path):
 
 def test_image_ids_may_be_words(panoptic):
     content, read = panoptic
-    for entry, name in zip(content["images"] + content["annotations"][::-1], ["a", "b"] * 2, strict=True):
+    for entry, name in zip(
+        content["images"] + content["annotations"][::-1], ["a", "b"] * 2, strict=True
+    ):
         entry["id" if "id" in entry else "image_id"] = name
     assert image_ids(read()) == ["a", "b"]
     content["images"][0]["id"] = 3
-    with pytest.raises(ValueError, match=r"panoptic\.json: image ids must be all numbers or all words"):
+    with pytest.raises(
+        ValueError, match=r"panoptic\.json: image ids must be all numbers or all words"
+    ):
         read()
 
 
@@ -101,11 +113,15 @@ def test_missing_image(panoptic, tmp_path):
     _, read = panoptic
     (tmp_path / "images/a.png").unlink()
     problem = only_problem(read())
-    assert problem.startswith(f"{tmp_path}/images/a.png: missing, image 10 of {tmp_path}/panoptic.json; add it")
+    assert problem.startswith(
+        f"{tmp_path}/images/a.png: missing, image 10 of {tmp_path}/panoptic.json; add it"
+    )
     assert "missing_images to 'skip'" in problem
     subset = read(missing_images="skip")
     assert (image_ids(subset), subset.problems) == ([9], [])
-    assert subset.notes == [f"1 of 2 images listed in {tmp_path}/panoptic.json are not in {tmp_path}/images: left out"]
+    assert subset.notes == [
+        f"1 of 2 images listed in {tmp_path}/panoptic.json are not in {tmp_path}/images: left out"
+    ]
     (tmp_path / "images/b.png").unlink()
     assert len(read().problems) == 2
     with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*images; check the path"):
@@ -123,13 +139,17 @@ def test_missing_png(panoptic, tmp_path):
     _, read = panoptic
     (tmp_path / "maps/a.png").unlink()
     problem = only_problem(read(missing_images="skip"))
-    assert problem.startswith(f"{tmp_path}/maps/a.png: missing, the annotation of {tmp_path}/panoptic.json: image 10;")
+    assert problem.startswith(
+        f"{tmp_path}/maps/a.png: missing, the annotation of {tmp_path}/panoptic.json: image 10;"
+    )
 
 
 def test_ids_that_the_json_does_not_list(panoptic):
     content, read = panoptic
     del content["annotations"][0]["segments_info"][1]
-    with pytest.raises(BadSampleError, match=r"b\.png: segment ids \[300\] are not in `segments_info`; list them"):
+    with pytest.raises(
+        BadSampleError, match=r"b\.png: segment ids \[300\] are not in `segments_info`; list them"
+    ):
         read()[0]
 
 
@@ -148,7 +168,10 @@ def test_segment_without_pixels(panoptic):
 def test_segment_ids_are_unique_numbers_and_not_void(panoptic, segment_id):
     content, read = panoptic
     content["annotations"][0]["segments_info"].append({"id": segment_id, "category_id": 17})
-    assert "panoptic.json: image 9: segment ids must be unique and above 0 (void), but" in only_problem(read())
+    assert (
+        "panoptic.json: image 9: segment ids must be unique and above 0 (void), but"
+        in only_problem(read())
+    )
 
 
 @pytest.mark.parametrize("segment_id", ["three", 1.5, None, True, [1]])
@@ -162,7 +185,10 @@ def test_unknown_category(panoptic):
     content, read = panoptic
     content["annotations"][1]["segments_info"][0]["category_id"] = 18
     problem = only_problem(read())
-    assert "panoptic.json: image 10: 1 category id is not in the spec of dataset 'tiny': 18 (1 segment); add" in problem
+    assert (
+        "panoptic.json: image 10: 1 category id is not in the spec of dataset 'tiny': 18 (1 "
+        "segment); add" in problem
+    )
 
 
 def test_sizes_differ(panoptic, tmp_path):
@@ -176,7 +202,10 @@ def test_images_without_an_annotation_and_with_two(panoptic):
     content, read = panoptic
     last = content["annotations"].pop()
     problem = only_problem(read())
-    assert "panoptic.json: image 10: listed in `images`, but has no entry in `annotations`; add one" in problem
+    assert (
+        "panoptic.json: image 10: listed in `images`, but has no entry in `annotations`; add one"
+        in problem
+    )
     content["annotations"] += [last, last]
     assert "image 10: 2 entries in `annotations`; panoptic format has one" in only_problem(read())
 
@@ -187,7 +216,10 @@ def test_annotation_of_an_image_that_is_not_listed(panoptic):
     dataset = read()
     assert image_ids(dataset) == [9, 10]
     (problem,) = map(str, dataset.problems)
-    assert "panoptic.json: image 77: has an annotation, but is not listed in `images`; list it" in problem
+    assert (
+        "panoptic.json: image 77: has an annotation, but is not listed in `images`; list it"
+        in problem
+    )
 
 
 def test_image_listed_twice(panoptic):
@@ -258,7 +290,9 @@ def test_segments_that_are_no_list_of_records(panoptic, value):
 def test_image_ids_that_are_none(panoptic, part, key, value):
     content, read = panoptic
     content[part][0][key] = value
-    with pytest.raises(ValueError, match=rf"panoptic\.json: {part}: an image id is a number or a word, not"):
+    with pytest.raises(
+        ValueError, match=rf"panoptic\.json: {part}: an image id is a number or a word, not"
+    ):
         read()
 
 
@@ -267,7 +301,9 @@ def test_image_ids_that_are_none(panoptic, part, key, value):
 def test_parts_that_are_no_lists(panoptic, part, value):
     content, read = panoptic
     content[part] = value
-    with pytest.raises(ValueError, match=rf"panoptic\.json: key '{part}' is missing, or is no list"):
+    with pytest.raises(
+        ValueError, match=rf"panoptic\.json: key '{part}' is missing, or is no list"
+    ):
         read()
 
 

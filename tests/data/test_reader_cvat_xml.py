@@ -35,7 +35,14 @@ def cvat(tmp_path):
     """Writes annotations.xml of one image of 4 x 6 pixels with those shapes, and reads it."""
     save(tmp_path / "a.png", np.full((4, 6, 3), 90, np.uint8))
 
-    def read(*shapes, spec=INSTANCE, meta="", image='name="a.png" width="6" height="4"', more="", **options):
+    def read(
+        *shapes,
+        spec=INSTANCE,
+        meta="",
+        image='name="a.png" width="6" height="4"',
+        more="",
+        **options,
+    ):
         text = f'<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</version>{meta}'
         text += f'<image id="0" {image}>{"".join(shapes)}</image>{more}</annotations>'
         (tmp_path / "annotations.xml").write_text(text)
@@ -109,11 +116,15 @@ def test_semantic_by_hand(cvat):
         [-1, 0, -1, 1, 1, 1],
         [-1, -1, 1, 1, 1, 1],
     ], "by z_order, then by the order of the file; void lies on top, too"
-    assert cvat(*shapes)[0].annotation.class_labels.tolist() == [1, 0, 2], "objects keep the order of the file"
+    assert cvat(*shapes)[0].annotation.class_labels.tolist() == [1, 0, 2], (
+        "objects keep the order of the file"
+    )
     data = cvat(BOX, spec=SEMANTIC, background="Background")
     assert data.notes == []
     assert (data[0].annotation.segment_map == 1).sum() == 20
-    assert "set `background: background` in the entry's `options`" in cvat(BOX, spec=SEMANTIC).notes[0]
+    assert (
+        "set `background: background` in the entry's `options`" in cvat(BOX, spec=SEMANTIC).notes[0]
+    )
     with pytest.raises(ValueError, match="background: 'cow' is no id of dataset 'tiny'"):
         cvat(BOX, spec=SEMANTIC, background="cow")
     with pytest.raises(ValueError, match="background: task 'boxes' has no class"):
@@ -155,19 +166,28 @@ def test_words_that_contradict_the_spec():
     """A class may be called otherwise than its id, but not like another class's."""
     classes = (ClassInfo("automobile", True), ClassInfo("truck", True))
     stated = {"car": "car", "lorry": "lorry"}
-    assert name_contradictions(DatasetSpec("a", "boxes", classes, {"car": 0, "lorry": 1}), stated) == []
+    assert (
+        name_contradictions(DatasetSpec("a", "boxes", classes, {"car": 0, "lorry": 1}), stated)
+        == []
+    )
     swapped = DatasetSpec("a", "boxes", classes, {"truck": 0, "automobile": 1})
     assert len(name_contradictions(swapped, {"truck": "truck", "automobile": "automobile"})) == 2
 
 
 def test_names_of_images(cvat, tmp_path):
     save(tmp_path / "train/day/b.png", np.zeros((4, 6, 3), np.uint8))
-    for image in ('name="day\\b.png" subset="train"', 'name="train/day/b.png"', 'name="train\\day\\b.png"'):
+    for image in (
+        'name="day\\b.png" subset="train"',
+        'name="train/day/b.png"',
+        'name="train\\day\\b.png"',
+    ):
         data = cvat(BOX, image=image)
         assert data.problems == []
         assert data[0].file_name == "train/day/b.png"
     pattern = ["^.*/", ""]
-    assert cvat(BOX, image='name="/home/me/a.png"', file_name_pattern=pattern)[0].file_name == "a.png"
+    assert (
+        cvat(BOX, image='name="/home/me/a.png"', file_name_pattern=pattern)[0].file_name == "a.png"
+    )
     for name in ("../a.png", "/etc/a.png", "C:\\\\a.png", "a" * 300):
         (problem,) = map(str, cvat(BOX, image=f'name="{name}"').problems)
         assert "file name" in problem
@@ -205,7 +225,10 @@ def test_missing_and_repeated_images(cvat):
         (shape("ellipse", cx=1, cy=1, rx=0, ry=1), "has no area"),
         (shape("mask", rle="1,3", left=5, top=2, width=2, height=2), "does not lie in the image"),
         (shape("circle", r=1), "shapes of kind <circle> are not supported"),
-        (shape("box", xtl=0, ytl=0, xbr=1, ybr=1, group_id="x"), "group_id: 'x' is no finite number"),
+        (
+            shape("box", xtl=0, ytl=0, xbr=1, ybr=1, group_id="x"),
+            "group_id: 'x' is no finite number",
+        ),
     ],
 )
 def test_bad_shapes_are_problems_of_their_image(cvat, spec, bad, message):
@@ -219,7 +242,9 @@ def test_bad_shapes_are_problems_of_their_image(cvat, spec, bad, message):
 @pytest.mark.parametrize("rle", ["1,2", "1,2,-1,2", "4", "a", "1,1e300", f"{10**30},{4 - 10**30}"])
 def test_damaged_run_lengths(cvat, rle):
     data = cvat(shape("mask", rle=rle, left=0, top=0, width=2, height=2))
-    with pytest.raises(BadSampleError, match=r"annotations\.xml: image 'a\.png': mask 1 \('cat'\): rle"):
+    with pytest.raises(
+        BadSampleError, match=r"annotations\.xml: image 'a\.png': mask 1 \('cat'\): rle"
+    ):
         data[0]
 
 
@@ -228,7 +253,10 @@ def test_files_that_are_none_of_these(cvat, tmp_path):
         cvat(more='<track id="0" label="cat"><box frame="0"/></track>')
     path = tmp_path / "annotations.xml"
     for content, message in [
-        (b"<annotation><object/></annotation>", "expected <annotations> at the top, not <annotation>"),
+        (
+            b"<annotation><object/></annotation>",
+            "expected <annotations> at the top, not <annotation>",
+        ),
         (b"<annotations><image>", "not valid XML"),
         (b"", "not valid XML"),
         (b"<annotations/>", "lists no <image>"),
@@ -242,7 +270,9 @@ def test_files_that_are_none_of_these(cvat, tmp_path):
 
 
 def test_sizes(cvat):
-    assert cvat(BOX, image='name="a.png"')[0].image.shape == (4, 6, 3), "datumaro may leave the size out"
+    assert cvat(BOX, image='name="a.png"')[0].image.shape == (4, 6, 3), (
+        "datumaro may leave the size out"
+    )
     with pytest.raises(BadSampleError, match=r"a\.png is 4 x 6 .* is 4 x 7"):
         cvat(BOX, image='name="a.png" width="7" height="4"')[0]
 
@@ -253,14 +283,20 @@ def test_travels_to_worker_processes(cvat):
 
 
 def test_a_file_that_datumaro_wrote(tmp_path):
-    """Masks as datumaro's own decoder and rasterizer give them; the two polygons of group 3 are one object."""
+    """Masks as datumaro's own decoder and rasterizer give them; the two polygons of group 3 are one
+    object.
+    """
     folder = lay_sample("cvat", tmp_path)
     classes = tuple(ClassInfo(name, True) for name in ("cat", "dog", "tree"))
-    spec = DatasetSpec("sample", "instance", classes, {c.name: index for index, c in enumerate(classes)})
+    spec = DatasetSpec(
+        "sample", "instance", classes, {c.name: index for index, c in enumerate(classes)}
+    )
     data = read_cvat_xml(spec, folder / "images", folder / "annotations.xml")
     assert [row["image_id"] for row in data.rows] == ["b.png", "day/a.png"]
     found = data[1].annotation
-    first, box, turned, mask, second = (np.array([[c == "#" for c in row] for row in m]) for m in sample_masks("cvat"))
+    first, box, turned, mask, second = (
+        np.array([[c == "#" for c in row] for row in m]) for m in sample_masks("cvat")
+    )
     assert found.class_labels.tolist() == [0, 1, 1, 2]
     assert drawn(found.masks) == drawn([first | second, box, turned, mask])
     assert any("1 points: left out" in note for note in data.notes)

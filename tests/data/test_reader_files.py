@@ -21,10 +21,10 @@ from dataseg_hf.data.readers.panoptic_segments import panoptic_segments
 from dataseg_hf.data.readers.paths import file_locator, files_by_name, inside, split_names
 from dataseg_hf.data.readers.rows import Rows
 from dataseg_hf.data.sample import BadSampleError
-from helpers.annotation_files import SPEC, encoded, grey_png, rgb_of, save
+from helpers.annotation_files import SPEC, encoded, gray_png, rgb_of, save
 from helpers.image_files import PALETTE, RGB, png, tiff
 
-# A photograph of 2 x 3 pixels, each of its own colour, and how EXIF orientation 1..8 turns it
+# A photograph of 2 x 3 pixels, each of its own color, and how EXIF orientation 1..8 turns it
 # (CIPA DC-008, "Orientation": where row 0 and column 0 of the stored pixels are to be seen).
 STORED = np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10
 UPRIGHT = {
@@ -54,7 +54,10 @@ def exif(orientation: int) -> Image.Exif:
     [
         (b"", r"cannot be read as an image .*replace or remove it"),
         (b"<html>404 Not Found</html>", r"cannot be read as an image .*replace or remove it"),
-        (encoded(NOISE, "JPEG")[:1500], r"cannot be read as an image .*truncated.*replace or remove it"),
+        (
+            encoded(NOISE, "JPEG")[:1500],
+            r"cannot be read as an image .*truncated.*replace or remove it",
+        ),
         (encoded(NOISE, "PNG")[:1500], r"cannot be read as an image .*replace or remove it"),
         (encoded(NOISE, "PNG")[:20], r"cannot be read as an image .*replace or remove it"),
         (encoded(NOISE[:1, :1], "PNG"), r"an image of 1 x 1 pixels .*replace or remove it"),
@@ -75,31 +78,38 @@ def test_broken_and_empty_images(read, content, message, tmp_path):
 def test_images_above_the_limit_are_refused_before_they_are_decoded(height):
     # no row follows the header: to decode it would end in another message
     with pytest.raises(BadSampleError, match=r"^a\.png: .*pixels.*make it smaller"):
-        read_rgb(grey_png(10_000, height, 8, b""), "a.png")
+        read_rgb(gray_png(10_000, height, 8, b""), "a.png")
 
 
 def test_the_message_of_the_limit_names_it():
     with (
         pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(BadSampleError, match=rf"8948 x 10000 pixels \(height x width\) are more than {MAX_PIXELS};"),
+        pytest.raises(
+            BadSampleError,
+            match=rf"8948 x 10000 pixels \(height x width\) are more than {MAX_PIXELS};",
+        ),
     ):
-        read_rgb(grey_png(10_000, 8948, 8, b""), "a.png")
+        read_rgb(gray_png(10_000, 8948, 8, b""), "a.png")
 
 
 # --- images of every kind become upright RGB
 
 
-def test_grey_and_two_level_and_transparent_images():
-    grey = NOISE[..., 0]
-    expected = np.repeat(grey[..., None], 3, axis=2)
-    np.testing.assert_array_equal(read_rgb(encoded(grey, "PNG"), "a"), expected)
-    np.testing.assert_array_equal(read_rgb(encoded(np.dstack([grey, NOISE[..., 1]]), "PNG"), "a"), expected)
-    np.testing.assert_array_equal(read_rgb(encoded(np.dstack([NOISE, grey]), "PNG"), "a"), NOISE)
-    two_level = read_rgb(encoded(grey > 99, "PNG"), "a")
-    np.testing.assert_array_equal(two_level, np.repeat((grey > 99)[..., None] * np.uint8(255), 3, axis=2))
+def test_gray_and_two_level_and_transparent_images():
+    gray = NOISE[..., 0]
+    expected = np.repeat(gray[..., None], 3, axis=2)
+    np.testing.assert_array_equal(read_rgb(encoded(gray, "PNG"), "a"), expected)
+    np.testing.assert_array_equal(
+        read_rgb(encoded(np.dstack([gray, NOISE[..., 1]]), "PNG"), "a"), expected
+    )
+    np.testing.assert_array_equal(read_rgb(encoded(np.dstack([NOISE, gray]), "PNG"), "a"), NOISE)
+    two_level = read_rgb(encoded(gray > 99, "PNG"), "a")
+    np.testing.assert_array_equal(
+        two_level, np.repeat((gray > 99)[..., None] * np.uint8(255), 3, axis=2)
+    )
 
 
-def test_palette_images_show_their_colours():
+def test_palette_images_show_their_colors():
     indices = Image.fromarray(np.array([[0, 1], [1, 0]], np.uint8)).convert("P")
     indices.putpalette([10, 20, 30, 200, 210, 220])
     indices.putdata([0, 1, 1, 0])
@@ -110,7 +120,7 @@ def test_palette_images_show_their_colours():
 
 
 @pytest.mark.parametrize(
-    ("ink", "colour"),
+    ("ink", "color"),
     [
         ((0, 0, 0, 0), (255, 255, 255)),
         ((255, 0, 0, 0), (0, 255, 255)),
@@ -119,12 +129,12 @@ def test_palette_images_show_their_colours():
         ((0, 0, 0, 255), (0, 0, 0)),
     ],
 )
-def test_cmyk_photographs(ink, colour):
+def test_cmyk_photographs(ink, color):
     buffer = io.BytesIO()
     Image.new("CMYK", (16, 8), ink).save(buffer, "JPEG", quality=100)
     image = read_rgb(buffer.getvalue(), "a")
     assert image.shape == (8, 16, 3)
-    assert np.abs(image.astype(int) - colour).max() <= 3, "JPEG rounds, no more"
+    assert np.abs(image.astype(int) - color).max() <= 3, "JPEG rounds, no more"
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -137,7 +147,9 @@ def test_photographs_are_turned_upright(orientation):
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
 def test_annotation_made_on_the_stored_pixels_keeps_them(orientation):
-    np.testing.assert_array_equal(read_rgb(encoded(STORED, "PNG", exif=exif(orientation)), "a", (2, 3)), STORED)
+    np.testing.assert_array_equal(
+        read_rgb(encoded(STORED, "PNG", exif=exif(orientation)), "a", (2, 3)), STORED
+    )
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -160,7 +172,11 @@ def test_id_maps_of_8_and_16_bits_and_palettes():
     palette.putpalette(list(range(255, -1, -1)) * 3)
     buffer = io.BytesIO()
     palette.save(buffer, "PNG")
-    for content in (encoded(ids.astype(np.uint8), "PNG"), encoded(ids.astype(np.uint16), "PNG"), buffer.getvalue()):
+    for content in (
+        encoded(ids.astype(np.uint8), "PNG"),
+        encoded(ids.astype(np.uint16), "PNG"),
+        buffer.getvalue(),
+    ):
         np.testing.assert_array_equal(read_id_map(content, "a"), ids)
     wide = np.array([[0, 256, 3000], [65_535, 1, 1]], np.uint16)
     np.testing.assert_array_equal(read_id_map(encoded(wide, "PNG"), "a"), wide)
@@ -181,9 +197,9 @@ def test_id_maps_of_less_than_8_bits_hold_the_numbers_of_the_file(bits, tmp_path
     ids = np.arange(15).reshape(3, 5) % 2**bits
     colors = 2**bits * 3
     files = {
-        "grey.png": png(ids, bits),
+        "gray.png": png(ids, bits),
         "palette.png": png(ids, bits, PALETTE, {b"PLTE": bytes(range(200, 200 + colors))}),
-        "grey.tif": tiff(ids, bits),
+        "gray.tif": tiff(ids, bits),
         "zero_is_white.tif": tiff(ids, bits, photometric=0),
         "palette.tif": tiff(ids, bits, photometric=3, tags={320: np.arange(colors, dtype="<u2")}),
     }
@@ -203,7 +219,9 @@ def test_id_maps_of_8_and_16_bits_in_a_tiff():
 
 
 def test_two_valued_maps_as_datasets_stores_them():
-    labels = Features({"label": HubImage()}).encode_example({"label": NOISE[..., 0] > 99})["label"]["bytes"]
+    labels = Features({"label": HubImage()}).encode_example({"label": NOISE[..., 0] > 99})["label"][
+        "bytes"
+    ]
     assert Image.open(io.BytesIO(labels)).mode == "1"
     np.testing.assert_array_equal(read_id_map(labels, "a"), NOISE[..., 0] > 99)
 
@@ -211,7 +229,9 @@ def test_two_valued_maps_as_datasets_stores_them():
 @settings(max_examples=50, deadline=None)
 @given(
     hnp.arrays(
-        np.int64, hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=9), elements=st.integers(0, 2**24 - 1)
+        np.int64,
+        hnp.array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=9),
+        elements=st.integers(0, 2**24 - 1),
     )
 )
 def test_rgb_ids(ids):
@@ -221,23 +241,32 @@ def test_rgb_ids(ids):
 
 
 def test_semantic_segments_by_hand():
-    segments = semantic_segments_of(np.array([[193, 193, 17], [255, 194, 193]], np.uint8), MapClasses(SPEC), "a")[0]
+    segments = semantic_segments_of(
+        np.array([[193, 193, 17], [255, 194, 193]], np.uint8), MapClasses(SPEC), "a"
+    )[0]
     assert segments.class_labels.tolist() == [0, 1], "two raw ids of one class are one segment"
     assert segments.segment_map.tolist() == [[1, 1, 0], [-1, 1, 1]]
     assert (segments.segment_map.dtype, segments.class_labels.dtype) == (np.int32, np.int64)
     assert segments.is_crowd.tolist() == [False, False]
-    with pytest.raises(BadSampleError, match=r"^a: 1 category id is not .* 'tiny': 18 \(1 pixel\); add each"):
+    with pytest.raises(
+        BadSampleError, match=r"^a: 1 category id is not .* 'tiny': 18 \(1 pixel\); add each"
+    ):
         semantic_segments_of(np.array([[17, 18]], np.uint8), MapClasses(SPEC), "a")
 
 
 def test_panoptic_segments_by_hand():
     ids = np.array([[5, 5, 300], [0, 70000, 300]], np.uint32)
-    segments, hidden = panoptic_segments(ids, [(70000, -1, False), (300, 1, False), (5, 0, True)], "a")
+    segments, hidden = panoptic_segments(
+        ids, [(70000, -1, False), (300, 1, False), (5, 0, True)], "a"
+    )
     assert segments.segment_map.tolist() == [[0, 0, 1], [-1, -1, 1]]
     assert segments.class_labels.tolist() == [0, 1]
     assert segments.is_crowd.tolist() == [True, False]
     assert hidden == []
-    with pytest.raises(BadSampleError, match=r"^a: segment ids \[300, 70000\] are not in `segments_info`; list them"):
+    with pytest.raises(
+        BadSampleError,
+        match=r"^a: segment ids \[300, 70000\] are not in `segments_info`; list them",
+    ):
         panoptic_segments(ids, [(5, 0, False)], "a")
     segments, hidden = panoptic_segments(ids, [(i, 0, False) for i in (5, 6, 300, 301, 70000)], "a")
     assert hidden == [6, 301]
@@ -248,7 +277,8 @@ def test_panoptic_segments_by_hand():
 
 
 @pytest.mark.parametrize(
-    "name", ["../b.png", "/etc/b.png", "x/../../b.png", "..\\b.png", "C:\\b.png", "\\b.png", "", 5, None]
+    "name",
+    ["../b.png", "/etc/b.png", "x/../../b.png", "..\\b.png", "C:\\b.png", "\\b.png", "", 5, None],
 )
 def test_file_names_never_leave_their_root(name, tmp_path):
     with pytest.raises(BadSampleError) as caught:
@@ -287,7 +317,9 @@ def test_split_names(tmp_path):
     (tmp_path / "train.txt").write_text("b -1\n\n a\nb\n")
     assert split_names(tmp_path / "train.txt") == ["a", "b"]
     (tmp_path / "train.txt").write_text("../a\n")
-    with pytest.raises(BadSampleError, match=r"train\.txt: file name '\.\./a' must be a relative path"):
+    with pytest.raises(
+        BadSampleError, match=r"train\.txt: file name '\.\./a' must be a relative path"
+    ):
         split_names(tmp_path / "train.txt")
     with pytest.raises(FileNotFoundError, match=r"val\.txt: missing, the list of images"):
         split_names(tmp_path / "val.txt")

@@ -18,7 +18,7 @@ from helpers.hub_files import (
     AS_LISTS,
     BOXES,
     INSTANCE,
-    LABELLED,
+    LABELED,
     OBJECT,
     OBJECTS,
     PANOPTIC,
@@ -44,8 +44,10 @@ offline = pytest.fixture(autouse=True)(own_cache_and_no_network)
 @both
 def test_semantic_by_hand(tmp_path, streaming):
     ids = np.array([[1, 1, 300], [0, 7, 1]], dtype=np.uint16)
-    path = write(tmp_path / "d", [{"image": photo(grey=40), "label": encoded(ids)}], LABELLED)
-    sample = only_sample(read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming))
+    path = write(tmp_path / "d", [{"image": photo(gray=40), "label": encoded(ids)}], LABELED)
+    sample = only_sample(
+        read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming)
+    )
     assert sample.annotation.segment_map.tolist() == [[0, 0, 1], [-1, 1, 0]]
     assert sample.annotation.class_labels.tolist() == [0, 1]
     assert sample.annotation.is_crowd.tolist() == [False, False]
@@ -57,8 +59,10 @@ def test_semantic_by_hand(tmp_path, streaming):
 def test_a_palette_png_gives_its_indices(tmp_path, streaming):
     label = Image.fromarray(np.array([[1, 7, 0], [1, 7, 0]], np.uint8)).convert("P")
     label.putdata([1, 7, 0, 1, 7, 0])
-    path = write(tmp_path / "d", [{"image": photo(), "label": encoded(label)}], LABELLED)
-    sample = only_sample(read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming))
+    path = write(tmp_path / "d", [{"image": photo(), "label": encoded(label)}], LABELED)
+    sample = only_sample(
+        read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming)
+    )
     assert sample.annotation.segment_map.tolist() == [[0, 1, -1], [0, 1, -1]]
 
 
@@ -71,7 +75,11 @@ def test_names_of_columns_ids_and_files(tmp_path, streaming):
             "id": "s1",
         }
     ]
-    path = write(tmp_path / "d", rows, {"pixel_values": ImageFeature(), "mask": ImageFeature(), "id": Value("string")})
+    path = write(
+        tmp_path / "d",
+        rows,
+        {"pixel_values": ImageFeature(), "mask": ImageFeature(), "id": Value("string")},
+    )
     options = {"image_column": "pixel_values", "label_column": "mask", "image_id_column": "id"}
     sample = only_sample(read_hub(SEMANTIC, path=str(path), streaming=streaming, **options))
     assert (sample.image_id, sample.file_name) == ("s1", "a.png")
@@ -83,13 +91,17 @@ def test_parquet_files_of_other_tools(tmp_path):
     frame.to_parquet(tmp_path / "a.parquet")
     for streaming in (False, True):
         data = read_hub(
-            SEMANTIC, path="parquet", data_files=str(tmp_path / "*.parquet"), label_column="label", streaming=streaming
+            SEMANTIC,
+            path="parquet",
+            data_files=str(tmp_path / "*.parquet"),
+            label_column="label",
+            streaming=streaming,
         )
         assert only_sample(data).annotation.class_labels.tolist() == [1]
 
 
 def test_images_are_read_as_by_every_reader(tmp_path):
-    """EXIF: stored 2 x 3, upright 3 x 2; CMYK and grey become RGB; 16-bit grey is scaled."""
+    """EXIF: stored 2 x 3, upright 3 x 2; CMYK and gray become RGB; 16-bit gray is scaled."""
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees
     turned = encoded(np.zeros((2, 3, 3), np.uint8), "JPEG", exif=exif)
@@ -101,7 +113,7 @@ def test_images_are_read_as_by_every_reader(tmp_path):
         (encoded(np.array([[100, 4100, 2102]] * 2, np.uint16)), (2, 3)),
     ]
     rows = [{"image": image, "label": encoded(np.ones(size, np.uint8))} for image, size in images]
-    data = read_hub(SEMANTIC, path=str(write(tmp_path / "d", rows, LABELLED)), label_column="label")
+    data = read_hub(SEMANTIC, path=str(write(tmp_path / "d", rows, LABELED)), label_column="label")
     samples = [data[index] for index in range(len(data))]
     assert [sample.image.shape for sample in samples] == [(*size, 3) for _, size in images]
     assert (samples[2].image == 255).all()
@@ -118,9 +130,14 @@ def test_boxes_by_hand(tmp_path, streaming, layout):
     """In 4 x 6 pixels: one inside, one clipped at the right, one void, one without height."""
     found = objects(([1, 0, 2, 3], 1), ([3, 1, 6, 2], 0), ([0, 0, 1, 1], 2), ([2, 2, 2, 0], 0))
     features = OBJECTS if layout == "list of structs" else AS_LISTS
-    row = {"image": photo(4, 6), "objects": as_structs(found) if layout == "list of structs" else found}
+    row = {
+        "image": photo(4, 6),
+        "objects": as_structs(found) if layout == "list of structs" else found,
+    }
     path = write(tmp_path / "d", [row], features)
-    annotation = only_sample(read_hub(BOXES, path=str(path), objects_column="objects", streaming=streaming)).annotation
+    annotation = only_sample(
+        read_hub(BOXES, path=str(path), objects_column="objects", streaming=streaming)
+    ).annotation
     assert annotation.boxes.tolist() == [[1, 0, 3, 3], [3, 1, 6, 3]]
     assert annotation.boxes.dtype == np.float32
     assert annotation.class_labels.tolist() == [1, 0]
@@ -139,7 +156,9 @@ def test_an_image_without_objects(tmp_path, features, spec):
             features = {**OBJECTS, "objects": List({**OBJECT, "segmentation": extra})}
         else:
             features = {**AS_LISTS, "objects": {**AS_LISTS["objects"], "segmentation": List(extra)}}
-    nothing = [] if isinstance(features["objects"], List) else {key: [] for key in features["objects"]}
+    nothing = (
+        [] if isinstance(features["objects"], List) else {key: [] for key in features["objects"]}
+    )
     path = write(tmp_path / "d", [{"image": photo(), "objects": nothing}], features)
     annotation = read_hub(spec, path=str(path), objects_column="objects", **options)[0].annotation
     assert annotation.boxes.shape == (0, 4)
@@ -153,8 +172,8 @@ def test_an_image_without_objects(tmp_path, features, spec):
         ([1, 1, 4, 2], {"box_format": "xywh"}),
         ([1, 1, 5, 3], {"box_format": "xyxy"}),
         ([3, 2, 4, 2], {"box_format": "cxcywh"}),
-        ([0.125, 0.25, 0.625, 0.75], {"box_format": "xyxy", "normalised": True}),
-        ([0.375, 0.5, 0.5, 0.5], {"box_format": "cxcywh", "normalised": True}),
+        ([0.125, 0.25, 0.625, 0.75], {"box_format": "xyxy", "normalized": True}),
+        ([0.375, 0.5, 0.5, 0.5], {"box_format": "cxcywh", "normalized": True}),
     ],
 )
 def test_box_formats(tmp_path, box, options):
@@ -170,10 +189,20 @@ def test_categories_as_words_and_other_keys(tmp_path):
     entry = {"box": List(Value("int64")), "label": Value("string"), "many": Value("bool")}
     values = [("lawn", False), ("crowd", False), ("Cat", True), ("Cat", None)]
     rows = [
-        {"image": photo(), "things": [{"box": [0, 0, 1, 2], "label": label, "many": many} for label, many in values]}
+        {
+            "image": photo(),
+            "things": [
+                {"box": [0, 0, 1, 2], "label": label, "many": many} for label, many in values
+            ],
+        }
     ]
     path = write(tmp_path / "d", rows, {"image": ImageFeature(), "things": List(entry)})
-    options = {"objects_column": "things", "bbox_key": "box", "category_key": "label", "crowd_key": "many"}
+    options = {
+        "objects_column": "things",
+        "bbox_key": "box",
+        "category_key": "label",
+        "crowd_key": "many",
+    }
     annotation = read_hub(spec, path=str(path), **options)[0].annotation
     assert annotation.class_labels.tolist() == [1, 0, 0]
     assert annotation.is_crowd.tolist() == [False, True, False]
@@ -181,19 +210,28 @@ def test_categories_as_words_and_other_keys(tmp_path):
 
 @both
 def test_instances_from_polygons_and_run_lengths(tmp_path, streaming):
-    """Overlapping masks stay overlapping; run lengths, compressed and not, equal pycocotools' masks."""
+    """Overlapping masks stay overlapping; run lengths, compressed and not, equal pycocotools'
+    masks.
+    """
     first, second = np.zeros((4, 5), np.uint8), np.zeros((4, 5), np.uint8)
     first[1:3, 1:4], second[:, 2:] = 1, 1
     compressed = mask_utils.encode(np.asfortranarray(first))
     segmentations = [
         {"size": [4, 5], "counts": compressed["counts"].decode("ascii")},
-        {"size": [4, 5], "counts": [8, 12]},  # down the columns: two empty ones, then three full ones
+        # down the columns: two empty ones, then three full ones
+        {"size": [4, 5], "counts": [8, 12]},
         [[1, 1, 4, 1, 4, 3, 1, 3]],
     ]
-    entries = [{"bbox": [0, 0, 5, 4], "category": 0, "segmentation": each} for each in segmentations]
+    entries = [
+        {"bbox": [0, 0, 5, 4], "category": 0, "segmentation": each} for each in segmentations
+    ]
     features = {"image": ImageFeature(), "objects": List({**OBJECT, "segmentation": Json()})}
     path = write(tmp_path / "d", [{"image": photo(4, 5), "objects": entries}], features)
-    options = {"objects_column": "objects", "segmentation_key": "segmentation", "streaming": streaming}
+    options = {
+        "objects_column": "objects",
+        "segmentation_key": "segmentation",
+        "streaming": streaming,
+    }
     annotation = only_sample(read_hub(INSTANCE, path=str(path), **options)).annotation
     np.testing.assert_array_equal(annotation.masks, np.stack([first, second, first]).astype(bool))
     assert annotation.masks.dtype == bool
@@ -204,11 +242,15 @@ def test_run_lengths_as_a_struct_of_bytes(tmp_path):
     mask = np.asfortranarray(np.eye(4, dtype=np.uint8))
     features = {
         "image": ImageFeature(),
-        "objects": List({**OBJECT, "segmentation": {"size": List(Value("int32")), "counts": Value("binary")}}),
+        "objects": List(
+            {**OBJECT, "segmentation": {"size": List(Value("int32")), "counts": Value("binary")}}
+        ),
     }
     entry = {"bbox": [0, 0, 4, 4], "category": 1, "segmentation": mask_utils.encode(mask)}
     path = write(tmp_path / "d", [{"image": photo(4, 4), "objects": [entry]}], features)
-    data = read_hub(INSTANCE, path=str(path), objects_column="objects", segmentation_key="segmentation")
+    data = read_hub(
+        INSTANCE, path=str(path), objects_column="objects", segmentation_key="segmentation"
+    )
     np.testing.assert_array_equal(data[0].annotation.masks[0], mask.astype(bool))
 
 
@@ -225,10 +267,16 @@ def test_panoptic_by_hand(tmp_path, streaming):
 
 def test_panoptic_segments_as_a_struct_of_lists_without_crowd(tmp_path):
     lists = {"id": [300, 5], "category_id": [193, 17]}
-    features = {**LABELLED, "segments_info": {key: List(Value("int64")) for key in lists}}
-    row = {"image": photo(), "label": encoded(rgb_of([[5, 5, 300], [0, 0, 300]])), "segments_info": lists}
+    features = {**LABELED, "segments_info": {key: List(Value("int64")) for key in lists}}
+    row = {
+        "image": photo(),
+        "label": encoded(rgb_of([[5, 5, 300], [0, 0, 300]])),
+        "segments_info": lists,
+    }
     path = write(tmp_path / "d", [row], features)
-    annotation = read_hub(PANOPTIC, path=str(path), label_column="label", segments_column="segments_info")[0].annotation
+    annotation = read_hub(
+        PANOPTIC, path=str(path), label_column="label", segments_column="segments_info"
+    )[0].annotation
     assert annotation.segment_map.tolist() == [[0, 0, 1], [-1, -1, 1]]
     assert annotation.is_crowd.tolist() == [False, False]
 
@@ -242,9 +290,12 @@ def test_image_folders(tmp_path, streaming, archive):
     folder = tmp_path / "d/train"
     (folder / "sub").mkdir(parents=True)
     for number, name in enumerate(("a", "sub/b")):
-        (folder / f"{name}.png").write_bytes(photo(grey=number))
+        (folder / f"{name}.png").write_bytes(photo(gray=number))
         (folder / f"{name}_ids.png").write_bytes(encoded(np.full((2, 3), (1, 7)[number], np.uint8)))
-    lines = [json.dumps({"file_name": f"{name}.png", "label_file_name": f"{name}_ids.png"}) for name in ("a", "sub/b")]
+    lines = [
+        json.dumps({"file_name": f"{name}.png", "label_file_name": f"{name}_ids.png"})
+        for name in ("a", "sub/b")
+    ]
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     path = tmp_path / "d"
     if archive:
@@ -255,9 +306,13 @@ def test_image_folders(tmp_path, streaming, archive):
                 file.write(member, member.relative_to(folder))
     data = read_hub(SEMANTIC, path=str(path), label_column="label", streaming=streaming)
     samples = (
-        [data[i] for i in (0, 1)] if isinstance(data, SampleDataset) else [data.load(row) for row in data.epoch(0)]
+        [data[i] for i in (0, 1)]
+        if isinstance(data, SampleDataset)
+        else [data.load(row) for row in data.epoch(0)]
     )
-    found = {(s.file_name, int(s.image[0, 0, 0]), s.annotation.class_labels.item()) for s in samples}
+    found = {
+        (s.file_name, int(s.image[0, 0, 0]), s.annotation.class_labels.item()) for s in samples
+    }
     assert found == {("a.png", 0, 0), ("b.png", 1, 1)}
 
 
@@ -269,9 +324,16 @@ def test_only_image_folders_name_files(tmp_path, streaming):
     label = {"bytes": encoded(np.ones((2, 3), np.uint8)), "path": None}
     frame = pd.DataFrame({"image": [{"bytes": None, "path": str(secret)}], "label": [label]})
     frame.to_parquet(tmp_path / "a.parquet")
-    options = {"path": "parquet", "data_files": str(tmp_path / "a.parquet"), "label_column": "label"}
+    options = {
+        "path": "parquet",
+        "data_files": str(tmp_path / "a.parquet"),
+        "label_column": "label",
+    }
     data = read_hub(SEMANTIC, streaming=streaming, **options)
-    with pytest.raises(BadSampleError, match=r"row 0.*column 'image' names the file .*secret\.png' instead of holding"):
+    with pytest.raises(
+        BadSampleError,
+        match=r"row 0.*column 'image' names the file .*secret\.png' instead of holding",
+    ):
         only_sample(data)
 
 
@@ -282,7 +344,9 @@ def test_only_image_folders_name_files(tmp_path, streaming):
 def panoptic_rows(draw):
     height, width = draw(st.integers(2, 6)), draw(st.integers(2, 6))
     ids = draw(st.lists(st.integers(1, 2**24 - 1), min_size=1, max_size=4, unique=True))
-    choices = draw(st.lists(st.sampled_from([0, *ids]), min_size=height * width, max_size=height * width))
+    choices = draw(
+        st.lists(st.sampled_from([0, *ids]), min_size=height * width, max_size=height * width)
+    )
     present = sorted(set(choices) - {0})
     categories = {segment: draw(st.sampled_from([17, 193, 255])) for segment in present}
     crowds = {segment: draw(st.booleans()) for segment in present}
@@ -290,7 +354,11 @@ def panoptic_rows(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(rows=st.lists(panoptic_rows(), min_size=1, max_size=3), streaming=st.booleans(), lists=st.booleans())
+@given(
+    rows=st.lists(panoptic_rows(), min_size=1, max_size=3),
+    streaming=st.booleans(),
+    lists=st.booleans(),
+)
 def test_panoptic_rows_come_back(tmp_path_factory, rows, streaming, lists):
     tables = []
     for ids, categories, crowds in rows:
@@ -300,21 +368,32 @@ def test_panoptic_rows_come_back(tmp_path_factory, rows, streaming, lists):
             "iscrowd": [int(crowds[segment]) for segment in categories],
         }
         image = photo(*ids.shape)
-        tables.append({"image": image, "label": encoded(rgb_of(ids)), "info": infos if lists else as_structs(infos)})
+        tables.append(
+            {
+                "image": image,
+                "label": encoded(rgb_of(ids)),
+                "info": infos if lists else as_structs(infos),
+            }
+        )
     kinds = {key: Value("int64") for key in ("id", "category_id", "iscrowd")}
     info = {key: List(kind) for key, kind in kinds.items()} if lists else List(kinds)
-    path = write(tmp_path_factory.mktemp("rows") / "d", tables, {**LABELLED, "info": info})
-    data = read_hub(PANOPTIC, path=str(path), label_column="label", segments_column="info", streaming=streaming)
+    path = write(tmp_path_factory.mktemp("rows") / "d", tables, {**LABELED, "info": info})
+    data = read_hub(
+        PANOPTIC, path=str(path), label_column="label", segments_column="info", streaming=streaming
+    )
     if isinstance(data, SampleStream):
         samples = [
-            data.load(row) for row in sorted(data.epoch(0), key=lambda row: int(row["row number"].split("-")[1]))
+            data.load(row)
+            for row in sorted(data.epoch(0), key=lambda row: int(row["row number"].split("-")[1]))
         ]
     else:
         samples = [data[index] for index in range(len(data))]
     assert len(samples) == len(rows)
     for sample, (ids, categories, crowds) in zip(samples, rows, strict=True):
         kept = [segment for segment, category in categories.items() if category != 255]
-        assert sample.annotation.class_labels.tolist() == [PANOPTIC.id_map[categories[segment]] for segment in kept]
+        assert sample.annotation.class_labels.tolist() == [
+            PANOPTIC.id_map[categories[segment]] for segment in kept
+        ]
         assert sample.annotation.is_crowd.tolist() == [crowds[segment] for segment in kept]
         expected = np.full(ids.shape, -1)
         for index, segment in enumerate(kept):
@@ -333,10 +412,10 @@ def boxes_in_pixels(draw):
 @given(
     boxes=st.lists(st.tuples(boxes_in_pixels(), st.integers(0, 2)), max_size=4),
     box_format=st.sampled_from(["xywh", "xyxy", "cxcywh"]),
-    normalised=st.booleans(),
+    normalized=st.booleans(),
     lists=st.booleans(),
 )
-def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, normalised, lists):
+def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, normalized, lists):
     def stored(box):
         left, top, right, bottom = box
         values = {
@@ -344,12 +423,12 @@ def test_boxes_come_back_in_any_format(tmp_path_factory, boxes, box_format, norm
             "xywh": (left, top, right - left, bottom - top),
             "cxcywh": ((left + right) / 2, (top + bottom) / 2, right - left, bottom - top),
         }[box_format]
-        return [value / 16 if normalised else value for value in values]
+        return [value / 16 if normalized else value for value in values]
 
     found = objects(*((stored(box), category) for box, category in boxes))
     row = {"image": photo(16, 16), "objects": found if lists else as_structs(found)}
     path = write(tmp_path_factory.mktemp("rows") / "d", [row], AS_LISTS if lists else OBJECTS)
-    options = {"objects_column": "objects", "box_format": box_format, "normalised": normalised}
+    options = {"objects_column": "objects", "box_format": box_format, "normalized": normalized}
     annotation = read_hub(BOXES, path=str(path), **options)[0].annotation
     kept = [(box, category) for box, category in boxes if category != 2]
     assert annotation.boxes.tolist() == [list(map(float, box)) for box, _ in kept]

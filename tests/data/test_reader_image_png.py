@@ -6,7 +6,7 @@ from PIL import ExifTags, Image
 
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.sample import BadSampleError
-from helpers.annotation_files import SPEC, grey_png, save
+from helpers.annotation_files import SPEC, gray_png, save
 
 SEMANTIC = replace(SPEC, task="semantic")
 
@@ -27,7 +27,10 @@ def image_ids(dataset) -> list[str]:
 def test_by_hand(folders):
     dataset = read_image_png(SEMANTIC, **folders)
     assert (dataset.problems, dataset.notes) == ([], [])
-    assert [(dataset[i].image_id, dataset[i].file_name) for i in range(2)] == [("a/c", "a/c.jpg"), ("b", "b.jpg")]
+    assert [(dataset[i].image_id, dataset[i].file_name) for i in range(2)] == [
+        ("a/c", "a/c.jpg"),
+        ("b", "b.jpg"),
+    ]
     void, sample = dataset[0].annotation, dataset[1].annotation
     assert sample.class_labels.tolist() == [0, 1], "two raw ids of one class are one segment"
     assert sample.segment_map.tolist() == [[1, 1, 0], [-1, 1, 1]]
@@ -57,7 +60,9 @@ def test_links_to_folders_are_followed_once(folders, tmp_path):
 
 
 def test_a_suffix_without_its_dot(folders):
-    assert image_ids(read_image_png(SEMANTIC, **folders, image_suffix="jpg", annotation_suffix="png")) == ["a/c", "b"]
+    assert image_ids(
+        read_image_png(SEMANTIC, **folders, image_suffix="jpg", annotation_suffix="png")
+    ) == ["a/c", "b"]
 
 
 def test_16_bits_and_palette_indices(folders):
@@ -68,7 +73,9 @@ def test_16_bits_and_palette_indices(folders):
     palette.putpalette(list(range(255, -1, -1)) * 3)
     for image in (Image.fromarray(ids.astype(np.uint16)), palette):
         image.save(folders["annotations"] / "b.png")
-        np.testing.assert_array_equal(read_image_png(SEMANTIC, **folders)[1].annotation.segment_map, expected)
+        np.testing.assert_array_equal(
+            read_image_png(SEMANTIC, **folders)[1].annotation.segment_map, expected
+        )
 
     wide = replace(SEMANTIC, id_map={3000: 1}, void_ids=frozenset({0}))
     save(folders["annotations"] / "b.png", np.array([[3000, 0, 0]] * 2, np.uint16))
@@ -76,7 +83,9 @@ def test_16_bits_and_palette_indices(folders):
 
 
 def test_annotation_of_a_turned_photograph(folders):
-    """Annotated upright, or on the stored pixels: the size tells which, and image and annotation agree."""
+    """Annotated upright, or on the stored pixels: the size tells which, and image and annotation
+    agree.
+    """
     stored = np.array([[[200, 0, 0]] * 3, [[0, 0, 200]] * 3], np.uint8)
     tags = Image.Exif()
     tags[ExifTags.Base.Orientation] = 6  # the first row is the right edge of what is to be seen
@@ -95,12 +104,20 @@ def test_annotation_of_a_turned_photograph(folders):
     ("content", "message"),
     [
         (b"no image", r"maps/b\.png: cannot be read as an image .*replace or remove it"),
-        (grey_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"), r"b\.png: 1 category id is not in the spec .*: 1 "),  # Pillow: 17
-        (grey_png(1, 1, 8, b"\0\x11"), r"maps/b\.png: an image of 1 x 1 pixels.*replace or remove it"),
-        (grey_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
+        # Pillow: 17
         (
-            grey_png(3, 2, 8, b"\0\x11\x11\x12" * 2),
-            r"maps/b\.png: 1 category id is not in the spec of dataset 'tiny': 18 \(2 pixels\); add each",
+            gray_png(3, 2, 4, b"\0\x11\x10\0\x11\x10"),
+            r"b\.png: 1 category id is not in the spec .*: 1 ",
+        ),
+        (
+            gray_png(1, 1, 8, b"\0\x11"),
+            r"maps/b\.png: an image of 1 x 1 pixels.*replace or remove it",
+        ),
+        (gray_png(2, 3, 8, b"\0\x11\x11" * 3), r"images/b\.jpg is 2 x 3 .*maps/b\.png is 3 x 2"),
+        (
+            gray_png(3, 2, 8, b"\0\x11\x11\x12" * 2),
+            r"maps/b\.png: 1 category id is not in the spec of dataset 'tiny': 18 \(2 pixels\); "
+            r"add each",
         ),
     ],
 )
@@ -114,7 +131,9 @@ def test_broken_annotation(folders, content, message):
 
 def test_broken_image(folders):
     (folders["images"] / "b.jpg").write_bytes(b"no image")
-    with pytest.raises(BadSampleError, match=r"images/b\.jpg: cannot be read as an image .*replace or remove it"):
+    with pytest.raises(
+        BadSampleError, match=r"images/b\.jpg: cannot be read as an image .*replace or remove it"
+    ):
         read_image_png(SEMANTIC, **folders)[1]
 
 
@@ -124,7 +143,9 @@ def test_image_without_annotation(folders):
     assert image_ids(dataset) == ["b"]
     (problem,) = map(str, dataset.problems)
     root = folders["images"].parent
-    assert problem.startswith(f"{root}/maps/a/c.png: missing, the annotation of {root}/images/a/c.jpg; add it")
+    assert problem.startswith(
+        f"{root}/maps/a/c.png: missing, the annotation of {root}/images/a/c.jpg; add it"
+    )
 
 
 def test_many_missing_files_are_one_problem_per_kind(folders):
@@ -135,9 +156,13 @@ def test_many_missing_files_are_one_problem_per_kind(folders):
     assert image_ids(dataset) == ["a/c", "b"]
     no_image, no_map = map(str, dataset.problems)
     root = folders["images"].parent
-    assert no_image.startswith(f"{root}/images/x/d.jpg: missing, the image of {root}/maps/x/d.png; add it")
+    assert no_image.startswith(
+        f"{root}/images/x/d.jpg: missing, the image of {root}/maps/x/d.png; add it"
+    )
     assert no_image.endswith("(missing for 4 others, too: x/e, x/f, x/g and 1 more)")
-    assert no_map.startswith(f"{root}/maps/d.png: missing, the annotation of {root}/images/d.jpg; add it")
+    assert no_map.startswith(
+        f"{root}/maps/d.png: missing, the annotation of {root}/images/d.jpg; add it"
+    )
     assert no_map.endswith("(missing for 4 others, too: e, f, g and 1 more)")
 
 
@@ -159,7 +184,9 @@ def test_masks_beside_images_are_no_images(tmp_path, images, annotations):
     for name in ("a", "x/b"):
         save(tmp_path / images / f"{name}.png", np.zeros((2, 2, 3), np.uint8))
         save(tmp_path / annotations / f"{name}{ending}", np.full((2, 2), 17, np.uint8))
-    dataset = read_image_png(SEMANTIC, tmp_path / images, tmp_path / annotations, annotation_suffix=ending)
+    dataset = read_image_png(
+        SEMANTIC, tmp_path / images, tmp_path / annotations, annotation_suffix=ending
+    )
     assert (image_ids(dataset), dataset.problems) == (["a", "x/b"], [])
     assert dataset[0].annotation.class_labels.tolist() == [0]
 
@@ -170,7 +197,8 @@ def test_unknown_ids_as_void_are_counted(folders):
     assert sample.annotation.segment_map.tolist() == [[-1, -1, 0], [-1, 0, 0]]
     (remark,) = sample.remarks
     assert remark.endswith(
-        "taken as void: 2 category ids are not in the spec of dataset 'tiny': 18 (2 pixels), 19 (1 pixel)"
+        "taken as void: 2 category ids are not in the spec of dataset 'tiny': 18 (2 pixels), 19 (1 "
+        "pixel)"
     )
 
 
@@ -185,18 +213,25 @@ def test_names_of_numbers(folders, tmp_path):
         17: "Cat", 193: "grass", 194: "grass", 255: "nothing"
     }  # fmt: skip
     table.write_text("0, a\nb\n")
-    with pytest.raises(ValueError, match=r"_classes\.csv, line 2: expected a number and a name, not 'b'"):
+    with pytest.raises(
+        ValueError, match=r"_classes\.csv, line 2: expected a number and a name, not 'b'"
+    ):
         read_image_png(SEMANTIC, **folders, label_file=table)
 
 
 def test_colors_where_the_ids_are_numbers(folders):
     save(folders["annotations"] / "b.png", np.zeros((2, 3, 3), np.uint8))
-    with pytest.raises(BadSampleError, match=r"maps/b\.png: holds colors, but the ids of dataset 'tiny' are numbers"):
+    with pytest.raises(
+        BadSampleError,
+        match=r"maps/b\.png: holds colors, but the ids of dataset 'tiny' are numbers",
+    ):
         read_image_png(SEMANTIC, **folders)[1]
 
 
 def test_names_without_a_file_that_explains_them(folders):
-    with pytest.raises(ValueError, match=r"'tiny': ids \['cat'\] are names; maps hold numbers or colors"):
+    with pytest.raises(
+        ValueError, match=r"'tiny': ids \['cat'\] are names; maps hold numbers or colors"
+    ):
         read_image_png(replace(SEMANTIC, id_map={"cat": 0}, void_ids=frozenset()), **folders)
 
 
@@ -226,7 +261,9 @@ def test_missing_and_empty_folders(folders, tmp_path):
 def test_suffixes(tmp_path):
     save(tmp_path / "x/one_left.png", np.zeros((2, 2, 3), np.uint8))
     save(tmp_path / "x/one_ids.png", np.full((2, 2), 17, np.uint8))
-    dataset = read_image_png(SEMANTIC, tmp_path, tmp_path, image_suffix="_left.png", annotation_suffix="_ids.png")
+    dataset = read_image_png(
+        SEMANTIC, tmp_path, tmp_path, image_suffix="_left.png", annotation_suffix="_ids.png"
+    )
     assert dataset[0].image_id == "x/one"
     assert dataset[0].annotation.class_labels.tolist() == [0]
 
@@ -241,7 +278,9 @@ def test_split_file(folders, tmp_path):
     (problem,) = map(str, dataset.problems)
     assert problem.startswith(f"{tmp_path}/images/d.*: missing, 'd' of {split}; add it")
     split.write_text("../b\n")
-    with pytest.raises(ValueError, match=r"train\.txt: file name '\.\./b' must be a relative path without '\.\.'"):
+    with pytest.raises(
+        ValueError, match=r"train\.txt: file name '\.\./b' must be a relative path without '\.\.'"
+    ):
         read_image_png(SEMANTIC, **folders, split_file=split)
     with pytest.raises(FileNotFoundError, match=r"val\.txt: missing"):
         read_image_png(SEMANTIC, **folders, split_file=tmp_path / "val.txt")
@@ -249,6 +288,8 @@ def test_split_file(folders, tmp_path):
 
 def test_two_images_of_one_name(folders):
     save(folders["images"] / "b.png", np.zeros((2, 3, 3), np.uint8))
-    with pytest.raises(ValueError, match=r"b\.jpg and .*b\.png: two files of one name; keep one .*`image_suffix`"):
+    with pytest.raises(
+        ValueError, match=r"b\.jpg and .*b\.png: two files of one name; keep one .*`image_suffix`"
+    ):
         read_image_png(SEMANTIC, **folders)
     assert image_ids(read_image_png(SEMANTIC, **folders, image_suffix=".jpg")) == ["a/c", "b"]

@@ -28,7 +28,9 @@ PANOPTIC = DatasetSpec(
     id_map={7: 0, 26: 1},
     void_ids=frozenset({0}),
 )
-INSTANCE, BOXES, SEMANTIC = (replace(PANOPTIC, task=task) for task in ("instance", "boxes", "semantic"))
+INSTANCE, BOXES, SEMANTIC = (
+    replace(PANOPTIC, task=task) for task in ("instance", "boxes", "semantic")
+)
 DIVIDED = np.array([[7, 7, 26000, 26001], [7, 0, 26, 26001]])
 
 
@@ -52,7 +54,9 @@ def content(segments):
 
 
 def test_divisor_by_hand(tmp_path):
-    dataset = read_instance_map(PANOPTIC, **write(tmp_path, DIVIDED.astype(np.uint16)), divisor=1000)
+    dataset = read_instance_map(
+        PANOPTIC, **write(tmp_path, DIVIDED.astype(np.uint16)), divisor=1000
+    )
     sample = pickle.loads(pickle.dumps(dataset))[0]
     assert content(sample.annotation) == (
         [[0, 0, 1, 2], [0, -1, 3, 2]],
@@ -95,15 +99,21 @@ def test_no_object_at_all(tmp_path):
     ],
 )
 def test_what_is_a_crowd(tmp_path, crowd, segment_map, is_crowd):
-    """Class * 256 + instance of two cars, instance 0 and 1; 3 is instance 3 of class 0, which is void."""
-    ids = np.array([[7 * 256, 7 * 256 + 5, 26 * 256, 26 * 256 + 1], [7 * 256, 0, 3, 26 * 256 + 1]], np.uint16)
+    """Class * 256 + instance of two cars, instance 0 and 1; 3 is instance 3 of class 0, which is
+    void.
+    """
+    ids = np.array(
+        [[7 * 256, 7 * 256 + 5, 26 * 256, 26 * 256 + 1], [7 * 256, 0, 3, 26 * 256 + 1]], np.uint16
+    )
     dataset = read_instance_map(PANOPTIC, **write(tmp_path, ids), divisor=256, crowd=crowd)
     assert content(dataset[0].annotation) == (segment_map, [0, 1, 1], is_crowd)
 
 
 def test_classes_that_are_not_called_things_have_objects_too_if_none_is(tmp_path):
     spec = replace(INSTANCE, classes=(ClassInfo("road", False), ClassInfo("car", False)))
-    objects = read_instance_map(spec, **write(tmp_path, DIVIDED.astype(np.uint16)), divisor=1000)[0].annotation
+    objects = read_instance_map(spec, **write(tmp_path, DIVIDED.astype(np.uint16)), divisor=1000)[
+        0
+    ].annotation
     assert objects.class_labels.tolist() == [1, 1]
     assert not objects.is_crowd.any()
 
@@ -118,7 +128,10 @@ def test_merged_classes_keep_their_objects_apart(tmp_path):
 def test_unknown_classes(tmp_path):
     ids = np.array([[7, 28, 28004, 28005], [29001, 7, 7, 7]], np.uint16)
     folders = write(tmp_path, ids)
-    with pytest.raises(UnknownIdsError, match=r"maps/a\.png: 2 category ids .*: 28 \(3 pixels\), 29 \(1 pixel\); add"):
+    with pytest.raises(
+        UnknownIdsError,
+        match=r"maps/a\.png: 2 category ids .*: 28 \(3 pixels\), 29 \(1 pixel\); add",
+    ):
         read_instance_map(PANOPTIC, **folders, divisor=1000)[0]
     sample = read_instance_map(replace(PANOPTIC, unknown_ids="void"), **folders, divisor=1000)[0]
     assert sample.annotation.segment_map.tolist() == [[0, -1, -1, -1], [-1, 0, 0, 0]]
@@ -132,8 +145,14 @@ def test_instance_channels_by_hand(tmp_path):
     pixels = [[(7, 0, 0), (26, 1, 0), (26, 1, 1)], [(7, 4, 0), (26, 0, 0), (0, 0, 0)]]
     folders = write(tmp_path, np.array(pixels, np.uint8))
     annotation = read_instance_map(PANOPTIC, **folders, instance_channels=True)[0].annotation
-    assert content(annotation) == ([[0, 1, 2], [0, 3, -1]], [0, 1, 1, 1], [False, False, False, True])
-    annotation = read_instance_map(PANOPTIC, **folders, instance_channels=True, crowd="none")[0].annotation
+    assert content(annotation) == (
+        [[0, 1, 2], [0, 3, -1]],
+        [0, 1, 1, 1],
+        [False, False, False, True],
+    )
+    annotation = read_instance_map(PANOPTIC, **folders, instance_channels=True, crowd="none")[
+        0
+    ].annotation
     assert not annotation.is_crowd.any()
 
 
@@ -145,7 +164,9 @@ PAIR = ([[0, 0, 1, 2], [0, -1, -1, 3]], [0, 1, 1, 1], [False, False, False, True
 
 
 def test_pair_by_hand(tmp_path):
-    """Object 255 is the border, and a car without an object a group of cars; road is one segment."""
+    """Object 255 is the border, and a car without an object a group of cars; road is one
+    segment.
+    """
     annotation = read_instance_map(PANOPTIC, **write(tmp_path, CLASSES, OBJECTS))[0].annotation
     assert content(annotation) == PAIR
 
@@ -153,9 +174,9 @@ def test_pair_by_hand(tmp_path):
 def test_pairs_of_palettes(tmp_path):
     folders = write(tmp_path, CLASSES, OBJECTS)
     for name in ("maps", "objects"):
-        grey = Image.open(tmp_path / name / "a.png")
-        palette = Image.new("P", grey.size)
-        palette.putdata(list(np.asarray(grey).ravel().tolist()))
+        gray = Image.open(tmp_path / name / "a.png")
+        palette = Image.new("P", gray.size)
+        palette.putdata(list(np.asarray(gray).ravel().tolist()))
         palette.putpalette([0, 0, 0] * 256)  # all colors alike: indices count
         palette.save(tmp_path / name / "a.png")
     assert content(read_instance_map(PANOPTIC, **folders)[0].annotation) == PAIR
@@ -172,12 +193,18 @@ def test_pairs_of_colors(tmp_path):
     """As CVAT writes them: black is no object, and colors tell objects apart."""
     road, car = (128, 64, 128), (250, 50, 83)
     classes = np.array([[road, car, car], [(0, 0, 0), car, car]], np.uint8)
-    objects = np.array([[(128, 0, 0), (0, 128, 0), (0, 0, 128)], [(0, 0, 0), (0, 128, 0), (0, 0, 0)]], np.uint8)
+    objects = np.array(
+        [[(128, 0, 0), (0, 128, 0), (0, 0, 128)], [(0, 0, 0), (0, 128, 0), (0, 0, 0)]], np.uint8
+    )
     folders = write(tmp_path, classes, objects)
     spec = replace(PANOPTIC, id_map={"road": 0, "car": 1}, void_ids=frozenset({"background"}))
     colors = {"background": "0,0,0", "road": list(road), "car": "#fa3253"}
     annotation = read_instance_map(spec, **folders, colors=colors)[0].annotation
-    assert content(annotation) == ([[0, 1, 2], [-1, 1, 3]], [0, 1, 1, 1], [False, False, False, True])
+    assert content(annotation) == (
+        [[0, 1, 2], [-1, 1, 3]],
+        [0, 1, 1, 1],
+        [False, False, False, True],
+    )
 
 
 def test_maps_that_disagree(tmp_path):
@@ -185,7 +212,8 @@ def test_maps_that_disagree(tmp_path):
     folders = write(tmp_path, CLASSES, objects)
     with pytest.raises(
         BadSampleError,
-        match=r"objects/a\.png: object 1 has pixels of 2 classes, 'road' \(2 pixels\) and 'car' \(2 pixels\) "
+        match=r"objects/a\.png: object 1 has pixels of 2 classes, 'road' \(2 pixels\) and 'car' "
+        r"\(2 pixels\) "
         r"\(1 more objects, too\); the maps of classes and objects disagree: export both anew",
     ):
         read_instance_map(PANOPTIC, **folders)[0]
@@ -201,7 +229,10 @@ def test_void_pixels_of_an_object_are_void(tmp_path):
 
 def test_pairs_that_are_none(tmp_path):
     folders = write(tmp_path, CLASSES, OBJECTS[:1].repeat(3, axis=0))
-    with pytest.raises(BadSampleError, match=r"objects/a\.png is 3 x 4 pixels .*maps/a\.png are 2 x 4; find the pair"):
+    with pytest.raises(
+        BadSampleError,
+        match=r"objects/a\.png is 3 x 4 pixels .*maps/a\.png are 2 x 4; find the pair",
+    ):
         read_instance_map(PANOPTIC, **folders)[0]
     (tmp_path / "objects/a.png").unlink()
     dataset = read_instance_map(PANOPTIC, **folders)
@@ -217,7 +248,9 @@ def test_numbers_of_objects_that_are_none(tmp_path):
     (tmp_path / "objects/a.png").unlink()
     Image.fromarray(np.full((2, 4), 1 << 25, np.int32)).save(tmp_path / "objects/a.tif")
     (tmp_path / "maps/a.png").rename(tmp_path / "maps/a.tif")
-    with pytest.raises(BadSampleError, match=r"numbers of objects lie in 0\.\.16777215, not 33554432\.\.33554432"):
+    with pytest.raises(
+        BadSampleError, match=r"numbers of objects lie in 0\.\.16777215, not 33554432\.\.33554432"
+    ):
         read_instance_map(PANOPTIC, **folders, annotation_suffix=".tif")[0]
 
 
@@ -238,9 +271,15 @@ def test_numbers_of_objects_that_are_none(tmp_path):
             r"crowd: 'all' is not allowed; choose from 'class_id', 'instance_0', 'none'",
         ),
         ({"divisor": 1000, "crowd": ["none"]}, r"crowd: \['none'\] is not allowed"),
-        ({"instance_channels": True, "crowd": "class_id"}, r"crowd: with `instance_channels` it is"),
+        (
+            {"instance_channels": True, "crowd": "class_id"},
+            r"crowd: with `instance_channels` it is",
+        ),
         ({"objects": ".", "crowd": "none"}, r"crowd: with `objects` it is 'instance_0'"),
-        ({"divisor": 1000, "colors": {"car": "1,2,3"}}, r"ids \[7, 26, 0\] are numbers, but the maps hold colors"),
+        (
+            {"divisor": 1000, "colors": {"car": "1,2,3"}},
+            r"ids \[7, 26, 0\] are numbers, but the maps hold colors",
+        ),
     ],
 )
 def test_settings_that_cannot_be(tmp_path, options, message):
@@ -263,7 +302,9 @@ CONFIG = """{"labels": [
 ], "version": "1.2"}"""
 
 
-@pytest.mark.parametrize("ids", [["bird", "bike lane"], ["Bird", "construction--flat--bike-lane"], [0, 1]])
+@pytest.mark.parametrize(
+    "ids", [["bird", "bike lane"], ["Bird", "construction--flat--bike-lane"], [0, 1]]
+)
 def test_classes_by_the_names_of_a_config(tmp_path, ids):
     (tmp_path / "config_v1.2.json").write_text(CONFIG)
     spec = DatasetSpec(
@@ -274,7 +315,9 @@ def test_classes_by_the_names_of_a_config(tmp_path, ids):
         void_ids=frozenset({"unlabeled"}),
     )
     folders = write(tmp_path, np.array([[0, 1, 1], [256, 257, 512]], np.uint16))
-    dataset = read_instance_map(spec, **folders, divisor=256, crowd="none", label_file=tmp_path / "config_v1.2.json")
+    dataset = read_instance_map(
+        spec, **folders, divisor=256, crowd="none", label_file=tmp_path / "config_v1.2.json"
+    )
     assert content(dataset[0].annotation) == ([[0, 1, 1], [2, 2, -1]], [0, 0, 1], [False] * 3)
     assert name_contradictions(spec, dataset.stated_names) == []
     assert dataset.stated_names == ({0: "Bird", 1: "Bike Lane"} if ids[0] == 0 else {})
@@ -293,7 +336,9 @@ def test_unknown_classes_are_named(tmp_path):
     folders = write(tmp_path, np.array([[0, 1], [256, 257]], np.uint16))
     spec = replace(PANOPTIC, id_map={"bike lane": 0}, void_ids=frozenset())
     options = {"divisor": 256, "crowd": "none", "label_file": tmp_path / "config_v1.2.json"}
-    with pytest.raises(UnknownIdsError, match=r"1 category id is not in the spec .*: 'Bird' \(2 pixels\)"):
+    with pytest.raises(
+        UnknownIdsError, match=r"1 category id is not in the spec .*: 'Bird' \(2 pixels\)"
+    ):
         read_instance_map(spec, **folders, **options)[0]
 
 
@@ -309,7 +354,9 @@ def test_unknown_classes_are_named(tmp_path):
 def test_broken_configs(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(ValueError, match=message):
-        read_instance_map(PANOPTIC, **write(tmp_path, CLASSES), divisor=1000, label_file=tmp_path / "config.json")
+        read_instance_map(
+            PANOPTIC, **write(tmp_path, CLASSES), divisor=1000, label_file=tmp_path / "config.json"
+        )
 
 
 # --- files of the real tools
@@ -326,7 +373,11 @@ def test_cityscapes_instance_ids_are_what_its_own_panoptic_converter_makes_of_th
         **CITYSCAPES_PANOPTIC.reader_options,
     )
     dataset = load_source(
-        Source(spec="cityscapes_gtfine_panoptic", images=str(images), annotations=str(root / "gtFine/train")),
+        Source(
+            spec="cityscapes_gtfine_panoptic",
+            images=str(images),
+            annotations=str(root / "gtFine/train"),
+        ),
         "datasets.x",
     )
     ours, theirs = dataset[0].annotation, converted[0].annotation
@@ -334,9 +385,12 @@ def test_cityscapes_instance_ids_are_what_its_own_panoptic_converter_makes_of_th
     segments = {(c, crowd, (ours.segment_map == i).tobytes()) for i, (c, crowd) in enumerate(
         zip(ours.class_labels.tolist(), ours.is_crowd.tolist(), strict=True)
     )}  # fmt: skip
-    assert segments == {(c, crowd, (theirs.segment_map == i).tobytes()) for i, (c, crowd) in enumerate(
-        zip(theirs.class_labels.tolist(), theirs.is_crowd.tolist(), strict=True)
-    )}  # fmt: skip
+    assert segments == {
+        (c, crowd, (theirs.segment_map == i).tobytes())
+        for i, (c, crowd) in enumerate(
+            zip(theirs.class_labels.tolist(), theirs.is_crowd.tolist(), strict=True)
+        )
+    }
     assert sum(ours.is_crowd.tolist()) == 2, "a group of cars and one of bicycles"
 
 
@@ -351,9 +405,16 @@ def test_cityscapes_instances():
     objects = dataset[0].annotation
     names = [CITYSCAPES_INSTANCES.labels[label] for label in objects.class_labels]
     assert list(zip(names, objects.is_crowd.tolist(), strict=True)) == [
-        ("person", False), ("rider", False), ("car", False), ("car", False), ("car", True), ("bicycle", True)
-    ]  # fmt: skip
-    assert objects.boxes[2].tolist() == [2, 14, 10, 20], "cityscapesScripts says [2, 14, 8, 6] (x, y, width, height)"
+        ("person", False),
+        ("rider", False),
+        ("car", False),
+        ("car", False),
+        ("car", True),
+        ("bicycle", True),
+    ]
+    assert objects.boxes[2].tolist() == [2, 14, 10, 20], (
+        "cityscapesScripts says [2, 14, 8, 6] (x, y, width, height)"
+    )
     assert objects.masks[2].sum() == 48
 
 
@@ -382,15 +443,21 @@ def test_pairs_of_the_exporter_that_cvat_uses(form):
     expected[8:18, 8:20] = 2
     expected[4:16, 26:30] = 3
     assert annotation.class_labels.tolist() == [0, 1, 1, 2]
-    order = [0, *(1 + np.argsort([np.argmax((annotation.segment_map == i).any(axis=0)) for i in (1, 2)])), 3]
+    order = [
+        0,
+        *(1 + np.argsort([np.argmax((annotation.segment_map == i).any(axis=0)) for i in (1, 2)])),
+        3,
+    ]
     np.testing.assert_array_equal(np.array([*order, -1])[expected], annotation.segment_map)
     assert data.notes == []
 
 
-def test_catalogued_formats(tmp_path):
+def test_catalogd_formats(tmp_path):
     """VOC and Mapillary, as their specs say, on maps by hand."""
     folders = write(
-        tmp_path, np.array([[0, 255, 7], [0, 7, 7]], np.uint8), np.array([[0, 255, 1], [0, 2, 1]], np.uint8)
+        tmp_path,
+        np.array([[0, 255, 7], [0, 7, 7]], np.uint8),
+        np.array([[0, 255, 1], [0, 2, 1]], np.uint8),
     )
     objects = read_instance_map(PASCAL_VOC_INSTANCES, **folders)[0].annotation
     assert objects.boxes.tolist() == [[2, 0, 3, 2], [1, 1, 2, 2]]
@@ -407,7 +474,9 @@ def test_catalogued_formats(tmp_path):
 
 def test_a_spec_that_the_catalog_lacks_from_settings(tmp_path):
     folders = write(tmp_path, DIVIDED.astype(np.uint16))
-    spec = SpecSettings(task="instance", classes=[ClassSettings("car", [26], thing=True)], void_ids=[0, 7])
+    spec = SpecSettings(
+        task="instance", classes=[ClassSettings("car", [26], thing=True)], void_ids=[0, 7]
+    )
     source = Source(
         spec=spec,
         reader="instance_map",
@@ -416,5 +485,7 @@ def test_a_spec_that_the_catalog_lacks_from_settings(tmp_path):
         options={"divisor": 1000},
     )
     assert load_source(source, "datasets.mine")[0].annotation.class_labels.tolist() == [0, 0, 0]
-    with pytest.raises(ConfigError, match=r"datasets\.mine: crowd: say what divisor 100 leaves open"):
+    with pytest.raises(
+        ConfigError, match=r"datasets\.mine: crowd: say what divisor 100 leaves open"
+    ):
         load_source(replace(source, options={"divisor": 100}), "datasets.mine")

@@ -25,7 +25,12 @@ SIZE = (4, 6)
 
 
 def polygon(label, *points, **more):
-    return {"label": label, "points": [list(point) for point in points], "shape_type": "polygon", **more}
+    return {
+        "label": label,
+        "points": [list(point) for point in points],
+        "shape_type": "polygon",
+        **more,
+    }
 
 
 def rectangle(label, left, top, right, bottom, **more):
@@ -58,15 +63,22 @@ def drawing(*rows: str) -> list[list[bool]]:
 
 @pytest.fixture
 def labelme(tmp_path):
-    """Writes a/one.json (and a/one.png of 4 x 6 pixels, beside it) with those shapes, and reads the folder."""
+    """Writes a/one.json (and a/one.png of 4 x 6 pixels, beside it) with those shapes, and reads the
+    folder.
+    """
     (tmp_path / "a").mkdir()
     Image.fromarray(np.full((*SIZE, 3), 200, np.uint8)).save(tmp_path / "a/one.png")
 
     def read(*shapes, spec=INSTANCE, changes=None, **options):
         content = {
-            "version": "5.5.0", "flags": {}, "shapes": shapes, "imagePath": "one.png", "imageData": None,
-            "imageHeight": 4, "imageWidth": 6,
-        } | (changes or {})  # fmt: skip
+            "version": "5.5.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": "one.png",
+            "imageData": None,
+            "imageHeight": 4,
+            "imageWidth": 6,
+        } | (changes or {})
         (tmp_path / "a/one.json").write_text(json.dumps(content))
         return read_labelme(spec, tmp_path, **options)
 
@@ -75,7 +87,11 @@ def labelme(tmp_path):
 
 def test_instances_by_hand(labelme):
     data = labelme(
-        SQUARE, rectangle("__ignore__", 0, 0, 6, 4), L_SHAPE, CIRCLE, polygon("dog", (0, 3), (2, 3), (2, 4), (0, 4))
+        SQUARE,
+        rectangle("__ignore__", 0, 0, 6, 4),
+        L_SHAPE,
+        CIRCLE,
+        polygon("dog", (0, 3), (2, 3), (2, 4), (0, 4)),
     )
     assert data.problems == []
     sample = data[0]
@@ -83,7 +99,11 @@ def test_instances_by_hand(labelme):
     found = sample.annotation
     assert found.class_labels.tolist() == [0, 1, 1, 1], "the void shape is left out"
     assert found.boxes.tolist() == [[1, 1, 3, 3], [3, 2, 5, 4], [1, 0, 5, 4], [0, 3, 2, 4]]
-    assert (found.class_labels.dtype, found.boxes.dtype, found.masks.dtype) == (np.int64, np.float32, bool)
+    assert (found.class_labels.dtype, found.boxes.dtype, found.masks.dtype) == (
+        np.int64,
+        np.float32,
+        bool,
+    )
     assert found.is_crowd.tolist() == [False] * 4
     assert found.masks.tolist() == [
         drawing("......", ".##...", ".##...", "......"),
@@ -109,7 +129,12 @@ def test_groups_join_shapes_of_one_label(labelme):
 
 
 def test_semantic_by_hand(labelme):
-    shapes = [SQUARE, rectangle("dog", 2, 2, 6, 4), rectangle("cat", 5, 3, 6, 4), rectangle("__ignore__", 2, 2, 3, 3)]
+    shapes = [
+        SQUARE,
+        rectangle("dog", 2, 2, 6, 4),
+        rectangle("cat", 5, 3, 6, 4),
+        rectangle("__ignore__", 2, 2, 3, 3),
+    ]
     found = labelme(*shapes, spec=SEMANTIC)[0].annotation
     assert found.class_labels.tolist() == [0, 1]
     assert found.class_labels.dtype == np.int64
@@ -128,13 +153,19 @@ def test_semantic_by_hand(labelme):
     assert (found.segment_map >= 0).all()
     nothing = labelme(spec=SEMANTIC)[0].annotation
     assert (nothing.class_labels.shape, (nothing.segment_map == -1).all()) == ((0,), True)
-    covered = labelme(rectangle("dog", 0, 0, 6, 4), rectangle("cat", 0, 0, 6, 4), spec=SEMANTIC)[0].annotation
+    covered = labelme(rectangle("dog", 0, 0, 6, 4), rectangle("cat", 0, 0, 6, 4), spec=SEMANTIC)[
+        0
+    ].annotation
     assert (covered.class_labels.tolist(), (covered.segment_map == 0).all()) == ([0], True)
 
 
 def test_no_objects(labelme):
     found = labelme()[0].annotation
-    assert (found.class_labels.shape, found.boxes.shape, found.masks.shape) == ((0,), (0, 4), (0, 4, 6))
+    assert (found.class_labels.shape, found.boxes.shape, found.masks.shape) == (
+        (0,),
+        (0, 4),
+        (0, 4, 6),
+    )
 
 
 def test_points_and_lines_are_left_out_with_a_note(labelme, tmp_path):
@@ -156,7 +187,9 @@ def test_shapes_that_leave_the_image_are_clipped(labelme):
     shapes = [rectangle("cat", -1, -1, 2, 2), {**CIRCLE, "points": [[0, 0], [2, 0]]}]
     found = labelme(*shapes)[0].annotation
     assert found.boxes.tolist() == [[0, 0, 2, 2], [0, 0, 2, 2]]
-    assert found.masks[1].tolist() == drawing("##....", "#.....", "......", "......"), "(1.5, 1.5) is 2.1 away"
+    assert found.masks[1].tolist() == drawing("##....", "#.....", "......", "......"), (
+        "(1.5, 1.5) is 2.1 away"
+    )
 
 
 @pytest.mark.parametrize("spec", [INSTANCE, BOXES, SEMANTIC])
@@ -177,7 +210,10 @@ def test_shapes_that_leave_the_image_are_clipped(labelme):
         ({**SQUARE, "points": [[1, 1]]}, "a rectangle has 2 points, not 1"),
         ({**CIRCLE, "points": [[1, 1], [2, 2], [3, 3]]}, "a circle has 2 points, not 3"),
         ({**CIRCLE, "points": [[1, 1], [1, 1]]}, "has no area"),
-        ({**SQUARE, "shape_type": "cuboid"}, "points of shape_type 'cuboid' are not supported; draw a polygon"),
+        (
+            {**SQUARE, "shape_type": "cuboid"},
+            "points of shape_type 'cuboid' are not supported; draw a polygon",
+        ),
         ({**SQUARE, "points": None}, "`points` must be a list of pairs"),
         ({**SQUARE, "group_id": [1]}, "group_id must be a number"),
         ({"label": "cat", "shape_type": "rectangle"}, "key 'points' is missing"),
@@ -207,7 +243,7 @@ def test_bad_shapes_are_problems_of_their_image(labelme, tmp_path, spec, shape, 
         ({**L_SHAPE, "mask": "ü"}, "cannot be read as base64"),
         ({**L_SHAPE, "mask": "aGVsbG8="}, "cannot be read as an image"),
         ({**L_SHAPE, "points": [[0, 0], [2, 1]]}, "2 x 2 pixels .* its place spans 2 x 3"),
-        (mask_shape("cat", 0, 0, np.ones((2, 2, 3))), "expected a grey PNG, not RGB"),
+        (mask_shape("cat", 0, 0, np.ones((2, 2, 3))), "expected a gray PNG, not RGB"),
         (mask_shape("cat", 0, 0, [[0, 0]]), "has no pixel"),
     ],
 )
@@ -232,13 +268,22 @@ def test_broken_files(labelme, tmp_path):
         (b"[" * 100_000, r"one\.json: not valid JSON"),
         (b"[1]", r"one\.json: key 'imagePath' is missing"),
         (json.dumps({**good, "imagePath": None}).encode(), "imagePath must be a file name"),
-        (json.dumps({**good, "imagePath": "one.png", "shapes": 3}).encode(), "`shapes` must be a list"),
-        (json.dumps({"imagePath": "one.png", "imageHeight": 4, "imageWidth": 6}).encode(), "key 'shapes' is missing"),
+        (
+            json.dumps({**good, "imagePath": "one.png", "shapes": 3}).encode(),
+            "`shapes` must be a list",
+        ),
+        (
+            json.dumps({"imagePath": "one.png", "imageHeight": 4, "imageWidth": 6}).encode(),
+            "key 'shapes' is missing",
+        ),
         (
             json.dumps({**good, "imagePath": "one.png", "imageWidth": "wide"}).encode(),
             "imageWidth: 'wide' is no",
         ),
-        (json.dumps({**good, "imagePath": "one.png", "imageHeight": 0}).encode(), "imageHeight: 0 pixels are no size"),
+        (
+            json.dumps({**good, "imagePath": "one.png", "imageHeight": 0}).encode(),
+            "imageHeight: 0 pixels are no size",
+        ),
     ]:
         (tmp_path / "a/one.json").write_bytes(content)
         data = read_labelme(INSTANCE, tmp_path)
@@ -248,23 +293,41 @@ def test_broken_files(labelme, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x.png", "/etc/x.png", "..\\..\\x.png", "C:\\x.png", "b/../../../x.png", "\\x.png", "C:/x.png"]
+    "name",
+    [
+        "../../x.png",
+        "/etc/x.png",
+        "..\\..\\x.png",
+        "C:\\x.png",
+        "b/../../../x.png",
+        "\\x.png",
+        "C:/x.png",
+    ],
 )
 @pytest.mark.parametrize("missing_images", ["error", "skip"])
 def test_image_paths_never_leave_their_root(labelme, tmp_path, name, missing_images):
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(tmp_path.parent / "x.png")
-    (problem,) = map(str, labelme(changes={"imagePath": name}, missing_images=missing_images).problems)
+    (problem,) = map(
+        str, labelme(changes={"imagePath": name}, missing_images=missing_images).problems
+    )
     assert f"a/one.json: imagePath {name!r} leaves {tmp_path}: file name" in problem
 
 
 def test_images_in_a_folder_beside(labelme, tmp_path):
     (tmp_path / "photos/a").mkdir(parents=True)
     (tmp_path / "a/one.png").rename(tmp_path / "photos/a/one.png")
-    assert labelme(SQUARE, changes={"imagePath": "..\\photos\\a\\one.png"})[0].file_name == "photos/a/one.png"
+    assert (
+        labelme(SQUARE, changes={"imagePath": "..\\photos\\a\\one.png"})[0].file_name
+        == "photos/a/one.png"
+    )
     data = read_labelme(INSTANCE, tmp_path, images=tmp_path / "photos")
-    assert [row["file_name"] for row in data.rows] == ["a/one.png"], "counted from the folder of the JSON"
+    assert [row["file_name"] for row in data.rows] == ["a/one.png"], (
+        "counted from the folder of the JSON"
+    )
     data = read_labelme(INSTANCE, tmp_path / "a", images=tmp_path / "photos")
-    assert [row["file_name"] for row in data.rows] == ["a/one.png"], "also where images lie beside the JSON files"
+    assert [row["file_name"] for row in data.rows] == ["a/one.png"], (
+        "also where images lie beside the JSON files"
+    )
     assert labelme(SQUARE, images=tmp_path / "photos")[0].file_name == "a/one.png"
 
 
@@ -304,7 +367,9 @@ def test_damaged_image(labelme, tmp_path):
 
 
 def test_whole_dataset_faults(labelme, tmp_path):
-    with pytest.raises(ValueError, match="'labelme' serves the task semantic or instance or boxes, not 'panoptic'"):
+    with pytest.raises(
+        ValueError, match="'labelme' serves the task semantic or instance or boxes, not 'panoptic'"
+    ):
         labelme(spec=replace(INSTANCE, task="panoptic"))
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_labelme(INSTANCE, tmp_path / "nowhere")
@@ -333,7 +398,9 @@ def test_travels_to_worker_processes(labelme):
     )
 )
 def test_nothing_is_invented_lost_or_renamed(tmp_path_factory, drawn):
-    """Whole-pixel rectangles, whichever way they are drawn and joined, against painting them in numpy."""
+    """Whole-pixel rectangles, whichever way they are drawn and joined, against painting them in
+    numpy.
+    """
     root = tmp_path_factory.mktemp("labelme")
     Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / "x.png")
     shapes = []
@@ -353,12 +420,16 @@ def test_nothing_is_invented_lost_or_renamed(tmp_path_factory, drawn):
             corners = (left, top), (right, top), (right, bottom), (left, bottom)
             shapes.append(polygon(label, *corners, group_id=group))
         else:
-            shapes.append(mask_shape(label, left, top, np.ones((bottom - top, right - left)), group_id=group))
+            shapes.append(
+                mask_shape(label, left, top, np.ones((bottom - top, right - left)), group_id=group)
+            )
     content = {"shapes": shapes, "imagePath": "x.png", "imageHeight": 4, "imageWidth": 6}
     (root / "x.json").write_text(json.dumps(content))
 
     found = read_labelme(INSTANCE, root)[0].annotation
-    assert [INSTANCE.labels[i] for i in found.class_labels] == [label for label, _ in objects.values()]
+    assert [INSTANCE.labels[i] for i in found.class_labels] == [
+        label for label, _ in objects.values()
+    ]
     for mask, box, (_, filled) in zip(found.masks, found.boxes, objects.values(), strict=True):
         np.testing.assert_array_equal(mask, filled)
         rows, columns = np.nonzero(filled)
@@ -367,6 +438,10 @@ def test_nothing_is_invented_lost_or_renamed(tmp_path_factory, drawn):
     np.testing.assert_array_equal(boxes.boxes, found.boxes)
 
     segments = read_labelme(SEMANTIC, root)[0].annotation
-    names = np.array([SEMANTIC.labels[i] for i in segments.class_labels] + ["__ignore__"], dtype=object)
+    names = np.array(
+        [SEMANTIC.labels[i] for i in segments.class_labels] + ["__ignore__"], dtype=object
+    )
     np.testing.assert_array_equal(names[segments.segment_map], painted)
-    assert len(np.unique(segments.segment_map[segments.segment_map >= 0])) == len(segments.class_labels)
+    assert len(np.unique(segments.segment_map[segments.segment_map >= 0])) == len(
+        segments.class_labels
+    )

@@ -1,4 +1,6 @@
-"""The readers of COCO's files in a process of their own: what they hold must not grow with the JSON."""
+"""The readers of COCO's files in a process of their own: what they hold must not grow with the
+JSON.
+"""
 
 import json
 import subprocess
@@ -15,8 +17,9 @@ pytestmark = pytest.mark.slow
 
 IMAGES_PER_MB = {"instances": 157, "panoptic": 970}
 LIMIT = {"instances": 150, "panoptic": 200}
-"""MB above what the smallest file takes. Instances are mapped from disk; of panoptic files the segments of each image
-are held, about 3 MB per MB of JSON (COCO's own is 45 MB)."""
+"""MB above what the smallest file takes. Instances are mapped from disk; of panoptic files the
+segments of each image are held, about 3 MB per MB of JSON (COCO's own is 45 MB).
+"""
 
 READ = """
 import re, sys
@@ -43,11 +46,20 @@ def write_annotations(file: TextIO, kind: str, images: int) -> None:
     polygon = [round(i * 7.31 % 29, 2) for i in range(120)]
     left, top = min(polygon[0::2]), min(polygon[1::2])
     box = [left, top, max(polygon[0::2]) - left, max(polygon[1::2]) - top]
-    instance = {"category_id": 17, "iscrowd": 0, "area": 9.5, "bbox": box, "segmentation": [polygon]}
+    instance = {
+        "category_id": 17,
+        "iscrowd": 0,
+        "area": 9.5,
+        "bbox": box,
+        "segmentation": [polygon],
+    }
     segments = [
-        {"id": i * 7001, "category_id": 17, "iscrowd": 0, "bbox": [1, 2, 3, 4], "area": 33} for i in range(1, 12)
+        {"id": i * 7001, "category_id": 17, "iscrowd": 0, "bbox": [1, 2, 3, 4], "area": 33}
+        for i in range(1, 12)
     ]
-    listed = [{"id": i, "file_name": f"{i:012}.png", "height": 30, "width": 40} for i in range(images)]
+    listed = [
+        {"id": i, "file_name": f"{i:012}.png", "height": 30, "width": 40} for i in range(images)
+    ]
     file.write(f'{{"images": {json.dumps(listed)}, "annotations": [')
     for i in range(images):
         if kind == "instances":
@@ -71,7 +83,9 @@ def peak_memory(kind: str, folder: Path, images: int) -> float:
     return float(peak)
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="peak memory is read from Linux's /proc")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="peak memory is read from Linux's /proc"
+)
 @pytest.mark.parametrize("kind", IMAGES_PER_MB)
 def test_memory_is_bounded(kind, tmp_path):
     save(tmp_path / "a.png", np.zeros((30, 40, 3), np.uint8))

@@ -22,7 +22,10 @@ SIZE = "<size><width>6</width><height>4</height><depth>3</depth></size>"
 
 
 def thing(name="cat", box=(2, 1, 4, 3), extra="") -> str:
-    edges = "".join(f"<{tag}>{value}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    edges = "".join(
+        f"<{tag}>{value}</{tag}>"
+        for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True)
+    )
     return f"<object><name>{escape(name)}</name>{extra}<bndbox>{edges}</bndbox></object>"
 
 
@@ -31,10 +34,14 @@ ONE_CAT = SIZE + thing()
 
 @pytest.fixture
 def voc(tmp_path):
-    """Two folders with the images a/one.jpg and two.JPG of 4 x 6 pixels; the function writes XML and reads them."""
+    """Two folders with the images a/one.jpg and two.JPG of 4 x 6 pixels; the function writes XML
+    and reads them.
+    """
     for name in ("a/one.jpg", "two.JPG"):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.full((4, 6, 3), 200, np.uint8)).save(tmp_path / "images" / name, format="JPEG")
+        Image.fromarray(np.full((4, 6, 3), 200, np.uint8)).save(
+            tmp_path / "images" / name, format="JPEG"
+        )
     (tmp_path / "xml/a").mkdir(parents=True)
 
     def read(one=ONE_CAT, two=SIZE, spec=SPEC, **options):
@@ -50,7 +57,9 @@ def test_by_hand(voc):
     part = "<part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
     objects = [
         thing(box=(2, 1, 4, 3)),
-        thing("dog & puppy", (1, 1, 6, 4), "<difficult>1</difficult><truncated>1</truncated>" + part),
+        thing(
+            "dog & puppy", (1, 1, 6, 4), "<difficult>1</difficult><truncated>1</truncated>" + part
+        ),
         thing("cat", (5, 4, 5, 4), "<difficult> 0 </difficult>"),
         thing("unknown", (1, 1, 2, 2)),
         thing("cat", (1.5, 1.25, 9, 3)),
@@ -81,12 +90,18 @@ def test_by_hand(voc):
         (SIZE + thing("cow"), r"1 category id is not in the spec of dataset 'tiny': 'cow'"),
         (SIZE + thing() + thing(box=(4, 1, 2, 3)), "object 2: .*has no area"),
         (SIZE + thing(box=(4, 1, 3, 3)), "object 1: .*has no area"),
-        (SIZE + thing(box=(8, 1, 9, 3)), r"one\.xml: object 1: .*lies outside the image of 4 x 6 pixels"),
+        (
+            SIZE + thing(box=(8, 1, 9, 3)),
+            r"one\.xml: object 1: .*lies outside the image of 4 x 6 pixels",
+        ),
         (SIZE + thing(box=("nan", 1, 3, 3)), "object 1: .*finite numbers"),
         (SIZE + thing(box=("inf", 1, 3, 3)), "object 1: .*finite numbers"),
         (SIZE + thing(box=("x", 1, 3, 3)), "object 1: bndbox: <xmin> must be a number, not 'x'"),
         (SIZE + thing(box=(1, 2, 3, "")), "object 1: bndbox: <ymax> is missing or empty"),
-        (SIZE + thing(extra="<difficult>maybe</difficult>"), "object 1: <difficult>: 'maybe' is no flag"),
+        (
+            SIZE + thing(extra="<difficult>maybe</difficult>"),
+            "object 1: <difficult>: 'maybe' is no flag",
+        ),
         (SIZE + thing(""), "object 1: <name> is missing or empty"),
         (SIZE + "<object><name>cat</name></object>", "object 1: <bndbox> is missing"),
         ("<size><width>0</width><height>0</height></size>", r"size 0 x 0 .* remove <size>"),
@@ -143,27 +158,38 @@ def test_a_billion_laughs_cost_nothing(voc, tmp_path):
     """Ten levels of ten: expanded, this is 30 GB, and the test would not end."""
     entities = "".join(f'<!ENTITY l{i} "{f"&l{i - 1};" * 10 if i else "lol"}">' for i in range(11))
     voc()
-    (tmp_path / "xml/two.xml").write_text(f"<!DOCTYPE lolz [{entities}]><annotation>&l10;</annotation>")
+    (tmp_path / "xml/two.xml").write_text(
+        f"<!DOCTYPE lolz [{entities}]><annotation>&l10;</annotation>"
+    )
     assert "two.xml: a DOCTYPE 'lolz' is refused" in str(voc(two=None).problems[0])
 
 
 def test_boxes_that_need_the_image(voc):
     data = voc(thing(box=(8, 1, 9, 3)))
     assert data.problems == []
-    with pytest.raises(BadSampleError, match=r"one\.xml: the box from \(7, 0\) to \(9, 3\) lies outside the image"):
+    with pytest.raises(
+        BadSampleError, match=r"one\.xml: the box from \(7, 0\) to \(9, 3\) lies outside the image"
+    ):
         data[0]
-    assert voc(thing(box=(0, 0, 7, 5)))[0].annotation.boxes.tolist() == [[0, 0, 6, 4]], "without <size>, clipped"
+    assert voc(thing(box=(0, 0, 7, 5)))[0].annotation.boxes.tolist() == [[0, 0, 6, 4]], (
+        "without <size>, clipped"
+    )
 
 
 def test_where_pixels_are_counted_from(voc):
-    """Boxes by hand for the four corners 2, 1, 4, 3: [1, 4) x [0, 3) counted from 1, [2, 4) x [1, 3) from 0."""
+    """Boxes by hand for the four corners 2, 1, 4, 3: [1, 4) x [0, 3) counted from 1, [2, 4) x [1,
+    3) from 0.
+    """
     data = voc()
     assert data[0].annotation.boxes.tolist() == [[1, 0, 4, 3]]
     assert "no box in" in data.notes[0]
     assert "taken as from 1" in data.notes[0]
     assert voc(coordinates={"origin": 0})[0].annotation.boxes.tolist() == [[2, 1, 4, 3]]
     proven = voc(two=SIZE + thing(box=(0, 1, 3, 3)))
-    assert [proven[i].annotation.boxes.tolist() for i in range(2)] == [[[2, 1, 4, 3]], [[0, 1, 3, 3]]]
+    assert [proven[i].annotation.boxes.tolist() for i in range(2)] == [
+        [[2, 1, 4, 3]],
+        [[0, 1, 3, 3]],
+    ]
     assert "begin at 0: taken as counted from 0" in proven.notes[0]
     forced = voc(two=SIZE + thing(box=(0, 1, 3, 3)), coordinates={"origin": 1})
     assert forced[0].annotation.boxes.tolist() == [[1, 0, 4, 3]]
@@ -202,7 +228,9 @@ def test_annotation_of_a_missing_image(voc, tmp_path):
     assert "missing_images to 'skip'" in problem
     data = voc(missing_images="skip")
     assert (len(data), data.problems) == (1, [])
-    assert data.notes[1:] == [f"1 of 2 annotations have no image in {tmp_path / 'images'}: left out"]
+    assert data.notes[1:] == [
+        f"1 of 2 annotations have no image in {tmp_path / 'images'}: left out"
+    ]
 
 
 def test_image_without_annotation(voc, tmp_path):
@@ -210,7 +238,9 @@ def test_image_without_annotation(voc, tmp_path):
     (tmp_path / "xml/two.xml").unlink()
     data = voc(two=None)
     assert [row["image_id"] for row in data.rows] == ["a/one"]
-    assert data.notes[1:] == [f"1 images have no XML in {tmp_path / 'xml'}, such as 'two': left out"]
+    assert data.notes[1:] == [
+        f"1 images have no XML in {tmp_path / 'xml'}, such as 'two': left out"
+    ]
 
 
 def test_split_file(voc, tmp_path):
@@ -235,7 +265,9 @@ def test_split_file(voc, tmp_path):
 def test_repeats(voc, tmp_path):
     data = voc(SIZE + thing() + thing("dog & puppy") + thing())
     assert data[0].annotation.class_labels.tolist() == [0, 1]
-    assert data.notes[1:] == [f"1 objects in {tmp_path / 'xml'} repeat another of their image: left out"]
+    assert data.notes[1:] == [
+        f"1 objects in {tmp_path / 'xml'} repeat another of their image: left out"
+    ]
     Image.fromarray(np.zeros((4, 6, 3), np.uint8)).save(tmp_path / "images/two.jpg")
     with pytest.raises(ValueError, match=r"two\.JPG and .*two\.jpg: two files of one name"):
         voc()
@@ -247,9 +279,13 @@ def test_whole_dataset_faults(voc, tmp_path):
         read_pascal_voc(SPEC, tmp_path / "nowhere", tmp_path / "xml")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_pascal_voc(SPEC, tmp_path / "images", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="'tiny': reader 'pascal_voc' serves the task boxes, not 'semantic'"):
+    with pytest.raises(
+        ValueError, match="'tiny': reader 'pascal_voc' serves the task boxes, not 'semantic'"
+    ):
         voc(spec=replace(SPEC, task="semantic"))
-    with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*xml that end in \('\.jpg'"):
+    with pytest.raises(
+        ValueError, match=r"dataset 'tiny': no images in .*xml that end in \('\.jpg'"
+    ):
         read_pascal_voc(SPEC, tmp_path / "xml", tmp_path / "xml")
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"dataset 'tiny': no images in .*images; check the path"):
@@ -258,7 +294,10 @@ def test_whole_dataset_faults(voc, tmp_path):
 
 def test_travels_to_worker_processes(voc):
     data = voc()
-    assert pickle.loads(pickle.dumps(data))[0].annotation.boxes.tolist() == data[0].annotation.boxes.tolist()
+    assert (
+        pickle.loads(pickle.dumps(data))[0].annotation.boxes.tolist()
+        == data[0].annotation.boxes.tolist()
+    )
 
 
 @settings(max_examples=25, deadline=None)

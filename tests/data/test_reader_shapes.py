@@ -8,7 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataseg_hf.data.readers.boxes import checked_box, without_repeats
-from dataseg_hf.data.readers.shapes_to_masks import ellipse_to_mask, polygons_to_mask, rectangle_to_mask
+from dataseg_hf.data.readers.shapes_to_masks import (
+    ellipse_to_mask,
+    polygons_to_mask,
+    rectangle_to_mask,
+)
 from dataseg_hf.data.sample import BadSampleError
 
 SIZE = (4, 6)
@@ -57,7 +61,9 @@ def test_boxes_that_are_none(box, message, size):
         checked_box(box, size, "file, object 3")
 
 
-@pytest.mark.parametrize("box", [(6, 0, 9, 4), (-3, 0, 0, 4), (0, 4, 6, 9), (0, -9, 6, 0), (7, 7, 8, 8)])
+@pytest.mark.parametrize(
+    "box", [(6, 0, 9, 4), (-3, 0, 0, 4), (0, 4, 6, 9), (0, -9, 6, 0), (7, 7, 8, 8)]
+)
 def test_boxes_outside_the_image(box):
     with pytest.raises(BadSampleError, match=r"^file: .* outside the image of 4 x 6 pixels"):
         checked_box(box, SIZE, "file")
@@ -80,7 +86,9 @@ def test_boxes_far_outside_are_refused_where_they_are_not_to_be_cut(box, is_far)
     if not is_far:
         assert checked_box(box, (50, 100), "a")
         return
-    with pytest.raises(BadSampleError, match=r"^a: the box from .* beyond the image of 50 x 100 .*`outside: clip`"):
+    with pytest.raises(
+        BadSampleError, match=r"^a: the box from .* beyond the image of 50 x 100 .*`outside: clip`"
+    ):
         checked_box(box, (50, 100), "a")
 
 
@@ -111,7 +119,9 @@ def test_polygons_by_hand():
     assert mask.dtype == bool
     assert mask.tolist() == expected
     overlapping = polygons_to_mask([square, square], SIZE, "a")
-    assert overlapping.tolist() == drawing("......", ".##...", ".##...", "......"), "a union, not even-odd"
+    assert overlapping.tolist() == drawing("......", ".##...", ".##...", "......"), (
+        "a union, not even-odd"
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,15 +164,25 @@ def test_far_polygons_are_cut_where_asked(polygon, rows):
 
 
 def test_a_polygon_that_leaves_nothing_when_cut():
-    with pytest.raises(BadSampleError, match=r"^file: the polygon lies outside the image; remove it"):
+    with pytest.raises(
+        BadSampleError, match=r"^file: the polygon lies outside the image; remove it"
+    ):
         polygons_to_mask([[900, 900, 901, 900, 901, 902]], SIZE, "file", "clip")
 
 
 def test_rectangles_and_circles_by_hand():
-    assert rectangle_to_mask((1, 1, 3, 3), SIZE).tolist() == drawing("......", ".##...", ".##...", "......")
-    assert rectangle_to_mask((0.4, 0.6, 1.6, 3.5), SIZE).tolist() == drawing("......", "##....", "##....", "......")
-    assert ellipse_to_mask((3, 2), (2, 2), 0, SIZE).tolist() == drawing("..##..", ".####.", ".####.", "..##..")
-    assert ellipse_to_mask((0.5, 0.5), (1, 1), 0, SIZE).tolist() == drawing("##....", "#.....", "......", "......")
+    assert rectangle_to_mask((1, 1, 3, 3), SIZE).tolist() == drawing(
+        "......", ".##...", ".##...", "......"
+    )
+    assert rectangle_to_mask((0.4, 0.6, 1.6, 3.5), SIZE).tolist() == drawing(
+        "......", "##....", "##....", "......"
+    )
+    assert ellipse_to_mask((3, 2), (2, 2), 0, SIZE).tolist() == drawing(
+        "..##..", ".####.", ".####.", "..##.."
+    )
+    assert ellipse_to_mask((0.5, 0.5), (1, 1), 0, SIZE).tolist() == drawing(
+        "##....", "#.....", "......", "......"
+    )
 
 
 @settings(max_examples=50, deadline=None)
@@ -176,7 +196,11 @@ def test_whole_pixel_rectangles_are_what_their_polygons_are(left, top, width, he
 
 
 def test_repeats_are_left_out_in_order():
-    objects = [{"a": 1, "b": (2, 3), "c": 0}, {"a": 1, "b": (2, 4), "c": 1}, {"a": 1, "b": (2, 3), "c": 2}]
+    objects = [
+        {"a": 1, "b": (2, 3), "c": 0},
+        {"a": 1, "b": (2, 4), "c": 1},
+        {"a": 1, "b": (2, 3), "c": 2},
+    ]
     assert [found["c"] for found in without_repeats(objects, "a", "b")] == [0, 1]
     assert [found["c"] for found in without_repeats(objects, "a")] == [0]
     assert without_repeats([], "a") == []

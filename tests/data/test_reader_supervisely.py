@@ -23,7 +23,11 @@ INSTANCE = DatasetSpec(
     void_ids=frozenset({"ignore"}),
 )
 BOXES, SEMANTIC = replace(INSTANCE, task="boxes"), replace(INSTANCE, task="semantic")
-META = {"classes": [{"id": 10 + i, "title": c.name, "shape": "any"} for i, c in enumerate(INSTANCE.classes)]}
+META = {
+    "classes": [
+        {"id": 10 + i, "title": c.name, "shape": "any"} for i, c in enumerate(INSTANCE.classes)
+    ]
+}
 
 
 def figure(geometry, title, exterior, *interior, **more):
@@ -39,7 +43,10 @@ def bitmap(title, left, top, pixels, *, compressed=True, mode="palette", **more)
         picture.putpalette([0, 0, 0, 255, 255, 255])
         options = {"transparency": 0}
     elif mode == "alpha":
-        picture = Image.merge("LA", [Image.new("L", picture.size, 255), picture.point(lambda value: 255 * bool(value))])
+        picture = Image.merge(
+            "LA",
+            [Image.new("L", picture.size, 255), picture.point(lambda value: 255 * bool(value))],
+        )
     elif mode == "bits":
         picture = picture.point(lambda value: 255 * bool(value)).convert("1")
     buffer = BytesIO()
@@ -60,7 +67,12 @@ def project(tmp_path):
     (tmp_path / "day/ann").mkdir()
 
     def read(*figures, spec=INSTANCE, meta=META, changes=None, folder="", **options):
-        content = {"description": "", "tags": [], "size": {"height": 4, "width": 6}, "objects": figures}
+        content = {
+            "description": "",
+            "tags": [],
+            "size": {"height": 4, "width": 6},
+            "objects": figures,
+        }
         write_json(tmp_path / "day/ann/a.png.json", content | (changes or {}))
         if meta is not None:
             write_json(tmp_path / "meta.json", meta)
@@ -80,7 +92,9 @@ def test_byte_order_marks(project, tmp_path, encoding):
 def test_instances_by_hand(project):
     data = project(
         SQUARE,
-        figure("polygon", "dog", [[0, 0], [3, 0], [3, 3], [0, 3]], [[1, 1], [2, 1], [2, 2], [1, 2]]),
+        figure(
+            "polygon", "dog", [[0, 0], [3, 0], [3, 3], [0, 3]], [[1, 1], [2, 1], [2, 2], [1, 2]]
+        ),
         figure("rectangle", "ignore", [[0, 0], [5, 3]]),
         CORNER,
     )
@@ -111,7 +125,9 @@ def test_a_fraction_puts_all_corners_between_pixels(project):
 
 
 def test_semantic_by_hand(project):
-    found = project(figure("rectangle", "cat", [[0, 0], [3, 3]]), SQUARE | {"classTitle": "dog"}, spec=SEMANTIC)
+    found = project(
+        figure("rectangle", "cat", [[0, 0], [3, 3]]), SQUARE | {"classTitle": "dog"}, spec=SEMANTIC
+    )
     assert found[0].annotation.segment_map.tolist() == [
         [0, 0, 0, 0, -1, -1],
         [0, 1, 1, 0, -1, -1],
@@ -129,10 +145,12 @@ def test_bound_figures_are_one_object(project):
     assert drawn(found.masks)[0] == ["......", ".##...", ".##...", "....##"]
 
 
-@pytest.mark.parametrize("mode", ["palette", "alpha", "bits", "grey"])
+@pytest.mark.parametrize("mode", ["palette", "alpha", "bits", "gray"])
 @pytest.mark.parametrize("compressed", [True, False])
 def test_bitmaps_of_every_age(project, mode, compressed):
-    found = project(bitmap("cat", 4, 1, [[0, 1], [1, 0], [1, 1]], mode=mode, compressed=compressed))[0].annotation
+    found = project(
+        bitmap("cat", 4, 1, [[0, 1], [1, 0], [1, 1]], mode=mode, compressed=compressed)
+    )[0].annotation
     assert drawn(found.masks) == [["......", ".....#", "....#.", "....##"]]
 
 
@@ -141,7 +159,9 @@ def test_classes_by_number_and_by_meta(project):
     data = project({**SQUARE, "classId": 11}, spec=numbers)
     assert data[0].annotation.class_labels.tolist() == [1]
     assert data.stated_names == {10: "cat", 11: "dog", 12: "sky"}
-    untitled = {key: value for key, value in SQUARE.items() if key != "classTitle"} | {"classId": 12}
+    untitled = {key: value for key, value in SQUARE.items() if key != "classTitle"} | {
+        "classId": 12
+    }
     assert project(untitled)[0].annotation.class_labels.tolist() == [2]
     old = {key: value for key, value in SQUARE.items() if key != "geometryType"}
     of_shape = {"classes": [{"title": "cat", "shape": "rectangle"}]}
@@ -149,11 +169,18 @@ def test_classes_by_number_and_by_meta(project):
 
 
 def test_meta_is_compared(project, tmp_path):
-    data = project(SQUARE, meta={"classes": [{"title": "Cat", "shape": "any"}, {"title": "cow", "shape": "any"}]})
+    data = project(
+        SQUARE,
+        meta={"classes": [{"title": "Cat", "shape": "any"}, {"title": "cow", "shape": "any"}]},
+    )
     lacking, unknown = data.notes
     assert "its list of labels lacks 2 labels ('dog', 'sky') of the spec" in lacking
     assert "its list of labels has 1 label ('cow'), which the spec does not name" in unknown
-    assert project(SQUARE, folder="day").stated_names == {"cat": "cat", "dog": "dog", "sky": "sky"}, "found above"
+    assert project(SQUARE, folder="day").stated_names == {
+        "cat": "cat",
+        "dog": "dog",
+        "sky": "sky",
+    }, "found above"
     (tmp_path / "meta.json").unlink()
     assert project(SQUARE, meta=None).notes[0].startswith("no meta.json in")
     for meta, message in [
@@ -168,13 +195,17 @@ def test_meta_is_compared(project, tmp_path):
 def test_what_is_not_read_is_counted(project, tmp_path):
     point = figure("point", "cat", [[1, 1]])
     data = project(point, point, figure("line", "cow", [[1, 1], [2, 2]]), SQUARE)
-    assert data.notes == [f"objects in {tmp_path} of geometries that are not read: 2 point, 1 line: left out"]
+    assert data.notes == [
+        f"objects in {tmp_path} of geometries that are not read: 2 point, 1 line: left out"
+    ]
 
 
 def test_missing_images_and_annotations(project, tmp_path):
     save(tmp_path / "day/img/b.png", np.zeros((2, 2, 3), np.uint8))
     data = project(SQUARE)
-    assert data.notes == [f"1 images in {tmp_path} have no annotation, such as {tmp_path / 'day/img/b.png'}: left out"]
+    assert data.notes == [
+        f"1 images in {tmp_path} have no annotation, such as {tmp_path / 'day/img/b.png'}: left out"
+    ]
     write_json(tmp_path / "day/ann/c.png.json", {"size": {"height": 2, "width": 2}, "objects": []})
     assert "missing_images to 'skip'" in str(project(SQUARE).problems[0])
     assert project(SQUARE, missing_images="skip").notes[0].startswith("1 of 2 annotations in")
@@ -197,7 +228,10 @@ def test_missing_images_and_annotations(project, tmp_path):
         (figure("polygon", "cat", None), "lists of pairs"),
         ({"classTitle": "cat", "geometryType": "polygon"}, "key 'points' is missing"),
         ({"classTitle": "cat", "geometryType": "bitmap", "bitmap": None}, "key 'data' is missing"),
-        ({**CORNER, "bitmap": {"data": "no base64!", "origin": [0, 0]}}, "cannot be read as base64 of zlib"),
+        (
+            {**CORNER, "bitmap": {"data": "no base64!", "origin": [0, 0]}},
+            "cannot be read as base64 of zlib",
+        ),
         ({**CORNER, "bitmap": {"data": 3, "origin": [0, 0]}}, "cannot be read as base64 of zlib"),
         (bitmap("cat", 5, 3, [[1, 1], [1, 1]]), "does not lie in the image"),
     ],
@@ -215,7 +249,10 @@ def test_damaged_figures(project):
     cut = base64.b64encode(zlib.compress(zlib.decompress(whole)[:40])).decode()
     hidden = figure("polygon", "cat", [[1, 1], [2, 1], [2, 2]], [[0, 0], [5, 0], [5, 3], [0, 3]])
     for bad, message in [
-        ({**CORNER, "bitmap": {"data": cut, "origin": [0, 0]}}, "bitmap: cannot be read as an image"),
+        (
+            {**CORNER, "bitmap": {"data": cut, "origin": [0, 0]}},
+            "bitmap: cannot be read as an image",
+        ),
         (bitmap("cat", 0, 0, [[0, 0], [0, 0]]), "bitmap: has no pixel"),
         (hidden, "has no pixel, as its holes cover it"),
     ]:
@@ -239,8 +276,14 @@ def test_broken_files(project, tmp_path):
         (b"[" * 100_000, "not valid JSON"),
         (b"[]", "key 'size' is missing"),
         (json.dumps({"size": {"height": 4, "width": 6}}).encode(), "key 'objects' is missing"),
-        (json.dumps({"size": {"height": 4, "width": "x"}, "objects": []}).encode(), "width: 'x' is no finite number"),
-        (json.dumps({"size": {"height": 4, "width": 6}, "objects": [3]}).encode(), "a list of figures"),
+        (
+            json.dumps({"size": {"height": 4, "width": "x"}, "objects": []}).encode(),
+            "width: 'x' is no finite number",
+        ),
+        (
+            json.dumps({"size": {"height": 4, "width": 6}, "objects": [3]}).encode(),
+            "a list of figures",
+        ),
     ]:
         (tmp_path / "day/ann/b.png.json").write_bytes(content)
         data = read_supervisely(INSTANCE, tmp_path)
@@ -254,20 +297,26 @@ def test_travels_to_worker_processes(project):
 
 
 def test_polygons_of_pixels_by_hand():
-    """From the left end a pixel per step along the longer axis; half a pixel to the side is none yet."""
+    """From the left end a pixel per step along the longer axis; half a pixel to the side is none
+    yet.
+    """
     line = fill_lattice_polygon([(0, 0), (4, 2), (0, 0)], (3, 5))
     assert drawn([line]) == [["##...", "..##.", "....#"]]
     steep = fill_lattice_polygon([(0, 4), (2, 0), (0, 4)], (5, 3))
     assert drawn([steep]) == [["..#", ".#.", ".#.", "#..", "#.."]]
     bow = fill_lattice_polygon([(0, 0), (4, 4), (4, 0), (0, 4)], (5, 5))
     assert drawn([bow]) == [["#...#", "##.##", "#####", "##.##", "#...#"]]
-    assert drawn([fill_lattice_polygon([(-5, -5), (9, -5), (9, 9), (-5, 9)], (2, 2))]) == [["##", "##"]]
+    assert drawn([fill_lattice_polygon([(-5, -5), (9, -5), (9, 9), (-5, 9)], (2, 2))]) == [
+        ["##", "##"]
+    ]
 
 
 def test_a_project_that_supervisely_wrote(tmp_path):
     """Masks as the SDK draws its own geometries."""
     classes = tuple(ClassInfo(name, True) for name in ("cat", "dog", "tree"))
-    spec = DatasetSpec("sample", "instance", classes, {c.name: index for index, c in enumerate(classes)})
+    spec = DatasetSpec(
+        "sample", "instance", classes, {c.name: index for index, c in enumerate(classes)}
+    )
     data = read_supervisely(spec, lay_sample("supervisely", tmp_path))
     assert [row["image_id"] for row in data.rows] == ["day/a.png", "day/b.png"]
     found = data[0].annotation

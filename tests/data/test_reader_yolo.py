@@ -29,7 +29,9 @@ SQUARE = "0 0.1 0.125 0.3 0.125 0.3 0.375 0.1 0.375"  # x 1..3, y 1..3
 
 @pytest.fixture
 def yolo(tmp_path):
-    """Two folders with the images a/one.jpg and two.png of 8 x 10 pixels; the function writes txt and reads them."""
+    """Two folders with the images a/one.jpg and two.png of 8 x 10 pixels; the function writes txt
+    and reads them.
+    """
     for name in ("images/a/one.jpg", "images/two.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((8, 10, 3), 200, np.uint8)).save(tmp_path / name)
@@ -44,14 +46,18 @@ def yolo(tmp_path):
 
 
 def test_boxes_by_hand(yolo):
-    data = yolo(f"\ufeff{BOX}\r\n\n  0.0\t0.5 0.5 1 1  \n9 0.5 0.5 0.1 0.1\n{SQUARE}\n0 0 0 0.4 0.5")
+    data = yolo(
+        f"\ufeff{BOX}\r\n\n  0.0\t0.5 0.5 1 1  \n9 0.5 0.5 0.1 0.1\n{SQUARE}\n0 0 0 0.4 0.5"
+    )
     assert data.problems == []
     assert [data[i].image_id for i in range(2)] == ["a/one", "two"]
     assert [data[i].file_name for i in range(2)] == ["a/one.jpg", "two.png"]
     found = data[0].annotation
     assert found.class_labels.tolist() == [1, 0, 0, 0], "the void object is left out"
     assert found.class_labels.dtype == np.int64
-    np.testing.assert_allclose(found.boxes, [[2, 3, 4, 5], [0, 0, 10, 8], [1, 1, 3, 3], [0, 0, 2, 2]], atol=1e-5)
+    np.testing.assert_allclose(
+        found.boxes, [[2, 3, 4, 5], [0, 0, 10, 8], [1, 1, 3, 3], [0, 0, 2, 2]], atol=1e-5
+    )
     assert found.boxes.dtype == np.float32
     assert found.is_crowd.tolist() == [False] * 4
     assert found.masks is None
@@ -104,7 +110,11 @@ def test_images_without_objects(yolo, tmp_path, spec, line):
         (BOXES, "7 0.3 0.5 -0.002 0.25", "has no area"),
         (BOXES, "7 0.3 0.5 0 0.25", "has no area"),
         (MASKS, SQUARE.replace("0.375", "1.5"), r"1\.5 is not in 0\.\.1"),
-        (MASKS, "0 0.1 0.2 0.3 0.2 0.5 0.2", "all points lie on one line, the object has no area; remove the line"),
+        (
+            MASKS,
+            "0 0.1 0.2 0.3 0.2 0.5 0.2",
+            "all points lie on one line, the object has no area; remove the line",
+        ),
         (MASKS, BOX, r"a box \(or a polygon of 2 points\).* set the task to 'boxes'"),
     ],
 )
@@ -127,7 +137,9 @@ def test_slightly_outside_is_clipped_and_wholly_outside_refused(yolo):
     found = yolo("0 -0.005 0.1 0.2 0.2 0.2 1.005", MASKS)[0].annotation
     np.testing.assert_allclose(found.boxes, [[0, 0.8, 2, 8]], atol=1e-5)
     far = yolo("7 0.95 0.5 1.0 0.25")
-    with pytest.raises(BadSampleError, match=r"line 1: .* reaches 4.5 pixels beyond .*`outside: clip`"):
+    with pytest.raises(
+        BadSampleError, match=r"line 1: .* reaches 4.5 pixels beyond .*`outside: clip`"
+    ):
         far[0]
     clipped = yolo("7 0.95 0.5 1.0 0.25", replace(BOXES, outside="clip"))[0].annotation
     np.testing.assert_allclose(clipped.boxes, [[4.5, 3, 10, 5]], atol=1e-5)
@@ -156,7 +168,9 @@ def test_class_lists_are_no_annotation(yolo, tmp_path):
     (tmp_path / "txt/classes.txt").write_text("cat\ndog\n")
     assert yolo().problems == []
     Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(tmp_path / "images/classes.png")
-    assert "classes.txt, line 1: expected numbers" in str(yolo().problems[0]), "unless an image has that name"
+    assert "classes.txt, line 1: expected numbers" in str(yolo().problems[0]), (
+        "unless an image has that name"
+    )
 
 
 @pytest.mark.parametrize(
@@ -182,7 +196,10 @@ def test_the_nearest_names_count_and_others_are_compared(yolo, tmp_path):
     (tmp_path / "data.yaml").write_text("names: [dog, cat]\n")
     data = yolo()
     assert data.stated_names == {0: "cat", 1: "dog"}
-    assert any("classes.txt calls class 0 'cat', but" in note and "data.yaml 'dog'" in note for note in data.notes)
+    assert any(
+        "classes.txt calls class 0 'cat', but" in note and "data.yaml 'dog'" in note
+        for note in data.notes
+    )
     (tmp_path / "data.yaml").write_text("names: [dog\n")
     with pytest.raises(ValueError, match=r"data\.yaml: no valid YAML"):
         yolo()
@@ -211,11 +228,15 @@ def test_whole_dataset_faults(yolo, tmp_path):
         read_yolo(BOXES, tmp_path / "nowhere", tmp_path / "txt")
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_yolo(BOXES, tmp_path / "images", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="'tiny': reader 'yolo' serves the task instance or boxes, not 'panoptic'"):
+    with pytest.raises(
+        ValueError, match="'tiny': reader 'yolo' serves the task instance or boxes, not 'panoptic'"
+    ):
         yolo(spec=replace(BOXES, task="panoptic"))
     with pytest.raises(ValueError, match=r"'tiny': no images in .*txt"):
         read_yolo(BOXES, tmp_path / "txt", tmp_path / "txt")
-    with pytest.raises(ValueError, match=r"no txt in .*a belongs to an image .*'a/one\.txt'; check both paths"):
+    with pytest.raises(
+        ValueError, match=r"no txt in .*a belongs to an image .*'a/one\.txt'; check both paths"
+    ):
         read_yolo(BOXES, tmp_path / "images", tmp_path / "txt/a")
 
 
@@ -228,17 +249,25 @@ def test_travels_to_worker_processes(yolo):
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([0, 7, 9]), st.integers(0, 9), st.integers(0, 7), st.integers(1, 9), st.integers(1, 7)
+            st.sampled_from([0, 7, 9]),
+            st.integers(0, 9),
+            st.integers(0, 7),
+            st.integers(1, 9),
+            st.integers(1, 7),
         ),
         unique=True,
         max_size=6,
     )
 )
 def test_nothing_is_invented_lost_or_renamed(tmp_path_factory, rectangles):
-    """Whole-pixel rectangles, written as boxes and as polygons, come back with their class and their pixels."""
+    """Whole-pixel rectangles, written as boxes and as polygons, come back with their class and
+    their pixels.
+    """
     root = tmp_path_factory.mktemp("yolo")
     Image.fromarray(np.zeros((8, 10, 3), np.uint8)).save(root / "x.jpg")
-    corners = list(dict.fromkeys((c, x, y, min(x + w, 10), min(y + h, 8)) for c, x, y, w, h in rectangles))
+    corners = list(
+        dict.fromkeys((c, x, y, min(x + w, 10), min(y + h, 8)) for c, x, y, w, h in rectangles)
+    )
     kept = [BOXES.labels[BOXES.id_map[c]] for c, *_ in corners if c != 9]
     expected = [box for c, *box in corners if c != 9]
 
@@ -249,9 +278,20 @@ def test_nothing_is_invented_lost_or_renamed(tmp_path_factory, rectangles):
         np.testing.assert_allclose(found.boxes, np.array(expected).reshape(-1, 4), atol=1e-5)
         return found.masks
 
-    read(BOXES, [(c, (x0 + x1) / 20, (y0 + y1) / 16, (x1 - x0) / 10, (y1 - y0) / 8) for c, x0, y0, x1, y1 in corners])
-    outlines = [np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) / (10, 8) for _, x0, y0, x1, y1 in corners]
-    masks = read(MASKS, [(c, *points.ravel()) for (c, *_), points in zip(corners, outlines, strict=True)])
+    read(
+        BOXES,
+        [
+            (c, (x0 + x1) / 20, (y0 + y1) / 16, (x1 - x0) / 10, (y1 - y0) / 8)
+            for c, x0, y0, x1, y1 in corners
+        ],
+    )
+    outlines = [
+        np.array([(x0, y0), (x1, y0), (x1, y1), (x0, y1)]) / (10, 8)
+        for _, x0, y0, x1, y1 in corners
+    ]
+    masks = read(
+        MASKS, [(c, *points.ravel()) for (c, *_), points in zip(corners, outlines, strict=True)]
+    )
     for mask, (left, top, right, bottom) in zip(masks, expected, strict=True):
         filled = np.zeros((8, 10), bool)
         filled[top:bottom, left:right] = True
@@ -270,11 +310,15 @@ def coco() -> Path:
 
 def yolo_spec() -> DatasetSpec:
     """YOLO's COCO numbers: 0..79, the 80 categories in the order of COCO's ids."""
-    return replace(COCO_BOXES, id_map={number: number for number in range(80)}, void_ids=frozenset())
+    return replace(
+        COCO_BOXES, id_map={number: number for number in range(80)}, void_ids=frozenset()
+    )
 
 
 def test_coco_boxes_agree_with_the_instances_json(coco):
-    """Each txt holds the JSON's objects that are no crowd, to the rounding of the txt's six digits."""
+    """Each txt holds the JSON's objects that are no crowd, to the rounding of the txt's six
+    digits.
+    """
     raw = json.loads((coco / "instances_train2017_first128.json").read_text())
     listed: dict[str, list] = {}
     for annotation in raw["annotations"]:
@@ -293,7 +337,7 @@ def test_coco_boxes_agree_with_the_instances_json(coco):
         boxes = np.array([annotation["bbox"] for annotation in objects]).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         assert sample.annotation.class_labels.tolist() == classes
-        # an edge is a centre and half a side, each off by at most half of the last digit
+        # an edge is a center and half a side, each off by at most half of the last digit
         rounding = 0.75e-6 * np.array([width, height, width, height]) + 1e-4  # and float32 near 640
         assert (np.abs(sample.annotation.boxes - boxes) <= rounding).all(), sample.image_id
 
@@ -301,5 +345,7 @@ def test_coco_boxes_agree_with_the_instances_json(coco):
 def test_every_coco_val_image_is_read(coco):
     data = read_yolo(yolo_spec(), coco / "images/val2017", coco / "yolo_boxes/val2017")
     assert (len(data), data.problems) == (52, [])
-    lines = sum(len(path.read_text().splitlines()) for path in (coco / "yolo_boxes/val2017").glob("*.txt"))
+    lines = sum(
+        len(path.read_text().splitlines()) for path in (coco / "yolo_boxes/val2017").glob("*.txt")
+    )
     assert sum(len(data[i].annotation.boxes) for i in range(52)) == lines

@@ -44,17 +44,23 @@ def coco_panoptic(root: Path, split: str) -> tuple[SampleDataset, Path]:
 def panopticapi_sample(root: Path) -> tuple[SampleDataset, Path]:
     folder = root / "panopticapi_sample"
     path = folder / "panoptic_examples.json"
-    return read_coco_panoptic(COCO_PANOPTIC, folder / "input_images", folder / "panoptic_examples", path), path
+    return read_coco_panoptic(
+        COCO_PANOPTIC, folder / "input_images", folder / "panoptic_examples", path
+    ), path
 
 
 def coco_objects(root: Path, spec=COCO_INSTANCES) -> tuple[SampleDataset, Path]:
     path = root / "coco128/instances_train2017_first128.json"
-    return read_coco_instances(spec, root / "coco128/images/train2017", path, missing_images="skip"), path
+    return read_coco_instances(
+        spec, root / "coco128/images/train2017", path, missing_images="skip"
+    ), path
 
 
 def coco_semantic(root: Path, split: str) -> SampleDataset:
     folder = root / "coco128"
-    return read_image_png(COCO_SEMANTIC, folder / f"images/{split}2017", folder / f"semantic/{split}2017")
+    return read_image_png(
+        COCO_SEMANTIC, folder / f"images/{split}2017", folder / f"semantic/{split}2017"
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,13 +79,23 @@ def test_segments_and_areas_are_those_of_the_json(root, read, count):
     for i in range(len(data)):
         sample = data[i]
         # the reader orders segments by id
-        listed = sorted(entries[sample.image_id]["segments_info"], key=lambda segment: segment["id"])
-        assert sorted(row["id"] for row in data.rows[i]["segments"]) == [segment["id"] for segment in listed]
-        areas = np.bincount(sample.annotation.segment_map[sample.annotation.segment_map >= 0], minlength=len(listed))
+        listed = sorted(
+            entries[sample.image_id]["segments_info"], key=lambda segment: segment["id"]
+        )
+        assert sorted(row["id"] for row in data.rows[i]["segments"]) == [
+            segment["id"] for segment in listed
+        ]
+        areas = np.bincount(
+            sample.annotation.segment_map[sample.annotation.segment_map >= 0], minlength=len(listed)
+        )
         assert areas.tolist() == [segment["area"] for segment in listed]
-        assert sample.annotation.is_crowd.tolist() == [bool(segment["iscrowd"]) for segment in listed]
+        assert sample.annotation.is_crowd.tolist() == [
+            bool(segment["iscrowd"]) for segment in listed
+        ]
         raw_ids = [segment["category_id"] for segment in listed]
-        assert sample.annotation.class_labels.tolist() == [COCO_PANOPTIC.id_map[raw_id] for raw_id in raw_ids]
+        assert sample.annotation.class_labels.tolist() == [
+            COCO_PANOPTIC.id_map[raw_id] for raw_id in raw_ids
+        ]
 
 
 def test_absent_images_of_a_subset_are_noted(root):
@@ -95,7 +111,9 @@ def test_semantic_pngs_agree_with_panoptic_ones(root, split, count):
     for i in range(count):
         one, other = panoptic[i], semantic[i]
         assert one.file_name == other.file_name
-        class_maps = [np.append(s.annotation.class_labels, -1)[s.annotation.segment_map] for s in (one, other)]
+        class_maps = [
+            np.append(s.annotation.class_labels, -1)[s.annotation.segment_map] for s in (one, other)
+        ]
         np.testing.assert_array_equal(class_maps[0], class_maps[1])
 
 
@@ -108,7 +126,9 @@ def test_masks_of_objects_are_those_of_pycocotools(root):
     for i in range(len(data)):
         sample, annotation = data[i], data[i].annotation
         expected = peer.loadAnns(peer.getAnnIds(imgIds=sample.image_id))
-        assert annotation.class_labels.tolist() == [COCO_INSTANCES.id_map[a["category_id"]] for a in expected]
+        assert annotation.class_labels.tolist() == [
+            COCO_INSTANCES.id_map[a["category_id"]] for a in expected
+        ]
         assert annotation.is_crowd.tolist() == [bool(a["iscrowd"]) for a in expected]
         for mask, box, entry in zip(annotation.masks, annotation.boxes, expected, strict=True):
             np.testing.assert_array_equal(mask, peer.annToMask(entry).astype(bool))
@@ -159,12 +179,12 @@ def test_ade20k(root):
     assert class_histogram(data) == raw_histogram(data)
 
 
-def test_grey_photographs_become_rgb(root):
+def test_gray_photographs_become_rgb(root):
     folder = root / "coco128/images/train2017"
-    grey = [path.name for path in sorted(folder.iterdir()) if Image.open(path).mode == "L"]
-    assert grey
+    gray = [path.name for path in sorted(folder.iterdir()) if Image.open(path).mode == "L"]
+    assert gray
     data, _ = coco_panoptic(root, "train")
-    image = data[data.rows["file_name"].index(grey[0])].image
+    image = data[data.rows["file_name"].index(gray[0])].image
     assert image.shape[2] == 3
     assert (image == image[..., :1]).all()
 
@@ -177,7 +197,11 @@ def test_parts_are_disjoint_and_complete(root):
 
 
 def test_datasets_travel_to_worker_processes(root):
-    for data in (coco_panoptic(root, "train")[0], coco_objects(root)[0], coco_semantic(root, "val")):
+    for data in (
+        coco_panoptic(root, "train")[0],
+        coco_objects(root)[0],
+        coco_semantic(root, "val"),
+    ):
         copy = pickle.loads(pickle.dumps(data))
         np.testing.assert_array_equal(copy[3].image, data[3].image)
         assert copy.spec == data.spec

@@ -45,8 +45,12 @@ def test_compressed_run_lengths_of_pycocotools(mask):
 @given(masks)
 def test_uncompressed_run_lengths(mask):
     runs = run_lengths(mask)
-    np.testing.assert_array_equal(decode_rle({"size": mask.shape, "counts": runs}, mask.shape, "a"), mask)
-    peer = mask_utils.decode(mask_utils.frPyObjects({"size": list(mask.shape), "counts": runs}, *mask.shape))
+    np.testing.assert_array_equal(
+        decode_rle({"size": mask.shape, "counts": runs}, mask.shape, "a"), mask
+    )
+    peer = mask_utils.decode(
+        mask_utils.frPyObjects({"size": list(mask.shape), "counts": runs}, *mask.shape)
+    )
     np.testing.assert_array_equal(peer.astype(bool), mask)
 
 
@@ -57,11 +61,15 @@ def test_any_text_is_a_mask_or_an_error(text):
         mask = decode_rle({"size": [4, 6], "counts": text}, SIZE, "a")
     except BadSampleError:
         return
-    np.testing.assert_array_equal(mask, mask_utils.decode({"size": [4, 6], "counts": text.encode()}).astype(bool))
+    np.testing.assert_array_equal(
+        mask, mask_utils.decode({"size": [4, 6], "counts": text.encode()}).astype(bool)
+    )
 
 
 def compressed(*numbers: int) -> str:
-    """COCO's characters of numbers as they stand, each five bits at a time, whether they make sense or not."""
+    """COCO's characters of numbers as they stand, each five bits at a time, whether they make sense
+    or not.
+    """
     text = ""
     for number in numbers:
         more = True

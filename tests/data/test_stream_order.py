@@ -15,7 +15,7 @@ from dataseg_hf.data.readers.hub import read_hub
 from dataseg_hf.data.readers.stream_order import in_turn, shuffled
 from dataseg_hf.data.sample import SampleDataset, SampleStream
 from helpers.hub_files import (
-    LABELLED,
+    LABELED,
     SEMANTIC,
     encoded,
     own_cache_and_no_network,
@@ -29,14 +29,19 @@ offline = pytest.fixture(autouse=True)(own_cache_and_no_network)
 
 
 def numbered(folder: Path, count: int, shards: int) -> Path:
-    """Rows whose id is their number, which is the grey of their image too."""
+    """Rows whose id is their number, which is the gray of their image too."""
     label = encoded(np.ones((2, 2), np.uint8))
     rows = [{"image": photo(2, 2, number), "label": label, "id": number} for number in range(count)]
-    return write(folder, rows, {**LABELLED, "id": Value("int64")}, shards)
+    return write(folder, rows, {**LABELED, "id": Value("int64")}, shards)
 
 
 def stream_of(path: Path, buffer: int = 5) -> SampleStream:
-    options = {"label_column": "label", "image_id_column": "id", "streaming": True, "shuffle_buffer": buffer}
+    options = {
+        "label_column": "label",
+        "image_id_column": "id",
+        "streaming": True,
+        "shuffle_buffer": buffer,
+    }
     data = read_hub(SEMANTIC, path=str(path), **options)
     assert isinstance(data, SampleStream)
     return data
@@ -67,7 +72,9 @@ print([row["id"] for row in data.epoch(3)])
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     command = [sys.executable, "-c", script, str(path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout.splitlines()[-1]) == [row["id"] for row in stream_of(path).epoch(3)]
+    assert json.loads(done.stdout.splitlines()[-1]) == [
+        row["id"] for row in stream_of(path).epoch(3)
+    ]
 
 
 def test_a_row_has_one_name_whatever_the_seed(tmp_path):
@@ -91,7 +98,9 @@ def test_rows_pickle_undecoded(tmp_path):
 def test_numbers_of_rows_survive_selection(tmp_path):
     data = read_hub(SEMANTIC, path=str(numbered(tmp_path / "d", 6, 2)), label_column="label")
     assert isinstance(data, SampleDataset)
-    assert [(sample.image_id, sample.image[0, 0, 0]) for sample in (data.part(1, 3)[i] for i in (0, 1))] == [
+    assert [
+        (sample.image_id, sample.image[0, 0, 0]) for sample in (data.part(1, 3)[i] for i in (0, 1))
+    ] == [
         (1, 1),
         (4, 4),
     ]
@@ -147,7 +156,9 @@ def test_shuffling_loses_and_invents_nothing(sizes, width, buffer, seed):
     mixed = list(in_turn((iter(each) for each in items), width))
     assert sorted(mixed) == everything
     for source in range(len(sizes)):
-        assert [item for item in mixed if item[0] == source] == items[source], "each source keeps its order"
+        assert [item for item in mixed if item[0] == source] == items[source], (
+            "each source keeps its order"
+        )
     out = list(shuffled(iter(everything), buffer, np.random.default_rng(seed)))
     assert sorted(out) == everything
     # an item leaves only when it is in the buffer

@@ -10,15 +10,15 @@ from dataseg_hf.data.masks import boxes_of_masks
 from dataseg_hf.data.sample import Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment, resize_only
 
-COLOURS = np.array([[250, 10, 20], [10, 240, 90], [60, 70, 230], [120, 120, 5]], dtype=np.uint8)
+COLORS = np.array([[250, 10, 20], [10, 240, 90], [60, 70, 230], [120, 120, 5]], dtype=np.uint8)
 
 
 def quadrant_sample(height: int, width: int) -> Sample:
-    """Four quadrants, one segment each; the colour of a pixel tells its segment."""
+    """Four quadrants, one segment each; the color of a pixel tells its segment."""
     rows, columns = np.arange(height) >= height // 2, np.arange(width) >= width // 2
     segment_map = (2 * rows[:, None] + columns).astype(np.int32)
     annotation = Segments(segment_map, np.array([7, 5, 3, 1]), np.array([False, True, False, True]))
-    return Sample(COLOURS[segment_map], annotation, 1, "quadrants.png")
+    return Sample(COLORS[segment_map], annotation, 1, "quadrants.png")
 
 
 def box_sample(height: int, width: int, boxes: list[list[float]]) -> Sample:
@@ -43,7 +43,9 @@ class FixedCrop(np.random.Generator):
 
 
 def interior(values: np.ndarray, margin: int) -> np.ndarray:
-    """Where the map is constant in the square of `margin` pixels around, that square lying inside the map."""
+    """Where the map is constant in the square of `margin` pixels around, that square lying inside
+    the map.
+    """
     padded = np.pad(values, margin, constant_values=-9)
     windows = np.lib.stride_tricks.sliding_window_view(padded, (2 * margin + 1,) * 2)
     return windows.min(axis=(2, 3)) == windows.max(axis=(2, 3))
@@ -70,12 +72,12 @@ def test_image_and_map_stay_aligned(height, width, image_size, low, ratio, seed)
     assert segments.segment_map.shape == result.image.shape[:2]
     assert result.box_axes is None
 
-    # the map still names the segment that the colour shows
+    # the map still names the segment that the color shows
     labels = segments.class_labels[segments.segment_map]
-    colour_of_class = dict(zip([7, 5, 3, 1], COLOURS, strict=True))
+    color_of_class = dict(zip([7, 5, 3, 1], COLORS, strict=True))
     margin = 1 + math.ceil(image_size * low * ratio / max(height, width))
     inside = interior(segments.segment_map, margin)
-    shown = np.array([colour_of_class[label] for label in labels[inside]]).reshape(-1, 3)
+    shown = np.array([color_of_class[label] for label in labels[inside]]).reshape(-1, 3)
     np.testing.assert_array_equal(result.image[inside], shown)
 
     # every segment left has pixels, and its facts went along
@@ -96,7 +98,10 @@ def test_image_and_map_stay_aligned(height, width, image_size, low, ratio, seed)
 def test_boxes_and_masks_see_the_same_crop(size, corner, extent, seed):
     height, width = size
     x0, y0 = int(corner[0] * width), int(corner[1] * height)
-    x1, y1 = min(width, x0 + math.ceil(extent[0] * width)), min(height, y0 + math.ceil(extent[1] * height))
+    x1, y1 = (
+        min(width, x0 + math.ceil(extent[0] * width)),
+        min(height, y0 + math.ceil(extent[1] * height)),
+    )
     boxes_only = box_sample(height, width, [[x0, y0, x1, y1]])
     with_masks = copy.deepcopy(boxes_only)
     with_masks.annotation.masks = np.zeros((1, height, width), dtype=bool)
@@ -105,7 +110,8 @@ def test_boxes_and_masks_see_the_same_crop(size, corner, extent, seed):
     chosen = Augmentation(40, (0.5, 2.0))
     from_box = augment(boxes_only, chosen, np.random.default_rng(seed))
     from_mask = augment(with_masks, chosen, np.random.default_rng(seed))
-    if len(from_mask.annotation.boxes):  # the object is a full rectangle: both ways give its box, to the pixel
+    # the object is a full rectangle: both ways give its box, to the pixel
+    if len(from_mask.annotation.boxes):
         np.testing.assert_allclose(from_box.annotation.boxes, from_mask.annotation.boxes, atol=1)
         assert from_mask.annotation.masks.shape[1:] == from_mask.image.shape[:2]
         assert from_mask.box_axes.all()
@@ -142,7 +148,9 @@ def test_flip_mirrors_everything():
     np.testing.assert_array_equal(result.annotation.boxes, [[7, 0, 9, 4]])
     np.testing.assert_array_equal(result.image, sample.image[:, ::-1])
 
-    mirrored = augment(quadrant_sample(4, 6), Augmentation(6, horizontal_flip=1), np.random.default_rng(0))
+    mirrored = augment(
+        quadrant_sample(4, 6), Augmentation(6, horizontal_flip=1), np.random.default_rng(0)
+    )
     np.testing.assert_array_equal(
         mirrored.annotation.segment_map, quadrant_sample(4, 6).annotation.segment_map[:, ::-1]
     )
@@ -161,9 +169,14 @@ def test_crop_clips_boxes_and_marks_the_loosened_axis():
     chosen = Augmentation(20, (2.0, 2.0), horizontal_flip=0)
     result = augment(box_sample(20, 20, boxes), chosen, FixedCrop(top=10, left=10))
     np.testing.assert_array_equal(result.annotation.class_labels, [0, 1, 2, 3])
-    np.testing.assert_array_equal(result.annotation.boxes, [[2, 2, 8, 8], [0, 2, 8, 8], [2, 0, 8, 8], [0, 0, 8, 8]])
-    # a cut in x may have taken the object's top or bottom: loose in y, while it still reaches the cut in x
-    np.testing.assert_array_equal(result.box_axes, [[True, True], [True, False], [False, True], [False, False]])
+    np.testing.assert_array_equal(
+        result.annotation.boxes, [[2, 2, 8, 8], [0, 2, 8, 8], [2, 0, 8, 8], [0, 0, 8, 8]]
+    )
+    # a cut in x may have taken the object's top or bottom: loose in y, while it still reaches the
+    # cut in x
+    np.testing.assert_array_equal(
+        result.box_axes, [[True, True], [True, False], [False, True], [False, False]]
+    )
 
 
 def test_cut_axes_follow_the_visible_object():
@@ -172,11 +185,14 @@ def test_cut_axes_follow_the_visible_object():
     mask[2:18, 2:5] = mask[15:18, 2:18] = True
     sample = box_sample(20, 20, boxes_of_masks(mask[None]).tolist())
     chosen = Augmentation(20, (2.0, 2.0), horizontal_flip=0)
-    result = augment(sample, chosen, FixedCrop(top=20, left=20))  # lower right quarter: cut at the top and on the left
+    # lower right quarter: cut at the top and on the left
+    result = augment(sample, chosen, FixedCrop(top=20, left=20))
     np.testing.assert_array_equal(result.box_axes, [[False, False]])
 
     wide = box_sample(10, 20, boxes_of_masks(mask[None, 8:18]).tolist())
-    wide_result = augment(wide, Augmentation(10, (2.0, 2.0), horizontal_flip=0), FixedCrop(top=0, left=10))
+    wide_result = augment(
+        wide, Augmentation(10, (2.0, 2.0), horizontal_flip=0), FixedCrop(top=0, left=10)
+    )
     left, top, right, bottom = wide_result.annotation.boxes[0].astype(int)
     visible = mask[8:18, 10:][top:bottom, left:right]
     tight = [visible.any(axis=0).all(), visible.any(axis=1).all()]
@@ -196,7 +212,9 @@ def test_masks_out_of_the_crop_are_dropped_and_boxes_recomputed():
     sample.annotation.masks[0, 0:3, 0:3] = True
     sample.annotation.masks[1, 8:16, 4:7] = True
     sample.annotation.is_crowd[1] = True
-    result = augment(sample, Augmentation(20, (2.0, 2.0), horizontal_flip=0), FixedCrop(top=20, left=10))
+    result = augment(
+        sample, Augmentation(20, (2.0, 2.0), horizontal_flip=0), FixedCrop(top=20, left=10)
+    )
     np.testing.assert_array_equal(result.annotation.class_labels, [1])
     np.testing.assert_array_equal(result.annotation.is_crowd, [True])
     np.testing.assert_array_equal(result.annotation.boxes, [[0, 0, 4, 12]])
@@ -205,7 +223,9 @@ def test_masks_out_of_the_crop_are_dropped_and_boxes_recomputed():
 
 def test_dropped_segments_are_reindexed():
     result = augment(
-        quadrant_sample(20, 20), Augmentation(20, (2.0, 2.0), horizontal_flip=0), FixedCrop(top=20, left=20)
+        quadrant_sample(20, 20),
+        Augmentation(20, (2.0, 2.0), horizontal_flip=0),
+        FixedCrop(top=20, left=20),
     )
     np.testing.assert_array_equal(result.annotation.segment_map, np.zeros((20, 20)))
     np.testing.assert_array_equal(result.annotation.class_labels, [1])
@@ -216,7 +236,9 @@ def test_void_stays_void():
     sample = quadrant_sample(8, 8)
     sample.annotation.segment_map[:, :3] = -1
     result = resize_only(sample, 8)
-    np.testing.assert_array_equal(result.annotation.segment_map == -1, sample.annotation.segment_map == -1)
+    np.testing.assert_array_equal(
+        result.annotation.segment_map == -1, sample.annotation.segment_map == -1
+    )
 
 
 @pytest.mark.parametrize("masks", [None, np.zeros((0, 8, 6), dtype=bool)])
@@ -228,15 +250,19 @@ def test_nothing_annotated(masks):
     assert result.box_axes.shape == (0, 2)
 
     void = Segments(np.full((8, 6), -1, np.int32), np.zeros(0, np.int64), np.zeros(0, bool))
-    result = augment(Sample(sample.image, void, 1, "void.png"), Augmentation(5), np.random.default_rng(1))
+    result = augment(
+        Sample(sample.image, void, 1, "void.png"), Augmentation(5), np.random.default_rng(1)
+    )
     assert (result.annotation.segment_map == -1).all()
     assert result.annotation.class_labels.shape == (0,)
 
 
 def test_augmentation_is_a_function_of_the_generator():
     sample = quadrant_sample(40, 30)
-    chosen = Augmentation(32, (0.5, 2.0), colour_jitter=0.4)
-    first, again, other = (augment(sample, chosen, np.random.default_rng(seed)) for seed in (3, 3, 4))
+    chosen = Augmentation(32, (0.5, 2.0), color_jitter=0.4)
+    first, again, other = (
+        augment(sample, chosen, np.random.default_rng(seed)) for seed in (3, 3, 4)
+    )
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.annotation.segment_map, again.annotation.segment_map)
     assert first.image.shape != other.image.shape or (first.image != other.image).any()
@@ -245,21 +271,28 @@ def test_augmentation_is_a_function_of_the_generator():
 def test_scale_is_uniform_in_log_space():
     sample = box_sample(10, 10, [])
     rng = np.random.default_rng(0)
-    sides = np.array([augment(sample, Augmentation(100, (0.25, 1.0)), rng).image.shape[0] for _ in range(400)])
+    sides = np.array(
+        [augment(sample, Augmentation(100, (0.25, 1.0)), rng).image.shape[0] for _ in range(400)]
+    )
     assert sides.min() >= 25
     assert sides.max() <= 100
-    assert abs((sides < 50).mean() - 0.5) < 0.08  # the geometric middle; uniform scales would give 1/3
+    # the geometric middle; uniform scales would give 1/3
+    assert abs((sides < 50).mean() - 0.5) < 0.08
 
 
-def test_colour_jitter_scales_brightness_contrast_and_saturation():
+def test_color_jitter_scales_brightness_contrast_and_saturation():
     rng = np.random.default_rng(0)
     sample = quadrant_sample(12, 12)
-    grey = Sample(np.full((6, 6, 3), 100, np.uint8), quadrant_sample(6, 6).annotation, 1, "grey.png")
-    chosen = Augmentation(12, horizontal_flip=0, colour_jitter=0.3)
+    gray = Sample(
+        np.full((6, 6, 3), 100, np.uint8), quadrant_sample(6, 6).annotation, 1, "gray.png"
+    )
+    chosen = Augmentation(12, horizontal_flip=0, color_jitter=0.3)
     levels = []
     for _ in range(50):
-        levels.append(augment(grey, Augmentation(6, colour_jitter=0.3), rng).image)
-        assert np.ptp(levels[-1]) == 0, "an even grey image has no contrast and no saturation to change"
+        levels.append(augment(gray, Augmentation(6, color_jitter=0.3), rng).image)
+        assert np.ptp(levels[-1]) == 0, (
+            "an even gray image has no contrast and no saturation to change"
+        )
         result = augment(sample, chosen, rng)
         np.testing.assert_array_equal(result.annotation.segment_map, sample.annotation.segment_map)
     brightness = np.array(levels)[:, 0, 0, 0]
@@ -282,7 +315,7 @@ def test_boxes_of_masks():
         ({"image_size": 8, "scale_range": (2.0, 1.0)}, "scale_range"),
         ({"image_size": 8, "scale_range": (0.0, 1.0)}, "scale_range"),
         ({"image_size": 8, "horizontal_flip": 1.5}, "horizontal_flip"),
-        ({"image_size": 8, "colour_jitter": -0.1}, "colour_jitter"),
+        ({"image_size": 8, "color_jitter": -0.1}, "color_jitter"),
     ],
 )
 def test_impossible_settings_are_refused(options, named):

@@ -33,7 +33,9 @@ def app():
 @pytest.fixture(scope="module")
 def photo(tmp_path_factory):
     path = tmp_path_factory.mktemp("photo") / "photo.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -63,7 +65,10 @@ def test_what_the_endpoint_returns(client, photo, task):
     content = json.loads(Path(coco).read_text())
     assert content["images"] == [{"id": 1, "file_name": "image", "height": 50, "width": 90}]
     assert {category["name"] for category in content["categories"]} == SCENE
-    masks = [coco_mask.decode(coco_mask.frPyObjects(a["segmentation"], 50, 90)) for a in content["annotations"]]
+    masks = [
+        coco_mask.decode(coco_mask.frPyObjects(a["segmentation"], 50, 90))
+        for a in content["annotations"]
+    ]
     assert [int(row[2]) for row in table["data"]] == [mask.sum() for mask in masks]
     for annotation, mask in zip(drawn["annotations"], masks, strict=True):
         assert np.array_equal(np.array(Image.open(annotation["image"]))[..., 3] > 0, mask)
@@ -82,7 +87,12 @@ def test_own_words(client, photo):
 
 def test_nothing_found_is_a_result(client, photo):
     drawn, table, _, coco = segment(client, photo, threshold=1.0)
-    assert drawn["annotations"] == table["data"] == json.loads(Path(coco).read_text())["annotations"] == []
+    assert (
+        drawn["annotations"]
+        == table["data"]
+        == json.loads(Path(coco).read_text())["annotations"]
+        == []
+    )
 
 
 @pytest.fixture
@@ -106,7 +116,10 @@ def wide_file(tmp_path):
         ({"words": "<b>" * 30}, r"'&lt;b&gt;&lt;b&gt;.*' is longer than 60 letters"),
         ({"words": " , ;"}, "no word between the commas"),
         ({"words": "cat, ?!"}, "'\\?!' holds no letter or digit"),
-        ({"words": ", ".join(f"word {number}" for number in range(300))}, "These are 300 words; at most 100"),
+        (
+            {"words": ", ".join(f"word {number}" for number in range(300))},
+            "These are 300 words; at most 100",
+        ),
         ({"vocabulary": None}, "Choose a vocabulary"),
         ({"vocabulary": "birds"}, "birds"),
         ({"task": "depth"}, "depth"),
@@ -131,7 +144,9 @@ def test_a_file_above_the_limit_does_not_get_in(client, tmp_path):
 
 
 def test_an_upload_is_no_way_to_read_files_of_the_server(client, photo):
-    """A request that names a path instead of uploading anything is refused, though an image is there."""
+    """A request that names a path instead of uploading anything is refused, though an image is
+    there.
+    """
     here = {"path": str(photo), "meta": {"_type": "gradio.FileData"}}
     body = json.dumps({"data": [here, "semantic", "scene", "", 0.5]}).encode()
     headers = {"Content-Type": "application/json"}
@@ -161,11 +176,16 @@ def test_an_image_of_16_bits_is_scaled_as_in_training(app, tmp_path):
 
 
 def test_several_users_at_once(client, photo):
-    # Gradio writes equal pictures to one file, also while it is being fetched: the tables alone are asked for
+    # Gradio writes equal pictures to one file, also while it is being fetched: the tables alone are
+    # asked for
     tables_only = Client(client.src, verbose=False, download_files=False)
     with ThreadPoolExecutor(4) as pool:
         vocabularies = ["scene", "pets"] * 4
-        tables = list(pool.map(lambda name: segment(tables_only, photo, "semantic", name)[1]["data"], vocabularies))
+        tables = list(
+            pool.map(
+                lambda name: segment(tables_only, photo, "semantic", name)[1]["data"], vocabularies
+            )
+        )
     for vocabulary, table in zip(vocabularies, tables, strict=True):
         assert table == tables[vocabularies.index(vocabulary)]
     assert {row[0] for row in tables[1]} <= {"cat", "dog", "hamster"}
@@ -208,13 +228,21 @@ def test_a_checkpoint_whose_code_fails_leaves_a_page(app, tmp_path):
 
 def drawn(*sides):
     return [
-        {"name": f"set <{side}>", "annotation": "boxes", "images": 600, "image_size": side, "drawn": True}
+        {
+            "name": f"set <{side}>",
+            "annotation": "boxes",
+            "images": 600,
+            "image_size": side,
+            "drawn": True,
+        }
         for side in sides
     ]
 
 
 def model_of_shapes(folder):
-    """A model that says it was trained on drawn shapes of 64 pixels, with the vocabularies of the examples."""
+    """A model that says it was trained on drawn shapes of 64 pixels, with the vocabularies of the
+    examples.
+    """
     model = checkpoint_model()
     model.add_vocabulary("shapes_boxes", ["red square", "blue <b>cross</b>"])
     model.add_vocabulary("shapes_panoptic", ["water", "red square"], [False, True])
@@ -226,7 +254,10 @@ def model_of_shapes(folder):
 def test_the_page_says_what_the_model_is(app, tmp_path):
     model_of_shapes(tmp_path)
     text = page_text(app.build_demo(tmp_path))
-    assert f"Model: <b>{tmp_path}</b>. Trained on set &lt;64&gt; (600 images of 64 pixels; boxes)." in text
+    assert (
+        f"Model: <b>{tmp_path}</b>. Trained on set &lt;64&gt; (600 images of 64 pixels; boxes)."
+        in text
+    )
     assert "drawn shapes only: in a photograph it names what is not there" in text
     assert "<b>shapes_boxes</b>: red square, blue &lt;b&gt;cross&lt;/b&gt;" in text
     assert "Other words are compared by their letters" in text
@@ -255,11 +286,19 @@ def test_examples_carry_their_vocabulary(app, tmp_path):
 @pytest.mark.parametrize(
     ("sets", "size", "warning"),
     [
-        (drawn(64), (640, 480), "drawn shapes only, in images of 64 pixels; this one has 640 x 480"),
+        (
+            drawn(64),
+            (640, 480),
+            "drawn shapes only, in images of 64 pixels; this one has 640 x 480",
+        ),
         (drawn(64), (256, 256), None),
         (drawn(64), (12, 9), "12 x 9 pixels, those of the training had 64"),
         ([*drawn(64), {**drawn(640)[0], "drawn": False}], (640, 480), None),
-        ([{**drawn(640)[0], "drawn": False}], (100, 80), "100 x 80 pixels, those of the training had 640"),
+        (
+            [{**drawn(640)[0], "drawn": False}],
+            (100, 80),
+            "100 x 80 pixels, those of the training had 640",
+        ),
         ([{**drawn(640)[0], "drawn": False}], (4000, 3000), None),
     ],
 )
@@ -272,11 +311,15 @@ def test_images_unlike_those_of_the_training(app, sets, size, warning):
 
 def test_repeated_objects_are_left_out(client, tmp_path):
     photo = tmp_path / "photo.png"
-    Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 30, 3), dtype=np.uint8)).save(photo)
+    Image.fromarray(np.random.default_rng(1).integers(0, 256, (80, 30, 3), dtype=np.uint8)).save(
+        photo
+    )
 
     def found(nms):
         image = handle_file(photo)
-        return len(client.predict(image, "instance", "scene", "", 0.0, nms, api_name="/segment")[1]["data"])
+        return len(
+            client.predict(image, "instance", "scene", "", 0.0, nms, api_name="/segment")[1]["data"]
+        )
 
     assert found(1.0) > found(0.7) > found(0.1) > 0
     assert found(0.7) == len(segment(client, photo, "instance", threshold=0.0)[1]["data"])

@@ -1,4 +1,6 @@
-"""The demo as a person uses it: in a headless Chromium, with everything that people put into pages."""
+"""The demo as a person uses it: in a headless Chromium, with everything that people put into
+pages.
+"""
 
 import importlib.util
 import json
@@ -61,7 +63,9 @@ def photo(tmp_path_factory):
     if "DATASEG_DATA" in os.environ:
         return Path(os.environ["DATASEG_DATA"]) / PHOTO
     path = tmp_path_factory.mktemp("photo") / "noise.jpg"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (426, 640, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (426, 640, 3), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -97,11 +101,15 @@ def least_score(page, value):
 
 
 def rows(page, result=0, other_than=()):
-    """Text of the cells of a result's table, as soon as it is another one and names what its legend names."""
+    """Text of the cells of a result's table, as soon as it is another one and names what its legend
+    names.
+    """
     shown = "[...document.querySelectorAll('{}')].filter(e => e.offsetParent)[{}]"
     names = "[...LEGEND?.querySelectorAll('.legend-item') ?? []].map(e => e.innerText.trim())"
     body = "[...TABLE?.querySelectorAll('[role=row]:not([aria-rowindex=\"1\"])') ?? []]"
-    cells = f"{body}.map(r => [...r.querySelectorAll('[role=gridcell]')].map(c => c.innerText.trim()))"
+    cells = (
+        f"{body}.map(r => [...r.querySelectorAll('[role=gridcell]')].map(c => c.innerText.trim()))"
+    )
     names = names.replace("LEGEND", shown.format(".legend", result))
     cells = cells.replace("TABLE", shown.format(".virtual-table-viewport", result))
     before = json.dumps(other_than, separators=(",", ":"), ensure_ascii=False)
@@ -223,7 +231,10 @@ def test_words_are_shown_as_text(page, photo):
     ("words", "message"),
     [
         (" , ,", "There is no word between the commas"),
-        (", ".join(f"word {number}" for number in range(300)), "These are 300 words; at most 100 are taken"),
+        (
+            ", ".join(f"word {number}" for number in range(300)),
+            "These are 300 words; at most 100 are taken",
+        ),
         ("cat, ???", "'???' holds no letter or digit"),
     ],
 )
@@ -261,6 +272,8 @@ def test_without_a_model_the_page_is_not_blank(app, browser):
     empty = app.build_demo(None)
     _, url, _ = app.launch(empty, prevent_thread_lock=True, quiet=True)
     page = browser.page(url)
-    assert "make cotrain" in page.wait_for("document.body.innerText.includes('No model') && document.body.innerText")
+    assert "make cotrain" in page.wait_for(
+        "document.body.innerText.includes('No model') && document.body.innerText"
+    )
     assert page.errors == []
     empty.close()

@@ -1,6 +1,8 @@
-"""Every code block of the pages is run; one that nothing here can run fails, so that no page promises what is not true.
+"""Every code block of the pages is run; one that nothing here can run fails, so that no page
+promises what is not true.
 
-The set-up commands (`docs_commands.SET_UP`) and blocks of output (`text`) aside. A block's language decides:
+The set-up commands (`docs_commands.SET_UP`) and blocks of output (`text`) aside. A block's language
+decides:
 
     python   runs as it stands, after the blocks before it on its page
     bash     each line runs, in this process; SMALLER makes long ones short
@@ -35,26 +37,30 @@ SMALLER = (
     Smaller(
         r"cotrain\.py --config examples/configs/shapes\.yaml",
         "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 "
-        "--datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 --datasets.shapes_boxes.count 8 "
+        "--datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
+        "--datasets.shapes_boxes.count 8 "
         "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2 "
         "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
         "trains for 6 minutes",
     ),
     Smaller(
         r"cotrain\.py --config my\.yaml",
-        "--max_steps 2 --datasets.coco.image_size 64 --datasets.coco.batch_size 1 --datasets.mine.image_size 64 "
+        "--max_steps 2 --datasets.coco.image_size 64 --datasets.coco.batch_size 1 "
+        "--datasets.mine.image_size 64 "
         "--datasets.mine.batch_size 1",
         "trains as long as the reader's data asks for",
     ),
     Smaller(
         r"cotrain\.py --config examples/configs/photos\.yaml",
-        "--max_steps 1 --num_threads 1 --check_samples 1 --num_pictures 1 --evaluation.coco_val.max_samples 1 "
+        "--max_steps 1 --num_threads 1 --check_samples 1 --num_pictures 1 "
+        "--evaluation.coco_val.max_samples 1 "
         "--evaluation.camvid_test.max_samples 1",
         "trains for 15 minutes",
     ),
     Smaller(
         r"evaluate\.py .*--config examples/configs/shapes\.yaml",
-        "--num_threads 1 --gallery 1 --evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2 "
+        "--num_threads 1 --gallery 1 --evaluation.shapes_panoptic.count 2 "
+        "--evaluation.shapes_semantic.count 2 "
         "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
         "scores 480 images",
     ),
@@ -76,7 +82,8 @@ SMALLER = (
     Smaller(
         r"publish\.py --model outputs/warm",
         "--model outputs/shapes",
-        "the page's text tower is a folder here, which publishing refuses; tests/model/test_warm_start.py publishes",
+        "the page's text tower is a folder here, which publishing refuses; "
+        "tests/model/test_warm_start.py publishes",
     ),
     Smaller(r"benchmarks/photos/convert_mobilenet_v2\.py", "", "takes a second"),
 )
@@ -94,7 +101,7 @@ SCORING = (
 ALL = [block for page in PAGES for block in blocks(page)]
 
 
-# --- what blocks run in ----------------------------------------------------------------------------------------------
+# --- what blocks run in ---------------------------------------------------------------------------
 
 
 @dataclass
@@ -118,11 +125,15 @@ class World:
 
 @pytest.fixture(scope="module")
 def whole_world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A folder with all that the pages speak of, the model of `make cotrain` and its scores included."""
+    """A folder with all that the pages speak of, the model of `make cotrain` and its scores
+    included.
+    """
     folder = tmp_path_factory.mktemp("world")
     make_world(folder)
     cache = tmp_path_factory.mktemp("cache")  # of text embeddings
-    world = World(folder, Shell(folder, SMALLER, PLACEHOLDERS, exported={"DATASEG_CACHE": str(cache)}))
+    world = World(
+        folder, Shell(folder, SMALLER, PLACEHOLDERS, exported={"DATASEG_CACHE": str(cache)})
+    )
     for line in (TRAINING, SCORING):
         code, output = world.shell.run(line)
         assert code == 0, output
@@ -153,14 +164,16 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture
-def world(whole_world: World, hub: HubServer, evaluate_caches: None, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(
+    whole_world: World, hub: HubServer, evaluate_caches: None, monkeypatch: pytest.MonkeyPatch
+) -> World:
     """The world with its data and its Hub, as the working folder."""
     monkeypatch.chdir(whole_world.folder)
     monkeypatch.setenv("DATA", str(whole_world.folder / DATA))
     return whole_world
 
 
-# --- python ----------------------------------------------------------------------------------------------------------
+# --- python ---------------------------------------------------------------------------------------
 
 
 def panoptic_names() -> dict[str, Any]:
@@ -168,15 +181,26 @@ def panoptic_names() -> dict[str, Any]:
     pred_map = np.array([[1, 1], [2, 2]])
     infos = [{"id": 1, "label_id": 0, "score": 0.9}, {"id": 2, "label_id": 1, "score": 0.8}]
     true_infos = [{"id": 1, "label_id": 0, "iscrowd": 0}, {"id": 2, "label_id": 1, "iscrowd": 0}]
-    truth = Segments(np.array([[0, 0], [1, 1]], np.int32), np.array([0, 1]), np.array([False, False]))
-    return {"labels": ["cat", "grass"], "is_thing": [True, False], "images": [(pred_map, infos, truth)],
-            "pred_map": pred_map, "infos": infos, "true_map": pred_map, "true_infos": true_infos}  # fmt: skip
+    truth = Segments(
+        np.array([[0, 0], [1, 1]], np.int32), np.array([0, 1]), np.array([False, False])
+    )
+    return {
+        "labels": ["cat", "grass"],
+        "is_thing": [True, False],
+        "images": [(pred_map, infos, truth)],
+        "pred_map": pred_map,
+        "infos": infos,
+        "true_map": pred_map,
+        "true_infos": true_infos,
+    }
 
 
 def panoptic_space() -> dict[str, Any]:
     names = panoptic_names()
-    return {"prediction": {"segmentation": names["pred_map"], "segments_info": names["infos"]},
-            "truth": {"segmentation": names["true_map"], "segments_info": names["true_infos"]}}  # fmt: skip
+    return {
+        "prediction": {"segmentation": names["pred_map"], "segments_info": names["infos"]},
+        "truth": {"segmentation": names["true_map"], "segments_info": names["true_infos"]},
+    }
 
 
 def mask_space() -> dict[str, Any]:
@@ -196,9 +220,15 @@ GIVEN: dict[str, Callable[[], dict[str, Any]]] = {
 
 def run_python(block: Block, world: World) -> None:
     """Run a block after those before it on its page, in the names that they left."""
-    names = world.names.setdefault(block.page, {**GIVEN.get(block.page, dict)(), "__name__": block.page})
+    names = world.names.setdefault(
+        block.page, {**GIVEN.get(block.page, dict)(), "__name__": block.page}
+    )
     for earlier in blocks(block.page):
-        if earlier.language == "python" and earlier.line <= block.line and earlier not in world.done:
+        if (
+            earlier.language == "python"
+            and earlier.line <= block.line
+            and earlier not in world.done
+        ):
             # as many lines above it as on the page, for the line numbers of errors
             text = "\n" * earlier.line + earlier.text.replace("SPACE", world.space)
             exec(compile(text, earlier.page, "exec"), names)
@@ -218,7 +248,7 @@ def space(block: Block, world: World) -> Iterator[None]:
     demo.close()
 
 
-# --- shell and settings ----------------------------------------------------------------------------------------------
+# --- shell and settings ---------------------------------------------------------------------------
 
 
 def run_line(line: str, world: World) -> tuple[int, str]:
@@ -243,17 +273,23 @@ def run_console(block: Block, world: World) -> None:
     for line, promised in transcript(block.text):
         _, output = run_line(line, world)
         of_our_model = "outputs/" in line or "$" in line
-        assert says(output, promised, numbers=not of_our_model), f"{block}: `{line}` printed\n{output[-3000:]}"
+        assert says(output, promised, numbers=not of_our_model), (
+            f"{block}: `{line}` printed\n{output[-3000:]}"
+        )
 
 
 def run_yaml(block: Block, world: World) -> None:
-    """Read the settings, load an image of each dataset, and make the model where they say from what."""
+    """Read the settings, load an image of each dataset, and make the model where they say from
+    what.
+    """
     file = world.folder / "block.yaml"
     file.write_text(settings(block.text))
     config = parse_run_config(["--config", str(file)], file)
     members = training_mix(config)
     loaded = [member.data for member in members]
-    loaded += [load_source(entry, f"evaluation.{name}") for name, entry in config.evaluation.items()]
+    loaded += [
+        load_source(entry, f"evaluation.{name}") for name, entry in config.evaluation.items()
+    ]
     for data in loaded:
         assert isinstance(data, SampleDataset)
         assert data[0].image.size > 0
@@ -265,33 +301,56 @@ RUNNERS = {"python": run_python, "bash": run_bash, "console": run_console, "yaml
 OUTPUT = ("text", "bibtex")
 
 
-# --- the blocks ------------------------------------------------------------------------------------------------------
+# --- the blocks -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in ALL if block.language not in OUTPUT])
+@pytest.mark.parametrize(
+    "block", [pytest.param(block, id=str(block)) for block in ALL if block.language not in OUTPUT]
+)
 def test_block(block: Block, world: World, space: None) -> None:
     assert block.language in RUNNERS, (
-        f"{block}: a block of language '{block.language}'; name one of {[*RUNNERS, *OUTPUT]} behind its fence"
+        f"{block}: a block of language '{block.language}'; name one of {[*RUNNERS, *OUTPUT]} "
+        "behind its fence"
     )
     RUNNERS[block.language](block, world)
 
 
-# --- that a block which is wrong, or new, fails ----------------------------------------------------------------------
+# --- that a block which is wrong, or new, fails ---------------------------------------------------
 
 
 def test_every_page_is_looked_at() -> None:
-    assert {"README.md", "CONTRIBUTING.md", "docs/datasets.md", "spaces/dataseg-demo/README.md"} <= set(PAGES)
-    assert {block.page for block in ALL} >= {"README.md", "docs/evaluation.md", "docs/publishing.md"}
+    assert {
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/datasets.md",
+        "spaces/dataseg-demo/README.md",
+    } <= set(PAGES)
+    assert {block.page for block in ALL} >= {
+        "README.md",
+        "docs/evaluation.md",
+        "docs/publishing.md",
+    }
 
 
 def test_blocks_are_found_where_markdown_has_them() -> None:
-    text = "a\n\n- item\n\n  ```python\n  x = 1\n  ```\n\n```bash extra\nls\n```\n\n~~~\nplain\n~~~\n\n    indented\n"
+    text = (
+        "a\n\n- item\n\n  ```python\n  x = 1\n  ```\n\n```bash "
+        "extra\nls\n```\n\n~~~\nplain\n~~~\n\n    indented\n"
+    )
     found = [(block.line, block.language, block.text) for block in markdown_blocks("p.md", text)]
-    assert found == [(5, "python", "x = 1\n"), (9, "bash", "ls\n"), (13, "", "plain\n"), (17, "", "indented\n")]
+    assert found == [
+        (5, "python", "x = 1\n"),
+        (9, "bash", "ls\n"),
+        (13, "", "plain\n"),
+        (17, "", "indented\n"),
+    ]
 
 
 def test_blocks_are_found_where_restructuredtext_has_them() -> None:
-    text = ".. code-block:: bash\n   :linenos:\n\n   ls\n\n     -a\n\nthus::\n\n  x\n\n.. figure:: a.png\n\n   b\n"
+    text = (
+        ".. code-block:: bash\n   :linenos:\n\n   ls\n\n     -a\n\nthus::\n\n  x\n\n.. figure:: "
+        "a.png\n\n   b\n"
+    )
     found = [(block.line, block.language, block.text) for block in rst_blocks("p.rst", text)]
     assert found == [(1, "bash", "ls\n\n  -a\n"), (8, "", "x\n")]
 
@@ -301,7 +360,10 @@ def test_blocks_are_found_where_restructuredtext_has_them() -> None:
     [
         ("cargo build", r"no test knows how to run `cargo build`"),
         ("python benchmarks/data.py", r"may take long: add how a test runs it to SMALLER"),
-        ("python examples/predict.py --model $NOWHERE", r"`\$NOWHERE` names a variable that no line before it sets"),
+        (
+            "python examples/predict.py --model $NOWHERE",
+            r"`\$NOWHERE` names a variable that no line before it sets",
+        ),
         ("export SOMETHING=...", r"say in PLACEHOLDERS of test_docs.py"),
     ],
 )
@@ -314,7 +376,9 @@ def test_lines_that_are_wrong_end_with_an_exit_code(tmp_path: Path) -> None:
     shell = Shell(tmp_path, SMALLER, PLACEHOLDERS)
     assert shell.run("make no-such-target")[0] == 2
     assert shell.run("python -m pytest tests/docs/test_docs.py -k no_such_test")[0] == 4
-    code, output = shell.run("python -m dataseg_hf.metrics semantic --gt-dir gt --pred-dir pred --num-classes 3")
+    code, output = shell.run(
+        "python -m dataseg_hf.metrics semantic --gt-dir gt --pred-dir pred --num-classes 3"
+    )
     assert code == 2
     assert "error: gt: " in output
 

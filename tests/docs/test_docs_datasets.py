@@ -17,7 +17,11 @@ HEAD = "output_dir: out\ntext_encoder: {kind: hashed_ngrams}\n"
 
 
 def block(language: str, containing: str) -> str:
-    (found,) = [b.text for b in blocks("docs/datasets.md") if b.language == language and containing in b.text]
+    (found,) = [
+        b.text
+        for b in blocks("docs/datasets.md")
+        if b.language == language and containing in b.text
+    ]
     return found
 
 
@@ -30,10 +34,13 @@ def test_a_mix_from_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     Image.fromarray(ids).save(tmp_path / "streets/labels/a_ids.png")
     Image.new("RGB", (8, 6)).save(tmp_path / "vehicles/b.jpg")
     annotations = [
-        {"id": k, "image_id": 5, "category_id": k, "bbox": [k, 1, 2, 3], "iscrowd": 0, "area": 6} for k in (1, 2, 3)
+        {"id": k, "image_id": 5, "category_id": k, "bbox": [k, 1, 2, 3], "iscrowd": 0, "area": 6}
+        for k in (1, 2, 3)
     ]
     images = [{"id": 5, "file_name": "b.jpg", "height": 6, "width": 8}]
-    (tmp_path / "vehicles.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    (tmp_path / "vehicles.json").write_text(
+        json.dumps({"images": images, "annotations": annotations})
+    )
     (tmp_path / "run.yaml").write_text(HEAD + block("yaml", "my_streets"))
 
     config = parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
@@ -42,7 +49,11 @@ def test_a_mix_from_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert isinstance(vehicles.data, SampleDataset)
     street = streets.data[0].annotation
     assert isinstance(street, Segments)
-    assert [streets.data.spec.labels[label] for label in street.class_labels] == ["road", "building", "car"]
+    assert [streets.data.spec.labels[label] for label in street.class_labels] == [
+        "road",
+        "building",
+        "car",
+    ]
     assert street.segment_map.tolist() == [[0, 1, 1, -1], [2, 0, -1, -1]]
     boxes = vehicles.data[0].annotation
     assert isinstance(boxes, Instances)
@@ -52,16 +63,20 @@ def test_a_mix_from_yaml_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert "66.7%" in mix_table(resolve_mix([streets, vehicles])).splitlines()[1]
 
 
-def test_exports_of_labelling_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_exports_of_labeling_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA", str(tmp_path))
     for tool in IMAGES_OF_SAMPLE:
         lay_sample(tool, tmp_path)
     (tmp_path / "run.yaml").write_text(HEAD + block("yaml", "reader: supervisely"))
     found = {}
-    for member in training_mix(parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")):
+    for member in training_mix(
+        parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
+    ):
         assert isinstance(member.data, SampleDataset)
         annotations = [member.data[index].annotation for index in range(len(member.data))]
-        labels = sorted(label for annotation in annotations for label in annotation.class_labels.tolist())
+        labels = sorted(
+            label for annotation in annotations for label in annotation.class_labels.tolist()
+        )
         found[member.name] = [member.data.spec.labels[label] for label in labels]
     assert found == {
         "cvat": ["cat", "dog", "dog", "tree"],
@@ -85,7 +100,9 @@ datasets:
     options: {{threshold: 150}}
 """
     )
-    (member,) = training_mix(parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml"))
+    (member,) = training_mix(
+        parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
+    )
     assert isinstance(member.data, SampleDataset)
     sample = member.data[0]
     assert isinstance(sample.annotation, Segments)

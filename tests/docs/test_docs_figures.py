@@ -44,7 +44,16 @@ def test_the_script_draws_the_committed_pictures(merge: ModuleType, tmp_path: Pa
 
 
 def test_the_proposals_have_the_numbers_of_the_page(made: list) -> None:
-    names = ["wall of bricks", "wall of bricks", "sand", "triangle", "circle", "cross", "triangle", "triangle"]
+    names = [
+        "wall of bricks",
+        "wall of bricks",
+        "sand",
+        "triangle",
+        "circle",
+        "cross",
+        "triangle",
+        "triangle",
+    ]
     assert [proposal.name for proposal in made] == [*names, "background"]
     assert bool((made[0].mask & made[1].mask).any())  # the parts of the wall overlap
     assert made[7].mask.equal(made[3].mask | made[6].mask)
@@ -57,7 +66,9 @@ def test_panoptic_merges_stuff_and_drops_the_pair(merge: ModuleType, output: Pro
     assert found == sorted([*things, ("sand", True), ("wall of bricks", True)])
 
 
-def test_instances_keep_the_pair_as_the_last(merge: ModuleType, made: list, output: Proposals) -> None:
+def test_instances_keep_the_pair_as_the_last(
+    merge: ModuleType, made: list, output: Proposals
+) -> None:
     found = merge.instances(output)
     assert [merge.NAMES[label] for label in found.label_ids.tolist()] == [
         "cross", "triangle", "triangle", "circle", "triangle",
@@ -75,7 +86,11 @@ def test_semantic_has_no_triangle_apart(merge: ModuleType, made: list, output: P
 
 @pytest.mark.parametrize(
     ("task", "name", "matched", "recruits"),
-    [("panoptic", "wall of bricks", 1, [2]), ("panoptic", "triangle", 4, []), ("semantic", "triangle", 8, [4, 7])],
+    [
+        ("panoptic", "wall of bricks", 1, [2]),
+        ("panoptic", "triangle", 4, []),
+        ("semantic", "triangle", 8, [4, 7]),
+    ],
 )
 def test_training_groups_are_those_of_the_page(
     merge: ModuleType, output: Proposals, task: str, name: str, matched: int, recruits: list[int]

@@ -18,10 +18,20 @@ def test_every_name_that_the_package_exports_is_in_the_reference() -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        "data.sample", "data.catalog", "data.readers", "data.shapes", "data.mixing", "metrics",
-        "evaluation", "settings.run", "training.loop", "sharing.publishing", "sharing.export", "model.tasks_dataseg",
+        "data.sample",
+        "data.catalog",
+        "data.readers",
+        "data.shapes",
+        "data.mixing",
+        "metrics",
+        "evaluation",
+        "settings.run",
+        "training.loop",
+        "sharing.publishing",
+        "sharing.export",
+        "model.tasks_dataseg",
         "prediction.tiling",
     ],
-)  # fmt: skip
+)
 def test_public_modules_are_in_the_reference(module: str) -> None:
     assert f"automodule:: dataseg_hf.{module}\n" in REFERENCE

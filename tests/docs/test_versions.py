@@ -24,14 +24,23 @@ def supported() -> dict[str, Requirement]:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     extras = config["options.extras_require"]
-    lines = [config["options"]["install_requires"], *(extras[name] for name in ("train", "demo", "export"))]
-    return {r.name: r for r in (Requirement(line) for text in lines for line in text.split("\n") if line.strip())}
+    lines = [
+        config["options"]["install_requires"],
+        *(extras[name] for name in ("train", "demo", "export")),
+    ]
+    return {
+        r.name: r
+        for r in (Requirement(line) for text in lines for line in text.split("\n") if line.strip())
+    }
 
 
 def pins(file: str) -> dict[str, Version]:
     lines = (ROOT / file).read_text().splitlines()
-    return {name: Version(version) for name, _, version in (line.partition("==") for line in lines if "==" in line)
-            if not name.startswith("#")}  # fmt: skip
+    return {
+        name: Version(version)
+        for name, _, version in (line.partition("==") for line in lines if "==" in line)
+        if not name.startswith("#")
+    }
 
 
 def floor(requirement: Requirement) -> Version:
@@ -41,12 +50,16 @@ def floor(requirement: Requirement) -> Version:
 
 def named(packages: dict[str, Version], name: str) -> Version:
     """The pin of a package, however its name is written."""
-    return {re.sub(r"[-_.]+", "-", key).lower(): pin for key, pin in packages.items()}[name.replace("_", "-").lower()]
+    return {re.sub(r"[-_.]+", "-", key).lower(): pin for key, pin in packages.items()}[
+        name.replace("_", "-").lower()
+    ]
 
 
 @pytest.mark.parametrize("requirement", supported().values(), ids=supported())
 def test_the_tested_versions_are_in_the_supported_range(requirement: Requirement) -> None:
-    oldest, newest = (named(pins(f), requirement.name) for f in ("constraints-oldest.txt", "constraints.txt"))
+    oldest, newest = (
+        named(pins(f), requirement.name) for f in ("constraints-oldest.txt", "constraints.txt")
+    )
     assert oldest in requirement.specifier
     assert newest in requirement.specifier
     assert oldest <= newest
@@ -63,7 +76,9 @@ def test_the_oldest_supported_version_is_tested(requirement: Requirement) -> Non
 def stated(requirement: Requirement) -> str:
     """A range in the README's words."""
     below = [part.version for part in requirement.specifier if part.operator == "<"]
-    return f"{requirement.name} {floor(requirement)} " + (f"to below {below[0]}" if below else "or later")
+    return f"{requirement.name} {floor(requirement)} " + (
+        f"to below {below[0]}" if below else "or later"
+    )
 
 
 def test_the_readme_states_the_ranges() -> None:
@@ -76,14 +91,18 @@ def test_python_is_the_same_everywhere() -> None:
     config.read(ROOT / "setup.cfg")
     (oldest,) = re.findall(r"^>=([\d.]+)$", config["options"]["python_requires"])
     assert f"Python {oldest} or later" in (ROOT / "README.md").read_text()
-    assert f'target-version = "py{oldest.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
+    assert (
+        f'target-version = "py{oldest.replace(".", "")}"' in (ROOT / "pyproject.toml").read_text()
+    )
 
 
 def test_the_message_names_the_supported_transformers() -> None:
     assert Version(OLDEST_TRANSFORMERS) == floor(supported()["transformers"])
 
 
-@pytest.mark.parametrize("file", sorted(ROOT.glob("spaces/*/requirements.txt")), ids=lambda file: file.parent.name)
+@pytest.mark.parametrize(
+    "file", sorted(ROOT.glob("spaces/*/requirements.txt")), ids=lambda file: file.parent.name
+)
 def test_spaces_need_what_the_package_does(file: Path) -> None:
     lines = [line for line in file.read_text().splitlines() if not line.startswith(("-", "#"))]
     for requirement in map(Requirement, lines):

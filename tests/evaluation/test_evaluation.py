@@ -1,4 +1,6 @@
-"""Scoring: what the truth itself would get, what a truth allows, shares of several processes, and errors."""
+"""Scoring: what the truth itself would get, what a truth allows, shares of several processes, and
+errors.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -29,7 +31,9 @@ ALL: list[Any] = ["pq", "miou", "mask_ap", "box_ap"]
 def held_out(name: str, metrics: list[Any], count: int = 5) -> EvaluationSet:
     labels = SHAPES_SPECS[name].labels
     data = shapes_dataset(name, "eval", count=count, size=32)
-    return EvaluationSet(name, data, HashedNgramEncoder(16)(labels), metrics, batch_size=2, image_size=32)
+    return EvaluationSet(
+        name, data, HashedNgramEncoder(16)(labels), metrics, batch_size=2, image_size=32
+    )
 
 
 def only_boxes(data: SampleDataset) -> SampleDataset:
@@ -50,14 +54,21 @@ def only_boxes(data: SampleDataset) -> SampleDataset:
     ("name", "metrics", "perfect"),
     [
         ("shapes_panoptic", ALL, ["pq", "pq_things", "pq_stuff", "miou", "mask_ap", "box_ap"]),
-        ("shapes_semantic", ALL, ["pq", "miou", "mask_ap", "box_ap"]),  # whose training truth is semantic only
-        ("shapes_boxes", ["mask_ap", "box_ap"], ["mask_ap", "mask_ap50", "mask_ap75", "box_ap", "box_ap75"]),
+        # whose training truth is semantic only
+        ("shapes_semantic", ALL, ["pq", "miou", "mask_ap", "box_ap"]),
+        (
+            "shapes_boxes",
+            ["mask_ap", "box_ap"],
+            ["mask_ap", "mask_ap50", "mask_ap75", "box_ap", "box_ap75"],
+        ),
     ],
 )
 def test_the_truth_scores_one(name: str, metrics: list[Any], perfect: list[str]) -> None:
     chosen = held_out(name, metrics)
     results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], MEAN, STD)  # type: ignore[arg-type]
-    assert {metric: results[f"{name}/{metric}"] for metric in perfect} == pytest.approx(dict.fromkeys(perfect, 1.0))
+    assert {metric: results[f"{name}/{metric}"] for metric in perfect} == pytest.approx(
+        dict.fromkeys(perfect, 1.0)
+    )
 
 
 def test_boxes_alone_are_truth_enough_for_box_ap() -> None:
@@ -72,13 +83,16 @@ def test_boxes_alone_are_truth_enough_for_box_ap() -> None:
 
 @pytest.mark.parametrize(("left", "ap50", "ap75"), [(10, 1, 1), (9, 0, 0), (10.5, 1, 0)])
 def test_predicted_boxes_are_those_of_the_masks(left: float, ap50: float, ap75: float) -> None:
-    """By hand: a mask of columns 10 and 11, rows 4 to 6, whose annotated box begins at `left` and is as large.
+    """By hand: a mask of columns 10 and 11, rows 4 to 6, whose annotated box begins at `left` and
+    is as large.
 
     One column off, 3 of 9 pixels are shared; half a column off, 4.5 of 7.5.
     """
     mask = np.zeros((1, 32, 32), dtype=bool)
     mask[0, 4:7, 10:12] = True
-    objects = Instances(np.array([3]), np.array([[left, 4, left + 2, 7]], np.float32), np.array([False]), mask)
+    objects = Instances(
+        np.array([3]), np.array([[left, 4, left + 2, 7]], np.float32), np.array([False]), mask
+    )
     chosen = held_out("shapes_boxes", ["box_ap"], count=1)
     sample = Sample(np.zeros((32, 32, 3), np.uint8), objects, 1, "1")
     chosen = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
@@ -88,19 +102,29 @@ def test_predicted_boxes_are_those_of_the_masks(left: float, ap50: float, ap75: 
 
 
 def test_more_than_100_predictions_of_an_image_count_where_asked_for() -> None:
-    """150 queries, each sure of one pixel of its own; what counts are pairs of a query and a class."""
+    """150 queries, each sure of one pixel of its own; what counts are pairs of a query and a
+    class.
+    """
     sample = held_out("shapes_boxes", ["box_ap"], count=1).data[0]
     masks = torch.full((150, 32 * 32), -9.0)
     masks[torch.arange(150), torch.arange(150)] = 9
-    classes = torch.eye(len(SHAPES_SPECS["shapes_boxes"].classes) + 1)[torch.zeros(150, dtype=torch.long)] * 9
+    classes = (
+        torch.eye(len(SHAPES_SPECS["shapes_boxes"].classes) + 1)[torch.zeros(150, dtype=torch.long)]
+        * 9
+    )
     things = torch.tensor(SHAPES_SPECS["shapes_boxes"].is_thing)
     seen = Proposals(classes, masks.view(150, 32, 32), torch.ones(2))
     for max_dets, counted in ((20, 100), (100, 100), (300, 300)):
         chosen = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
-        found = outputs_of(ImageOutput(seen, seen, things), sample, chosen, ["instances"])["instances"]
+        found = outputs_of(ImageOutput(seen, seen, things), sample, chosen, ["instances"])[
+            "instances"
+        ]
         assert len(found.scores) == counted
         model: Any = NoisyTruth(chosen, 0.5, 0.25)
-        assert f"ar{max_dets}" in score(model, chosen, Inference(MEAN, STD), Processes()).metrics["box_ap"]
+        assert (
+            f"ar{max_dets}"
+            in score(model, chosen, Inference(MEAN, STD), Processes()).metrics["box_ap"]
+        )
 
 
 def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
@@ -112,7 +136,9 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
     ):
         chosen = held_out(name, [metric], count=4)
         model: Any = NoisyTruth(chosen, 0.5, 0.25, noise=0.5)
-        found = score(model, chosen, Inference(MEAN, STD), Processes(), rank_images=True).image_scores
+        found = score(
+            model, chosen, Inference(MEAN, STD), Processes(), rank_images=True
+        ).image_scores
         alone = []
         for index in range(4):
             one = replace(chosen, data=chosen.data.select(range(index, index + 1)))
@@ -125,7 +151,8 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
 def test_metric_names_are_those_that_evaluate_gives(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_panoptic", ALL, count=1)
     assert metric_names(chosen) == list(evaluate(tiny_model(), [chosen], MEAN, STD))
-    assert {name.split("/")[1] for name in metric_names(chosen)} <= METRICS.keys()  # all have a name in model cards
+    # all have a name in model cards
+    assert {name.split("/")[1] for name in metric_names(chosen)} <= METRICS.keys()
 
 
 # --- truth
@@ -134,7 +161,8 @@ def test_metric_names_are_those_that_evaluate_gives(tiny_model: ModelFactory) ->
 def test_the_truth_says_what_can_be_measured() -> None:
     spec = SHAPES_SPECS["shapes_panoptic"]
     allowed = {
-        task: possible_metrics(replace(spec, task=task)) for task in ("panoptic", "semantic", "instance", "boxes")
+        task: possible_metrics(replace(spec, task=task))
+        for task in ("panoptic", "semantic", "instance", "boxes")
     }
     assert allowed == {
         "panoptic": ("pq", "miou", "mask_ap", "box_ap"),
@@ -146,7 +174,8 @@ def test_the_truth_says_what_can_be_measured() -> None:
 
 def test_a_metric_without_its_truth_is_refused_with_key_and_remedy() -> None:
     with pytest.raises(
-        ConfigError, match=r"^evaluation\.shapes_boxes\.metrics: 'pq' needs panoptic truth, but that of"
+        ConfigError,
+        match=r"^evaluation\.shapes_boxes\.metrics: 'pq' needs panoptic truth, but that of",
     ) as e:
         held_out("shapes_boxes", ["mask_ap", "pq"])
     assert str(e.value).endswith("'shapes_boxes' is instance; choose from ['mask_ap', 'box_ap']")
@@ -168,25 +197,49 @@ def test_ap_without_a_class_of_things_is_refused() -> None:
 def test_every_image_is_in_one_batch_of_one_process(count: int, world_size: int) -> None:
     alone = share_of_batches(count, 2)
     shared = [share_of_batches(count, 2, rank, world_size) for rank in range(world_size)]
-    assert sorted(batch for batches in shared for batch in batches) == alone  # whole batches, the same ones
+    # whole batches, the same ones
+    assert sorted(batch for batches in shared for batch in batches) == alone
     assert [index for batch in alone for index in batch] == list(range(count))
 
 
 def in_turn(model: Any, sets: list[EvaluationSet], world_size: int) -> list[dict[str, float]]:
-    """What each of several processes returns, run one after the other; real ones are in test_evaluate_command.py."""
+    """What each of several processes returns, run one after the other; real ones are in
+    test_evaluate_command.py.
+    """
     shares: list[list[Any]] = [[] for _ in sets]
     for rank in range(world_size):
         places = iter(shares)
-        evaluate(model, sets, MEAN, STD, rank, world_size, gather=lambda state: next(places).append(state) or [state])  # noqa: B023
+        evaluate(
+            model,
+            sets,
+            MEAN,
+            STD,
+            rank,
+            world_size,
+            gather=lambda state, places=places: next(places).append(state) or [state],
+        )
     results = []
     for rank in range(world_size):
         gathered = iter(shares)
-        results.append(evaluate(model, sets, MEAN, STD, rank, world_size, gather=lambda _: next(gathered)))  # noqa: B023
+        results.append(
+            evaluate(
+                model,
+                sets,
+                MEAN,
+                STD,
+                rank,
+                world_size,
+                gather=lambda _, gathered=gathered: next(gathered),
+            )
+        )
     return results
 
 
 def test_shares_of_processes_merge_to_the_whole_bit_for_bit(tiny_model: ModelFactory) -> None:
-    sets = [held_out("shapes_panoptic", ALL), held_out("shapes_boxes", ["mask_ap", "box_ap"], count=3)]
+    sets = [
+        held_out("shapes_panoptic", ALL),
+        held_out("shapes_boxes", ["mask_ap", "box_ap"], count=3),
+    ]
     whole = evaluate(tiny_model(), sets, MEAN, STD)
     for world_size in (2, 3):
         for result in in_turn(tiny_model(), sets, world_size):
@@ -206,14 +259,24 @@ def test_an_unreadable_image_is_named_on_every_process(tiny_model: ModelFactory)
         evaluate(tiny_model(), [broken], MEAN, STD)
     shares: list[Any] = []
     with pytest.raises(BadSampleError):  # rank 1 has images 2 and 3
-        evaluate(tiny_model(), [broken], MEAN, STD, 1, 2, gather=lambda share: shares.append(share) or shares)
+        evaluate(
+            tiny_model(),
+            [broken],
+            MEAN,
+            STD,
+            1,
+            2,
+            gather=lambda share: shares.append(share) or shares,
+        )
     with pytest.raises(BadSampleError, match="image 3"):
         evaluate(tiny_model(), [broken], MEAN, STD, 0, 2, gather=lambda share: [share, *shares])
 
 
 def test_progress_counts_every_image_once(tiny_model: ModelFactory) -> None:
     counted: list[int] = []
-    evaluate(tiny_model(), [held_out("shapes_boxes", ["mask_ap"])], MEAN, STD, progress=counted.append)
+    evaluate(
+        tiny_model(), [held_out("shapes_boxes", ["mask_ap"])], MEAN, STD, progress=counted.append
+    )
     assert sum(counted) == 5
 
 
@@ -231,7 +294,9 @@ def test_evaluation_leaves_the_mode_as_it_was(tiny_model: ModelFactory) -> None:
     [("shapes_panoptic", ["pq"]), ("shapes_semantic", ["miou"]), ("shapes_boxes", ["mask_ap"]),
      ("shapes_panoptic", ["mask_ap"]), ("shapes_boxes", ["box_ap"])],
 )  # fmt: skip
-def test_pictures_have_image_truth_and_prediction(tiny_model: ModelFactory, name: str, metrics: list[Any]) -> None:
+def test_pictures_have_image_truth_and_prediction(
+    tiny_model: ModelFactory, name: str, metrics: list[Any]
+) -> None:
     rows = pictures(tiny_model(), held_out(name, metrics), 3, MEAN, STD)
     assert [len(row) for row in rows] == [3, 3, 3]
 
@@ -241,7 +306,9 @@ def test_pictures_of_truth_that_is_boxes_only(tiny_model: ModelFactory) -> None:
     rows = pictures(tiny_model(), replace(chosen, data=only_boxes(chosen.data)), 1, MEAN, STD)
     drawn = np.asarray(rows[0][1].convert("RGB"))
     assert (
-        len(np.unique(drawn.reshape(-1, 3), axis=0)) > len(np.unique(np.asarray(rows[0][0]).reshape(-1, 3), axis=0)) > 1
+        len(np.unique(drawn.reshape(-1, 3), axis=0))
+        > len(np.unique(np.asarray(rows[0][0]).reshape(-1, 3), axis=0))
+        > 1
     )
 
 
@@ -258,7 +325,9 @@ def test_best_and_worst_images_share_none_and_leave_out_the_undefined() -> None:
 def test_segments_that_a_reader_does_not_give_are_an_error(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_boxes", ["mask_ap"])
     claimed = replace(
-        chosen, data=replace(chosen.data, spec=replace(chosen.data.spec, task="panoptic")), metrics=["pq"]
+        chosen,
+        data=replace(chosen.data, spec=replace(chosen.data.spec, task="panoptic")),
+        metrics=["pq"],
     )
     with pytest.raises(TypeError, match="image shapes_boxes_eval_00000: the reader gave objects"):
         evaluate(tiny_model(), [claimed], MEAN, STD)

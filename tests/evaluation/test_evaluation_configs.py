@@ -1,4 +1,6 @@
-"""The ready configs of published benchmarks, on tiny files in their layouts: never the data itself."""
+"""The ready configs of published benchmarks, on tiny files in their layouts: never the data
+itself.
+"""
 
 import json
 from pathlib import Path
@@ -38,11 +40,22 @@ def ade20k(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def score_of_the_truth(config: str, name: str, noise: float = 0.0, export: Path | None = None) -> SetResult:
-    """What the truth, disturbed or not, gets through a config; small, so that its masks need no resizing."""
-    overrides = [f"--evaluation.{name}.image_size", str(SIDE), f"--evaluation.{name}.batch_size", "2"]
+def score_of_the_truth(
+    config: str, name: str, noise: float = 0.0, export: Path | None = None
+) -> SetResult:
+    """What the truth, disturbed or not, gets through a config; small, so that its masks need no
+    resizing.
+    """
+    overrides = [
+        f"--evaluation.{name}.image_size",
+        str(SIDE),
+        f"--evaluation.{name}.batch_size",
+        "2",
+    ]
     settings = read_held_out(str(CONFIGS / config), overrides)
-    chosen = evaluation_set(name, settings.evaluation[name], EvaluationOptions("m"), settings, checkpoint_model())
+    chosen = evaluation_set(
+        name, settings.evaluation[name], EvaluationOptions("m"), settings, checkpoint_model()
+    )
     model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
     exporter = None if export is None else Exporter(export, chosen)
     return score(model, chosen, Inference([0.5] * 3, [0.25] * 3), Processes(), exporter=exporter)
@@ -66,10 +79,16 @@ def test_ade20k_truth_scores_one(ade20k: Path) -> None:
     assert (values["pq"], values["pq_things"], values["pq_stuff"]) == pytest.approx((1, 1, 1))
     assert (values["miou"], values["mask_ap"]) == pytest.approx((1, 1))
     per_class = result.metrics["pq"]["per_class"]
-    assert {label: row["tp"] for label, row in per_class.items() if row["tp"]} == {"wall": 2, "sky": 2, "bed": 4}
+    assert {label: row["tp"] for label, row in per_class.items() if row["tp"]} == {
+        "wall": 2,
+        "sky": 2,
+        "bed": 4,
+    }
 
 
-def test_exported_predictions_fit_the_original_files(objects365: Path, ade20k: Path, tmp_path: Path) -> None:
+def test_exported_predictions_fit_the_original_files(
+    objects365: Path, ade20k: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     result = score_of_the_truth("objects365_instances.yaml", "objects365_instances", 0.6, out)
     original = objects365 / "o365_instance_seg_val.json"
@@ -80,9 +99,14 @@ def test_exported_predictions_fit_the_original_files(objects365: Path, ade20k: P
         assert 0 < scores["ap"] < 1
     result = score_of_the_truth("ade20k_weak_panoptic.yaml", "ade20k_weak_panoptic", 0.6, out)
     original = ade20k / "ade20k_panoptic_val.json"
-    predictions = {"pred_json": out / "panoptic/predictions.json", "pred_dir": out / "panoptic/predictions"}
+    predictions = {
+        "pred_json": out / "panoptic/predictions.json",
+        "pred_dir": out / "panoptic/predictions",
+    }
     scores = score_panoptic(original, ade20k / "ade20k_panoptic_val", **predictions)
-    assert [scores[key] for key in ("pq", "sq", "rq")] == [result.metrics["pq"][key] for key in ("pq", "sq", "rq")]
+    assert [scores[key] for key in ("pq", "sq", "rq")] == [
+        result.metrics["pq"][key] for key in ("pq", "sq", "rq")
+    ]
     assert 0 < scores["pq"] < 1
 
 
@@ -100,8 +124,18 @@ def test_the_command_runs_them(
     tmp_path: Path,
 ) -> None:
     save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path / "model")
-    arguments = ["--model", str(tmp_path / "model"), "--config", str(CONFIGS / config), "--output_dir",
-                 str(tmp_path / "out"), f"--evaluation.{name}.image_size", str(SIDE), "--flip", "--export"]  # fmt: skip
+    arguments = [
+        "--model",
+        str(tmp_path / "model"),
+        "--config",
+        str(CONFIGS / config),
+        "--output_dir",
+        str(tmp_path / "out"),
+        f"--evaluation.{name}.image_size",
+        str(SIDE),
+        "--flip",
+        "--export",
+    ]
     assert main_of("evaluate")(arguments) == 0
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert {f"{name}/{key}" for key in keys} <= results["results"].keys()
@@ -112,5 +146,7 @@ def test_the_command_runs_them(
 def test_without_the_data_the_variable_is_named(config: str) -> None:
     settings = read_held_out(str(CONFIGS / config))
     ((name, entry),) = settings.evaluation.items()
-    with pytest.raises(ConfigError, match=rf"^evaluation\.{name}\.images: .* names an environment variable"):
+    with pytest.raises(
+        ConfigError, match=rf"^evaluation\.{name}\.images: .* names an environment variable"
+    ):
         evaluation_set(name, entry, EvaluationOptions("m"), settings, checkpoint_model())

@@ -1,4 +1,6 @@
-"""Exported predictions score the same as in memory, by this package's command line and by pycocotools."""
+"""Exported predictions score the same as in memory, by this package's command line and by
+pycocotools.
+"""
 
 import json
 from contextlib import redirect_stdout
@@ -31,11 +33,19 @@ from helpers.noisy_truth import NoisyTruth
 
 def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options: Any) -> SetResult:
     model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
-    return score(model, chosen, Inference(MEAN, STD), Processes(), exporter=Exporter(folder, chosen, **options))
+    return score(
+        model,
+        chosen,
+        Inference(MEAN, STD),
+        Processes(),
+        exporter=Exporter(folder, chosen, **options),
+    )
 
 
 def crowded(chosen: EvaluationSet) -> EvaluationSet:
-    """Every second segment or object a crowd, a corner void, ids that are numbers, categories numbered anew."""
+    """Every second segment or object a crowd, a corner void, ids that are numbers, categories
+    numbered anew.
+    """
 
     def load(row: int) -> Sample:
         sample = chosen.data.load(row)
@@ -49,7 +59,9 @@ def crowded(chosen: EvaluationSet) -> EvaluationSet:
             changed = Instances(truth.class_labels, truth.boxes, crowd, truth.masks)
         return replace(sample, annotation=changed, image_id=100 - row)
 
-    spec = replace(chosen.data.spec, id_map={7 + 5 * i: i for i in range(len(chosen.data.spec.classes))})
+    spec = replace(
+        chosen.data.spec, id_map={7 + 5 * i: i for i in range(len(chosen.data.spec.classes))}
+    )
     return replace(chosen, data=replace(chosen.data, spec=spec, load=load))
 
 
@@ -65,7 +77,9 @@ def files(folder: Path) -> dict[str, Path]:
 def test_panoptic_files_score_the_same(tmp_path: Path, change: Any) -> None:
     result = exported(change(held_out("shapes_panoptic", ["pq"], count=12)), tmp_path)
     folder = tmp_path / "panoptic"
-    scores = score_panoptic(**files(folder), gt_dir=folder / "truth", pred_dir=folder / "predictions")
+    scores = score_panoptic(
+        **files(folder), gt_dir=folder / "truth", pred_dir=folder / "predictions"
+    )
     np.testing.assert_equal(scores, result.metrics["pq"])
     assert 0.1 < scores["pq"] < 0.9
 
@@ -84,12 +98,16 @@ def test_semantic_files_score_the_same(tmp_path: Path, change: Any) -> None:
 
 @pytest.mark.parametrize(("metric", "iou_type"), [("mask_ap", "segm"), ("box_ap", "bbox")])
 @pytest.mark.parametrize("name", ["shapes_boxes", "shapes_panoptic"])
-def test_instance_files_score_the_same(tmp_path: Path, change: Any, name: str, metric: Any, iou_type: Any) -> None:
+def test_instance_files_score_the_same(
+    tmp_path: Path, change: Any, name: str, metric: Any, iou_type: Any
+) -> None:
     result = exported(change(held_out(name, ["mask_ap", "box_ap"], count=12)), tmp_path)
     scores = score_instances(**files(tmp_path / "instances"), iou_type=iou_type)
     np.testing.assert_equal(scores, result.metrics[metric])
     assert 0.1 < scores["ap"] < 0.9
-    np.testing.assert_allclose(by_pycocotools(tmp_path / "instances", iou_type), scores["ap"], atol=1e-9)
+    np.testing.assert_allclose(
+        by_pycocotools(tmp_path / "instances", iou_type), scores["ap"], atol=1e-9
+    )
 
 
 def by_pycocotools(folder: Path, iou_type: str) -> float:
@@ -107,10 +125,15 @@ def test_truth_that_is_boxes_only_scores_the_same(tmp_path: Path) -> None:
     chosen = held_out("shapes_boxes", ["mask_ap"], count=12)
     model: Any = NoisyTruth(chosen, 0.5, 0.25, 0.6)
     boxes = replace(chosen, data=only_boxes(chosen.data), metrics=["box_ap"])
-    result = score(model, boxes, Inference(MEAN, STD), Processes(), exporter=Exporter(tmp_path, boxes))
+    result = score(
+        model, boxes, Inference(MEAN, STD), Processes(), exporter=Exporter(tmp_path, boxes)
+    )
     scores = score_instances(**files(tmp_path / "instances"), iou_type="bbox")
     np.testing.assert_equal(scores, result.metrics["box_ap"])
-    assert "segmentation" not in json.loads((tmp_path / "instances/truth.json").read_text())["annotations"][0]
+    assert (
+        "segmentation"
+        not in json.loads((tmp_path / "instances/truth.json").read_text())["annotations"][0]
+    )
 
 
 # --- files for labeling tools
@@ -166,7 +189,10 @@ def test_instances_from_the_threshold_on_as_annotations(tmp_path: Path) -> None:
     annotations = objects(tmp_path / "instances").dataset["annotations"]
     assert len(results) > len(sure) == len(annotations) > 0
     for result, annotation in zip(sure, annotations, strict=True):
-        assert (result["score"], result["category_id"]) == (annotation["score"], annotation["category_id"])
+        assert (result["score"], result["category_id"]) == (
+            annotation["score"],
+            annotation["category_id"],
+        )
         assert mask_utils.area(result["segmentation"]) == annotation["area"]
 
 
@@ -175,31 +201,53 @@ def test_annotations_name_the_image_file(tmp_path: Path) -> None:
     sample = chosen.data[0]
     Image.fromarray(sample.image).save(tmp_path / "a.png")
     rows = Dataset.from_dict({"image": [str(tmp_path / "a.png")]})
-    exported(replace(chosen, data=replace(chosen.data, rows=rows, load=lambda row: sample)), tmp_path / "out",
-             annotations=ALL_FORMATS)  # fmt: skip
+    exported(
+        replace(chosen, data=replace(chosen.data, rows=rows, load=lambda row: sample)),
+        tmp_path / "out",
+        annotations=ALL_FORMATS,
+    )
     (file,) = (tmp_path / "out/panoptic/annotations/labelme").iterdir()
     assert (file.parent / json.loads(file.read_text())["imagePath"]).samefile(tmp_path / "a.png")
 
 
 def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
     chosen = held_out("shapes_panoptic", ["pq"], count=1)
-    data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), file_name="a\1.png"))
-    with pytest.raises(BadSampleError, match=r"cannot be exported: file name 'a.x01\.png' has the character"):
-        exported(replace(chosen, data=data), tmp_path / "a", annotations=AnnotationSettings(("cvat_xml",)))
+    data = replace(
+        chosen.data, load=lambda row: replace(chosen.data.load(row), file_name="a\1.png")
+    )
+    with pytest.raises(
+        BadSampleError, match=r"cannot be exported: file name 'a.x01\.png' has the character"
+    ):
+        exported(
+            replace(chosen, data=data),
+            tmp_path / "a",
+            annotations=AnnotationSettings(("cvat_xml",)),
+        )
     classes = (replace(chosen.data.spec.classes[0], name="\1"), *chosen.data.spec.classes[1:])
     data = replace(chosen.data, spec=replace(chosen.data.spec, classes=classes))
-    with pytest.raises(ConfigError, match=r"--annotations: shapes_panoptic: category name '.x01' has the character"):
-        exported(replace(chosen, data=data), tmp_path / "b", annotations=AnnotationSettings(("label_studio",)))
+    with pytest.raises(
+        ConfigError, match=r"--annotations: shapes_panoptic: category name '.x01' has the character"
+    ):
+        exported(
+            replace(chosen, data=data),
+            tmp_path / "b",
+            annotations=AnnotationSettings(("label_studio",)),
+        )
 
 
 def test_category_ids_are_the_datasets_own(tmp_path: Path) -> None:
     exported(crowded(held_out("shapes_panoptic", ["pq", "mask_ap"], count=2)), tmp_path)
     for kind in ("panoptic", "instances"):
         truth = json.loads((tmp_path / kind / "truth.json").read_text())
-        assert [category["id"] for category in truth["categories"]] == [7 + 5 * i for i in range(12)]
+        assert [category["id"] for category in truth["categories"]] == [
+            7 + 5 * i for i in range(12)
+        ]
         assert [category["isthing"] for category in truth["categories"]] == [1] * 8 + [0] * 4
         assert [image["id"] for image in truth["images"]] == [100, 99]
-    used = {entry["category_id"] for entry in json.loads((tmp_path / "instances/predictions.json").read_text())}
+    used = {
+        entry["category_id"]
+        for entry in json.loads((tmp_path / "instances/predictions.json").read_text())
+    }
     assert used <= {7 + 5 * i for i in range(8)}
 
 
@@ -217,7 +265,9 @@ def test_many_classes_take_16_bits(tmp_path: Path) -> None:
     assert ignore_index(chosen.data.spec) == 255
     spec = CATALOG["objects365_boxes"]
     assert ignore_index(spec) == 65535
-    exporter = Exporter(tmp_path, replace(chosen, data=replace(chosen.data, spec=replace(spec, task="semantic"))))
+    exporter = Exporter(
+        tmp_path, replace(chosen, data=replace(chosen.data, spec=replace(spec, task="semantic")))
+    )
     exporter._semantic("truth", chosen.data[0], np.array([[364, -1], [255, 0]]))
     values = np.asarray(Image.open(tmp_path / "semantic/truth/shapes_panoptic_eval_00000.png"))
     assert values.tolist() == [[364, 65535], [255, 0]]
@@ -226,7 +276,9 @@ def test_many_classes_take_16_bits(tmp_path: Path) -> None:
 def test_an_image_id_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     chosen = held_out("shapes_panoptic", ["pq"], count=1)
     data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), image_id="../a"))
-    with pytest.raises(ValueError, match=r"image \.\./a: cannot be exported: file name '\.\./a\.png' must be"):
+    with pytest.raises(
+        ValueError, match=r"image \.\./a: cannot be exported: file name '\.\./a\.png' must be"
+    ):
         exported(replace(chosen, data=data), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
@@ -234,5 +286,7 @@ def test_an_image_id_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> 
 def test_images_of_one_id_are_refused(tmp_path: Path) -> None:
     chosen = held_out("shapes_panoptic", ["pq"], count=2)
     data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), image_id="a"))
-    with pytest.raises(ValueError, match=r"dataset 'shapes_panoptic': image ids \['a'\] occur twice"):
+    with pytest.raises(
+        ValueError, match=r"dataset 'shapes_panoptic': image ids \['a'\] occur twice"
+    ):
         exported(replace(chosen, data=data), tmp_path)

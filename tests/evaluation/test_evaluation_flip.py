@@ -45,7 +45,9 @@ def test_pairs_are_averaged_whatever_the_order_of_the_queries() -> None:
 
 
 def test_a_proposal_without_partner_is_averaged_with_nothing() -> None:
-    """No mask of the second view shares more than half with it: cells 0..3 and 0, 1 have IoU 1/2."""
+    """No mask of the second view shares more than half with it: cells 0..3 and 0, 1 have IoU
+    1/2.
+    """
     first = view(([0.8, 0.1, 0.1], region(0, 1, 2, 3)))
     second = view(([0.8, 0.1, 0.1], region(0, 1)))
     joined = paired_views(first, second)
@@ -96,7 +98,9 @@ def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> 
     same = {}
     for flip in (False, True):
         straight = semantic_maps(model, chosen, flip)
-        turned = semantic_maps(model, replace(chosen, data=replace(chosen.data, load=mirrored)), flip)
+        turned = semantic_maps(
+            model, replace(chosen, data=replace(chosen.data, load=mirrored)), flip
+        )
         same[flip] = (straight == turned[..., ::-1]).mean()
     assert same[True] > 0.995 > same[False]  # but for ties, as sums are taken in another order
     assert len(np.unique(straight)) > 1
@@ -104,15 +108,24 @@ def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> 
 
 def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.int64]:
     found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(MEAN, STD, flip=flip))
-    return np.stack([outputs_of(output, sample, chosen, ["semantic"])["semantic"] for _, sample, output in found])
+    return np.stack(
+        [
+            outputs_of(output, sample, chosen, ["semantic"])["semantic"]
+            for _, sample, output in found
+        ]
+    )
 
 
 class RedGreenBlue(torch.nn.Module):
-    """A query per channel, whose mask is where the image has that colour: mirrored images give mirrored masks."""
+    """A query per channel, whose mask is where the image has that color: mirrored images give
+    mirrored masks.
+    """
 
     device, config = torch.device("cpu"), DaTaSegConfig()
 
-    def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, **_: Any) -> DaTaSegOutput:
+    def forward(
+        self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, **_: Any
+    ) -> DaTaSegOutput:
         logits = torch.full((len(pixel_values), 3, 13), -20.0)
         for channel in range(3):
             logits[:, channel, channel] = 20.0
@@ -120,21 +133,24 @@ class RedGreenBlue(torch.nn.Module):
         return DaTaSegOutput(
             class_queries_logits=logits,
             masks_queries_logits=torch.where(pixel_values > 0, 20.0, -20.0),
-            valid_size=torch.stack([inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1),
+            valid_size=torch.stack(
+                [inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1
+            ),
         )
 
 
 def test_both_views_of_a_narrow_image_lie_on_each_other() -> None:
     """Padding is on the right of the image, and on the left of its mirror image."""
     chosen = held_out("shapes_panoptic", ["pq"], count=1)
-    colours = np.random.default_rng(0).integers(0, 3, (8, 5)).repeat(4, 0).repeat(4, 1)
-    image = (255 * (colours[..., None] == np.arange(3))).astype(np.uint8)
+    colors = np.random.default_rng(0).integers(0, 3, (8, 5)).repeat(4, 0).repeat(4, 1)
+    image = (255 * (colors[..., None] == np.arange(3))).astype(np.uint8)
     sample = replace(chosen.data[0], image=image)
     narrow = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
     model: Any = RedGreenBlue()
     ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(MEAN, STD, flip=True))
     outputs = outputs_of(output, sample, narrow, ["panoptic", "semantic"])
-    assert (outputs["semantic"] == colours).all()
+    assert (outputs["semantic"] == colors).all()
     label_of = {segment["id"]: segment["label_id"] for segment in outputs["panoptic"].segments}
-    assert (np.vectorize(label_of.get)(outputs["panoptic"].segmentation) == colours).all()
-    assert [segment["score"] for segment in outputs["panoptic"].segments] == [1.0] * 3  # each found its partner
+    assert (np.vectorize(label_of.get)(outputs["panoptic"].segmentation) == colors).all()
+    # each found its partner
+    assert [segment["score"] for segment in outputs["panoptic"].segments] == [1.0] * 3

@@ -9,7 +9,15 @@ from test_evaluation import MEAN, STD, held_out
 from torch import Tensor
 
 from conftest import ModelFactory
-from dataseg_hf.evaluation import EvaluationSet, Inference, Processes, SetResult, pictures, score, titles
+from dataseg_hf.evaluation import (
+    EvaluationSet,
+    Inference,
+    Processes,
+    SetResult,
+    pictures,
+    score,
+    titles,
+)
 from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
 from helpers.noisy_truth import NoisyTruth
 
@@ -47,7 +55,9 @@ def scored(model: Any, chosen: EvaluationSet) -> SetResult:
     return score(model, chosen, Inference(MEAN, STD), Processes())
 
 
-@pytest.mark.parametrize(("name", "metrics"), [("shapes_panoptic", ["pq", "miou"]), ("shapes_boxes", ["mask_ap"])])
+@pytest.mark.parametrize(
+    ("name", "metrics"), [("shapes_panoptic", ["pq", "miou"]), ("shapes_boxes", ["mask_ap"])]
+)
 def test_nothing_is_said_of_a_model_that_works(name: str, metrics: list[Any]) -> None:
     chosen = held_out(name, metrics)
     for noise in (0.0, 0.5):
@@ -61,7 +71,10 @@ def test_a_model_below_the_threshold_everywhere() -> None:
     assert result.values()["pq"] == 0
     (note,) = result.notes
     segments = sum(len(chosen.data[index].annotation.class_labels) for index in range(5))  # type: ignore[union-attr]
-    assert f"no segments in 5 images, where the truth has {segments}: the highest class probability is 0.12" in note
+    assert (
+        f"no segments in 5 images, where the truth has {segments}: the highest class probability "
+        "is 0.12" in note
+    )
     assert "the threshold 0.5" in note
     assert result.nothing_found
 
@@ -70,7 +83,8 @@ def test_a_model_below_the_threshold_everywhere() -> None:
 def test_objects_that_no_picture_would_show(metric: Any) -> None:
     chosen = held_out("shapes_boxes", [metric])
     result = scored(Unsure(chosen, 0.25), chosen)
-    assert result.values()[metric] == pytest.approx(1.0)  # average precision goes by the order alone
+    # average precision goes by the order alone
+    assert result.values()[metric] == pytest.approx(1.0)
     (note,) = result.notes
     assert "no objects in 5 images" in note
     assert "the highest score is 0.25, and pictures show those from 0.3 on" in note
@@ -79,7 +93,11 @@ def test_objects_that_no_picture_would_show(metric: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "metric", "unit"),
-    [("shapes_panoptic", "pq", "segment"), ("shapes_semantic", "miou", "pixel"), ("shapes_boxes", "mask_ap", "object")],
+    [
+        ("shapes_panoptic", "pq", "segment"),
+        ("shapes_semantic", "miou", "pixel"),
+        ("shapes_boxes", "mask_ap", "object"),
+    ],
 )
 def test_one_class_everywhere(name: str, metric: Any, unit: str) -> None:
     chosen = held_out(name, [metric])
@@ -110,13 +128,20 @@ def test_shares_of_two_processes_are_one_set() -> None:
     model: Any = Unsure(chosen, 0.125)
     shares: list[Any] = []
     for rank in range(2):
-        score(model, chosen, Inference(MEAN, STD), Processes(rank, 2, lambda share: shares.append(share) or [share]))  # type: ignore[func-returns-value]
+        score(
+            model,
+            chosen,
+            Inference(MEAN, STD),
+            Processes(rank, 2, lambda share: shares.append(share) or [share]),
+        )  # type: ignore[func-returns-value]
     together = score(model, chosen, Inference(MEAN, STD), Processes(0, 2, lambda _: shares))
     assert together.notes == scored(model, chosen).notes
 
 
-@pytest.mark.parametrize(("name", "metric"), [("shapes_panoptic", "pq"), ("shapes_boxes", "mask_ap"),
-                                              ("shapes_boxes", "box_ap")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("shapes_panoptic", "pq"), ("shapes_boxes", "mask_ap"), ("shapes_boxes", "box_ap")],
+)
 def test_pictures_show_the_best_proposals_where_nothing_is_found(name: str, metric: Any) -> None:
     chosen = held_out(name, [metric], count=1)
     model: Any = Unsure(chosen, 0.125)

@@ -42,11 +42,15 @@ def encoded(array: np.ndarray, file_format: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def grey_png(width: int, height: int, bit_depth: int, packed_rows: bytes) -> bytes:
-    """A grey PNG by its own bytes (https://www.w3.org/TR/png-3/), which may promise more rows than it holds."""
+def gray_png(width: int, height: int, bit_depth: int, packed_rows: bytes) -> bytes:
+    """A gray PNG by its own bytes (https://www.w3.org/TR/png-3/), which may promise more rows than
+    it holds.
+    """
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bit_depth, 0, 0, 0, 0)
     return b"".join([

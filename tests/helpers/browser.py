@@ -22,8 +22,18 @@ class Browser:
         assert CHROMIUM is not None, "no Chromium here"
         self.loop = asyncio.new_event_loop()
         self.session: aiohttp.ClientSession | None = None
-        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--remote-debugging-port=0"]
-        size = ["--window-size=1400,1300", "--force-device-scale-factor=1", "--disable-dev-shm-usage"]
+        options = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--remote-debugging-port=0",
+        ]
+        size = [
+            "--window-size=1400,1300",
+            "--force-device-scale-factor=1",
+            "--disable-dev-shm-usage",
+        ]
         self.process = subprocess.Popen(
             [CHROMIUM, *options, *size, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
@@ -59,7 +69,9 @@ class Browser:
 
         async def connect() -> aiohttp.ClientWebSocketResponse:
             assert self.session is not None
-            async with self.session.put(f"http://127.0.0.1:{self.port}/json/new?about:blank") as answer:
+            async with self.session.put(
+                f"http://127.0.0.1:{self.port}/json/new?about:blank"
+            ) as answer:
                 target = json.loads(await answer.text())
             return await self.session.ws_connect(target["webSocketDebuggerUrl"], max_msg_size=0)
 
@@ -72,7 +84,9 @@ class Browser:
 
 
 class Page:
-    """One page. `errors` collects what its console shows as errors, and exceptions nobody caught."""
+    """One page. `errors` collects what its console shows as errors, and exceptions nobody
+    caught.
+    """
 
     def __init__(self, browser: Browser, socket: aiohttp.ClientWebSocketResponse) -> None:
         self.browser, self.socket = browser, socket
@@ -98,13 +112,19 @@ class Page:
         if event == "Log.entryAdded" and facts["entry"]["level"] == "error":
             self.errors.append(f"{facts['entry']['text']} ({facts['entry'].get('url')})")
         elif event == "Runtime.exceptionThrown":
-            self.errors.append(json.dumps(facts["exceptionDetails"].get("exception", facts["exceptionDetails"])))
+            self.errors.append(
+                json.dumps(facts["exceptionDetails"].get("exception", facts["exceptionDetails"]))
+            )
         elif event == "Runtime.consoleAPICalled" and facts["type"] == "error":
-            self.errors.append(" ".join(str(part.get("value", part.get("description"))) for part in facts["args"]))
+            self.errors.append(
+                " ".join(str(part.get("value", part.get("description"))) for part in facts["args"])
+            )
 
     def evaluate(self, expression: str) -> Any:
         """Value of a JavaScript expression."""
-        result = self.command("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        result = self.command(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         if "exceptionDetails" in result:
             raise RuntimeError(f"{expression}: {result['exceptionDetails']}")
         return result["result"].get("value")
@@ -114,7 +134,9 @@ class Page:
         end = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):
             if time.monotonic() > end:
-                raise TimeoutError(f"{expression} did not come true; the page says: {self.text()[-2000:]}")
+                raise TimeoutError(
+                    f"{expression} did not come true; the page says: {self.text()[-2000:]}"
+                )
             time.sleep(0.05)
         return value
 
@@ -127,7 +149,8 @@ class Page:
         read = (
             f"(async e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}});"
             " await new Promise(done => setTimeout(done, 20));"
-            f" const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] }})({element})"
+            " const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2] "
+            f"}})({element})"
         )
         before, now = None, self.evaluate(read)
         while before != now:
@@ -142,7 +165,9 @@ class Page:
     def click(self, element: str) -> None:
         x, y = self.point(element)
         for kind in ("mousePressed", "mouseReleased"):
-            self.command("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.command(
+                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
+            )
 
     def type(self, element: str, text: str) -> None:
         """Replace the text of a field."""
@@ -152,7 +177,9 @@ class Page:
             self.command("Input.insertText", text=text)
         else:
             for kind in ("keyDown", "keyUp"):
-                self.command("Input.dispatchKeyEvent", type=kind, key="Delete", windowsVirtualKeyCode=46)
+                self.command(
+                    "Input.dispatchKeyEvent", type=kind, key="Delete", windowsVirtualKeyCode=46
+                )
 
     def choose_file(self, selector: str, file: Path) -> None:
         """Put a file into a file input, as its dialogue would."""
@@ -165,5 +192,7 @@ class Page:
         self.command("Page.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
 
     def screenshot(self, file: Path) -> None:
-        data = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)["data"]
+        data = self.command("Page.captureScreenshot", format="png", captureBeyondViewport=True)[
+            "data"
+        ]
         file.write_bytes(base64.b64decode(data))

@@ -32,7 +32,9 @@ def mobilenet() -> PreTrainedConfig:
 
 
 def checkpoint_model(backbone: PreTrainedConfig | None = None) -> DaTaSegModel:
-    """A random model with the vocabularies above, "scene" by default; it sees segments in any image."""
+    """A random model with the vocabularies above, "scene" by default; it sees segments in any
+    image.
+    """
     torch.manual_seed(0)
     config = DaTaSegConfig(
         backbone_config=backbone or convnext(),
@@ -59,4 +61,6 @@ def checkpoint_model(backbone: PreTrainedConfig | None = None) -> DaTaSegModel:
 
 def checkpoint_processor(**options: Any) -> DaTaSegImageProcessor:
     """The processor of that model."""
-    return DaTaSegImageProcessor(size={"longest_edge": CANVAS}, image_mean=MEAN, image_std=STD, **options)
+    return DaTaSegImageProcessor(
+        size={"longest_edge": CANVAS}, image_mean=MEAN, image_std=STD, **options
+    )

@@ -23,7 +23,8 @@ class Block:
 
     Args:
         page: from the root of the checkout.
-        line: where it begins (a fence, a directive, or the first line of an indented block), counted from 1.
+        line: where it begins (a fence, a directive, or the first line of an indented block),
+            counted from 1.
         language: as named behind the fence or the directive, in lower case; empty for none.
         text: without fences and directives.
     """
@@ -48,11 +49,15 @@ def markdown_blocks(page: str, text: str) -> Iterator[Block]:
     for token in MarkdownIt().parse(text):
         if token.type in ("fence", "code_block"):
             assert token.map is not None
-            yield Block(page, token.map[0] + 1, (token.info.split() or [""])[0].lower(), token.content)
+            yield Block(
+                page, token.map[0] + 1, (token.info.split() or [""])[0].lower(), token.content
+            )
 
 
 def rst_blocks(page: str, text: str) -> Iterator[Block]:
-    """The `code-block`s and the literal blocks of a reStructuredText, in its order, without options of directives."""
+    """The `code-block`s and the literal blocks of a reStructuredText, in its order, without options
+    of directives.
+    """
     lines = text.splitlines()
     for number, line in enumerate(lines):
         directive = re.fullmatch(r" *\.\. code(?:-block)?:: *(\S*)", line)

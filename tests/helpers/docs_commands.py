@@ -1,4 +1,6 @@
-"""The shell lines of the pages, run in this process: what a reader types, without a new interpreter for each line."""
+"""The shell lines of the pages, run in this process: what a reader types, without a new interpreter
+for each line.
+"""
 
 import os
 import re
@@ -20,7 +22,9 @@ from accelerate.state import AcceleratorState
 from helpers.paths import ROOT
 
 SET_UP = (["hf", "auth", "login"], ["pip", "install"], ["git", "clone"])
-"""Beginnings of lines that are not run: they need a network, or set up what the tests themselves run in."""
+"""Beginnings of lines that are not run: they need a network, or set up what the tests themselves
+run in.
+"""
 LONG = re.compile(r"cotrain|train_with_trainer|benchmarks")
 """Programs that take minutes or hours unless their line is made smaller."""
 
@@ -51,7 +55,8 @@ class Shell:
     Args:
         folder: the working folder.
         smaller: of every long program.
-        placeholders: words of the pages that stand for a reader's own, such as MODEL, and what they are here.
+        placeholders: words of the pages that stand for a reader's own, such as MODEL, and what they
+            are here.
         variables: of the shell; exported ones also reach the programs.
     """
 
@@ -63,7 +68,10 @@ class Shell:
 
     def run(self, line: str) -> tuple[int, str]:
         """Exit code and output of one line; UnknownLineError for one that cannot be run."""
-        words = [self._value(self.placeholders.get(word, word)) for word in shlex.split(line, comments=True)]
+        words = [
+            self._value(self.placeholders.get(word, word))
+            for word in shlex.split(line, comments=True)
+        ]
         if any(words[: len(start)] == start for start in SET_UP):
             return 0, ""
         if words[0] == "export" or re.fullmatch(r"\w+=\S*", line.strip()):
@@ -76,7 +84,8 @@ class Shell:
         if program in ("python", "python3"):
             return self._python(arguments)
         raise UnknownLineError(
-            f"no test knows how to run `{line}`: teach tests/helpers/docs_commands.py, or mark it as `text`"
+            f"no test knows how to run `{line}`: teach tests/helpers/docs_commands.py, or mark it "
+            "as `text`"
         )
 
     def _value(self, word: str) -> str:
@@ -94,19 +103,28 @@ class Shell:
     def _assign(self, words: Sequence[str]) -> tuple[int, str]:
         values = dict(word.split("=", 1) for word in words if word != "export")
         if "..." in values.values():
-            raise UnknownLineError(f"`{' '.join(words)}`: say in PLACEHOLDERS of test_docs.py what it is")
+            raise UnknownLineError(
+                f"`{' '.join(words)}`: say in PLACEHOLDERS of test_docs.py what it is"
+            )
         self.variables |= values
         if words[0] == "export":
             self.exported |= values
         return 0, ""
 
     def _make(self, arguments: Sequence[str]) -> tuple[int, str]:
-        """What make would do: its training runs are run, its other programs have tests of their own."""
+        """What make would do: its training runs are run, its other programs have tests of their
+        own.
+        """
         # without what a `make test-full ARGS=...` around this test hands on
         outer = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "ARGS", "CONFIG")
         environment = {name: value for name, value in os.environ.items() if name not in outer}
         done = subprocess.run(
-            ["make", "-n", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            ["make", "-n", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if done.returncode != 0:
             return done.returncode, done.stderr
@@ -116,7 +134,9 @@ class Shell:
         return 0, done.stdout
 
     def _launch(self, arguments: Sequence[str]) -> tuple[int, str]:
-        """The options as Accelerate reads them; then the script, on one process whatever they ask for."""
+        """The options as Accelerate reads them; then the script, on one process whatever they ask
+        for.
+        """
         options = launch_command_parser().parse_args(list(arguments))
         if options.config_file is not None:
             load_config_from_file(options.config_file)
@@ -136,15 +156,23 @@ class Shell:
         """Part of this very suite: that there is a test of the name is enough."""
         options = [word for word in arguments if word.endswith(".py")]
         wanted = arguments[arguments.index("-k") + 1] if "-k" in arguments else ""
-        found = [f for f in options if re.search(rf"^def test_\w*{wanted}", (ROOT / f).read_text(), re.MULTILINE)]
+        found = [
+            f
+            for f in options
+            if re.search(rf"^def test_\w*{wanted}", (ROOT / f).read_text(), re.MULTILINE)
+        ]
         return (0, "") if found else (4, f"no test `{wanted}` in {options}")
 
     def _program(self, name: str, code: str | Path, arguments: Sequence[str]) -> tuple[int, str]:
-        """A script (a path) or module (its name) with its arguments, and what makes it small enough."""
+        """A script (a path) or module (its name) with its arguments, and what makes it small
+        enough.
+        """
         line = " ".join([name, *arguments])
         found = [entry for entry in self.smaller if re.search(entry.pattern, line)]
         if LONG.search(name) and not found:
-            raise UnknownLineError(f"`{line}` may take long: add how a test runs it to SMALLER in test_docs.py")
+            raise UnknownLineError(
+                f"`{line}` may take long: add how a test runs it to SMALLER in test_docs.py"
+            )
         added = [word for entry in found for word in shlex.split(entry.arguments)]
         with self._process([name, *arguments, *added]) as output:
             try:
@@ -155,15 +183,23 @@ class Shell:
                 status: object = 0
             except SystemExit as end:
                 status = end.code
-        return (status if isinstance(status, int) else 0 if status is None else 1), output.getvalue()
+        return (
+            status if isinstance(status, int) else 0 if status is None else 1
+        ), output.getvalue()
 
     @contextmanager
     def _process(self, arguments: list[str]) -> Iterator[StringIO]:
-        """Folder, environment, arguments and output of a process; what Accelerate shares is neither taken nor left."""
+        """Folder, environment, arguments and output of a process; what Accelerate shares is neither
+        taken nor left.
+        """
         output = StringIO()
         AcceleratorState._reset_state(reset_partial_state=True)
         try:
-            with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(output):
+            with (
+                pytest.MonkeyPatch.context() as patch,
+                redirect_stdout(output),
+                redirect_stderr(output),
+            ):
                 patch.chdir(self.folder)
                 patch.setattr(sys, "argv", arguments)
                 for name, value in self.exported.items():
@@ -175,14 +211,20 @@ class Shell:
 
 def lines_of(text: str) -> list[str]:
     """The lines of a shell block, each whole, without empty ones and comments."""
-    return [line for line in _joined(text).splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return [
+        line
+        for line in _joined(text).splitlines()
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
 
 
 def transcript(text: str) -> list[tuple[str, str]]:
     """(line, output) of a block in which `$ ` stands before what is typed."""
     parts = re.split(r"^\$ ", _joined(text), flags=re.MULTILINE)
     if parts[0].strip() or len(parts) == 1:
-        raise UnknownLineError("a `console` block begins with `$ ` and a line to run; what is only output is `text`")
+        raise UnknownLineError(
+            "a `console` block begins with `$ ` and a line to run; what is only output is `text`"
+        )
     return [(line, output) for line, _, output in (part.partition("\n") for part in parts[1:])]
 
 
@@ -192,7 +234,8 @@ def _joined(text: str) -> str:
 
 
 def says(output: str, promised: str, numbers: bool) -> bool:
-    """Whether an output is the promised one, in which a line `...` stands for any lines; progress bars do not count.
+    """Whether an output is the promised one, in which a line `...` stands for any lines; progress
+    bars do not count.
 
     Args:
         numbers: whether the digits must agree too.
@@ -202,7 +245,8 @@ def says(output: str, promised: str, numbers: bool) -> bool:
         return line.rstrip() if numbers else re.sub(r"\d", "0", line.rstrip())
 
     pattern = "".join(
-        r"(?:.*\n)*?" if line == "..." else re.escape(comparable(line)) + "\n" for line in promised.splitlines()
+        r"(?:.*\n)*?" if line == "..." else re.escape(comparable(line)) + "\n"
+        for line in promised.splitlines()
     )
     lines = output.removesuffix("\n").split("\n") if output else []
     lasting = [line for line in lines if "\r" not in line]

@@ -1,4 +1,6 @@
-"""A folder that holds what the pages take for granted: photographs, small datasets in the right places, checkpoints."""
+"""A folder that holds what the pages take for granted: photographs, small datasets in the right
+places, checkpoints.
+"""
 
 import io
 import os
@@ -30,12 +32,24 @@ TINY_RUN: Mapping[str, Any] = {
     "num_threads": 1,
     "text_encoder": {"kind": "hashed_ngrams", "dim": 32},
     "model": {
-        "backbone_config": {"model_type": "convnext", "hidden_sizes": [8, 8, 16], "depths": [1, 1, 1], "num_stages": 3,
-                            "patch_size": 2, "out_features": ["stage1", "stage2", "stage3"]},
-        "hidden_dim": 16, "mask_dim": 8, "encoder_layers": 1, "encoder_feedforward_dim": 16, "decoder_layers": 2,
-        "dim_feedforward": 16, "num_attention_heads": 2, "num_queries": 8,
+        "backbone_config": {
+            "model_type": "convnext",
+            "hidden_sizes": [8, 8, 16],
+            "depths": [1, 1, 1],
+            "num_stages": 3,
+            "patch_size": 2,
+            "out_features": ["stage1", "stage2", "stage3"],
+        },
+        "hidden_dim": 16,
+        "mask_dim": 8,
+        "encoder_layers": 1,
+        "encoder_feedforward_dim": 16,
+        "decoder_layers": 2,
+        "dim_feedforward": 16,
+        "num_attention_heads": 2,
+        "num_queries": 8,
     },
-}  # fmt: skip
+}
 """Settings of a run that a page's own leave to the reader."""
 
 
@@ -60,13 +74,19 @@ def make_world(folder: Path) -> None:
     (block,) = [block for block in blocks("README.md") if block.language == "yaml"]
     (folder / "my.yaml").write_text(settings(block.text))
     if "DATASEG_DATA" in os.environ:
-        (folder / "bdd_sem_seg").symlink_to(Path(os.environ["DATASEG_DATA"]) / "metric_fixtures/bdd_sem_seg")
+        (folder / "bdd_sem_seg").symlink_to(
+            Path(os.environ["DATASEG_DATA"]) / "metric_fixtures/bdd_sem_seg"
+        )
 
 
 def settings(text: str) -> str:
     """The settings of a page, completed to those of a small run."""
     given = yaml.safe_load(text)
-    completed = {**TINY_RUN, "datasets": {"shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes"}}, **given}
+    completed = {
+        **TINY_RUN,
+        "datasets": {"shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes"}},
+        **given,
+    }
     if "mask2former_weights" in given:
         completed["model"] = given.get("model", {})  # the checkpoint brings its own
     return yaml.safe_dump(completed, sort_keys=False)
@@ -75,8 +95,13 @@ def settings(text: str) -> str:
 def use_exports(folder: Path, task: str) -> None:
     """Lay a set's exported truth and predictions of a task where the pages have anyone's."""
     exported = folder / "outputs/shapes_scores/exports/shapes_panoptic" / task
-    places = {"gt.json": "truth.json", "gt": "truth", "pred.json": "predictions.json", "pred": "predictions",
-              "results.json": "predictions.json"}  # fmt: skip
+    places = {
+        "gt.json": "truth.json",
+        "gt": "truth",
+        "pred.json": "predictions.json",
+        "pred": "predictions",
+        "results.json": "predictions.json",
+    }
     for place, name in places.items():
         (folder / place).unlink(missing_ok=True)
         (folder / place).symlink_to(exported / name)
@@ -87,7 +112,11 @@ def noise(height: int, width: int) -> np.ndarray:
 
 
 def _photographs(folder: Path) -> None:
-    for name, size in {"photo.png": (50, 90), "photo.jpg": (50, 90), "folder/one.png": (40, 40)}.items():
+    for name, size in {
+        "photo.png": (50, 90),
+        "photo.jpg": (50, 90),
+        "folder/one.png": (40, 40),
+    }.items():
         save(folder / name, noise(*size))
     save(folder / "aerial.tif", noise(100, 150))  # larger than the model's images
 
@@ -99,10 +128,15 @@ def _coco(folder: Path) -> None:
     save(folder / "train2017/000000000009.jpg", noise(48, 64))
     save(folder / "panoptic_train2017/000000000009.png", rgb_of(ids))
     images = [{"id": 9, "file_name": "000000000009.jpg", "height": 48, "width": 64}]
-    infos = [{"id": 1, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [20, 10, 20, 20]},
-             {"id": 2, "category_id": 193, "iscrowd": 0, "area": 2672, "bbox": [0, 0, 64, 48]}]  # fmt: skip
+    infos = [
+        {"id": 1, "category_id": 1, "iscrowd": 0, "area": 400, "bbox": [20, 10, 20, 20]},
+        {"id": 2, "category_id": 193, "iscrowd": 0, "area": 2672, "bbox": [0, 0, 64, 48]},
+    ]
     annotations = [{"image_id": 9, "file_name": "000000000009.png", "segments_info": infos}]
-    write_json(folder / "panoptic_train2017.json", {"images": images, "annotations": annotations, "categories": []})
+    write_json(
+        folder / "panoptic_train2017.json",
+        {"images": images, "annotations": annotations, "categories": []},
+    )
 
 
 def _street_scenes(folder: Path) -> None:
@@ -116,7 +150,14 @@ def _boxes(folder: Path, categories: Sequence[str]) -> None:
     """One image with a box of each category, numbered from 1, and the json beside the folder."""
     save(folder / "b.jpg", noise(40, 60))
     annotations = [
-        {"id": k, "image_id": 5, "category_id": k, "bbox": [8 * k, 4, 12, 20], "iscrowd": 0, "area": 240}
+        {
+            "id": k,
+            "image_id": 5,
+            "category_id": k,
+            "bbox": [8 * k, 4, 12, 20],
+            "iscrowd": 0,
+            "area": 240,
+        }
         for k in range(1, len(categories) + 1)
     ]
     images = [{"id": 5, "file_name": "b.jpg", "height": 40, "width": 60}]
@@ -133,7 +174,7 @@ def _thermal(folder: Path) -> None:
 
 
 def _rows_of_the_hub(folder: Path) -> None:
-    """Two rows of image and label: sky above trees, a pixel unlabelled."""
+    """Two rows of image and label: sky above trees, a pixel unlabeled."""
     labels = np.ones((8, 8), np.uint8)
     labels[4:], labels[0, 0] = 2, 0
     rows = {"image": [_png(noise(8, 8))] * 2, "label": [_png(labels)] * 2}
@@ -151,12 +192,27 @@ def _png(array: np.ndarray) -> dict[str, Any]:
 def _mask2former(folder: Path) -> None:
     """A small Mask2Former of random weights with COCO's names."""
     torch.manual_seed(0)
-    backbone = SwinConfig(embed_dim=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 2, 2], window_size=4, image_size=64,
-                          out_features=["stage1", "stage2", "stage3", "stage4"])  # fmt: skip
+    backbone = SwinConfig(
+        embed_dim=8,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        image_size=64,
+        out_features=["stage1", "stage2", "stage3", "stage4"],
+    )
     labels = COCO_PANOPTIC.labels
     config = Mask2FormerConfig(
-        backbone_config=backbone, feature_size=32, hidden_dim=32, mask_feature_size=32, encoder_layers=1,
-        encoder_feedforward_dim=32, decoder_layers=3, dim_feedforward=32, num_attention_heads=2, num_queries=8,
-        id2label=dict(enumerate(labels)), label2id={label: index for index, label in enumerate(labels)},
-    )  # fmt: skip
+        backbone_config=backbone,
+        feature_size=32,
+        hidden_dim=32,
+        mask_feature_size=32,
+        encoder_layers=1,
+        encoder_feedforward_dim=32,
+        decoder_layers=3,
+        dim_feedforward=32,
+        num_attention_heads=2,
+        num_queries=8,
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+    )
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)

@@ -33,7 +33,7 @@ IMAGES_OF_SAMPLE = {
 
 
 def lay_sample(tool: str, folder: Path) -> Path:
-    """Copy what a tool wrote to `folder / tool`, with its images, which are grey."""
+    """Copy what a tool wrote to `folder / tool`, with its images, which are gray."""
     shutil.copytree(SAMPLES / tool, folder / tool)
     for name, size in zip(IMAGES_OF_SAMPLE[tool], ((12, 16), (8, 8)), strict=True):
         save(folder / tool / name, np.full((*size, 3), 90, np.uint8))

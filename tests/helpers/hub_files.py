@@ -22,12 +22,23 @@ PANOPTIC = replace(SEMANTIC, task="panoptic", id_map={17: 0, 193: 1}, void_ids=f
 BOXES = replace(SEMANTIC, task="boxes", id_map={0: 0, 1: 1}, void_ids=frozenset({2}))
 INSTANCE = replace(BOXES, task="instance")
 
-LABELLED = {"image": ImageFeature(), "label": ImageFeature()}
-OBJECT = {"bbox": List(Value("float32"), length=4), "category": ClassLabel(names=["cat", "grass", "other"])}
+LABELED = {"image": ImageFeature(), "label": ImageFeature()}
+OBJECT = {
+    "bbox": List(Value("float32"), length=4),
+    "category": ClassLabel(names=["cat", "grass", "other"]),
+}
 OBJECTS = {"image": ImageFeature(), "objects": List(OBJECT)}
-AS_LISTS = {"image": ImageFeature(), "objects": {key: List(feature) for key, feature in OBJECT.items()}}
-SEGMENT = {"id": Value("int64"), "category_id": Value("int64"), "iscrowd": Value("int64"), "area": Value("int64")}
-WITH_SEGMENTS = {**LABELLED, "segments_info": List(SEGMENT)}
+AS_LISTS = {
+    "image": ImageFeature(),
+    "objects": {key: List(feature) for key, feature in OBJECT.items()},
+}
+SEGMENT = {
+    "id": Value("int64"),
+    "category_id": Value("int64"),
+    "iscrowd": Value("int64"),
+    "area": Value("int64"),
+}
+WITH_SEGMENTS = {**LABELED, "segments_info": List(SEGMENT)}
 SEGMENT_IDS = [[5, 5, 300], [0, 70000, 300]]
 SEGMENTS = [
     {"id": 70000, "category_id": 255, "iscrowd": 0, "area": 1},
@@ -55,8 +66,8 @@ def encoded(array: Any, kind: str = "PNG", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def photo(height: int = 2, width: int = 3, grey: int = 9) -> bytes:
-    return encoded(np.full((height, width, 3), grey, np.uint8))
+def photo(height: int = 2, width: int = 3, gray: int = 9) -> bytes:
+    return encoded(np.full((height, width, 3), gray, np.uint8))
 
 
 def rgb_of(ids: Any) -> np.ndarray:
@@ -64,8 +75,12 @@ def rgb_of(ids: Any) -> np.ndarray:
     return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
 
 
-def write(folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str, Any], shards: int = 1) -> Path:
-    """Parquet files as `push_to_hub` names them; Image columns take bytes, or dicts of bytes and path."""
+def write(
+    folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str, Any], shards: int = 1
+) -> Path:
+    """Parquet files as `push_to_hub` names them; Image columns take bytes, or dicts of bytes and
+    path.
+    """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     columns = {
         key: [
@@ -93,7 +108,10 @@ def only_sample(data: SampleDataset | SampleStream) -> Any:
 
 
 def objects(*pairs: tuple[Sequence[float], int]) -> dict[str, list[Any]]:
-    return {"bbox": [list(box) for box, _ in pairs], "category": [category for _, category in pairs]}
+    return {
+        "bbox": [list(box) for box, _ in pairs],
+        "category": [category for _, category in pairs],
+    }
 
 
 def as_structs(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
@@ -103,4 +121,6 @@ def as_structs(lists: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 def panoptic(folder: Path, segments: Any = SEGMENTS, ids: Any = SEGMENT_IDS, **options: Any) -> Any:
     row = {"image": photo(), "label": encoded(rgb_of(ids)), "segments_info": segments}
     path = write(folder / "d", [row], WITH_SEGMENTS)
-    return read_hub(PANOPTIC, path=str(path), label_column="label", segments_column="segments_info", **options)
+    return read_hub(
+        PANOPTIC, path=str(path), label_column="label", segments_column="segments_info", **options
+    )

@@ -1,8 +1,8 @@
 """A Hub on 127.0.0.1: repositories with commits, LFS files, private ones, and faults on demand.
 
-It answers what `huggingface_hub` asks of the real one to create repositories, commit, and download, and keeps the rules
-that matter for publishing: an LFS object must hash to its id, a commit needs all its objects and its parent, and is
-taken whole or not at all.
+It answers what `huggingface_hub` asks of the real one to create repositories, commit, and download,
+and keeps the rules that matter for publishing: an LFS object must hash to its id, a commit needs
+all its objects and its parent, and is taken whole or not at all.
 
     with HubServer() as hub:
         api = HfApi(endpoint=hub.url, token=hub.token)
@@ -57,9 +57,10 @@ class Repo:
 class Fault:
     """What goes wrong with the next `times` requests of a method whose path matches.
 
-    status: answer with it. drop_after: read or write so many bytes of the body, then cut the line. change: what the
-    body of an answer becomes, its announced size and hash staying. lost: do what was asked, but cut the line instead of
-    an answer.
+    status: answer with it. drop_after: read or write so many bytes of the body, then cut the line.
+        change: what the
+    body of an answer becomes, its announced size and hash staying. lost: do what was asked, but cut
+    the line instead of an answer.
     """
 
     method: str
@@ -128,7 +129,9 @@ class HubServer:
     def lose_answer(self, method: str, pattern: str, times: int = 1000) -> None:
         self.faults.append(Fault(method, pattern, times, lost=True))
 
-    def corrupt(self, pattern: str, change: Callable[[bytes], bytes], method: str = "GET", times: int = 1000) -> None:
+    def corrupt(
+        self, pattern: str, change: Callable[[bytes], bytes], method: str = "GET", times: int = 1000
+    ) -> None:
         self.faults.append(Fault(method, pattern, times, change=change))
 
     def fault(self, method: str, path: str) -> Fault | None:
@@ -189,7 +192,11 @@ class _Handler(BaseHTTPRequestHandler):
             while size := int(self.rfile.readline(), 16):
                 body += self.rfile.read(size)
                 self.rfile.readline()
-                if self.fault and self.fault.drop_after is not None and len(body) >= self.fault.drop_after:
+                if (
+                    self.fault
+                    and self.fault.drop_after is not None
+                    and len(body) >= self.fault.drop_after
+                ):
                     self._cut()
             self.rfile.readline()
             return body
@@ -206,7 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, answer: _Answer) -> None:
         content = answer.content
-        body = content if isinstance(content, bytes) else json.dumps(content if content is not None else {}).encode()
+        body = (
+            content
+            if isinstance(content, bytes)
+            else json.dumps(content if content is not None else {}).encode()
+        )
         self.send_response(answer.status)
         kind = "application/octet-stream" if isinstance(content, bytes) else "application/json"
         if self.fault and self.fault.lost:
@@ -237,7 +248,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._receive_object(match[1], body)
         if match := re.fullmatch(r"/lfs/(\w+)/verify", path):
             raise _Answer(200 if match[1] in self.hub.objects else 404)
-        if match := re.fullmatch(r"/(spaces/|datasets/|)([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
+        if match := re.fullmatch(
+            r"/(spaces/|datasets/|)([^/]+/[^/]+)\.git/info/lfs/objects/batch", path
+        ):
             self._batch(json.loads(body))
         if match := re.fullmatch(r"/(spaces/|datasets/|)([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
             kind = {prefix: name for name, prefix in PREFIXES.items()}[match[1]]
@@ -261,14 +274,18 @@ class _Handler(BaseHTTPRequestHandler):
             raise _Answer(409, {"error": "You already created this repo", "url": url})
         private = wanted.get("private") or wanted.get("visibility") == "private"
         self.hub.repos[key] = Repo(bool(private))
-        self.hub.repos[key].commit({".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"})
+        self.hub.repos[key].commit(
+            {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
+        )
         raise _Answer(200, {"url": url, "name": key[1], "id": "1"})
 
     def _validate(self, asked: dict[str, Any]) -> None:
         parts = asked["content"].split("---\n")
         metadata = yaml.safe_load(parts[1]) if len(parts) > 2 else None
         if not isinstance(metadata, dict):
-            raise _Answer(400, {"errors": [{"message": "metadata must be a mapping"}], "warnings": []})
+            raise _Answer(
+                400, {"errors": [{"message": "metadata must be a mapping"}], "warnings": []}
+            )
         raise _Answer(200, {"errors": [], "warnings": []})
 
     def _receive_object(self, oid: str, body: bytes) -> None:
@@ -287,7 +304,9 @@ class _Handler(BaseHTTPRequestHandler):
             objects.append(entry)
         raise _Answer(200, {"transfer": "basic", "objects": objects})
 
-    def _api(self, repo: Repo, name: str, rest: str, query: dict[str, list[str]], body: bytes) -> None:
+    def _api(
+        self, repo: Repo, name: str, rest: str, query: dict[str, list[str]], body: bytes
+    ) -> None:
         if rest.startswith("/preupload/"):
             self._preupload(repo, json.loads(body))
         if rest.startswith("/commit/"):
@@ -304,13 +323,24 @@ class _Handler(BaseHTTPRequestHandler):
             raise _refusal(404, "RevisionNotFound", f"Invalid rev id: {match[2]}")
         sha, files = commit
         if match[1] == "tree":
-            listed = [{"type": "file", "path": path, **_facts(path, content)} for path, content in files.items()]
+            listed = [
+                {"type": "file", "path": path, **_facts(path, content)}
+                for path, content in files.items()
+            ]
             raise _Answer(200, listed)
         siblings = [
             {"rfilename": path, **(_facts(path, content) if "blobs" in query else {})}
             for path, content in files.items()
         ]
-        about = {"_id": "1", "id": name, "sha": sha, "private": repo.private, "tags": [], "downloads": 0, "likes": 0}
+        about = {
+            "_id": "1",
+            "id": name,
+            "sha": sha,
+            "private": repo.private,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+        }
         raise _Answer(200, {**about, "siblings": siblings})
 
     def _preupload(self, repo: Repo, asked: dict[str, Any]) -> None:
@@ -333,8 +363,13 @@ class _Handler(BaseHTTPRequestHandler):
         files = dict(repo.files)
         for line in body.splitlines():
             key, value = json.loads(line).values()
-            if key == "header" and value.get("parentCommit", repo.commits[-1][0]) != repo.commits[-1][0]:
-                raise _Answer(412, {"error": "A commit has happened since. Please refresh and try again."})
+            if (
+                key == "header"
+                and value.get("parentCommit", repo.commits[-1][0]) != repo.commits[-1][0]
+            ):
+                raise _Answer(
+                    412, {"error": "A commit has happened since. Please refresh and try again."}
+                )
             if key == "file":
                 files[value["path"]] = base64.b64decode(value["content"])
             elif key == "lfsFile":
@@ -344,7 +379,10 @@ class _Handler(BaseHTTPRequestHandler):
             elif key == "deletedFile":
                 del files[value["path"]]
         sha = repo.commit(files)
-        raise _Answer(200, {"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{name}/commit/{sha}"})
+        raise _Answer(
+            200,
+            {"success": True, "commitOid": sha, "commitUrl": f"{self.hub.url}/{name}/commit/{sha}"},
+        )
 
     def _resolve(self, repo: Repo, revision: str, path: str) -> None:
         commit = repo.at(revision)
@@ -360,7 +398,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _facts(path: str, content: bytes) -> dict[str, Any]:
-    """What the Hub tells of a file; the id of large files is the hash of their content, of others git's."""
+    """What the Hub tells of a file; the id of large files is the hash of their content, of others
+    git's.
+    """
     size = len(content)
     git = hashlib.sha1(b"blob %d\0" % size + content).hexdigest()
     if not path.endswith(LFS_SUFFIXES):

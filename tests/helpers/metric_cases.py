@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from dataseg_hf.data.sample import Instances, Segments
-from dataseg_hf.metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
+from dataseg_hf.metrics import (
+    MaskAP,
+    MeanIoU,
+    PanopticQuality,
+    instances_from_segments,
+    semantic_map,
+)
 from helpers.paths import ROOT
 
 _spec = importlib.util.spec_from_file_location("peers", ROOT / "benchmarks" / "peers.py")
@@ -71,29 +77,48 @@ def box_masks(boxes, size) -> np.ndarray:
 
 
 def two_objects(iou_type):
-    """Hits at scores 0.9 and 0.7 with a miss at 0.8 between them; one object is small, one is medium."""
+    """Hits at scores 0.9 and 0.7 with a miss at 0.8 between them; one object is small, one is
+    medium.
+    """
     true = [[0, 0, 10, 10], [20, 20, 60, 60]]
     found = [[0, 0, 10, 10], [70, 70, 80, 80], [20, 20, 60, 60]]
     size = (80, 80)
     truth = boxes_truth(true, [0, 0], masks=box_masks(true, size))
     predictions = {"scores": np.array([0.9, 0.8, 0.7]), "label_ids": np.array([0, 0, 0])}
-    predictions |= {"masks": box_masks(found, size)} if iou_type == "segm" else {"boxes": np.array(found)}
+    predictions |= (
+        {"masks": box_masks(found, size)} if iou_type == "segm" else {"boxes": np.array(found)}
+    )
     return predictions, truth, size
 
 
 def random_images(seed: int, count: int, first_id: int = 0):
-    """(image id, truth, pred_map, labels of the prediction, predictions of instances) per image; scores often tie."""
+    """(image id, truth, pred_map, labels of the prediction, predictions of instances) per image;
+    scores often tie.
+    """
     rng = np.random.default_rng(seed)
     images = []
     for image_id in range(first_id, first_id + count):
         number = int(rng.integers(1, 5))
         blocks = rng.integers(-1, number, (3, 4)).astype(np.int32)
-        truth = Segments(blocks.repeat(4, 0).repeat(4, 1), rng.integers(0, 4, number), rng.random(number) < 0.2)
+        truth = Segments(
+            blocks.repeat(4, 0).repeat(4, 1), rng.integers(0, 4, number), rng.random(number) < 0.2
+        )
         pred_map = np.roll(truth.segment_map, (1, 0), axis=(0, 1))
         labels = {int(i): int(truth.class_labels[i]) for i in np.unique(pred_map) if i >= 0}
         masks = np.array([pred_map == i for i in labels], dtype=bool).reshape(-1, 12, 16)
-        scores, label_ids = rng.integers(1, 4, len(labels)) / 4, np.array(list(labels.values()), dtype=np.int64)
-        images.append((image_id, truth, pred_map, labels, {"masks": masks, "scores": scores, "label_ids": label_ids}))
+        scores, label_ids = (
+            rng.integers(1, 4, len(labels)) / 4,
+            np.array(list(labels.values()), dtype=np.int64),
+        )
+        images.append(
+            (
+                image_id,
+                truth,
+                pred_map,
+                labels,
+                {"masks": masks, "scores": scores, "label_ids": label_ids},
+            )
+        )
     return images
 
 
@@ -108,7 +133,9 @@ def measure(images):
         metrics["pq"].update(pred_map, listed(labels), truth)
         predicted = semantic_map(Segments(pred_map, truth.class_labels, truth.is_crowd))
         metrics["miou"].update(predicted, semantic_map(truth))
-        metrics["ap"].update(predictions, instances_from_segments(truth, [True] * 4), pred_map.shape, image_id)
+        metrics["ap"].update(
+            predictions, instances_from_segments(truth, [True] * 4), pred_map.shape, image_id
+        )
     return metrics
 
 

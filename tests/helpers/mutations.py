@@ -1,4 +1,6 @@
-"""Annotation files as a broken tool or a careless edit leaves them: random changes of JSON-like and XML documents."""
+"""Annotation files as a broken tool or a careless edit leaves them: random changes of JSON-like and
+XML documents.
+"""
 
 import copy
 import random
@@ -7,11 +9,50 @@ from collections.abc import Callable
 from typing import Any
 
 VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 1.0, 0.5, -0.0, 3, 255, 65_536, 2**31, 2**63, 10**30, -(10**30), 1e308, -1e308,
-    float("nan"), float("inf"), float("-inf"), "", " ", "3", "1.0", "-7", "nan", "1e400", "cat", "dog", "..",
+    None,
+    True,
+    False,
+    0,
+    -1,
+    1,
+    1.0,
+    0.5,
+    -0.0,
+    3,
+    255,
+    65_536,
+    2**31,
+    2**63,
+    10**30,
+    -(10**30),
+    1e308,
+    -1e308,
+    float("nan"),
+    float("inf"),
+    float("-inf"),
+    "",
+    " ",
+    "3",
+    "1.0",
+    "-7",
+    "nan",
+    "1e400",
+    "cat",
+    "dog",
+    "..",
     "/etc/passwd",
-    "ü\u0000", "a" * 300, [], {}, [[]], [1, 2], [None], ["x"], [[0, 0], [1, 1]], {"x": 1}, [1e300] * 6,
-)  # fmt: skip
+    "ü\u0000",
+    "a" * 300,
+    [],
+    {},
+    [[]],
+    [1, 2],
+    [None],
+    ["x"],
+    [[0, 0], [1, 1]],
+    {"x": 1},
+    [1e300] * 6,
+)
 """What a value is replaced by."""
 
 
@@ -56,9 +97,13 @@ def _repeat(container: Any, key: Any, rng: random.Random) -> None:
 def _scale(container: Any, key: Any, rng: random.Random) -> None:
     value = container[key]
     if isinstance(value, int | float):
-        container[key] = rng.choice((-value, value + 1, value * 2, value * 1000, value / 3, float(value), str(value)))
+        container[key] = rng.choice(
+            (-value, value + 1, value * 2, value * 1000, value / 3, float(value), str(value))
+        )
     elif isinstance(value, str):
-        container[key] = rng.choice((value[: len(value) // 2], value * 2, value.upper(), value + "x", " " + value))
+        container[key] = rng.choice(
+            (value[: len(value) // 2], value * 2, value.upper(), value + "x", " " + value)
+        )
     elif isinstance(value, list):
         container[key] = rng.choice((value[:-1], value[::-1], value * 2, [value]))
     else:
@@ -81,7 +126,9 @@ _JSON_CHANGES: tuple[Callable[[Any, Any, random.Random], None], ...] = (
 
 
 def mutated_xml(text: str, rng: random.Random) -> bytes:
-    """An XML document with one to three random changes of elements, attributes and texts, or of its bytes."""
+    """An XML document with one to three random changes of elements, attributes and texts, or of its
+    bytes.
+    """
     root = ET.fromstring(text)
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         if places := [(parent, child) for parent in root.iter() for child in parent]:
@@ -93,7 +140,16 @@ def mutated_xml(text: str, rng: random.Random) -> bytes:
 def _xml_value(value: str, rng: random.Random) -> str:
     other = rng.choice([str(v) for v in VALUES if "\0" not in str(v)])
     return rng.choice(
-        (other, other, value[: len(value) // 2], value * 2, f"-{value}", f"{value}0", f"{value},", value.upper())
+        (
+            other,
+            other,
+            value[: len(value) // 2],
+            value * 2,
+            f"-{value}",
+            f"{value}0",
+            f"{value},",
+            value.upper(),
+        )
     )
 
 
@@ -130,9 +186,15 @@ def _move_element(parent: ET.Element, child: ET.Element, rng: random.Random) -> 
 
 
 _XML_CHANGES: tuple[Callable[[ET.Element, ET.Element, random.Random], None], ...] = (
-    _change_attribute, _change_attribute, _change_attribute, _remove_attribute, _remove_element, _repeat_element,
-    _rename_element, _move_element,
-)  # fmt: skip
+    _change_attribute,
+    _change_attribute,
+    _change_attribute,
+    _remove_attribute,
+    _remove_element,
+    _repeat_element,
+    _rename_element,
+    _move_element,
+)
 
 
 def mutated_bytes(content: bytes, rng: random.Random) -> bytes:
@@ -158,4 +220,6 @@ def mutated_lines(text: str, rng: random.Random) -> str:
     if not isinstance(changed, list):
         return str(changed)
     words = [line if isinstance(line, list) else [line] for line in changed]
-    return "\n".join(" ".join(str(word) for word in line) for line in words if "\0" not in str(line))
+    return "\n".join(
+        " ".join(str(word) for word in line) for line in words if "\0" not in str(line)
+    )

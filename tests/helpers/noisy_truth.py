@@ -1,4 +1,6 @@
-"""A stand-in for a model: proposals made of the truth of a held-out set, disturbed enough that no score is 0 or 1."""
+"""A stand-in for a model: proposals made of the truth of a held-out set, disturbed enough that no
+score is 0 or 1.
+"""
 
 from typing import Any
 
@@ -14,9 +16,11 @@ QUERIES = 16
 
 
 class NoisyTruth(torch.nn.Module):
-    """Recognises the images of a set by their pixels, however they are batched, and proposes a query per true segment.
+    """Recognizes the images of a set by their pixels, however they are batched, and proposes a
+    query per true segment.
 
-    noise: 0 gives the truth; more of it shifts masks and takes other classes. Scores tie often. Images must fill the
+    noise: 0 gives the truth; more of it shifts masks and takes other classes. Scores tie often.
+        Images must fill the
     canvas.
     """
 
@@ -35,7 +39,10 @@ class NoisyTruth(torch.nn.Module):
         return tuple(pixels.mean((1, 2)).double().mul(1e4).round().tolist())
 
     def forward(self, pixel_values: torch.Tensor, **_: Any) -> DaTaSegOutput:
-        logits, masks = zip(*(self.proposals(*self.truth_of[self.key(pixels)]) for pixels in pixel_values), strict=True)
+        logits, masks = zip(
+            *(self.proposals(*self.truth_of[self.key(pixels)]) for pixels in pixel_values),
+            strict=True,
+        )
         return DaTaSegOutput(
             class_queries_logits=torch.stack(logits),
             masks_queries_logits=torch.stack(masks),

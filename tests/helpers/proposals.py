@@ -22,7 +22,9 @@ def class_logits(*most_likely: int, categories: int = 3) -> Tensor:
     return 10 * F.one_hot(torch.tensor(most_likely), categories + 1).float()[None]
 
 
-def rectangle_logits(size: tuple[int, int], *rectangles: tuple[int, int, int, int], strength: float = 10.0) -> Tensor:
+def rectangle_logits(
+    size: tuple[int, int], *rectangles: tuple[int, int, int, int], strength: float = 10.0
+) -> Tensor:
     """Masks of x0, y0, x1, y1 in cells as logits: [1, N, h, w]."""
     masks = torch.full((len(rectangles), *size), -strength)
     for mask, (x0, y0, x1, y1) in zip(masks, rectangles, strict=True):
@@ -33,5 +35,9 @@ def rectangle_logits(size: tuple[int, int], *rectangles: tuple[int, int, int, in
 def proposals(classes: Tensor, masks: Tensor) -> Proposals:
     """With exactly those masks [B, N, h, w]: a feature per cell."""
     cells = masks[0, 0].numel()
-    features = torch.eye(cells, dtype=masks.dtype).view(1, cells, *masks.shape[-2:]).expand(len(masks), -1, -1, -1)
+    features = (
+        torch.eye(cells, dtype=masks.dtype)
+        .view(1, cells, *masks.shape[-2:])
+        .expand(len(masks), -1, -1, -1)
+    )
     return Proposals(classes, masks.flatten(2), features)

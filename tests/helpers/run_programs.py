@@ -48,22 +48,61 @@ SETTINGS = {
         "num_queries": 12,
     },
     "datasets": {
-        name: {"spec": name, "reader": "shapes", "count": 8, "batch_size": 4, "image_size": 32, "ratio": 1}
+        name: {
+            "spec": name,
+            "reader": "shapes",
+            "count": 8,
+            "batch_size": 4,
+            "image_size": 32,
+            "ratio": 1,
+        }
         for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes")
     },
     "evaluation": {
-        "shapes_panoptic": {"spec": "shapes_panoptic", "reader": "shapes", "split": "eval", "count": 5,
-                            "vocabulary": "shapes_panoptic", "image_size": 32, "metrics": ["pq", "miou"]},
-        "shapes_boxes": {"spec": "shapes_boxes", "reader": "shapes", "split": "eval", "count": 5,
-                         "vocabulary": "shapes_boxes", "image_size": 32, "metrics": ["mask_ap"]},
-        "shapes_open": {"spec": "shapes_open", "reader": "shapes", "split": "eval", "count": 5,
-                        "image_size": 32, "metrics": ["pq"]},
+        "shapes_panoptic": {
+            "spec": "shapes_panoptic",
+            "reader": "shapes",
+            "split": "eval",
+            "count": 5,
+            "vocabulary": "shapes_panoptic",
+            "image_size": 32,
+            "metrics": ["pq", "miou"],
+        },
+        "shapes_boxes": {
+            "spec": "shapes_boxes",
+            "reader": "shapes",
+            "split": "eval",
+            "count": 5,
+            "vocabulary": "shapes_boxes",
+            "image_size": 32,
+            "metrics": ["mask_ap"],
+        },
+        "shapes_open": {
+            "spec": "shapes_open",
+            "reader": "shapes",
+            "split": "eval",
+            "count": 5,
+            "image_size": 32,
+            "metrics": ["pq"],
+        },
     },
-}  # fmt: skip
+}
 
 
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_machines", "1", "--mixed_precision", "no",
-          "--dynamo_backend", "no", "--cpu", "--num_processes", "1"]  # fmt: skip
+LAUNCH = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "--cpu",
+    "--num_processes",
+    "1",
+]
 
 
 def torchrun(processes: int) -> list[str]:
@@ -72,7 +111,8 @@ def torchrun(processes: int) -> list[str]:
 
 
 def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = False) -> list[str]:
-    """The example on a tiny config, into `folder`: alone, by `accelerate launch`, or on several processes by torchrun.
+    """The example on a tiny config, into `folder`: alone, by `accelerate launch`, or on several
+    processes by torchrun.
 
     The latter as `accelerate launch` starts several CPU processes through MPI only.
     """
@@ -86,10 +126,17 @@ def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fa
 
 
 def environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "HF_HUB_OFFLINE": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
 
 
-def start(folder: Path, *arguments: str, processes: int = 1, launch: bool = False) -> subprocess.CompletedProcess[str]:
+def start(
+    folder: Path, *arguments: str, processes: int = 1, launch: bool = False
+) -> subprocess.CompletedProcess[str]:
     """A run to its end."""
     if processes == 1 and not launch:
         return warm_python.run(command(folder, *arguments)[1:], environment())
@@ -100,7 +147,9 @@ def start(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fals
 
 
 def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> int:
-    """A run in this process, which spares its start: for those that end before training. Returns the exit code."""
+    """A run in this process, which spares its start: for those that end before training. Returns
+    the exit code.
+    """
     monkeypatch.setattr(sys, "argv", command(folder, *arguments)[1:])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else a wrong name is asked for, and again
     # Accelerate's state is shared by all that a process does: neither take it over nor leave it
@@ -120,8 +169,12 @@ def begin(folder: Path, *arguments: str, processes: int = 1) -> Running:
         return warm_python.Script(command(folder, *arguments)[1:], environment(), merged=True)
     return subprocess.Popen(
         command(folder, *arguments, processes=processes),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(), start_new_session=True
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
 
 
 def wait_until(holds: Callable[[], Any], process: Running) -> None:

@@ -14,7 +14,13 @@ TEXT = {
     "max_position_embeddings": 40,
     "vocab_size": 64,
 }
-VISION = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "patch_size": 4}
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "patch_size": 4,
+}
 
 
 def clip_tokenizer() -> CLIPTokenizer:
@@ -27,6 +33,8 @@ def save_clip(folder: Path, seed: int = 0) -> Path:
     text = TEXT | {"bos_token_id": 54, "eos_token_id": 55, "pad_token_id": 55, "projection_dim": 12}
     vision = VISION | {"image_size": 8, "projection_dim": 12}
     torch.manual_seed(seed)
-    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)).save_pretrained(folder)
+    CLIPModel(
+        CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+    ).save_pretrained(folder)
     clip_tokenizer().save_pretrained(folder)
     return folder

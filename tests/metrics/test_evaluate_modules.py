@@ -1,4 +1,6 @@
-"""The modules of `evaluate` under spaces/, loaded from their folders without the network, and their pages."""
+"""The modules of `evaluate` under spaces/, loaded from their folders without the network, and their
+pages.
+"""
 
 import importlib.util
 import json
@@ -31,22 +33,36 @@ def load(evaluate_caches, monkeypatch):
 def add_all(metric, images):
     for _, truth, pred_map, labels, predictions in images:
         if metric.name == "panoptic_quality":
-            infos = [{"id": i, "label_id": label, "score": 0.5, "was_fused": False} for i, label in labels.items()]
+            infos = [
+                {"id": i, "label_id": label, "score": 0.5, "was_fused": False}
+                for i, label in labels.items()
+            ]
             true_infos = [
                 {"id": i, "label_id": int(label), "iscrowd": int(crowd)}
-                for i, (label, crowd) in enumerate(zip(truth.class_labels, truth.is_crowd, strict=True))
+                for i, (label, crowd) in enumerate(
+                    zip(truth.class_labels, truth.is_crowd, strict=True)
+                )
             ]
             prediction = {"segmentation": pred_map, "segments_info": infos}
             metric.add(
-                prediction=prediction, reference={"segmentation": truth.segment_map, "segments_info": true_infos}
+                prediction=prediction,
+                reference={"segmentation": truth.segment_map, "segments_info": true_infos},
             )
         elif metric.name == "mean_iou":
             predicted = semantic_map(Segments(pred_map, truth.class_labels, truth.is_crowd))
             metric.add(prediction=predicted, reference=semantic_map(truth))
         else:
             true = instances_from_segments(truth, [True] * 4)
-            prediction = {"masks": texts(predictions["masks"]), "boxes": [], "scores": predictions["scores"].tolist()}
-            reference = {"masks": texts(true.masks), "boxes": [], "iscrowd": true.is_crowd.astype(int).tolist()}
+            prediction = {
+                "masks": texts(predictions["masks"]),
+                "boxes": [],
+                "scores": predictions["scores"].tolist(),
+            }
+            reference = {
+                "masks": texts(true.masks),
+                "boxes": [],
+                "iscrowd": true.is_crowd.astype(int).tolist(),
+            }
             metric.add(
                 prediction=prediction | {"label_ids": predictions["label_ids"].tolist()},
                 reference=reference | {"label_ids": true.class_labels.tolist()},
@@ -91,7 +107,10 @@ def test_boxes_are_scored_too(load):
 def test_more_than_100_predictions_of_an_image(load):
     boxes = [[20 * k, 0, 20 * k + 10, 10] for k in range(150)]
     parts = {"boxes": boxes, "masks": [], "label_ids": [0] * 150}
-    images = {"predictions": [parts | {"scores": [0.5] * 150}], "references": [parts | {"iscrowd": [0] * 150}]}
+    images = {
+        "predictions": [parts | {"scores": [0.5] * 150}],
+        "references": [parts | {"iscrowd": [0] * 150}],
+    }
     module, settings = load("mask_ap"), {"labels": LABELS, "iou_type": "bbox"}
     assert module.compute(**images, **settings)["ar100"] == pytest.approx(100 / 150)
     assert module.compute(**images, **settings, max_dets=300)["ar300"] == 1.0

@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataseg_hf.metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
+from dataseg_hf.metrics import (
+    MaskAP,
+    MeanIoU,
+    PanopticQuality,
+    instances_from_segments,
+    semantic_map,
+)
 from helpers.metric_cases import (
     IS_THING,
     LABELS,
@@ -28,7 +34,8 @@ from helpers.metric_cases import (
 def test_merge_is_associative_and_shards_equal_a_single_run_to_the_last_bit(seed, count):
     images = random_images(seed, count)
     for name, single in measure(images).items():
-        a, b, c = (measure(images[i::3])[name] for i in range(3))  # as a distributed sampler deals them
+        # as a distributed sampler deals them
+        a, b, c = (measure(images[i::3])[name] for i in range(3))
         left, right, pair = new_metrics()[name], new_metrics()[name], new_metrics()[name]
         for part in (a, b, c):
             left.merge(part.state)
@@ -51,7 +58,9 @@ def test_merge_leaves_the_other_state_alone():
 
 def test_states_of_counts_do_not_grow_with_images():
     for name in ("pq", "miou"):
-        sizes = {len(pickle.dumps(measure(random_images(0, count))[name].state)) for count in (2, 40)}
+        sizes = {
+            len(pickle.dumps(measure(random_images(0, count))[name].state)) for count in (2, 40)
+        }
         assert max(sizes) - min(sizes) < 100, name
 
 
@@ -96,9 +105,17 @@ def test_the_truth_itself_scores_one(seed):
     metrics["pq"].update(*as_prediction(truth), truth)
     metrics["miou"].update(semantic_map(truth), semantic_map(truth))
     instances = instances_from_segments(truth, [True] * 4)
-    predictions = {"masks": instances.masks, "scores": np.ones(len(present)), "label_ids": instances.class_labels}
+    predictions = {
+        "masks": instances.masks,
+        "scores": np.ones(len(present)),
+        "label_ids": instances.class_labels,
+    }
     metrics["ap"].update(predictions, instances, truth.segment_map.shape, 1)
-    for metric, keys in (("pq", ["pq", "sq", "rq"]), ("miou", ["miou", "fwiou", "pixel_acc"]), ("ap", ["ap", "ap75"])):
+    for metric, keys in (
+        ("pq", ["pq", "sq", "rq"]),
+        ("miou", ["miou", "fwiou", "pixel_acc"]),
+        ("ap", ["ap", "ap75"]),
+    ):
         result = metrics[metric].compute()
         assert [result[key] for key in keys] == pytest.approx([1.0] * len(keys))
 
@@ -110,7 +127,10 @@ def test_void_alone_measures_nothing(shape):
     pred_map = np.full(shape, 2)
     metrics["pq"].update(pred_map, listed({2: 1}) if pred_map.size else [], truth)
     metrics["miou"].update(pred_map, semantic_map(truth))
-    assert all(not value.any() for value in (*metrics["pq"].state.values(), metrics["miou"].state["confusion"]))
+    assert all(
+        not value.any()
+        for value in (*metrics["pq"].state.values(), metrics["miou"].state["confusion"])
+    )
     for metric in metrics.values():
         result = metric.compute()
         assert all(math.isnan(value) for key, value in result.items() if key != "per_class")

@@ -24,8 +24,22 @@ from helpers.metric_cases import (
 )
 
 COCO_STATS = ["ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large"]
-COCO_STATS += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]  # in the order of pycocotools' stats
-PUBLISHED_KEYS = ["AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl"]
+# in the order of pycocotools' stats
+COCO_STATS += ["ar1", "ar10", "ar100", "ar_small", "ar_medium", "ar_large"]
+PUBLISHED_KEYS = [
+    "AP",
+    "AP50",
+    "AP75",
+    "APs",
+    "APm",
+    "APl",
+    "AR1",
+    "AR10",
+    "AR100",
+    "ARs",
+    "ARm",
+    "ARl",
+]
 
 
 def xyxy(bbox):
@@ -37,7 +51,8 @@ def xyxy(bbox):
     ("dtype", "tolerance"),
     [
         (np.float64, 5e-7),  # all six printed digits
-        (np.float32, 1e-3),  # a box of image 192 has an IoU of exactly 0.8 in float64, and 0.7999998 in float32
+        # a box of image 192 has an IoU of exactly 0.8 in float64, and 0.7999998 in float32
+        (np.float32, 1e-3),
     ],
 )
 def test_box_ap_of_coco(dtype, tolerance):
@@ -76,9 +91,14 @@ def test_mask_ap_of_coco_equals_pycocotools_on_json():
 
     content = json.loads((data_folder() / "coco128/instances_train2017_first128.json").read_text())
     crowded = {a["image_id"] for a in content["annotations"] if a["iscrowd"]}
-    chosen = sorted(content["images"], key=lambda image: (image["id"] not in crowded, image["id"]))[:8]
+    chosen = sorted(content["images"], key=lambda image: (image["id"] not in crowded, image["id"]))[
+        :8
+    ]
     ids = {image["id"] for image in chosen}
-    content |= {"images": chosen, "annotations": [a for a in content["annotations"] if a["image_id"] in ids]}
+    content |= {
+        "images": chosen,
+        "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
+    }
     coco = COCO()
     coco.dataset = copy.deepcopy(content)
     coco.createIndex()
@@ -92,9 +112,9 @@ def test_mask_ap_of_coco_equals_pycocotools_on_json():
         masks = np.array([coco.annToMask(a) for a in anns], dtype=bool).reshape(-1, *size)
         labels = [index[a["category_id"]] for a in anns]
         crowd = [i for i, a in enumerate(anns) if a["iscrowd"]]
-        found = np.array([np.roll(m, rng.integers(-6, 7, 2), axis=(0, 1)) for m in masks], dtype=bool).reshape(
-            masks.shape
-        )
+        found = np.array(
+            [np.roll(m, rng.integers(-6, 7, 2), axis=(0, 1)) for m in masks], dtype=bool
+        ).reshape(masks.shape)
         scores = rng.random(len(anns))
         metric.update(
             {"masks": found, "scores": scores, "label_ids": np.array(labels, dtype=np.int64)},
@@ -106,7 +126,8 @@ def test_mask_ap_of_coco_equals_pycocotools_on_json():
             rle = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))
             result = {"image_id": image["id"], "category_id": a["category_id"], "segmentation": rle}
             results.append(result | {"score": float(score)})
-    for a in coco.dataset["annotations"]:  # the file's areas are those of the polygons; ours are those of the masks
+    # the file's areas are those of the polygons; ours are those of the masks
+    for a in coco.dataset["annotations"]:
         a["area"] = float(coco_mask.area(coco.annToRLE(a)))
     evaluation = COCOeval(coco, coco.loadRes(results), "segm")
     evaluation.evaluate()
@@ -123,11 +144,13 @@ def test_ap_hand_worked(iou_type):
     metric = MaskAP(LABELS, iou_type)
     metric.update(*two_objects(iou_type), "scene")
     result = metric.compute()
-    # Precision 1 up to recall 1/2 (51 of the 101 recalls), 2/3 up to recall 1 (the other 50), at every threshold.
+    # Precision 1 up to recall 1/2 (51 of the 101 recalls), 2/3 up to recall 1 (the other 50), at
+    # every threshold.
     for key in ("ap", "ap50", "ap75"):
         assert result[key] == pytest.approx((51 + 50 * 2 / 3) / 101), key
     assert result["ap_small"] == pytest.approx(1.0)  # the hit comes before the small miss
-    assert result["ap_medium"] == pytest.approx(1.0)  # the other two are small and match nothing: ignored
+    # the other two are small and match nothing: ignored
+    assert result["ap_medium"] == pytest.approx(1.0)
     assert math.isnan(result["ap_large"])
     assert result["per_class"]["person"]["ap"] == result["ap"]
     assert math.isnan(result["per_class"]["dog"]["ap"])
@@ -139,21 +162,30 @@ def test_ap_counts_the_thresholds_below_the_iou():
     predictions = {"boxes": [[0, 0, 72, 100]], "scores": [0.5], "label_ids": [1]}
     metric.update(predictions, boxes_truth([[0, 0, 100, 100]], [1]), (100, 100), 1)
     result = metric.compute()
-    assert (result["ap"], result["ap50"], result["ap75"]) == (pytest.approx(0.5), pytest.approx(1.0), 0.0)
+    assert (result["ap"], result["ap50"], result["ap75"]) == (
+        pytest.approx(0.5),
+        pytest.approx(1.0),
+        0.0,
+    )
 
 
 def test_a_crowd_swallows_predictions_and_need_not_be_found():
     metric = MaskAP(LABELS, "bbox")
     truth = boxes_truth([[0, 0, 50, 50], [60, 60, 90, 90]], [0, 0], crowd=[0])
     boxes = [[5, 5, 15, 15], [20, 20, 30, 30], [60, 60, 90, 90]]
-    metric.update({"boxes": boxes, "scores": [0.9, 0.8, 0.1], "label_ids": [0, 0, 0]}, truth, (100, 100), 1)
+    metric.update(
+        {"boxes": boxes, "scores": [0.9, 0.8, 0.1], "label_ids": [0, 0, 0]}, truth, (100, 100), 1
+    )
     assert metric.compute()["ap"] == pytest.approx(1.0)
 
 
 def test_box_areas_follow_the_mask_where_there_is_one():
     box = [[0, 0, 100, 100]]  # large as a box, small as a mask
     masks = box_masks([[0, 0, 10, 10]], (100, 100))
-    for truth, kind in ((boxes_truth(box, [0]), "ap_large"), (boxes_truth(box, [0], masks=masks), "ap_small")):
+    for truth, kind in (
+        (boxes_truth(box, [0]), "ap_large"),
+        (boxes_truth(box, [0], masks=masks), "ap_small"),
+    ):
         metric = MaskAP(LABELS, "bbox")
         metric.update({"boxes": box, "scores": [1.0], "label_ids": [0]}, truth, (100, 100), 1)
         assert metric.compute()[kind] == pytest.approx(1.0)
@@ -169,14 +201,19 @@ def test_the_best_100_of_each_class_count():
     result = metric.compute()
     # 100 of 150 found in each class: precision 1 at the 67 recalls 0, 0.01, ..., 0.66.
     assert result["ap"] == pytest.approx(67 / 101)
-    assert [result[key] for key in ("ar1", "ar10", "ar100")] == pytest.approx([1 / 150, 10 / 150, 100 / 150])
+    assert [result[key] for key in ("ar1", "ar10", "ar100")] == pytest.approx(
+        [1 / 150, 10 / 150, 100 / 150]
+    )
 
 
 def test_an_image_counts_once():
     metric, other = MaskAP(LABELS), MaskAP(LABELS)
     metric.update(*two_objects("segm"), "scene 7")
     other.update(*two_objects("segm"), "scene 7")
-    for again in (lambda: metric.update(*two_objects("segm"), "scene 7"), lambda: metric.merge(other.state)):
+    for again in (
+        lambda: metric.update(*two_objects("segm"), "scene 7"),
+        lambda: metric.merge(other.state),
+    ):
         with pytest.raises(ValueError, match="image scene 7 was added before"):
             again()
 
@@ -184,11 +221,16 @@ def test_an_image_counts_once():
 def test_the_order_of_images_does_not_matter_where_scores_tie():
     truth = boxes_truth([[0, 0, 10, 10]], [0])
     hit, miss = [[0, 0, 10, 10]], [[20, 20, 30, 30]]
-    # At equal scores the image with the lower id comes first: hit, miss is precision 1 up to recall 1/2 (51 recalls).
+    # At equal scores the image with the lower id comes first: hit, miss is precision 1 up to recall
+    # 1/2 (51 recalls).
     for order in ([2, 10], [10, 2]):
         metric = MaskAP(LABELS, "bbox")
         for image_id in order:
-            predictions = {"boxes": hit if image_id == 2 else miss, "scores": [0.5], "label_ids": [0]}
+            predictions = {
+                "boxes": hit if image_id == 2 else miss,
+                "scores": [0.5],
+                "label_ids": [0],
+            }
             metric.update(predictions, truth, (40, 40), image_id)
         assert metric.compute()["ap"] == pytest.approx(51 / 101)
 
@@ -220,7 +262,12 @@ def counts_of(mask) -> list[int]:
     return counts
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.integers(1, 9),
+    st.integers(1, 9),
+    st.sampled_from([0.0, 0.1, 0.5, 0.9, 1.0]),
+)
 @settings(max_examples=200, deadline=None)
 def test_masks_are_encoded_as_pycocotools_encodes_them(seed, height, width, density):
     mask = np.random.default_rng(seed).random((height, width)) < density
@@ -276,9 +323,14 @@ def test_500_instances():
     truth = segments(np.arange(500).reshape(20, 25).repeat(4, 0).repeat(4, 1), np.zeros(500))
     instances = instances_from_segments(truth, IS_THING)
     metric = MaskAP(LABELS)
-    predictions = {"masks": instances.masks, "scores": np.ones(500), "label_ids": instances.class_labels}
+    predictions = {
+        "masks": instances.masks,
+        "scores": np.ones(500),
+        "label_ids": instances.class_labels,
+    }
     metric.update(predictions, instances, (80, 100), 1)
-    assert metric.compute()["ap"] == pytest.approx(21 / 101)  # 100 of 500 may count: recalls 0 to 0.20
+    # 100 of 500 may count: recalls 0 to 0.20
+    assert metric.compute()["ap"] == pytest.approx(21 / 101)
 
 
 TWO_MASKS = box_masks([[0, 0, 2, 2]] * 2, (4, 5))
@@ -287,13 +339,28 @@ TWO_MASKS = box_masks([[0, 0, 2, 2]] * 2, (4, 5))
 @pytest.mark.parametrize(
     ("iou_type", "change", "truth", "message"),
     [
-        ("segm", {"masks": np.zeros((1, 5, 4), dtype=bool)}, {}, r"predictions.masks: expected bool \(1, 4, 5\)"),
+        (
+            "segm",
+            {"masks": np.zeros((1, 5, 4), dtype=bool)},
+            {},
+            r"predictions.masks: expected bool \(1, 4, 5\)",
+        ),
         ("segm", {"masks": np.zeros((1, 4, 5))}, {}, "got float64"),
         ("segm", {"masks": [{"size": [5, 4], "counts": b"04"}]}, {}, r"RLE of size \(5, 4\)"),
         ("segm", {"masks": [[0, 1]]}, {}, "expected an RLE"),
-        ("segm", {"masks": [{"size": [4, 5], "counts": b"04"}]}, {}, "add up to 4 pixels, the image has 20"),
+        (
+            "segm",
+            {"masks": [{"size": [4, 5], "counts": b"04"}]},
+            {},
+            "add up to 4 pixels, the image has 20",
+        ),
         ("segm", {"masks": [{"size": [4, 5], "counts": "0o"}]}, {}, "not COCO's compressed form"),
-        ("segm", {"masks": [{"size": [4, 5], "counts": "zzzzz9"}]}, {}, "not COCO's compressed form"),
+        (
+            "segm",
+            {"masks": [{"size": [4, 5], "counts": "zzzzz9"}]},
+            {},
+            "not COCO's compressed form",
+        ),
         ("segm", {"masks": [{"size": [4, 5], "counts": [10, 11]}]}, {}, "that add up to 20"),
         ("segm", {"masks": [{"size": [4, 5], "counts": [21, -1]}]}, {}, "whole numbers >= 0"),
         ("segm", {"masks": []}, {}, "0 masks for 1 label_ids"),
@@ -310,7 +377,12 @@ TWO_MASKS = box_masks([[0, 0, 2, 2]] * 2, (4, 5))
 )
 def test_ap_refuses_bad_input(iou_type, change, truth, message):
     masks = box_masks([[0, 0, 2, 2]], (4, 5))
-    predictions = {"masks": masks, "boxes": [[0, 0, 2, 2]], "scores": [0.5], "label_ids": [0]} | change
+    predictions = {
+        "masks": masks,
+        "boxes": [[0, 0, 2, 2]],
+        "scores": [0.5],
+        "label_ids": [0],
+    } | change
     annotation = boxes_truth([[0, 0, 2, 2]], [0], masks=masks)
     for name, value in truth.items():
         setattr(annotation, name, value)
@@ -320,16 +392,23 @@ def test_ap_refuses_bad_input(iou_type, change, truth, message):
 
 def test_missing_predictions_are_named():
     with pytest.raises(ValueError, match=r"\['masks', 'scores'\] missing"):
-        MaskAP(LABELS).update({"label_ids": []}, boxes_truth([], [], masks=np.zeros((0, 4, 5), dtype=bool)), (4, 5), 1)
+        MaskAP(LABELS).update(
+            {"label_ids": []}, boxes_truth([], [], masks=np.zeros((0, 4, 5), dtype=bool)), (4, 5), 1
+        )
 
 
-# --- pycocotools on random cases --------------------------------------------------------------------------------------
+# --- pycocotools on random cases ------------------------------------------------------------------
 
 
 def random_case(seed):
-    """Images with crowds, overlaps, empty truth, empty predictions, tied scores, more than 100 predictions a class."""
+    """Images with crowds, overlaps, empty truth, empty predictions, tied scores, more than 100
+    predictions a class.
+    """
     rng = np.random.default_rng(seed)
-    num_classes, size = int(rng.integers(1, 4)), (int(rng.integers(1, 140)), int(rng.integers(1, 140)))
+    num_classes, size = (
+        int(rng.integers(1, 4)),
+        (int(rng.integers(1, 140)), int(rng.integers(1, 140))),
+    )
 
     def random_boxes(count):
         x, y = (np.sort(rng.integers(0, side + 1, (count, 2)), axis=1) for side in size[::-1])
@@ -340,14 +419,27 @@ def random_case(seed):
 
     images = []
     for _ in range(int(rng.integers(1, 5))):
-        count, found = int(rng.choice([0, 1, 3, 8])), int(rng.choice([0, 2, 9, 320], p=[0.2, 0.35, 0.4, 0.05]))
+        count, found = (
+            int(rng.choice([0, 1, 3, 8])),
+            int(rng.choice([0, 2, 9, 320], p=[0.2, 0.35, 0.4, 0.05])),
+        )
         true, pred = random_boxes(count), random_boxes(found)
         if count:
             near = rng.random(found) < 0.7
-            pred[near] = true[rng.integers(0, count, near.sum())] + rng.integers(-2, 3, (near.sum(), 4))
+            pred[near] = true[rng.integers(0, count, near.sum())] + rng.integers(
+                -2, 3, (near.sum(), 4)
+            )
             pred[:, 2:] = np.maximum(pred[:, 2:], pred[:, :2])
-        predictions = {"boxes": pred, "masks": ragged_masks(pred), "label_ids": rng.integers(0, num_classes, found)}
-        truth = {"boxes": true, "masks": ragged_masks(true), "label_ids": rng.integers(0, num_classes, count)}
+        predictions = {
+            "boxes": pred,
+            "masks": ragged_masks(pred),
+            "label_ids": rng.integers(0, num_classes, found),
+        }
+        truth = {
+            "boxes": true,
+            "masks": ragged_masks(true),
+            "label_ids": rng.integers(0, num_classes, count),
+        }
         images.append(
             (
                 predictions | {"scores": rng.integers(0, 8, found) / 7},
@@ -367,8 +459,14 @@ def pycocotools_stats(num_classes, images, iou_type):
         content = COCO()
         annotations = []
         for image_id, part in enumerate(parts):
-            for n, (box, mask, label) in enumerate(zip(part["boxes"], part["masks"], part["label_ids"], strict=True)):
-                annotation = {"id": len(annotations) + 1, "image_id": image_id, "category_id": int(label)}
+            for n, (box, mask, label) in enumerate(
+                zip(part["boxes"], part["masks"], part["label_ids"], strict=True)
+            ):
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": int(label),
+                }
                 annotation["bbox"] = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
                 annotation |= {"segmentation": rle_of(mask), "area": float(mask.sum())}
                 if "scores" not in part:
@@ -387,7 +485,9 @@ def pycocotools_stats(num_classes, images, iou_type):
         content.createIndex()
         return content
 
-    evaluation = COCOeval(coco([truth for _, truth, _ in images]), coco([found for found, _, _ in images]), iou_type)
+    evaluation = COCOeval(
+        coco([truth for _, truth, _ in images]), coco([found for found, _, _ in images]), iou_type
+    )
     evaluation.evaluate()
     evaluation.accumulate()
     evaluation.summarize()
@@ -406,6 +506,8 @@ def test_200_random_cases_equal_pycocotools(iou_type):
             metric.update(predictions, truth, size, image_id)
         ours = metric.compute()
         values = [-1.0 if math.isnan(ours[key]) else ours[key] for key in COCO_STATS]
-        assert values == pytest.approx(pycocotools_stats(num_classes, images, iou_type), abs=1e-9), seed
+        assert values == pytest.approx(
+            pycocotools_stats(num_classes, images, iou_type), abs=1e-9
+        ), seed
         measured += 0.05 < ours["ap"] < 0.95
     assert measured > 50  # many cases are neither empty nor trivial

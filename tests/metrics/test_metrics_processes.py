@@ -1,4 +1,6 @@
-"""The metrics on one, two and three real processes: the same results to the last bit, whatever the number of images."""
+"""The metrics on one, two and three real processes: the same results to the last bit, whatever the
+number of images.
+"""
 
 import pickle
 from pathlib import Path
@@ -19,7 +21,9 @@ COUNTS = [0, 1, 2, 3, 4, 7, 8]
 
 
 def score_shares(rank: int, folder: str) -> None:
-    """What one of three processes does: in groups of one, two and three in turn, its images, then everyone's states."""
+    """What one of three processes does: in groups of one, two and three in turn, its images, then
+    everyone's states.
+    """
     torch.set_num_threads(1)
     results = {}
     for world_size in range(rank + 1, 4):
@@ -29,7 +33,9 @@ def score_shares(rank: int, folder: str) -> None:
             metrics = measure(random_images(count, count)[rank::world_size])
             for metric in metrics.values():
                 merge_processes(metric)
-            results[world_size, count] = {name: metric.compute() for name, metric in metrics.items()}
+            results[world_size, count] = {
+                name: metric.compute() for name, metric in metrics.items()
+            }
         dist.destroy_process_group()
     Path(folder, f"{rank}.pickle").write_bytes(pickle.dumps(results))
 
@@ -37,7 +43,9 @@ def score_shares(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def alone():
     return {
-        count: {name: metric.compute() for name, metric in measure(random_images(count, count)).items()}
+        count: {
+            name: metric.compute() for name, metric in measure(random_images(count, count)).items()
+        }
         for count in COUNTS
     }
 

@@ -15,7 +15,9 @@ from helpers.metric_cases import LABELS, data_folder, peers, published, segments
 def test_miou_of_bdd100k():
     folder, numbers = data_folder() / "metric_fixtures/bdd_sem_seg", published("bdd_sem_seg")
     metric = MeanIoU(["road", "sidewalk", "wall"])
-    metric.update(np.array(Image.open(folder / "pred/a.png")), np.array(Image.open(folder / "gt/a.png")))
+    metric.update(
+        np.array(Image.open(folder / "pred/a.png")), np.array(Image.open(folder / "gt/a.png"))
+    )
     result = metric.compute()
     assert metric.state["confusion"].tolist() == [[93, 1, 0, 0], [4, 2, 0, 0], [0, 0, 0, 0]]
     assert 100 * result["miou"] == pytest.approx(numbers["mIoU"])
@@ -26,7 +28,9 @@ def test_miou_of_bdd100k():
 def test_an_image_without_prediction_counts_as_wrong_as_in_bdd100k():
     folder = data_folder() / "metric_fixtures/bdd_sem_seg"
     metric = MeanIoU(["road", "sidewalk"])
-    metric.update(np.array(Image.open(folder / "pred/a.png")), np.array(Image.open(folder / "gt+/a.png")))
+    metric.update(
+        np.array(Image.open(folder / "pred/a.png")), np.array(Image.open(folder / "gt+/a.png"))
+    )
     metric.update(np.full((10, 10), 255), np.array(Image.open(folder / "gt+/b.png")))
     result = metric.compute()
     # Published in bdd100k's own test (bdd100k/eval/seg_test.py, test_blank_dir).
@@ -38,9 +42,15 @@ def test_an_image_without_prediction_counts_as_wrong_as_in_bdd100k():
 def test_miou_hand_worked():
     metric = MeanIoU(LABELS)
     metric.update([[0, 0, 1, 2, 9, -1]], [[0, 1, 1, -1, 1, 1]])
-    assert metric.state["confusion"].tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 2], [0] * 5, [0] * 5]
+    assert metric.state["confusion"].tolist() == [
+        [1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 2],
+        [0] * 5,
+        [0] * 5,
+    ]
     result = metric.compute()
-    # person: 1 of 2; dog: 1 of 4 (two predictions are no class); grass was predicted on void only: it does not occur.
+    # person: 1 of 2; dog: 1 of 4 (two predictions are no class); grass was predicted on void only:
+    # it does not occur.
     assert result["per_class"]["person"] == {"iou": 0.5, "acc": 1.0}
     assert result["per_class"]["dog"] == {"iou": 0.25, "acc": 0.25}
     assert math.isnan(result["per_class"]["grass"]["iou"])
@@ -69,7 +79,9 @@ def test_iou_is_the_ratio_of_pixel_sets(seed, num_classes):
     for c in range(num_classes):
         found, true = (pred == c) & (truth >= 0), truth == c
         if (found | true).any():
-            assert result["per_class"][str(c)]["iou"] == pytest.approx((found & true).sum() / (found | true).sum())
+            assert result["per_class"][str(c)]["iou"] == pytest.approx(
+                (found & true).sum() / (found | true).sum()
+            )
         else:
             assert math.isnan(result["per_class"][str(c)]["iou"])
 
@@ -99,7 +111,7 @@ def test_the_ignored_value_is_left_out_even_where_it_is_a_class(ignored):
     metric.update(np.array([[0, 1, ignored, 0]]), np.array([[0, ignored, 0, ignored]]))
     result = metric.compute()
     assert metric.state["confusion"].sum() == 2  # pixels whose truth is not ignored
-    assert result["pixel_acc"] == 0.5  # predicting the ignored value on a labelled pixel is wrong
+    assert result["pixel_acc"] == 0.5  # predicting the ignored value on a labeled pixel is wrong
     assert result["per_class"]["person"] == {"iou": 0.5, "acc": 0.5}
 
 
@@ -108,7 +120,9 @@ def test_any_integer_type_and_values_far_outside(dtype):
     low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
     metric = MeanIoU(LABELS, ignore_index=3)
     metric.update(np.array([[low, high, 1, 1]], dtype=dtype), np.array([[1, 1, 1, 3]], dtype=dtype))
-    assert metric.state["confusion"].tolist()[1] == ([1, 1, 0, 0, 1] if low == 0 else [0, 1, 0, 0, 2])
+    assert metric.state["confusion"].tolist()[1] == (
+        [1, 1, 0, 0, 1] if low == 0 else [0, 1, 0, 0, 2]
+    )
 
 
 def test_semantic_map_joins_segments_and_keeps_crowds():

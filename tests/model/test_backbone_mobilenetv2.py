@@ -1,4 +1,6 @@
-"""MobileNetV2 backbone against transformers' own model, inside a saved and loaded parent, and with real weights."""
+"""MobileNetV2 backbone against transformers' own model, inside a saved and loaded parent, and with
+real weights.
+"""
 
 import importlib.util
 import json
@@ -12,7 +14,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import MobileNetV2Config, MobileNetV2ForImageClassification, MobileNetV2Model, PreTrainedModel
+from transformers import (
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    MobileNetV2Model,
+    PreTrainedModel,
+)
 
 from dataseg_hf.model.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from helpers.paths import ROOT
@@ -24,13 +31,15 @@ def tiny_config(**options: object) -> MobileNetV2Config:
     return MobileNetV2Config(depth_multiplier=0.25, **options)
 
 
-def randomise(model: nn.Module) -> None:
+def randomize(model: nn.Module) -> None:
     """Weights and batch-norm statistics that are not what a fresh model has."""
     generator = torch.Generator().manual_seed(0)
     for name, tensor in model.state_dict().items():
         if tensor.is_floating_point():
             noise = torch.randn(tensor.shape, generator=generator) * 0.1
-            tensor.copy_(noise.abs() + 1 if name.endswith(("running_var", "normalization.weight")) else noise)
+            tensor.copy_(
+                noise.abs() + 1 if name.endswith(("running_var", "normalization.weight")) else noise
+            )
 
 
 class Parent(PreTrainedModel):
@@ -53,7 +62,7 @@ class Parent(PreTrainedModel):
 @pytest.mark.parametrize("size", [(64, 96), (65, 97)])
 def test_maps_are_hidden_states_of_the_whole_model(tf_padding: bool, size: tuple[int, int]) -> None:
     whole = MobileNetV2Model(tiny_config(tf_padding=tf_padding)).eval()
-    randomise(whole)
+    randomize(whole)
     backbone = MobileNetV2Backbone(whole.config).eval()
     left_out = backbone.load_state_dict(whole.state_dict(), strict=False)
     assert left_out.missing_keys == []
@@ -63,18 +72,28 @@ def test_maps_are_hidden_states_of_the_whole_model(tf_padding: bool, size: tuple
         maps = backbone(images).feature_maps
         hidden = whole(images, output_hidden_states=True).hidden_states
     assert len(maps) == 4
-    for stride, channels, feature_map, index in zip((4, 8, 16, 32), backbone.channels, maps, LAST_LAYERS, strict=True):
-        assert feature_map.shape == (2, channels, math.ceil(size[0] / stride), math.ceil(size[1] / stride))
+    for stride, channels, feature_map, index in zip(
+        (4, 8, 16, 32), backbone.channels, maps, LAST_LAYERS, strict=True
+    ):
+        assert feature_map.shape == (
+            2,
+            channels,
+            math.ceil(size[0] / stride),
+            math.ceil(size[1] / stride),
+        )
         assert torch.equal(feature_map, hidden[index])
 
 
 def testchannels_are_those_of_the_paper() -> None:
-    assert MobileNetV2Backbone(MobileNetV2Config()).channels == [24, 32, 96, 320]  # table 2 of arXiv 1801.04381
+    # table 2 of arXiv 1801.04381
+    assert MobileNetV2Backbone(MobileNetV2Config()).channels == [24, 32, 96, 320]
 
 
 def test_every_parameter_takes_part_in_the_maps() -> None:
     backbone = MobileNetV2Backbone(tiny_config())
-    sum(feature_map.sum() for feature_map in backbone(torch.randn(2, 3, 64, 64)).feature_maps).backward()
+    sum(
+        feature_map.sum() for feature_map in backbone(torch.randn(2, 3, 64, 64)).feature_maps
+    ).backward()
     assert [name for name, parameter in backbone.named_parameters() if parameter.grad is None] == []
 
 
@@ -85,7 +104,7 @@ def test_another_output_stride_is_refused() -> None:
 
 def test_a_parent_saves_and_loads_with_equal_outputs(tmp_path: Path) -> None:
     parent = Parent(tiny_config()).eval()
-    randomise(parent)
+    randomize(parent)
     parent.save_pretrained(tmp_path)
     loaded, info = Parent.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
@@ -96,7 +115,7 @@ def test_a_parent_saves_and_loads_with_equal_outputs(tmp_path: Path) -> None:
         assert torch.equal(loaded.eval()(images), parent(images))
 
 
-def test_a_parent_loaded_without_backbone_weights_is_initialised(tmp_path: Path) -> None:
+def test_a_parent_loaded_without_backbone_weights_is_initialized(tmp_path: Path) -> None:
     parent = Parent(tiny_config())
     head = {key: value for key, value in parent.state_dict().items() if key.startswith("head.")}
     parent.save_pretrained(tmp_path, state_dict=head)
@@ -109,17 +128,25 @@ def test_a_parent_loaded_without_backbone_weights_is_initialised(tmp_path: Path)
         "running_var": 1,
         "num_batches_tracked": 0,
     }.items():
-        tensors = [tensor for key, tensor in state.items() if key.endswith(f"normalization.{ending}")]
+        tensors = [
+            tensor for key, tensor in state.items() if key.endswith(f"normalization.{ending}")
+        ]
         assert len(tensors) == 51
         assert all(bool((tensor == value).all()) for tensor in tensors)
-    weights = torch.cat([p.flatten() for n, p in backbone.named_parameters() if n.endswith("convolution.weight")])
-    assert float(weights.detach().std()) == pytest.approx(backbone.config.initializer_range, rel=0.05)
+    weights = torch.cat(
+        [p.flatten() for n, p in backbone.named_parameters() if n.endswith("convolution.weight")]
+    )
+    assert float(weights.detach().std()) == pytest.approx(
+        backbone.config.initializer_range, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("whole_class", [MobileNetV2Model, MobileNetV2ForImageClassification])
-def test_any_mobilenet_checkpoint_is_read(tmp_path: Path, whole_class: type[PreTrainedModel]) -> None:
+def test_any_mobilenet_checkpoint_is_read(
+    tmp_path: Path, whole_class: type[PreTrainedModel]
+) -> None:
     whole = whole_class(tiny_config())
-    randomise(whole)
+    randomize(whole)
     whole.save_pretrained(tmp_path)
     backbone, info = MobileNetV2Backbone.from_pretrained(tmp_path, output_loading_info=True)
     assert not info["missing_keys"]
@@ -156,8 +183,14 @@ def arrays(data: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def classifier(converter: ModuleType, data: Path, arrays: dict[str, np.ndarray]) -> MobileNetV2ForImageClassification:
-    names = (data / "backbone_mobilenet_v2" / "imagenet_labels.txt").read_text(encoding="utf-8").splitlines()
+def classifier(
+    converter: ModuleType, data: Path, arrays: dict[str, np.ndarray]
+) -> MobileNetV2ForImageClassification:
+    names = (
+        (data / "backbone_mobilenet_v2" / "imagenet_labels.txt")
+        .read_text(encoding="utf-8")
+        .splitlines()
+    )
     return converter.build_classifier(arrays, names)
 
 
@@ -203,7 +236,9 @@ def test_photographs_get_their_imagenet_label(
 
 
 def plain_maps(arrays: dict[str, np.ndarray], images: Tensor) -> list[Tensor]:
-    """The network of table 2 (arXiv 1801.04381) without batch norm, for sides divisible by 32: its four maps."""
+    """The network of table 2 (arXiv 1801.04381) without batch norm, for sides divisible by 32: its
+    four maps.
+    """
     index = 0
 
     def convolve(x: Tensor, stride: int = 1, relu6: bool = True) -> Tensor:
@@ -213,14 +248,22 @@ def plain_maps(arrays: dict[str, np.ndarray], images: Tensor) -> list[Tensor]:
         )
         weight = (q.float() - zero.float()) * scale
         if weight.shape[-1] == 3:
-            x = F.pad(x, (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1))  # "SAME": the odd row goes to the bottom right
+            # "SAME": the odd row goes to the bottom right
+            x = F.pad(x, (1, 1, 1, 1) if stride == 1 else (0, 1, 0, 1))
         x = F.conv2d(x, weight, bias, stride, groups=x.shape[1] if weight.shape[1] == 1 else 1)
         index += 1
         return x.clamp(0, 6) if relu6 else x
 
     x = convolve(convolve(convolve(images, 2)), relu6=False)
     maps = []
-    for channels, repeats, first_stride in ((24, 2, 2), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)):
+    for channels, repeats, first_stride in (
+        (24, 2, 2),
+        (32, 3, 2),
+        (64, 4, 2),
+        (96, 3, 1),
+        (160, 3, 2),
+        (320, 1, 1),
+    ):
         for repeat in range(repeats):
             y = convolve(convolve(convolve(x), first_stride if repeat == 0 else 1), relu6=False)
             x = x + y if repeat else y
@@ -249,10 +292,15 @@ def test_converted_backbone_equals_the_network_of_the_paper(
         torch.testing.assert_close(feature_map, expected, atol=1e-3, rtol=1e-4)
 
 
-def test_a_wrong_array_file_is_refused(converter: ModuleType, arrays: dict[str, np.ndarray]) -> None:
+def test_a_wrong_array_file_is_refused(
+    converter: ModuleType, arrays: dict[str, np.ndarray]
+) -> None:
     with pytest.raises(
-        ValueError, match=r"convolution 03: \[96, 16, 1, 2\] in the file, \[96, 16, 1, 1\] in the network"
+        ValueError,
+        match=r"convolution 03: \[96, 16, 1, 2\] in the file, \[96, 16, 1, 1\] in the network",
     ):
         converter.build_classifier(arrays | {"03.q": np.zeros((96, 16, 1, 2), dtype=np.uint8)})
     with pytest.raises(ValueError, match="4 arrays for each of 53 convolutions, got 208 arrays"):
-        converter.build_classifier({key: value for key, value in arrays.items() if not key.startswith("52")})
+        converter.build_classifier(
+            {key: value for key, value in arrays.items() if not key.startswith("52")}
+        )

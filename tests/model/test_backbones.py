@@ -1,4 +1,6 @@
-"""Backbones: a pyramid for those of one stride, saving and loading of each, pretrained weights of one alone."""
+"""Backbones: a pyramid for those of one stride, saving and loading of each, pretrained weights of
+one alone.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +26,7 @@ ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]
 
 
-# --- single-scale backbones ------------------------------------------------------------------------------------------
+# --- single-scale backbones -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pixel_decoder", ["fpn", "deformable"])
@@ -49,12 +51,19 @@ def test_the_maps_of_a_pyramid_nest(tiny_model: ModelFactory) -> None:
     assert isinstance(pyramid, FeaturePyramid)
     with torch.no_grad():
         maps = pyramid(torch.randn(1, 3, 64, 96)).feature_maps
-    assert [tuple(x.shape) for x in maps] == [(1, 4, 16, 24), (1, 8, 8, 12), (1, 16, 4, 6), (1, 16, 2, 3)]
+    assert [tuple(x.shape) for x in maps] == [
+        (1, 4, 16, 24),
+        (1, 8, 8, 12),
+        (1, 16, 4, 6),
+        (1, 16, 2, 3),
+    ]
     assert pyramid.channels == [x.shape[1] for x in maps]
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "vitdet"])
-def test_a_canvas_between_strides_is_covered_to_its_edge(kind: str, tiny_model: ModelFactory) -> None:
+def test_a_canvas_between_strides_is_covered_to_its_edge(
+    kind: str, tiny_model: ModelFactory
+) -> None:
     """The last cells change with the last pixels, which a patch that does not fit would drop."""
     pyramid = tiny_model(backbone_config=backbone(kind)).backbone
     images = torch.randn(1, 3, 70, 90)
@@ -68,11 +77,13 @@ def test_a_canvas_between_strides_is_covered_to_its_edge(kind: str, tiny_model: 
 
 def test_several_stages_of_one_stride_are_refused(tiny_model: ModelFactory) -> None:
     config = {**backbone("dinov2"), "out_features": ["stage1", "stage2"]}
-    with pytest.raises(ValueError, match="all stages of a 'dinov2' have one stride: name one of them"):
+    with pytest.raises(
+        ValueError, match="all stages of a 'dinov2' have one stride: name one of them"
+    ):
         tiny_model(backbone_config=config)
 
 
-# --- saving and loading ----------------------------------------------------------------------------------------------
+# --- saving and loading ---------------------------------------------------------------------------
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:
@@ -81,7 +92,9 @@ def values(model: nn.Module) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("kind", sorted(BACKBONES))
-def test_loading_restores_every_parameter_and_buffer(kind: str, tiny_model: ModelFactory, tmp_path: Path) -> None:
+def test_loading_restores_every_parameter_and_buffer(
+    kind: str, tiny_model: ModelFactory, tmp_path: Path
+) -> None:
     model = tiny_model(backbone_config=backbone(kind))
     with torch.no_grad():
         for parameter in model.parameters():
@@ -97,7 +110,7 @@ def test_loading_restores_every_parameter_and_buffer(kind: str, tiny_model: Mode
         assert not found[name].is_meta, name
 
 
-# --- pretrained backbones --------------------------------------------------------------------------------------------
+# --- pretrained backbones -------------------------------------------------------------------------
 
 CLASSIFIERS = {
     "swin": SwinForImageClassification,
@@ -137,9 +150,15 @@ def test_a_classifiers_backbone_is_taken(kind: str, tmp_path: Path) -> None:
     # the norms of the feature maps, which no classifier has
     assert {name.split(".")[0] for name in report.new} <= {"hidden_states_norms"}
     assert len(report.taken) > 10
-    values = [value for name, value in theirs.state_dict().items() if value.dim() > 1 and "classifier" not in name]
+    values = [
+        value
+        for name, value in theirs.state_dict().items()
+        if value.dim() > 1 and "classifier" not in name
+    ]
     taken = [value for name, value in own.items() if value.dim() > 1]
-    assert sorted(float(v.sum()) for v in values) == pytest.approx(sorted(float(v.sum()) for v in taken))
+    assert sorted(float(v.sum()) for v in values) == pytest.approx(
+        sorted(float(v.sum()) for v in taken)
+    )
     assert len(model.backbone.channels) == 4
 
 

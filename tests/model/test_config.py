@@ -1,4 +1,6 @@
-"""The configuration: what it refuses and how it says so, and that it survives being written and read."""
+"""The configuration: what it refuses and how it says so, and that it survives being written and
+read.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,22 +52,33 @@ def test_sizes_below_one_are_refused(name: str, tiny_config: ConfigFactory) -> N
     ("options", "message"),
     [
         ({"encoder_layers": -1}, "`encoder_layers` must not be negative, got -1"),
-        ({"hidden_dim": 30, "num_attention_heads": 5}, r"`hidden_dim` \(30\) must be divisible by 4"),
+        (
+            {"hidden_dim": 30, "num_attention_heads": 5},
+            r"`hidden_dim` \(30\) must be divisible by 4",
+        ),
         ({"hidden_dim": 32, "num_attention_heads": 5}, r"and by `num_attention_heads` \(5\)"),
         ({"initial_logit_scale": 0}, "`initial_logit_scale` must be positive, got 0"),
         ({"initial_logit_scale": -1.0}, "`initial_logit_scale` must be positive, got -1.0"),
         ({"oversample_ratio": 0.9}, "`oversample_ratio` must be at least 1, got 0.9"),
-        ({"importance_sample_ratio": -0.1}, r"`importance_sample_ratio` must lie in 0..1, got -0.1"),
+        (
+            {"importance_sample_ratio": -0.1},
+            r"`importance_sample_ratio` must lie in 0..1, got -0.1",
+        ),
         ({"importance_sample_ratio": 1.1}, r"`importance_sample_ratio` must lie in 0..1, got 1.1"),
         ({"num_queries": 3.5}, "Field 'num_queries' expected int, got float"),
         ({"num_queries": "100"}, "Field 'num_queries' expected int, got str"),
         ({"merge_in_training": 1}, "Field 'merge_in_training' expected bool, got int"),
         ({"default_vocabulary": "sky"}, r"`default_vocabulary` is 'sky', stored are \['world'\]"),
-        ({"vocabularies": {}, "default_vocabulary": "world"}, r"`default_vocabulary` is 'world', stored are \[\]"),
+        (
+            {"vocabularies": {}, "default_vocabulary": "world"},
+            r"`default_vocabulary` is 'world', stored are \[\]",
+        ),
         ({"backbone_config": {"depths": [1]}}, "`backbone_config` has no `model_type`"),
     ],
 )
-def test_impossible_settings_are_refused(options: dict[str, Any], message: str, tiny_config: ConfigFactory) -> None:
+def test_impossible_settings_are_refused(
+    options: dict[str, Any], message: str, tiny_config: ConfigFactory
+) -> None:
     with pytest.raises(REFUSALS, match=message):
         tiny_config(**options)
 
@@ -85,7 +98,9 @@ def test_impossible_settings_are_refused(options: dict[str, Any], message: str, 
         ("initial_logit_scale", float("nan")),
     ],
 )
-def test_numbers_without_a_meaning_are_refused(name: str, value: float, tiny_config: ConfigFactory) -> None:
+def test_numbers_without_a_meaning_are_refused(
+    name: str, value: float, tiny_config: ConfigFactory
+) -> None:
     with pytest.raises(REFUSALS, match=f"`{name}`"):
         tiny_config(**{name: value})
 
@@ -96,12 +111,22 @@ def test_an_unknown_backbone_is_refused_by_name(tiny_config: ConfigFactory) -> N
 
 
 VOCABULARY_REFUSALS = [
-    ("with space", ["a"], [True], r"vocabulary name 'with space' may hold letters, digits, '_' and '-' only"),
+    (
+        "with space",
+        ["a"],
+        [True],
+        r"vocabulary name 'with space' may hold letters, digits, '_' and '-' only",
+    ),
     ("dotted.name", ["a"], [True], "vocabulary name 'dotted.name' may hold"),
     ("", ["a"], [True], "vocabulary name '' may hold"),
     ("v", [], [], "vocabulary 'v' has no labels"),
     ("v", ["a", "b"], [True], "vocabulary 'v' has 2 labels and 1 thing flags"),
-    ("v", ["a", "b", "a", "b", "c"], [True] * 5, r"vocabulary 'v' names a category twice: \['a', 'b'\]"),
+    (
+        "v",
+        ["a", "b", "a", "b", "c"],
+        [True] * 5,
+        r"vocabulary 'v' names a category twice: \['a', 'b'\]",
+    ),
 ]
 
 
@@ -112,7 +137,9 @@ def test_vocabularies_that_do_not_fit_together_are_refused(
     with pytest.raises(ValueError, match=message):
         check_vocabulary(name, labels, is_thing)
     with pytest.raises(REFUSALS, match=message):
-        tiny_config(vocabularies={name: {"labels": labels, "is_thing": is_thing}}, default_vocabulary=None)
+        tiny_config(
+            vocabularies={name: {"labels": labels, "is_thing": is_thing}}, default_vocabulary=None
+        )
 
 
 @pytest.mark.parametrize("default", ["v", None])
@@ -150,7 +177,10 @@ def test_configs_share_no_state(tiny_config: ConfigFactory) -> None:
 @pytest.mark.parametrize(
     ("backbone", "config_class"),
     [
-        ({"model_type": "convnext", "depths": [1, 1, 1, 1], "out_features": STAGES}, ConvNextConfig),
+        (
+            {"model_type": "convnext", "depths": [1, 1, 1, 1], "out_features": STAGES},
+            ConvNextConfig,
+        ),
         ({"model_type": "mobilenet_v2", "depth_multiplier": 0.5}, MobileNetV2Config),
         (None, SwinConfig),
     ],
@@ -174,7 +204,9 @@ def test_a_written_config_is_read_back(
     assert isinstance(read.backbone_config, config_class)
     assert read.to_dict()["backbone_config"] == written.to_dict()["backbone_config"]
     names = [name for name in DaTaSegConfig.__annotations__ if name != "backbone_config"]
-    assert {name: getattr(read, name) for name in names} == {name: getattr(written, name) for name in names}
+    assert {name: getattr(read, name) for name in names} == {
+        name: getattr(written, name) for name in names
+    }
     assert read.id2label == written.id2label == {0: "circle", 1: "square", 2: "sky"}
     assert DaTaSegConfig(**written.to_dict()).to_dict() == written.to_dict()
 

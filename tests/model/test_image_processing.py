@@ -1,4 +1,6 @@
-"""Images to inputs against the training path; outputs to segmentations against hand-worked cases."""
+"""Images to inputs against the training path; outputs to segmentations against hand-worked
+cases.
+"""
 
 import numpy as np
 import pytest
@@ -18,7 +20,9 @@ MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
 
 def processor(longest_edge=64, **options):
-    return DaTaSegImageProcessor(size={"longest_edge": longest_edge}, image_mean=MEAN, image_std=STD, **options)
+    return DaTaSegImageProcessor(
+        size={"longest_edge": longest_edge}, image_mean=MEAN, image_std=STD, **options
+    )
 
 
 def noise(height, width, channels=3, seed=0):
@@ -26,7 +30,9 @@ def noise(height, width, channels=3, seed=0):
 
 
 def sample(image):
-    void = Segments(np.full(image.shape[:2], -1, np.int32), np.zeros(0, np.int64), np.zeros(0, bool))
+    void = Segments(
+        np.full(image.shape[:2], -1, np.int32), np.zeros(0, np.int64), np.zeros(0, bool)
+    )
     return Sample(image, void, "x", "x.png")
 
 
@@ -36,19 +42,26 @@ def sample(image):
 @pytest.mark.parametrize("size", [(50, 90), (200, 130), (64, 64), (7, 300)])
 def test_inputs_are_those_of_training(size):
     image = noise(*size)
-    trained = collate([resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD)
+    trained = collate(
+        [resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD
+    )
     inputs = processor()(Image.fromarray(image), return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     assert inputs["pixel_values"].dtype == torch.float32
     assert inputs["pixel_mask"].dtype == torch.int64
     assert torch.equal(inputs["pixel_mask"], trained["pixel_mask"])
-    grey_levels = (inputs["pixel_values"] - trained["pixel_values"]) * torch.tensor(STD).view(3, 1, 1) * 255
-    assert grey_levels.abs().max() <= 1.01  # Pillow and torch may round a value to different neighbours
+    gray_levels = (
+        (inputs["pixel_values"] - trained["pixel_values"]) * torch.tensor(STD).view(3, 1, 1) * 255
+    )
+    # Pillow and torch may round a value to different neighbors
+    assert gray_levels.abs().max() <= 1.01
 
 
 def test_images_of_the_right_size_are_exactly_those_of_training():
     image = noise(64, 48)
-    trained = collate([resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD)
+    trained = collate(
+        [resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD
+    )
     inputs = processor()(Image.fromarray(image), return_tensors="pt")
     torch.testing.assert_close(inputs["pixel_values"], trained["pixel_values"], atol=1e-5, rtol=0)
 
@@ -62,7 +75,9 @@ def test_scaled_size_keeps_the_aspect(height, width, longer_side):
 
 
 def test_one_batch_of_images_of_different_sizes():
-    inputs = processor()([Image.fromarray(noise(50, 100)), Image.fromarray(noise(80, 20))], return_tensors="pt")
+    inputs = processor()(
+        [Image.fromarray(noise(50, 100)), Image.fromarray(noise(80, 20))], return_tensors="pt"
+    )
     assert inputs["pixel_values"].shape == (2, 3, 64, 64)
     assert inputs["pixel_mask"][0, :32].min() == 1
     assert inputs["pixel_mask"][0, 32:].max() == 0
@@ -72,14 +87,15 @@ def test_one_batch_of_images_of_different_sizes():
 
 
 @pytest.mark.parametrize(
-    "mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16"]
+    "mode",
+    ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I;16"],
 )
 def test_every_mode_of_pillow(mode):
     rgb = Image.fromarray(noise(64, 64))
     if mode == "I;16":
-        grey = np.array(rgb.convert("L"))
-        grey[0, :2] = 0, 255  # what the image's own range is scaled to
-        image, rgb = Image.fromarray(grey.astype(np.uint16) * 10 + 500), Image.fromarray(grey)
+        gray = np.array(rgb.convert("L"))
+        gray[0, :2] = 0, 255  # what the image's own range is scaled to
+        image, rgb = Image.fromarray(gray.astype(np.uint16) * 10 + 500), Image.fromarray(gray)
     else:
         image = (rgb.convert("RGB").convert("L") if mode in ("LA", "PA") else rgb).convert(mode)
     expected = rgb.convert("L").convert("RGB") if mode == "I;16" else image.convert("RGB")
@@ -93,23 +109,42 @@ def test_arrays_and_tensors_are_read_like_pillow_images():
     expected = processor()(Image.fromarray(image), return_tensors="pt")["pixel_values"]
     alpha = np.concatenate([image, noise(40, 64, 1)], axis=2)
     channels_first = torch.from_numpy(image).permute(2, 0, 1)
-    for same in (image, image.astype(np.int64), channels_first, alpha, [image], image[None], image.astype(np.float32)):
-        torch.testing.assert_close(processor()(same, return_tensors="pt")["pixel_values"], expected, atol=1e-5, rtol=0)
+    for same in (
+        image,
+        image.astype(np.int64),
+        channels_first,
+        alpha,
+        [image],
+        image[None],
+        image.astype(np.float32),
+    ):
+        torch.testing.assert_close(
+            processor()(same, return_tensors="pt")["pixel_values"], expected, atol=1e-5, rtol=0
+        )
     scaled = channels_first.float() / 255
     result = processor()(scaled, do_rescale=False, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(result, expected, atol=1e-5, rtol=0)
 
 
-def test_grey_arrays():
-    grey = noise(40, 64, 1)
-    expected = processor()(Image.fromarray(grey[..., 0]), return_tensors="pt")["pixel_values"]
-    for same in (grey, grey[..., 0], torch.from_numpy(grey[..., 0]), [grey[..., 0]], grey.transpose(2, 0, 1)):
+def test_gray_arrays():
+    gray = noise(40, 64, 1)
+    expected = processor()(Image.fromarray(gray[..., 0]), return_tensors="pt")["pixel_values"]
+    for same in (
+        gray,
+        gray[..., 0],
+        torch.from_numpy(gray[..., 0]),
+        [gray[..., 0]],
+        gray.transpose(2, 0, 1),
+    ):
         assert torch.equal(processor()(same, return_tensors="pt")["pixel_values"], expected)
 
 
 def test_float_images_are_resized_too():
     image = noise(100, 128)
-    inputs = [processor()(one, return_tensors="pt")["pixel_values"] for one in (image, image.astype(np.float32))]
+    inputs = [
+        processor()(one, return_tensors="pt")["pixel_values"]
+        for one in (image, image.astype(np.float32))
+    ]
     torch.testing.assert_close(*inputs, atol=1 / 255 / min(STD), rtol=0)
 
 
@@ -130,24 +165,39 @@ def test_arrays_without_a_clear_range_are_refused(image, message):
 def test_arrays_are_scaled_by_the_value_range():
     deep = np.full((8, 8, 3), 1100)
     deep[0] = 100, 4000, 2100
-    expected = np.full((8, 8, 3), 128, np.uint8)  # 127.5, to the even neighbour
+    expected = np.full((8, 8, 3), 128, np.uint8)  # 127.5, to the even neighbor
     expected[0] = 0, 255, 255
     wanted = processor(8)(expected, return_tensors="pt")["pixel_values"]
-    for image in (deep, deep.astype(np.uint16), deep.astype(np.float32), torch.from_numpy(deep).permute(2, 0, 1)):
+    for image in (
+        deep,
+        deep.astype(np.uint16),
+        deep.astype(np.float32),
+        torch.from_numpy(deep).permute(2, 0, 1),
+    ):
         result = processor(8, value_range=[100, 2100])(image, return_tensors="pt")["pixel_values"]
         assert torch.equal(result, wanted)
-        assert torch.equal(processor(8)(image, value_range=(100, 2100), return_tensors="pt")["pixel_values"], wanted)
-    eight_bits = processor(8, value_range=[100, 2100])(expected, return_tensors="pt")["pixel_values"]
+        assert torch.equal(
+            processor(8)(image, value_range=(100, 2100), return_tensors="pt")["pixel_values"],
+            wanted,
+        )
+    eight_bits = processor(8, value_range=[100, 2100])(expected, return_tensors="pt")[
+        "pixel_values"
+    ]
     assert torch.equal(eight_bits, wanted)
 
 
 def test_the_value_range_is_saved(tmp_path):
     processor(value_range=(0, 4095)).save_pretrained(tmp_path)
     assert DaTaSegImageProcessor.from_pretrained(tmp_path).value_range == (0.0, 4095.0)
-    assert DaTaSegImageProcessor.from_pretrained(tmp_path, value_range=(1, 2)).value_range == (1.0, 2.0)
+    assert DaTaSegImageProcessor.from_pretrained(tmp_path, value_range=(1, 2)).value_range == (
+        1.0,
+        2.0,
+    )
 
 
-@pytest.mark.parametrize("value_range", [(5, 5), (6, 5), (0, float("nan")), (0,), "ab", 7, (False, True)])
+@pytest.mark.parametrize(
+    "value_range", [(5, 5), (6, 5), (0, float("nan")), (0,), "ab", 7, (False, True)]
+)
 def test_impossible_value_ranges(value_range):
     with pytest.raises(ValueError, match="value_range: must be two numbers"):
         processor(value_range=value_range)
@@ -155,7 +205,12 @@ def test_impossible_value_ranges(value_range):
 
 def test_size_is_the_longer_side():
     assert dict(DaTaSegImageProcessor(size=48).size) == {"longest_edge": 48}
-    assert processor()(noise(20, 40), size=48, return_tensors="pt")["pixel_values"].shape == (1, 3, 48, 48)
+    assert processor()(noise(20, 40), size=48, return_tensors="pt")["pixel_values"].shape == (
+        1,
+        3,
+        48,
+        48,
+    )
     for size in ({"height": 4, "width": 4}, {"shortest_edge": 4}, 0):
         with pytest.raises(ValueError, match="longest_edge"):
             DaTaSegImageProcessor(size=size)
@@ -185,7 +240,8 @@ def test_save_and_load(tmp_path):
     loaded = DaTaSegImageProcessor.from_pretrained(tmp_path)
     image = noise(30, 60)
     assert torch.equal(
-        saved(image, return_tensors="pt")["pixel_values"], loaded(image, return_tensors="pt")["pixel_values"]
+        saved(image, return_tensors="pt")["pixel_values"],
+        loaded(image, return_tensors="pt")["pixel_values"],
     )
     assert loaded.to_dict() == saved.to_dict()
 
@@ -194,7 +250,9 @@ def test_save_and_load(tmp_path):
 
 
 def outputs(classes, masks, is_thing, valid_size=(1.0, 1.0), confidence=8.0):
-    """Output whose queries are sure of a class (the last index is the background) and of binary masks [N, h, w]."""
+    """Output whose queries are sure of a class (the last index is the background) and of binary
+    masks [N, h, w].
+    """
     class_logits = torch.full((1, len(classes), len(is_thing) + 1), -confidence / 2)
     class_logits[0, range(len(classes)), classes] = confidence / 2
     return DaTaSegOutput(
@@ -242,7 +300,9 @@ def test_panoptic_of_nothing():
 def test_panoptic_has_more_than_255_segments():
     width = 300
     masks = columns(*[(i, i + 1) for i in range(width)], width=width)
-    (result,) = processor().post_process_panoptic_segmentation(outputs([0] * width, masks, is_thing=[True]))
+    (result,) = processor().post_process_panoptic_segmentation(
+        outputs([0] * width, masks, is_thing=[True])
+    )
     assert result["segmentation"].tolist() == [list(range(1, width + 1))] * 2
 
 
@@ -260,7 +320,9 @@ def test_padding_is_cropped_and_the_rest_fills_the_target_size():
     (semantic,) = processor().post_process_semantic_segmentation(output, target_sizes=[(3, 40)])
     assert semantic.shape == (3, 40)
     assert semantic.unique(return_counts=True)[1].tolist() == [60, 60]
-    (panoptic,) = processor().post_process_panoptic_segmentation(output, target_sizes=torch.tensor([[3, 40]]))
+    (panoptic,) = processor().post_process_panoptic_segmentation(
+        output, target_sizes=torch.tensor([[3, 40]])
+    )
     assert panoptic["segmentation"].unique(return_counts=True)[1].tolist() == [60, 60]
     (instance,) = processor().post_process_instance_segmentation(
         output, target_sizes=[(3, 40)], return_binary_maps=True
@@ -269,32 +331,46 @@ def test_padding_is_cropped_and_the_rest_fills_the_target_size():
 
 
 def overlapping():
-    """Three instances: 6 columns, 4 of which it shares with the second, and a stuff region, never an instance."""
+    """Three instances: 6 columns, 4 of which it shares with the second, and a stuff region, never
+    an instance.
+    """
     output = outputs([0, 0, 1], columns((0, 6), (2, 7), (0, 8)), is_thing=[True, False])
     output.class_queries_logits[0, 1] *= 0.5  # the second is less sure
     return output
 
 
 def test_binary_maps_of_overlapping_instances():
-    (result,) = processor().post_process_instance_segmentation(overlapping(), return_binary_maps=True)
+    (result,) = processor().post_process_instance_segmentation(
+        overlapping(), return_binary_maps=True
+    )
     assert result["segmentation"].dtype == torch.bool
-    assert result["segmentation"].int().tolist() == [[[1] * 6 + [0] * 2] * 2, [[0] * 2 + [1] * 5 + [0]] * 2]
+    assert result["segmentation"].int().tolist() == [
+        [[1] * 6 + [0] * 2] * 2,
+        [[0] * 2 + [1] * 5 + [0]] * 2,
+    ]
     facts = [(s["id"], s["label_id"], s["was_fused"]) for s in result["segments_info"]]
     assert facts == [(0, 0, False), (1, 0, False)]
     assert result["segments_info"][0]["score"] > result["segments_info"][1]["score"]
 
 
 def test_single_map_of_overlapping_instances():
-    (result,) = processor().post_process_instance_segmentation(overlapping(), overlap_mask_area_threshold=0.1)
+    (result,) = processor().post_process_instance_segmentation(
+        overlapping(), overlap_mask_area_threshold=0.1
+    )
     assert result["segmentation"].tolist() == [[0] * 6 + [1, -1]] * 2
     assert [s["id"] for s in result["segments_info"]] == [0, 1]
-    (result,) = processor().post_process_instance_segmentation(overlapping(), overlap_mask_area_threshold=0.5)
-    assert result["segmentation"].tolist() == [[0] * 6 + [-1, -1]] * 2  # of the second only 1 of 5 columns would stay
+    (result,) = processor().post_process_instance_segmentation(
+        overlapping(), overlap_mask_area_threshold=0.5
+    )
+    # of the second only 1 of 5 columns would stay
+    assert result["segmentation"].tolist() == [[0] * 6 + [-1, -1]] * 2
     assert [s["id"] for s in result["segments_info"]] == [0]
 
 
 def test_run_lengths_of_overlapping_instances():
-    (result,) = processor().post_process_instance_segmentation(overlapping(), return_coco_annotation=True)
+    (result,) = processor().post_process_instance_segmentation(
+        overlapping(), return_coco_annotation=True
+    )
     assert result["segmentation"] == [[1, 6, 9, 6], [3, 5, 11, 5]]
     assert len(result["segments_info"]) == 2
 
@@ -303,7 +379,9 @@ def test_no_instance():
     output = outputs([1], columns((0, 2)), is_thing=[True])
     (single,) = processor().post_process_instance_segmentation(output, target_sizes=[(3, 5)])
     assert single["segmentation"].tolist() == [[-1] * 5] * 3
-    (binary,) = processor().post_process_instance_segmentation(output, target_sizes=[(3, 5)], return_binary_maps=True)
+    (binary,) = processor().post_process_instance_segmentation(
+        output, target_sizes=[(3, 5)], return_binary_maps=True
+    )
     assert binary["segmentation"].shape == (0, 3, 5)
     (coco,) = processor().post_process_instance_segmentation(output, return_coco_annotation=True)
     assert coco["segmentation"] == []
@@ -322,12 +400,20 @@ def test_wrong_arguments():
     output = outputs([0], columns((0, 2)), is_thing=[True])
     for method in ("semantic", "panoptic", "instance"):
         with pytest.raises(ValueError, match="2 target sizes for 1 images"):
-            getattr(processor(), f"post_process_{method}_segmentation")(output, target_sizes=[(2, 2), (2, 2)])
+            getattr(processor(), f"post_process_{method}_segmentation")(
+                output, target_sizes=[(2, 2), (2, 2)]
+            )
         for size in ((0, 2), (-1, 2), (2,), "ab", 3, None):
-            with pytest.raises(ValueError, match=r"a target size is the \(height, width\) of an image"):
-                getattr(processor(), f"post_process_{method}_segmentation")(output, target_sizes=[size])
+            with pytest.raises(
+                ValueError, match=r"a target size is the \(height, width\) of an image"
+            ):
+                getattr(processor(), f"post_process_{method}_segmentation")(
+                    output, target_sizes=[size]
+                )
     with pytest.raises(ValueError, match="exclude each other"):
-        processor().post_process_instance_segmentation(output, return_coco_annotation=True, return_binary_maps=True)
+        processor().post_process_instance_segmentation(
+            output, return_coco_annotation=True, return_binary_maps=True
+        )
 
 
 @pytest.mark.parametrize("name", ["threshold", "mask_threshold", "overlap_mask_area_threshold"])
@@ -345,6 +431,8 @@ def test_thresholds_are_numbers(method, name):
 def test_hidden_instances_are_not_in_the_single_map():
     output = outputs([0, 0], columns((0, 6), (2, 4)), is_thing=[True])
     output.class_queries_logits[0, 1] *= 0.5
-    (result,) = processor().post_process_instance_segmentation(output, overlap_mask_area_threshold=0.0)
+    (result,) = processor().post_process_instance_segmentation(
+        output, overlap_mask_area_threshold=0.0
+    )
     assert result["segmentation"].tolist() == [[0] * 6 + [-1, -1]] * 2
     assert [segment["id"] for segment in result["segments_info"]] == [0]

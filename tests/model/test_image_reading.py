@@ -1,4 +1,6 @@
-"""Images that do not fill their value range, from bytes made by hand; one way to read them for all who do."""
+"""Images that do not fill their value range, from bytes made by hand; one way to read them for all
+who do.
+"""
 
 import base64
 import contextlib
@@ -35,16 +37,27 @@ from dataseg_hf.settings.run import (
 )
 from helpers.annotation_files import encoded
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
-from helpers.image_files import FLOAT, GREY_ALPHA, RGB, RGB_ALPHA, SIGNED, packed, png, tiff, tiff_of_strip
+from helpers.image_files import (
+    FLOAT,
+    GRAY_ALPHA,
+    RGB,
+    RGB_ALPHA,
+    SIGNED,
+    packed,
+    png,
+    tiff,
+    tiff_of_strip,
+)
 
 DEEP = np.array([[0, 112, 2000], [3980, 4000, 1]])
-OF_4000 = np.array([[0, 7, 128], [254, 255, 0]])  # 255 / 4000 of it: 7.14, 127.5 (to even), 253.7, 0.06
+# 255 / 4000 of it: 7.14, 127.5 (to even), 253.7, 0.06
+OF_4000 = np.array([[0, 7, 128], [254, 255, 0]])
 OF_4095 = np.array([[0, 7, 125], [248, 249, 0]])  # 6.97, 124.5 (to even: 124.54), 247.8, 249.1
 DEEP_RGB = np.dstack([DEEP, DEEP // 2, 4000 - DEEP])
 RGB_OF_4000 = np.dstack([OF_4000, [[0, 4, 64], [127, 128, 0]], [[255, 248, 128], [1, 0, 255]]])
 
 
-def grey(pixels):
+def gray(pixels):
     return np.repeat(np.asarray(pixels)[..., None], 3, axis=2)
 
 
@@ -55,7 +68,7 @@ def grey(pixels):
     "content",
     [
         png(DEEP, 16),
-        png(np.dstack([DEEP, DEEP]), 16, GREY_ALPHA),
+        png(np.dstack([DEEP, DEEP]), 16, GRAY_ALPHA),
         tiff(DEEP, 16),
         tiff(DEEP, 16, order=">"),
         tiff(DEEP - 2000, 16, SIGNED),
@@ -69,7 +82,7 @@ def grey(pixels):
     ],
 )
 def test_the_own_range_where_the_file_tells_nothing(content):
-    np.testing.assert_array_equal(read_rgb(content, "a"), grey(OF_4000))
+    np.testing.assert_array_equal(read_rgb(content, "a"), gray(OF_4000))
 
 
 @pytest.mark.parametrize(
@@ -84,14 +97,19 @@ def test_the_own_range_where_the_file_tells_nothing(content):
     ],
 )
 def test_the_range_that_the_file_tells(content):
-    difference = read_rgb(content, "a").astype(int) - grey(OF_4095)
-    assert np.abs(difference).max() <= int(b"sBIT" in content), "shifted values end at 4095 * 16, not at 65535"
+    difference = read_rgb(content, "a").astype(int) - gray(OF_4095)
+    assert np.abs(difference).max() <= int(b"sBIT" in content), (
+        "shifted values end at 4095 * 16, not at 65535"
+    )
 
 
-@pytest.mark.parametrize("content", [png(DEEP, 16), tiff(DEEP, 16), tiff(DEEP, 32, FLOAT), png(DEEP_RGB, 16, RGB)])
+@pytest.mark.parametrize(
+    "content", [png(DEEP, 16), tiff(DEEP, 16), tiff(DEEP, 32, FLOAT), png(DEEP_RGB, 16, RGB)]
+)
 def test_a_stated_range_comes_first(content):
     pixels = read_image(content, (100, 2100))
-    assert np.asarray(pixels)[..., 0].tolist() == [[0, 2, 242], [255, 255, 0]]  # 12 and 1900 of 2000
+    # 12 and 1900 of 2000
+    assert np.asarray(pixels)[..., 0].tolist() == [[0, 2, 242], [255, 255, 0]]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +126,17 @@ def test_rgb_of_16_bits_keeps_the_bytes_that_pillow_drops(content):
 
 
 def test_zero_is_white():
-    np.testing.assert_array_equal(read_rgb(tiff(DEEP, 16, photometric=0), "a"), grey(255 - OF_4000))
+    np.testing.assert_array_equal(read_rgb(tiff(DEEP, 16, photometric=0), "a"), gray(255 - OF_4000))
 
 
 def test_values_that_are_no_numbers_become_black():
     values = np.array([[np.nan, 0.0, 1.0], [np.inf, -np.inf, 0.5]])
-    np.testing.assert_array_equal(read_rgb(tiff(values, 32, FLOAT), "a"), grey([[0, 0, 255], [255, 0, 128]]))
+    np.testing.assert_array_equal(
+        read_rgb(tiff(values, 32, FLOAT), "a"), gray([[0, 0, 255], [255, 0, 128]])
+    )
     masked = np.array([[-9999, 0.0, 1.0], [0.2, 0.6, 0.5]])
     content = tiff(masked, 32, FLOAT, tags={42113: "-9999"})  # GDAL's "no data"
-    np.testing.assert_array_equal(read_rgb(content, "a"), grey([[0, 0, 255], [51, 153, 128]]))
+    np.testing.assert_array_equal(read_rgb(content, "a"), gray([[0, 0, 255], [51, 153, 128]]))
     for value in (np.nan, 7.0):
         assert not read_rgb(tiff(np.full((2, 3), value), 32, FLOAT), "a").any()
 
@@ -124,8 +144,12 @@ def test_values_that_are_no_numbers_become_black():
 def test_eight_bits_are_used_as_they_are():
     narrow = np.array([[3, 9], [20, 21]], np.uint8)
     for stated in (None, (0.0, 4095.0)):
-        for content in (encoded(narrow, "PNG"), encoded(narrow, "TIFF"), encoded(grey(narrow), "PNG")):
-            np.testing.assert_array_equal(np.asarray(read_image(content, stated)), grey(narrow))
+        for content in (
+            encoded(narrow, "PNG"),
+            encoded(narrow, "TIFF"),
+            encoded(gray(narrow), "PNG"),
+        ):
+            np.testing.assert_array_equal(np.asarray(read_image(content, stated)), gray(narrow))
 
 
 def test_palettes_with_transparency():
@@ -146,7 +170,9 @@ def test_the_first_page_and_the_first_frame():
 def test_a_tiff_that_pillow_does_not_read(content, tmp_path):
     (tmp_path / "a.tif").write_bytes(content)
     for source in (content, tmp_path / "a.tif"):
-        with pytest.raises(BadSampleError, match=r"^a\.tif: .*kind of TIFF that Pillow does not read; convert it"):
+        with pytest.raises(
+            BadSampleError, match=r"^a\.tif: .*kind of TIFF that Pillow does not read; convert it"
+        ):
             read_rgb(source, "a.tif")
 
 
@@ -156,7 +182,9 @@ def test_16_bits_per_channel_that_pillow_mixes_up_are_refused():
     alpha = np.dstack([DEEP_RGB, DEEP])
     premultiplied = tiff(alpha, 16, photometric=2, tags={338: np.array([1], "<u2")})
     for content in (in_planes, premultiplied, tiff(alpha, 16, photometric=5)):
-        with pytest.raises(BadSampleError, match=r"16 bits per channel in .* convert it to RGB of 16 bits"):
+        with pytest.raises(
+            BadSampleError, match=r"16 bits per channel in .* convert it to RGB of 16 bits"
+        ):
             read_rgb(content, "a")
 
 
@@ -198,7 +226,9 @@ def test_200_mutated_files_are_read_or_refused_in_one_line(name):
 
 @pytest.mark.parametrize("tag", [258, 280, 281, 339, 42113])
 def test_tags_of_a_wrong_type_tell_nothing(tag):
-    content = tiff(DEEP, 16, tags={280: np.array([0], "<u2"), 281: np.array([4095], "<u2"), tag: "many"})
+    content = tiff(
+        DEEP, 16, tags={280: np.array([0], "<u2"), 281: np.array([4095], "<u2"), tag: "many"}
+    )
     with contextlib.suppress(BadSampleError):
         assert read_rgb(content, "a").shape == (2, 3, 3)
 
@@ -216,7 +246,7 @@ def turned(content: bytes) -> bytes:
 
 LARGE = np.random.default_rng(0).integers(100, 4000, (40, 56))
 FILES = {
-    "grey.png": png(LARGE, 16),
+    "gray.png": png(LARGE, 16),
     "told.png": png(LARGE, 16, chunks={b"sBIT": b"\x0c"}),
     "rgb.png": png(np.dstack([LARGE, LARGE // 2, LARGE // 3]), 16, RGB),
     "turned.png": turned(png(LARGE, 16)),
@@ -257,14 +287,28 @@ def test_every_way_in_reads_the_same_pixels(folder, value_range):
         path = folder / "images" / name
         wanted = processor(Image.fromarray(pixels), return_tensors="pt")["pixel_values"]
         text = base64.encodebytes(path.read_bytes()).decode()
-        sources = [str(path), path.read_bytes(), path, io.BytesIO(path.read_bytes()), Image.open(path), text]
+        sources = [
+            str(path),
+            path.read_bytes(),
+            path,
+            io.BytesIO(path.read_bytes()),
+            Image.open(path),
+            text,
+        ]
         for source in sources:
             np.testing.assert_array_equal(np.asarray(processor.read_image(source)), pixels)
-        for source in (str(path), text, Image.open(path), Image.open(io.BytesIO(path.read_bytes()))):
+        for source in (
+            str(path),
+            text,
+            Image.open(path),
+            Image.open(io.BytesIO(path.read_bytes())),
+        ):
             assert torch.equal(pipe.preprocess(source)["pixel_values"], wanted)
         assert torch.equal(processor(str(path), return_tensors="pt")["pixel_values"], wanted)
         if name != "turned.png":  # the processor takes PIL images as they lie
-            assert torch.equal(processor(Image.open(path), return_tensors="pt")["pixel_values"], wanted)
+            assert torch.equal(
+                processor(Image.open(path), return_tensors="pt")["pixel_values"], wanted
+            )
 
 
 class Silent(SimpleHTTPRequestHandler):
@@ -273,7 +317,9 @@ class Silent(SimpleHTTPRequestHandler):
 
 
 def test_an_address_is_read_as_its_file(folder):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Silent, directory=str(folder / "images")))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Silent, directory=str(folder / "images"))
+    )
     Thread(target=server.serve_forever, daemon=True).start()
     address = f"http://127.0.0.1:{server.server_port}"
     processor = checkpoint_processor()
@@ -285,16 +331,28 @@ def test_an_address_is_read_as_its_file(folder):
 
 
 def test_windows_of_a_large_image_share_one_scale(folder):
-    model, processor, opened = checkpoint_model(), checkpoint_processor(), Image.open(folder / "images" / "grey.png")
+    model, processor, opened = (
+        checkpoint_model(),
+        checkpoint_processor(),
+        Image.open(folder / "images" / "gray.png"),
+    )
     options = {"task": "semantic", "thresholds": Thresholds(), "tile": 32}
     found = segment_image(model, processor, opened, **options)
-    wanted = segment_image(model, processor, processor.read_image(folder / "images" / "grey.png"), **options)
-    assert [(one.label_id, one.area) for one in found] == [(one.label_id, one.area) for one in wanted]
+    wanted = segment_image(
+        model, processor, processor.read_image(folder / "images" / "gray.png"), **options
+    )
+    assert [(one.label_id, one.area) for one in found] == [
+        (one.label_id, one.area) for one in wanted
+    ]
 
 
 def test_the_pipeline_says_what_it_takes():
-    pipe = DaTaSegPipeline(model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu")
-    with pytest.raises(TypeError, match=r"an image is a path, bytes or a PIL image, not ndarray; see"):
+    pipe = DaTaSegPipeline(
+        model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu"
+    )
+    with pytest.raises(
+        TypeError, match=r"an image is a path, bytes or a PIL image, not ndarray; see"
+    ):
         pipe(np.zeros((8, 8, 3), np.uint8))
     with pytest.raises(ValueError, match=r"'missing\.png' is no image file that is there"):
         pipe("missing.png")
@@ -305,56 +363,87 @@ def test_the_pipeline_says_what_it_takes():
 
 def test_a_mix_has_one_value_range(folder):
     deep, other = entry(folder, value_range=(0, 4095)), entry(folder)
-    held_out = {"same": entry(folder, EvalEntry), "own": entry(folder, EvalEntry, value_range=(5, 6))}
-    config = RunConfig(datasets={"a": other, "b": deep}, text_encoder={}, output_dir="x", evaluation=held_out)
+    held_out = {
+        "same": entry(folder, EvalEntry),
+        "own": entry(folder, EvalEntry, value_range=(5, 6)),
+    }
+    config = RunConfig(
+        datasets={"a": other, "b": deep}, text_encoder={}, output_dir="x", evaluation=held_out
+    )
     assert [e.value_range for e in config.datasets.values()] == [(0, 4095)] * 2
     assert [e.value_range for e in config.evaluation.values()] == [(0, 4095), (5, 6)]
     assert build_processor(config).value_range == (0.0, 4095.0)
     # the `evaluate` command gives its entries the range of the model's processor
     assert with_default_range(held_out["same"], (1, 2)).value_range == (1, 2)
     assert with_default_range(held_out["own"], (1, 2)).value_range == (5, 6)
-    with pytest.raises(ConfigError, match=r"^datasets\.b\.value_range: is \(0, 9\), but another entry's is"):
-        RunConfig(datasets={"a": deep, "b": entry(folder, value_range=(0, 9))}, text_encoder={}, output_dir="x")
-    with pytest.raises(ConfigError, match=r"^datasets\.a\.value_range: must be two numbers \[low, high\]"):
-        RunConfig(datasets={"a": entry(folder, value_range=(9, 9))}, text_encoder={}, output_dir="x")
+    with pytest.raises(
+        ConfigError, match=r"^datasets\.b\.value_range: is \(0, 9\), but another entry's is"
+    ):
+        RunConfig(
+            datasets={"a": deep, "b": entry(folder, value_range=(0, 9))},
+            text_encoder={},
+            output_dir="x",
+        )
+    with pytest.raises(
+        ConfigError, match=r"^datasets\.a\.value_range: must be two numbers \[low, high\]"
+    ):
+        RunConfig(
+            datasets={"a": entry(folder, value_range=(9, 9))}, text_encoder={}, output_dir="x"
+        )
 
 
 # --- what `inspect` says
 
 
 def notes(folder: Path, **options: Any) -> list[str]:
-    return inspect_dataset("deep", load_source(entry(folder, **options), "datasets.deep"), None).notes
+    return inspect_dataset(
+        "deep", load_source(entry(folder, **options), "datasets.deep"), None
+    ).notes
 
 
 def test_inspect_says_how_images_are_scaled(folder):
-    (folder / "images" / "grey.png").write_bytes(png(LARGE % 3000 + 112, 16))
+    (folder / "images" / "gray.png").write_bytes(png(LARGE % 3000 + 112, 16))
     found = notes(folder)
     low, high = int(min(LARGE.min() // 3, (LARGE % 3000 + 112).min())), int(LARGE.max())
     assert (
-        f"3 images of 16 bits are scaled by their own range, {low}..{high}; set value_range to [{low}, {high}], or to "
+        f"3 images of 16 bits are scaled by their own range, {low}..{high}; set value_range to "
+        f"[{low}, {high}], or to "
         "what the camera delivers, to scale all alike"
     ) in found
-    assert any(note.startswith("1 images of 32 bits, float are scaled by their own range, 0.025..") for note in found)
+    assert any(
+        note.startswith("1 images of 32 bits, float are scaled by their own range, 0.025..")
+        for note in found
+    )
     assert "1 images of 16 bits are scaled by the range that their files tell, 0..4095" in found
 
 
 def test_inspect_says_what_the_value_range_cuts_off(folder):
     for name in FILES:
-        if name not in ("grey.png", "rgb.png"):
+        if name not in ("gray.png", "rgb.png"):
             (folder / "images" / name).unlink()
             (folder / "labels" / name).with_suffix(".txt").unlink()
-    (folder / "images" / "rgb.png").write_bytes(encoded(grey(LARGE // 16).astype(np.uint8), "PNG"))
+    (folder / "images" / "rgb.png").write_bytes(encoded(gray(LARGE // 16).astype(np.uint8), "PNG"))
     found = notes(folder, value_range=(200, 3000))
-    assert "1 images of 16 bits have values outside of value_range, 200..3000, which are clipped" in found
-    assert "1 images have 8 bits (or a reader without `read_rgb`): value_range has no effect" in found
+    assert (
+        "1 images of 16 bits have values outside of value_range, 200..3000, which are clipped"
+        in found
+    )
+    assert (
+        "1 images have 8 bits (or a reader without `read_rgb`): value_range has no effect" in found
+    )
 
 
 def test_inspect_names_constant_images_missing_values_and_further_pages(folder):
-    (folder / "images" / "grey.png").write_bytes(png(np.full((9, 9), 700), 16))
-    (folder / "images" / "thermal.tif").write_bytes(tiff(np.array([[np.nan, 1], [2, 3]]), 32, FLOAT))
+    (folder / "images" / "gray.png").write_bytes(png(np.full((9, 9), 700), 16))
+    (folder / "images" / "thermal.tif").write_bytes(
+        tiff(np.array([[np.nan, 1], [2, 3]]), 32, FLOAT)
+    )
     pages = [Image.fromarray(np.full((4, 5), 40 * k, np.uint8)) for k in (1, 2)]
     pages[0].save(folder / "images" / "told.png", save_all=True, append_images=pages[1:])
     found = notes(folder)
     assert "1 images of 16 bits have one value everywhere and become black" in found
-    assert "1 images of 32 bits, float have values that are no numbers (NaN, infinite, no data)" in found
+    assert (
+        "1 images of 32 bits, float have values that are no numbers (NaN, infinite, no data)"
+        in found
+    )
     assert "1 images have several pages or frames: the first one is read" in found

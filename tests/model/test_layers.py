@@ -1,4 +1,6 @@
-"""The parts of the query decoder: attention and positions against their references, and the view of a query's mask."""
+"""The parts of the query decoder: attention and positions against their references, and the view of
+a query's mask.
+"""
 
 from collections.abc import Callable
 
@@ -52,7 +54,9 @@ def test_a_decoder_layer_is_mask2formers_post_norm_order(tiny_model: ModelFactor
     located = expected + query_positions
     expected = F.layer_norm(expected + layer.self_attention(located, located, expected), (32,))
     inner = F.relu(expected @ layer.feed_forward.inner.weight.T + layer.feed_forward.inner.bias)
-    expected = F.layer_norm(expected + inner @ layer.feed_forward.outer.weight.T + layer.feed_forward.outer.bias, (32,))
+    expected = F.layer_norm(
+        expected + inner @ layer.feed_forward.outer.weight.T + layer.feed_forward.outer.bias, (32,)
+    )
     close(layer(queries, query_positions, memory, memory + positions, mask), expected)
 
 
@@ -67,12 +71,16 @@ def test_decoder_layers_read_the_levels_in_turn_from_the_coarsest(tiny_model: Mo
 
 
 def test_sine_positions_are_mask2formers() -> None:
-    """At the cells' far edges, as theirs; at the centres, where a grid twice as fine has every other of theirs."""
+    """At the cells' far edges, as theirs; at the centers, where a grid twice as fine has every
+    other of theirs.
+    """
     size, channels = (5, 7), 32
     everywhere = torch.ones(1, *size, dtype=torch.bool)
     theirs = Mask2FormerSinePositionEmbedding(channels // 2, normalize=True)
     edges = theirs(torch.Size([1, channels, *size]), "cpu", torch.float32)
-    close(sine_positions(everywhere, channels, position_in_cell=1.0), edges.flatten(2).transpose(1, 2))
+    close(
+        sine_positions(everywhere, channels, position_in_cell=1.0), edges.flatten(2).transpose(1, 2)
+    )
     finer = theirs(torch.Size([1, channels, 10, 14]), "cpu", torch.float32)[..., ::2, ::2]
     close(sine_positions(everywhere, channels), finer.flatten(2).transpose(1, 2))
 
@@ -86,7 +94,7 @@ def test_sine_positions_scale_to_the_image_inside_the_padding() -> None:
     assert torch.isfinite(positions).all()
 
 
-# --- the view of a query's own mask ----------------------------------------------------------------------------------
+# --- the view of a query's own mask ---------------------------------------------------------------
 
 
 def rectangle(height: int, width: int, x0: int, y0: int, x1: int, y1: int) -> Tensor:
@@ -100,7 +108,7 @@ def mask_view(tiny_config: ConfigFactory) -> MaskView:
     return MaskView(tiny_config())
 
 
-def test_the_view_is_centred_on_the_mask_and_scaled_to_it(mask_view: MaskView) -> None:
+def test_the_view_is_centered_on_the_mask_and_scaled_to_it(mask_view: MaskView) -> None:
     window = mask_view.window(rectangle(20, 40, 8, 4, 12, 8))[0, 0]
     # 4 x 4 cells around (10, 6): variance (4^2 - 1) / 12 per axis, half side 2.2 * sqrt(2.5)
     half = 2.2 * 2.5**0.5
@@ -112,7 +120,10 @@ def test_the_view_is_centred_on_the_mask_and_scaled_to_it(mask_view: MaskView) -
 
 def test_the_view_of_a_moved_mask_is_the_same(mask_view: MaskView) -> None:
     here, there = rectangle(64, 64, 20, 20, 30, 26), rectangle(64, 64, 33, 29, 43, 35)
-    crops = [F.grid_sample(mask, mask_view.window(mask)[0], align_corners=False) for mask in (here, there)]
+    crops = [
+        F.grid_sample(mask, mask_view.window(mask)[0], align_corners=False)
+        for mask in (here, there)
+    ]
     close(crops[0], crops[1])
 
 
@@ -125,7 +136,9 @@ def test_the_view_of_an_empty_mask_is_finite(mask_view: MaskView) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast_does_not_move_the_view_of_a_small_distant_mask(mask_view: MaskView, dtype: torch.dtype) -> None:
+def test_autocast_does_not_move_the_view_of_a_small_distant_mask(
+    mask_view: MaskView, dtype: torch.dtype
+) -> None:
     mask = rectangle(256, 256, 200, 210, 206, 216)
     expected = mask_view.window(mask)
     with torch.autocast("cpu", dtype):

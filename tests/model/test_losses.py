@@ -1,4 +1,6 @@
-"""Costs and losses: hand-worked values, independent references, and finite differences for every gradient."""
+"""Costs and losses: hand-worked values, independent references, and finite differences for every
+gradient.
+"""
 
 import itertools
 import math
@@ -15,14 +17,14 @@ from transformers.models.mask2former import modeling_mask2former as mask2former
 from dataseg_hf.model.losses_dataseg import (
     axis_projections,
     bce_loss,
-    cell_centres,
+    cell_centers,
     classification_loss,
     color_affinity_loss,
     dice_loss,
     hungarian,
     interval_cells,
     nearest_index,
-    neighbour_pairs,
+    neighbor_pairs,
     pairwise_bce_cost,
     pairwise_dice_cost,
     random_points,
@@ -46,12 +48,18 @@ def check_gradient(function: Callable[..., Tensor], *inputs: Tensor) -> None:
     assert torch.autograd.gradcheck(function, inputs, eps=1e-6, atol=1e-6)
 
 
-# --- points ----------------------------------------------------------------------------------------------------------
+# --- points ---------------------------------------------------------------------------------------
 
 
-def test_cell_centres_run_row_by_row_in_xy() -> None:
-    close(cell_centres(2, 2, torch.device("cpu")), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
-    close(cell_centres(1, 4, torch.device("cpu")), [[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]])
+def test_cell_centers_run_row_by_row_in_xy() -> None:
+    close(
+        cell_centers(2, 2, torch.device("cpu")),
+        [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]],
+    )
+    close(
+        cell_centers(1, 4, torch.device("cpu")),
+        [[0.125, 0.5], [0.375, 0.5], [0.625, 0.5], [0.875, 0.5]],
+    )
 
 
 def test_random_points_stay_inside_each_image() -> None:
@@ -77,9 +85,9 @@ def test_seeded_points_of_an_image_do_not_depend_on_its_batch() -> None:
     assert torch.equal(random_points(10, valid, torch.tensor([11, 7])), both)
 
 
-def test_sample_grid_gives_exact_values_at_cell_centres() -> None:
+def test_sample_grid_gives_exact_values_at_cell_centers() -> None:
     grid = torch.randn(2, 3, 4, 5)
-    points = cell_centres(4, 5, grid.device).expand(2, -1, -1)
+    points = cell_centers(4, 5, grid.device).expand(2, -1, -1)
     close(sample_grid(grid, points), grid.flatten(2), tolerance=1e-5)
 
 
@@ -123,17 +131,24 @@ def test_every_mask_gets_its_own_uncertain_points() -> None:
 
 
 def test_no_masks_have_no_points() -> None:
-    assert uncertain_points(torch.zeros(2, 0, 4, 4), torch.rand(2, 24, 2), 8, 0.75).shape == (2, 0, 8, 2)
+    assert uncertain_points(torch.zeros(2, 0, 4, 4), torch.rand(2, 24, 2), 8, 0.75).shape == (
+        2,
+        0,
+        8,
+        2,
+    )
 
 
-# --- matching costs --------------------------------------------------------------------------------------------------
+# --- matching costs -------------------------------------------------------------------------------
 
 
 def test_pairwise_bce_cost_by_hand() -> None:
     logits = torch.tensor([[[0.0, LN3]]])
     targets = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])
     # bce(0, 1) = ln 2, bce(ln 3, 0) = ln 4, bce(ln 3, 1) = ln 4 - ln 3
-    close(pairwise_bce_cost(logits, targets, torch.ones(1, 2)), [[[1.5 * LN2, (3 * LN2 - LN3) / 2]]])
+    close(
+        pairwise_bce_cost(logits, targets, torch.ones(1, 2)), [[[1.5 * LN2, (3 * LN2 - LN3) / 2]]]
+    )
     close(pairwise_bce_cost(logits, targets, torch.tensor([[1.0, 0.0]])), [[[LN2, LN2]]])
 
 
@@ -145,7 +160,10 @@ def test_pairwise_dice_cost_by_hand() -> None:
     # only the first point: 1 - (2 * 0.5 + 1) / (0.5 + 1 + 1)
     close(pairwise_dice_cost(probabilities, targets, torch.tensor([[1.0, 0.0]])), [[[0.2, 0.2]]])
     # a validity per target: the first sees one point, the second both
-    close(pairwise_dice_cost(probabilities, targets, torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])), [[[0.2, 0.25]]])
+    close(
+        pairwise_dice_cost(probabilities, targets, torch.tensor([[[1.0, 0.0], [1.0, 1.0]]])),
+        [[[0.2, 0.25]]],
+    )
 
 
 def test_pairwise_costs_equal_the_losses_of_each_pair() -> None:
@@ -156,11 +174,19 @@ def test_pairwise_costs_equal_the_losses_of_each_pair() -> None:
     for image, query, target in itertools.product(range(2), range(5), range(3)):
         pair = (logits[image, query], targets[image, target])
         close(bce[image, query, target], bce_loss(*pair, valid[image]), tolerance=1e-5)
-        close(dice[image, query, target], dice_loss(pair[0].sigmoid(), pair[1], valid[image]), tolerance=1e-5)
+        close(
+            dice[image, query, target],
+            dice_loss(pair[0].sigmoid(), pair[1], valid[image]),
+            tolerance=1e-5,
+        )
 
 
 def test_costs_equal_those_of_mask2former() -> None:
-    logits, targets, everywhere = torch.randn(1, 6, 50) * 3, (torch.rand(1, 4, 50) > 0.5).float(), torch.ones(1, 50)
+    logits, targets, everywhere = (
+        torch.randn(1, 6, 50) * 3,
+        (torch.rand(1, 4, 50) > 0.5).float(),
+        torch.ones(1, 50),
+    )
     close(
         pairwise_bce_cost(logits, targets, everywhere)[0],
         mask2former.pair_wise_sigmoid_cross_entropy_loss(logits[0], targets[0]),
@@ -174,7 +200,11 @@ def test_costs_equal_those_of_mask2former() -> None:
 
 
 def test_losses_equal_those_of_mask2former() -> None:
-    logits, targets, everywhere = torch.randn(4, 50) * 3, (torch.rand(4, 50) > 0.5).float(), torch.ones(50)
+    logits, targets, everywhere = (
+        torch.randn(4, 50) * 3,
+        (torch.rand(4, 50) > 0.5).float(),
+        torch.ones(50),
+    )
     close(
         bce_loss(logits, targets, everywhere).sum() / 3,
         mask2former.sigmoid_cross_entropy_loss(logits, targets, 3),
@@ -187,7 +217,7 @@ def test_losses_equal_those_of_mask2former() -> None:
     )
 
 
-# --- assignment ------------------------------------------------------------------------------------------------------
+# --- assignment -----------------------------------------------------------------------------------
 
 
 def least_cost(cost: np.ndarray) -> float:
@@ -205,7 +235,9 @@ def least_cost(cost: np.ndarray) -> float:
 @given(st.integers(1, 5), st.integers(0, 5), st.integers(0, 2**32 - 1))
 def test_hungarian_finds_the_least_cost(queries: int, targets: int, seed: int) -> None:
     cost = np.random.default_rng(seed).integers(-9, 9, (queries, targets)).astype(np.float32)
-    assigned = hungarian(torch.tensor(cost)[None, None], torch.ones(1, targets, dtype=torch.bool))[0, 0]
+    assigned = hungarian(torch.tensor(cost)[None, None], torch.ones(1, targets, dtype=torch.bool))[
+        0, 0
+    ]
     found = assigned >= 0
     assert int(found.sum()) == min(queries, targets)
     assert len(set(assigned[found].tolist())) == int(found.sum())
@@ -236,7 +268,9 @@ def test_more_targets_than_queries_leaves_the_dearest_unmatched() -> None:
 
 def test_no_targets_match_nothing() -> None:
     assert hungarian(torch.zeros(2, 3, 4, 0), torch.ones(3, 0, dtype=torch.bool)).shape == (2, 3, 0)
-    nothing = hungarian(torch.zeros(1, 2, 4, 3), torch.tensor([[True, True, True], [False, False, False]]))
+    nothing = hungarian(
+        torch.zeros(1, 2, 4, 3), torch.tensor([[True, True, True], [False, False, False]])
+    )
     assert nothing[0, 1].tolist() == [-1, -1, -1]
 
 
@@ -248,7 +282,7 @@ def test_a_cost_that_is_not_finite_names_the_image(bad: float) -> None:
         hungarian(cost, torch.ones(3, 2, dtype=torch.bool))
 
 
-# --- class -----------------------------------------------------------------------------------------------------------
+# --- class ----------------------------------------------------------------------------------------
 
 
 def count(value: float) -> Tensor:
@@ -259,17 +293,23 @@ def test_classification_loss_by_hand() -> None:
     logits = torch.zeros(1, 2, 2)
     # one matched query (weight 1), one background query (weight 0.1); every cross-entropy is ln 2
     close(classification_loss(logits, torch.tensor([[0, 1]]), 0.1, count(1), count(1)), LN2)
-    # ignoring the background query leaves the normaliser alone
-    close(classification_loss(logits, torch.tensor([[0, -100]]), 0.1, count(1), count(1)), LN2 / 1.1)
+    # ignoring the background query leaves the normalizer alone
+    close(
+        classification_loss(logits, torch.tensor([[0, -100]]), 0.1, count(1), count(1)), LN2 / 1.1
+    )
     # a recruit counts beside the matched query: both have weight 1
-    close(classification_loss(logits, torch.tensor([[0, 0]]), 0.1, count(1), count(1)), 2 * LN2 / 1.1)
+    close(
+        classification_loss(logits, torch.tensor([[0, 0]]), 0.1, count(1), count(1)), 2 * LN2 / 1.1
+    )
     # more targets than queries: no negative number of background queries
     close(classification_loss(logits, torch.tensor([[0, 0]]), 0.1, count(5), count(1)), 2 * LN2 / 5)
 
 
 def test_classification_loss_weights_only_the_background_down() -> None:
     logits = torch.tensor([[[0.0, 0.0, LN3]]])
-    by_class = [classification_loss(logits, torch.tensor([[c]]), 0.5, count(1), count(1)) for c in range(3)]
+    by_class = [
+        classification_loss(logits, torch.tensor([[c]]), 0.5, count(1), count(1)) for c in range(3)
+    ]
     close(torch.stack(by_class), [math.log(5), math.log(5), 0.5 * math.log(5 / 3)])
 
 
@@ -278,7 +318,10 @@ def test_classification_loss_of_the_parts_adds_up_to_the_whole() -> None:
     targets[0, 0] = -100
     total = int(((targets >= 0) & (targets < 4)).sum())
     whole = classification_loss(logits, targets, 0.1, count(total), count(4))
-    parts = [classification_loss(logits[part], targets[part], 0.1, count(total), count(4)) for part in ([0], [1, 2, 3])]
+    parts = [
+        classification_loss(logits[part], targets[part], 0.1, count(total), count(4))
+        for part in ([0], [1, 2, 3])
+    ]
     close(parts[0] + parts[1], whole, tolerance=1e-5)
     assert parts[0] > 0 < parts[1]
 
@@ -286,11 +329,13 @@ def test_classification_loss_of_the_parts_adds_up_to_the_whole() -> None:
 def test_the_class_normaliser_is_the_sum_of_weights_of_a_one_to_one_matching() -> None:
     logits, targets = torch.randn(2, 6, 4), torch.full((2, 6), 3)
     targets[0, 1], targets[1, 4], targets[1, 5] = 0, 2, 1
-    expected = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, weight=torch.tensor([1, 1, 1, 0.1]))
+    expected = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), targets, weight=torch.tensor([1, 1, 1, 0.1])
+    )
     close(classification_loss(logits, targets, 0.1, count(3), count(2)), expected, tolerance=1e-5)
 
 
-# --- masks -----------------------------------------------------------------------------------------------------------
+# --- masks ----------------------------------------------------------------------------------------
 
 
 def test_bce_loss_by_hand() -> None:
@@ -310,12 +355,14 @@ def test_dice_loss_by_hand() -> None:
     close(dice_loss(torch.zeros(3), torch.zeros(3), torch.ones(3)), 0.0)
 
 
-# --- boxes -----------------------------------------------------------------------------------------------------------
+# --- boxes ----------------------------------------------------------------------------------------
 
 
 def test_axis_projections_are_maxima_over_rows_and_columns() -> None:
     probabilities = torch.tensor([[0.1, 0.9, 0.2], [0.3, 0.4, 0.8]])
-    columns, rows = axis_projections(probabilities.logit()[None, None], torch.ones(1, 2, 3, dtype=torch.bool))
+    columns, rows = axis_projections(
+        probabilities.logit()[None, None], torch.ones(1, 2, 3, dtype=torch.bool)
+    )
     close(columns, [[[0.3, 0.9, 0.8]]])
     close(rows, [[[0.9, 0.8]]])
 
@@ -329,7 +376,10 @@ def test_padding_takes_no_part_in_the_projection() -> None:
 
 
 def test_interval_cells_by_hand() -> None:
-    low, high = torch.tensor([0.25, 0.2, 0.5, 1.0, 0.0, 0.3]), torch.tensor([0.75, 0.4, 0.5, 1.0, 1.0, 0.31])
+    low, high = (
+        torch.tensor([0.25, 0.2, 0.5, 1.0, 0.0, 0.3]),
+        torch.tensor([0.75, 0.4, 0.5, 1.0, 1.0, 0.31]),
+    )
     close(
         interval_cells(low, high, 4),
         [[0, 1, 1, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [1, 1, 1, 1], [0, 1, 0, 0]],
@@ -339,16 +389,19 @@ def test_interval_cells_by_hand() -> None:
 
 @settings(deadline=None, max_examples=100)
 @given(st.floats(0, 1), st.floats(0, 1), st.integers(1, 40))
-def test_every_interval_covers_a_run_of_at_least_one_cell(first: float, second: float, cells: int) -> None:
+def test_every_interval_covers_a_run_of_at_least_one_cell(
+    first: float, second: float, cells: int
+) -> None:
     low, high = sorted((first, second))
     covered = interval_cells(torch.tensor([low]), torch.tensor([high]), cells)[0]
     where = covered.nonzero()[:, 0]
     assert len(where) >= 1
-    assert int(where[-1] - where[0]) + 1 == len(where), "cells of an interval are neighbours"
+    assert int(where[-1] - where[0]) + 1 == len(where), "cells of an interval are neighbors"
     assert abs(len(where) - (high - low) * cells) <= 1 + 1e-3
 
 
-# -log P(both in or both out) of a cell at logit 20 beside one at -20: two ways, each of probability exp(-20)
+# -log P(both in or both out) of a cell at logit 20 beside one at -20: two ways, each of probability
+# exp(-20)
 TORN = 20 - LN2
 
 
@@ -357,14 +410,17 @@ def all_cells(size: int = 3) -> Tensor:
 
 
 def test_color_affinity_of_undecided_masks_is_ln2() -> None:
-    close(color_affinity_loss(torch.zeros(1, 3, 3), torch.zeros(1, 3, 3, 3), all_cells(), 0.3), [LN2])
+    close(
+        color_affinity_loss(torch.zeros(1, 3, 3), torch.zeros(1, 3, 3, 3), all_cells(), 0.3), [LN2]
+    )
 
 
 def test_color_affinity_counts_the_pairs_that_touch_the_box() -> None:
     logits = torch.full((1, 3, 3), -20.0)
     logits[0, 0, 0] = 20.0
     image = torch.zeros(1, 3, 3, 3)
-    # two cells apart, a 3 x 3 map has 3 + 3 pairs along the axes and 2 diagonal ones; 3 hold the corner (0, 0)
+    # two cells apart, a 3 x 3 map has 3 + 3 pairs along the axes and 2 diagonal ones; 3 hold the
+    # corner (0, 0)
     close(color_affinity_loss(logits, image, all_cells(), 0.3), [TORN * 3 / 8], tolerance=1e-4)
     # of the 3 pairs that hold the opposite corner, 1 is torn
     for y, x, torn in ((0, 0, 3), (2, 2, 1)):
@@ -376,7 +432,7 @@ def test_color_affinity_counts_the_pairs_that_touch_the_box() -> None:
     close(color_affinity_loss(logits, image, middle, 0.3), [0.0])
 
 
-def test_color_affinity_leaves_unlike_colours_alone() -> None:
+def test_color_affinity_leaves_unlike_colors_alone() -> None:
     logits = torch.full((1, 3, 3), -20.0)
     logits[0, :, 0] = 20.0
     image = torch.zeros(1, 3, 3, 3)
@@ -392,15 +448,19 @@ def test_color_affinity_of_a_map_too_small_for_pairs_is_zero() -> None:
         logits, image = torch.randn(1, height, width), torch.zeros(1, 3, height, width)
         value = color_affinity_loss(logits, image, torch.ones(1, height, width), 0.3)
         assert torch.isfinite(value).all()
-    assert color_affinity_loss(torch.zeros(0, 4, 4), torch.zeros(0, 3, 4, 4), torch.zeros(0, 4, 4), 0.3).shape == (0,)
+    assert color_affinity_loss(
+        torch.zeros(0, 4, 4), torch.zeros(0, 3, 4, 4), torch.zeros(0, 4, 4), 0.3
+    ).shape == (0,)
 
 
-def test_neighbour_pairs_are_right_lower_and_both_diagonals() -> None:
+def test_neighbor_pairs_are_right_lower_and_both_diagonals() -> None:
     numbers = torch.arange(9).view(3, 3)
     pairs = {
         (a, b)
-        for first, second in neighbour_pairs(1)
-        for a, b in zip(first(numbers).flatten().tolist(), second(numbers).flatten().tolist(), strict=True)
+        for first, second in neighbor_pairs(1)
+        for a, b in zip(
+            first(numbers).flatten().tolist(), second(numbers).flatten().tolist(), strict=True
+        )
     }
     expected = {
         (3 * y + x, 3 * (y + dy) + x + dx)
@@ -411,7 +471,7 @@ def test_neighbour_pairs_are_right_lower_and_both_diagonals() -> None:
     assert {tuple(sorted(pair)) for pair in pairs} == expected
 
 
-# --- gradients -------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 def test_gradients_of_the_pairwise_costs() -> None:
@@ -422,7 +482,9 @@ def test_gradients_of_the_pairwise_costs() -> None:
 
 def test_gradient_of_the_classification_loss() -> None:
     targets = torch.tensor([[0, 3, -100], [2, 1, 3]])
-    check_gradient(lambda x: classification_loss(x, targets, 0.1, count(3), count(2)), random64(2, 3, 4))
+    check_gradient(
+        lambda x: classification_loss(x, targets, 0.1, count(3), count(2)), random64(2, 3, 4)
+    )
 
 
 def test_gradients_of_the_mask_losses() -> None:
@@ -439,7 +501,10 @@ def test_gradient_of_sampled_masks() -> None:
 def test_gradient_of_the_projection() -> None:
     inside = torch.ones(2, 4, 5, dtype=torch.bool)
     inside[1, 3:] = inside[1, :, 4:] = False
-    columns, rows = torch.zeros(2, 3, 5, dtype=torch.float64), torch.zeros(2, 3, 4, dtype=torch.float64)
+    columns, rows = (
+        torch.zeros(2, 3, 5, dtype=torch.float64),
+        torch.zeros(2, 3, 4, dtype=torch.float64),
+    )
     columns[..., 1:3], rows[..., :2] = 1, 1
 
     def projection_loss(mask_logits: Tensor) -> Tensor:
@@ -452,7 +517,10 @@ def test_gradient_of_the_projection() -> None:
 
 
 def test_gradient_of_the_color_affinity() -> None:
-    image, cells = torch.randn(2, 3, 4, 5, dtype=torch.float64), torch.zeros(2, 4, 5, dtype=torch.float64)
+    image, cells = (
+        torch.randn(2, 3, 4, 5, dtype=torch.float64),
+        torch.zeros(2, 4, 5, dtype=torch.float64),
+    )
     cells[:, 1:3, 1:4] = 1
     check_gradient(lambda x: color_affinity_loss(x, image, cells, 0.3), random64(2, 4, 5))
 

@@ -98,7 +98,10 @@ def test_what_is_no_iou_is_refused(wrong):
 
 def test_instances_without_repeats():
     """Three queries see one circle, with IoU 3/4 and 1/2 with the best; one sees a square there."""
-    logits = class_logits(CIRCLE, CIRCLE, CIRCLE, SQUARE)[0] * torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None]
+    logits = (
+        class_logits(CIRCLE, CIRCLE, CIRCLE, SQUARE)[0]
+        * torch.tensor([1.0, 0.9, 0.8, 0.7])[:, None]
+    )
     masks = rectangle_logits((4, 4), (0, 0, 4, 4), (0, 0, 4, 3), (0, 0, 4, 2), (0, 0, 4, 4))[0]
 
     def found(nms):

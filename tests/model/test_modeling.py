@@ -1,4 +1,6 @@
-"""The model: contracts of forward, vocabularies, loading and saving, backbones, precision, and that it can learn."""
+"""The model: contracts of forward, vocabularies, loading and saving, backbones, precision, and that
+it can learn.
+"""
 
 import copy
 from collections.abc import Callable
@@ -48,7 +50,9 @@ def batch(images: Tensor, scene_labels: LabelFactory) -> Callable[[str], dict[st
 
     def make(task: str) -> dict[str, Any]:
         labels = [
-            scene_labels(task, SIZE, (SKY, 0, 0, 64, 50), (CIRCLE, 8, 8, 30, 40), (SQUARE, 35, 4, 60, 30)),
+            scene_labels(
+                task, SIZE, (SKY, 0, 0, 64, 50), (CIRCLE, 8, 8, 30, 40), (SQUARE, 35, 4, 60, 30)
+            ),
             scene_labels(task, SIZE, (CIRCLE, 20, 20, 50, 60)),
         ]
         return {"pixel_values": images, "labels": labels, "task": task}
@@ -72,11 +76,13 @@ def all_gradients(model: DaTaSegModel) -> dict[str, Tensor]:
 
 
 def without_gradient(model: nn.Module) -> list[str]:
-    """Trainable parameters that a backward pass did not reach: what DistributedDataParallel stumbles over."""
+    """Trainable parameters that a backward pass did not reach: what DistributedDataParallel
+    stumbles over.
+    """
     return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
-# --- forward ---------------------------------------------------------------------------------------------------------
+# --- forward --------------------------------------------------------------------------------------
 
 
 def test_shapes_and_names(tiny_model: ModelFactory, images: Tensor) -> None:
@@ -116,7 +122,9 @@ def test_a_canvas_whose_coarsest_map_is_one_cell(tiny_model: ModelFactory) -> No
     assert torch.isfinite(output.masks_queries_logits).all()
 
 
-def test_class_logits_are_scaled_cosines_with_the_background_last(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_class_logits_are_scaled_cosines_with_the_background_last(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     model = tiny_model(initial_logit_scale=7.0)
     with torch.no_grad():
         output = model(images)
@@ -127,10 +135,14 @@ def test_class_logits_are_scaled_cosines_with_the_background_last(tiny_model: Mo
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_the_loss_is_the_sum_of_its_terms(task: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_the_loss_is_the_sum_of_its_terms(
+    task: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     output = tiny_model()(**batch(task))
     terms = {"loss_class", "loss_projection", "loss_color_affinity"}
-    assert set(output.loss_dict) == (terms if task == "boxes" else {"loss_class", "loss_mask", "loss_dice"})
+    assert set(output.loss_dict) == (
+        terms if task == "boxes" else {"loss_class", "loss_mask", "loss_dice"}
+    )
     close(output.loss, sum(output.loss_dict.values()))
     assert next(iter(output)) == "loss"
     assert int(output.unmatched_targets) == 0
@@ -139,16 +151,25 @@ def test_the_loss_is_the_sum_of_its_terms(task: str, tiny_model: ModelFactory, b
 def test_loss_weights_can_be_overridden(tiny_model: ModelFactory, batch: BatchFactory) -> None:
     model = tiny_model()
     plain = model(**batch("instance")).loss_dict
-    doubled = model(**batch("instance"), loss_weights={"class": 4.0, "mask": 5.0, "dice": 5.0}).loss_dict
+    doubled = model(
+        **batch("instance"), loss_weights={"class": 4.0, "mask": 5.0, "dice": 5.0}
+    ).loss_dict
     close(doubled["loss_class"], 2 * plain["loss_class"])
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_micro_batches_add_up_to_the_whole(task: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_micro_batches_add_up_to_the_whole(
+    task: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model, whole = tiny_model(), batch(task)
-    totals = {"num_targets": torch.tensor(count_targets(whole["labels"])), "num_images": torch.tensor(2)}
+    totals = {
+        "num_targets": torch.tensor(count_targets(whole["labels"])),
+        "num_images": torch.tensor(2),
+    }
     parts = [
-        model(whole["pixel_values"][i : i + 1], labels=whole["labels"][i : i + 1], task=task, **totals).loss
+        model(
+            whole["pixel_values"][i : i + 1], labels=whole["labels"][i : i + 1], task=task, **totals
+        ).loss
         for i in range(2)
     ]
     close(parts[0] + parts[1], model(**whole).loss)
@@ -162,7 +183,9 @@ def test_sampling_seeds_fix_the_points(tiny_model: ModelFactory, batch: BatchFac
     assert not torch.equal(model(**batch("panoptic"), sampling_seeds=seeds + 10).loss, first)
 
 
-def test_labels_need_a_known_task_and_its_annotation(tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_labels_need_a_known_task_and_its_annotation(
+    tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model, arguments = tiny_model(), batch("panoptic")
     with pytest.raises(ValueError, match="`labels` are given without `task`"):
         model(**{**arguments, "task": None})
@@ -184,7 +207,9 @@ def test_outputs_as_a_tuple(tiny_model: ModelFactory, batch: BatchFactory) -> No
     close(as_tuple[0], model(**batch("instance")).loss)
 
 
-def test_auxiliary_logits_are_those_of_the_earlier_layers(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_auxiliary_logits_are_those_of_the_earlier_layers(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     model = tiny_model()
     with torch.no_grad():
         plain, full = model(images), model(images, output_auxiliary_logits=True)
@@ -254,7 +279,9 @@ def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) ->
     features = PixelFeatures(torch.randn(1, 16, 16, 16), levels)
     changed = PixelFeatures(features.mask_features.clone(), [level.clone() for level in levels])
     for level in (changed.mask_features, *changed.levels):
-        level[..., level.shape[-1] // 2 :] += 5 * torch.randn_like(level[..., level.shape[-1] // 2 :])
+        level[..., level.shape[-1] // 2 :] += 5 * torch.randn_like(
+            level[..., level.shape[-1] // 2 :]
+        )
     with torch.no_grad():
         [(classes, _)], masks = decoder(features, inside, every_layer=False)
         [(other_classes, _)], other_masks = decoder(changed, inside, every_layer=False)
@@ -278,7 +305,12 @@ def test_a_query_with_an_empty_mask_sees_the_whole_image(tiny_model: ModelFactor
     features[..., :2, :2] = -1
     grid = torch.ones(1, 4, 4, dtype=torch.bool)
     grid[..., 3] = False
-    allowed = tiny_model().query_decoder.attention_mask(torch.tensor([[[1.0], [-1.0], [0.0]]]), features, grid) == 0
+    allowed = (
+        tiny_model().query_decoder.attention_mask(
+            torch.tensor([[[1.0], [-1.0], [0.0]]]), features, grid
+        )
+        == 0
+    )
     rows = allowed[0, 0].view(3, 4, 4).int().tolist()
     assert rows[0] == [[0, 0, 1, 0], [0, 0, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0]]
     assert rows[1] == [[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
@@ -286,7 +318,9 @@ def test_a_query_with_an_empty_mask_sees_the_whole_image(tiny_model: ModelFactor
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_forward_never_changes_state(task: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_forward_never_changes_state(
+    task: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model = tiny_model(backbone_config=backbone("resnet")).train()
     config, state = copy.deepcopy(model.config.to_dict()), copy.deepcopy(model.state_dict())
     model(**batch(task)).loss.backward()
@@ -302,11 +336,13 @@ def test_forward_never_changes_state(task: str, tiny_model: ModelFactory, batch:
     assert model.training
 
 
-# --- training on edge cases ------------------------------------------------------------------------------------------
+# --- training on edge cases -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_every_parameter_gets_a_finite_gradient(task: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_every_parameter_gets_a_finite_gradient(
+    task: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model = tiny_model().train()
     output = model(**batch(task))
     output.loss.backward()
@@ -327,7 +363,9 @@ def test_images_without_objects_train(
     model = tiny_model().train()
     empty = scene_labels(task, SIZE)
     full = scene_labels(task, SIZE, (SKY, 0, 0, 64, 64), (CIRCLE, 8, 8, 30, 40))
-    labels = {"mixed": [full, empty], "nothing": [empty, empty], "all void": [empty, empty]}[content]
+    labels = {"mixed": [full, empty], "nothing": [empty, empty], "all void": [empty, empty]}[
+        content
+    ]
     if content == "all void":
         crowd = scene_labels(task, SIZE, (CIRCLE, 0, 0, 64, 64), crowd=(0,))
         labels = [crowd, crowd] if task in ("instance", "boxes") else labels
@@ -351,17 +389,21 @@ def test_more_objects_than_queries_train_and_are_counted(
     assert without_gradient(model) == []
 
 
-def test_exploded_weights_are_reported_with_the_image(tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_exploded_weights_are_reported_with_the_image(
+    tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model, arguments = tiny_model(), batch("instance")
     arguments["pixel_values"][1] = float("nan")
     with pytest.raises(FloatingPointError, match="image 1 of the batch is not finite"):
         model(**arguments)
 
 
-# --- vocabularies ----------------------------------------------------------------------------------------------------
+# --- vocabularies ---------------------------------------------------------------------------------
 
 
-def test_given_embeddings_equal_the_stored_vocabulary(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_given_embeddings_equal_the_stored_vocabulary(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     model = tiny_model()
     embeddings = model.vocabularies.get("world").clone()
     things = torch.tensor([True, True, False])
@@ -377,7 +419,9 @@ def test_given_embeddings_equal_the_stored_vocabulary(tiny_model: ModelFactory, 
     assert subset.is_thing.tolist() == [[True, True]] * 2
 
 
-def test_a_second_vocabulary_is_used_by_name_and_leaves_the_default(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_a_second_vocabulary_is_used_by_name_and_leaves_the_default(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     model = tiny_model()
     model.add_vocabulary("two-words_1", ["car", "road"], [True, False], torch.randn(2, 16))
     assert model.config.default_vocabulary == "world"
@@ -419,12 +463,16 @@ def test_the_first_vocabulary_becomes_the_default(tiny_model: ModelFactory, imag
     assert model.config.id2label == {0: "a", 1: "b"}
 
 
-def test_what_does_not_fit_the_text_space_is_refused(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_what_does_not_fit_the_text_space_is_refused(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     model = tiny_model()
     for wrong in (torch.randn(3, 17), torch.randn(16), torch.randn(1, 3, 16)):
         with pytest.raises(ValueError, match=r"`text_embeddings` must be \[C, 16\], got"):
             model(images, text_embeddings=wrong)
-    with pytest.raises(ValueError, match=r"have shape \(2, 16\), but 3 labels in a 16-dimensional text space"):
+    with pytest.raises(
+        ValueError, match=r"have shape \(2, 16\), but 3 labels in a 16-dimensional text space"
+    ):
         model.add_vocabulary("x", ["a", "b", "c"], text_embeddings=torch.randn(2, 16))
     with pytest.raises(ValueError, match="text embeddings are not finite"):
         model.add_vocabulary("x", ["a"], text_embeddings=torch.full((1, 16), float("nan")))
@@ -432,17 +480,25 @@ def test_what_does_not_fit_the_text_space_is_refused(tiny_model: ModelFactory, i
         model.add_vocabulary("x", ["a", "b"], [True], torch.randn(2, 16))
     with pytest.raises(ValueError, match=r"names a category twice: \['a'\]"):
         model.add_vocabulary("x", ["a", "a"], text_embeddings=torch.randn(2, 16))
-    with pytest.raises(ValueError, match=r"no vocabulary 'x' in this model; stored are \['world'\]"):
+    with pytest.raises(
+        ValueError, match=r"no vocabulary 'x' in this model; stored are \['world'\]"
+    ):
         model.set_vocabulary("x")
-    with pytest.raises(ValueError, match=r"no vocabulary 'x' in this model; stored are \['world'\]"):
+    with pytest.raises(
+        ValueError, match=r"no vocabulary 'x' in this model; stored are \['world'\]"
+    ):
         model(images, vocabulary="x")
-    with pytest.raises(ValueError, match=r"no `text_encoder`; pass `text_embeddings` for \['a'\], .*: \['world'\]"):
+    with pytest.raises(
+        ValueError, match=r"no `text_encoder`; pass `text_embeddings` for \['a'\], .*: \['world'\]"
+    ):
         model.add_vocabulary("x", ["a"])
     with pytest.raises(ValueError, match="give either `text_embeddings` or `vocabulary`"):
         model(images, vocabulary="world", text_embeddings=torch.randn(3, 16))
 
 
-def test_flags_that_do_not_fit_the_embeddings_are_refused(tiny_model: ModelFactory, images: Tensor) -> None:
+def test_flags_that_do_not_fit_the_embeddings_are_refused(
+    tiny_model: ModelFactory, images: Tensor
+) -> None:
     with pytest.raises(ValueError, match="is_thing"):
         tiny_model()(images, text_embeddings=torch.randn(3, 16), is_thing=torch.tensor([True]))
 
@@ -457,9 +513,15 @@ def test_choosing_a_stored_vocabulary_takes_no_new_flags(tiny_model: ModelFactor
         tiny_model().set_vocabulary("world", is_thing=[False, False, False])
 
 
-@pytest.mark.parametrize("wrong", [["circle"], ("circle",), 3, {"labels": ["circle"]}, b"world", torch.zeros(2, 16)])
-def test_a_vocabulary_of_a_call_is_a_name(tiny_model: ModelFactory, images: Tensor, wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"`vocabulary` of a call names a stored vocabulary.*set_vocabulary.*embed"):
+@pytest.mark.parametrize(
+    "wrong", [["circle"], ("circle",), 3, {"labels": ["circle"]}, b"world", torch.zeros(2, 16)]
+)
+def test_a_vocabulary_of_a_call_is_a_name(
+    tiny_model: ModelFactory, images: Tensor, wrong: Any
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"`vocabulary` of a call names a stored vocabulary.*set_vocabulary.*embed"
+    ):
         tiny_model()(images, vocabulary=wrong)
 
 
@@ -470,12 +532,16 @@ def test_no_name_is_not_the_default_vocabulary(tiny_model: ModelFactory, images:
 
 @pytest.mark.parametrize("wrong", [[[0.0] * 16], np.zeros((1, 16)), "circle", ["circle"]])
 def test_text_embeddings_are_a_tensor(tiny_model: ModelFactory, images: Tensor, wrong: Any) -> None:
-    with pytest.raises(ValueError, match=r"`text_embeddings` must be a tensor \[C, 16\].*model.embed\(words\)"):
+    with pytest.raises(
+        ValueError, match=r"`text_embeddings` must be a tensor \[C, 16\].*model.embed\(words\)"
+    ):
         tiny_model()(images, text_embeddings=wrong)
 
 
 @pytest.mark.parametrize("flags", [[True, False], np.array([True, False]), (1, 0)])
-def test_flags_of_a_call_may_be_a_list(tiny_model: ModelFactory, images: Tensor, flags: Any) -> None:
+def test_flags_of_a_call_may_be_a_list(
+    tiny_model: ModelFactory, images: Tensor, flags: Any
+) -> None:
     with torch.no_grad():
         output = tiny_model()(images, text_embeddings=torch.randn(2, 16), is_thing=flags)
     assert output.is_thing.tolist() == [[True, False]] * len(images)
@@ -497,23 +563,37 @@ def test_a_task_that_is_none_is_refused(
 ) -> None:
     inputs = {**batch("panoptic"), "task": task}
     with pytest.raises(ValueError, match=message):
-        tiny_model()(**inputs if labeled else {key: inputs[key] for key in ("pixel_values", "task")})
+        tiny_model()(
+            **inputs if labeled else {key: inputs[key] for key in ("pixel_values", "task")}
+        )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda labels: labels[0], "`labels` must be a list with a dict per image, got dict"),
-        (lambda labels: torch.zeros(2), "`labels` must be a list with a dict per image, got Tensor"),
+        (
+            lambda labels: torch.zeros(2),
+            "`labels` must be a list with a dict per image, got Tensor",
+        ),
         (lambda labels: "panoptic", "`labels` must be a list with a dict per image, got str"),
         (lambda labels: labels[:1], "`labels` must hold a dict per image: got 1 for 2 images"),
-        (lambda labels: [None, *labels[1:]], r"labels\[0\] must be a dict of tensors, got NoneType"),
-        (lambda labels: [labels[0], labels[1]["class_labels"]], r"labels\[1\] must be a dict of tensors, got Tensor"),
+        (
+            lambda labels: [None, *labels[1:]],
+            r"labels\[0\] must be a dict of tensors, got NoneType",
+        ),
+        (
+            lambda labels: [labels[0], labels[1]["class_labels"]],
+            r"labels\[1\] must be a dict of tensors, got Tensor",
+        ),
         (
             lambda labels: [{**labels[0], "class_labels": [0, 1]}, labels[1]],
             r"\['class_labels'\] must be a tensor, got list",
         ),
-        (lambda labels: [{**labels[0], "segment_map": None}, labels[1]], r"\['segment_map'\] must be a tensor, got N"),
+        (
+            lambda labels: [{**labels[0], "segment_map": None}, labels[1]],
+            r"\['segment_map'\] must be a tensor, got N",
+        ),
     ],
 )
 def test_labels_of_the_wrong_form_are_refused(
@@ -529,20 +609,27 @@ def test_labels_of_the_wrong_form_are_refused(
 
 
 @pytest.mark.parametrize("encoder", [None, {"kind": "precomputed", "source": "names.npy"}])
-def test_stored_names_are_words_without_a_text_encoder(tiny_model: ModelFactory, encoder: Any) -> None:
+def test_stored_names_are_words_without_a_text_encoder(
+    tiny_model: ModelFactory, encoder: Any
+) -> None:
     model = tiny_model(text_encoder=encoder)
     model.add_vocabulary("more", ["dark-red  Car", "sky"], text_embeddings=torch.randn(2, 16))
     stored = model.vocabularies.get("world")
     model.set_vocabulary(["Dark_red car", "SKY", "circle"])
     assert model.config.id2label == {0: "Dark_red car", 1: "SKY", 2: "circle"}
-    expected = torch.stack([model.vocabularies.get("more")[0], stored[2], stored[0]])  # the default's before others'
+    # the default's before others'
+    expected = torch.stack([model.vocabularies.get("more")[0], stored[2], stored[0]])
     assert torch.equal(model.vocabularies.get("custom"), expected)
 
 
 @pytest.mark.parametrize("encoder", [None, {"kind": "precomputed", "source": "names.npy"}])
-def test_other_words_are_answered_with_those_it_knows(tiny_model: ModelFactory, encoder: Any) -> None:
+def test_other_words_are_answered_with_those_it_knows(
+    tiny_model: ModelFactory, encoder: Any
+) -> None:
     model = tiny_model(text_encoder=encoder)
-    with pytest.raises(ValueError, match=r"for \['tree'\], .*\(circle, square, sky\).* by name: \['world'\]"):
+    with pytest.raises(
+        ValueError, match=r"for \['tree'\], .*\(circle, square, sky\).* by name: \['world'\]"
+    ):
         model.set_vocabulary(["circle", "tree"])
 
 
@@ -554,15 +641,25 @@ def test_words_that_are_stored_need_no_tower(tiny_model: ModelFactory, tmp_path:
 
 
 @pytest.mark.parametrize("part", ["dataset_classifiers", "dataset_decoders"])
-def test_a_model_with_parts_of_each_dataset_takes_no_words(tiny_model: ModelFactory, part: str) -> None:
+def test_a_model_with_parts_of_each_dataset_takes_no_words(
+    tiny_model: ModelFactory, part: str
+) -> None:
     model = tiny_model(**{part: True}, text_encoder={"kind": "hashed_ngrams", "dim": 16})
-    with pytest.raises(ValueError, match=r"knows no other words: choose a stored vocabulary: \['world'\]"):
+    with pytest.raises(
+        ValueError, match=r"knows no other words: choose a stored vocabulary: \['world'\]"
+    ):
         model.set_vocabulary(["circle"])
 
 
 @pytest.mark.parametrize("wrong", ["wrld", "World", "world ", "circle, square"])
-def test_an_unknown_vocabulary_is_answered_with_what_was_meant(tiny_model: ModelFactory, wrong: str) -> None:
-    meant = r"words are given as a list: \['circle', 'square'\]" if "," in wrong else "did you mean 'world'"
+def test_an_unknown_vocabulary_is_answered_with_what_was_meant(
+    tiny_model: ModelFactory, wrong: str
+) -> None:
+    meant = (
+        r"words are given as a list: \['circle', 'square'\]"
+        if "," in wrong
+        else "did you mean 'world'"
+    )
     with pytest.raises(ValueError, match=meant):
         tiny_model().set_vocabulary(wrong)
 
@@ -579,22 +676,24 @@ def test_a_vocabulary_without_embeddings_is_refused(
         model(**batch("panoptic"))
 
 
-# --- saving and loading ----------------------------------------------------------------------------------------------
+# --- saving and loading ---------------------------------------------------------------------------
 
 
-def randomise(model: nn.Module) -> None:
-    """Parameters and buffers that no initialisation would give."""
+def randomize(model: nn.Module) -> None:
+    """Parameters and buffers that no initialization would give."""
     for tensor in model.state_dict().values():
         if tensor.is_floating_point():
             tensor.copy_(torch.randn_like(tensor).abs() + 0.1)
 
 
 @pytest.mark.parametrize("kind", ["convnext", "resnet", "mobilenet_v2", "swinv2"])
-def test_every_parameter_and_buffer_survives_saving(kind: str, tiny_model: ModelFactory, tmp_path: Path) -> None:
+def test_every_parameter_and_buffer_survives_saving(
+    kind: str, tiny_model: ModelFactory, tmp_path: Path
+) -> None:
     model = tiny_model(backbone_config=backbone(kind))
     model.add_vocabulary("second-one", ["a", "b"], [False, True], torch.randn(2, 16))
     model.set_vocabulary("second-one")
-    randomise(model)
+    randomize(model)
     model.save_pretrained(tmp_path)
     loaded, report = DaTaSegModel.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -613,7 +712,9 @@ def test_every_parameter_and_buffer_survives_saving(kind: str, tiny_model: Model
         close(loaded(images).masks_queries_logits, model(images).masks_queries_logits)
 
 
-def test_half_precision_keeps_the_logit_scale(tiny_model: ModelFactory, tmp_path: Path, images: Tensor) -> None:
+def test_half_precision_keeps_the_logit_scale(
+    tiny_model: ModelFactory, tmp_path: Path, images: Tensor
+) -> None:
     model = tiny_model()
     init.constant_(model.classifier.logit_scale, 3.1415927)
     model.save_pretrained(tmp_path)
@@ -629,7 +730,9 @@ def test_half_precision_keeps_the_logit_scale(tiny_model: ModelFactory, tmp_path
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
-def test_half_precision_weights_train(task: str, tiny_model: ModelFactory, tmp_path: Path, batch: BatchFactory) -> None:
+def test_half_precision_weights_train(
+    task: str, tiny_model: ModelFactory, tmp_path: Path, batch: BatchFactory
+) -> None:
     tiny_model().save_pretrained(tmp_path)
     model = DaTaSegModel.from_pretrained(tmp_path, dtype=torch.bfloat16).train()
     arguments = batch(task)
@@ -639,11 +742,13 @@ def test_half_precision_weights_train(task: str, tiny_model: ModelFactory, tmp_p
     assert all(torch.isfinite(gradient).all() for gradient in all_gradients(model).values())
 
 
-# --- backbones -------------------------------------------------------------------------------------------------------
+# --- backbones ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", MULTI_SCALE)
-def test_backbones_run_forward_and_backward(kind: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_backbones_run_forward_and_backward(
+    kind: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     model = tiny_model(backbone_config=backbone(kind)).train()
     output = model(**batch("panoptic"))
     output.loss.backward()
@@ -653,14 +758,18 @@ def test_backbones_run_forward_and_backward(kind: str, tiny_model: ModelFactory,
     assert all(torch.isfinite(gradient).all() for gradient in all_gradients(model).values())
 
 
-def test_two_feature_maps_are_enough_and_one_is_refused(tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_two_feature_maps_are_enough_and_one_is_refused(
+    tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     two = {**backbone("convnext"), "out_features": ["stage2", "stage4"]}
     model = tiny_model(backbone_config=two).train()
     output = model(**batch("semantic"))
     output.loss.backward()
     assert output.masks_queries_logits.shape == (2, 8, 8, 8)
     assert without_gradient(model) == []
-    with pytest.raises(ValueError, match="the backbone gives 1 feature map; DaTaSeg needs two or more"):
+    with pytest.raises(
+        ValueError, match="the backbone gives 1 feature map; DaTaSeg needs two or more"
+    ):
         tiny_model(backbone_config={**two, "out_features": ["stage4"]})
 
 
@@ -682,7 +791,9 @@ def assert_batch_norms_stay(model: DaTaSegModel, arguments: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("kind", WITH_BATCH_NORM)
-def test_batch_norms_stay_frozen_in_training(kind: str, tiny_model: ModelFactory, batch: BatchFactory) -> None:
+def test_batch_norms_stay_frozen_in_training(
+    kind: str, tiny_model: ModelFactory, batch: BatchFactory
+) -> None:
     assert_batch_norms_stay(tiny_model(backbone_config=backbone(kind)).train(), batch("instance"))
 
 
@@ -694,7 +805,7 @@ def test_batch_norms_of_a_loaded_model_stay_frozen(
     assert_batch_norms_stay(DaTaSegModel.from_pretrained(tmp_path).train(), batch("instance"))
 
 
-# --- ways to compute the same ----------------------------------------------------------------------------------------
+# --- ways to compute the same ---------------------------------------------------------------------
 
 
 def test_sdpa_equals_eager_attention(tiny_model: ModelFactory) -> None:
@@ -706,7 +817,9 @@ def test_sdpa_equals_eager_attention(tiny_model: ModelFactory) -> None:
         with torch.no_grad():
             outputs[implementation] = model(pixels, mask)
     close(outputs["eager"].masks_queries_logits, outputs["sdpa"].masks_queries_logits)
-    close(outputs["eager"].class_queries_logits, outputs["sdpa"].class_queries_logits, tolerance=1e-3)
+    close(
+        outputs["eager"].class_queries_logits, outputs["sdpa"].class_queries_logits, tolerance=1e-3
+    )
 
 
 def test_a_model_without_the_view_runs(tiny_model: ModelFactory, batch: BatchFactory) -> None:
@@ -716,7 +829,7 @@ def test_a_model_without_the_view_runs(tiny_model: ModelFactory, batch: BatchFac
     assert without_gradient(model) == []
 
 
-# --- mixed precision -------------------------------------------------------------------------------------------------
+# --- mixed precision ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("part", ["dataset_classifiers", "dataset_decoders"])
@@ -766,7 +879,9 @@ def test_bfloat16_autocast_trains(task: str, tiny_model: ModelFactory, batch: Ba
 
 
 def test_autocast_leaves_the_classifier_in_full_precision(tiny_model: ModelFactory) -> None:
-    """Cosines of names that lie close differ by less than bfloat16 resolves, and are multiplied by 100."""
+    """Cosines of names that lie close differ by less than bfloat16 resolves, and are multiplied by
+    100.
+    """
     classifier = tiny_model().classifier
     embeddings, names = torch.randn(1, 8, 16), torch.randn(1, 16) + 0.01 * torch.randn(5, 16)
     expected = classifier(embeddings, names)
@@ -776,22 +891,30 @@ def test_autocast_leaves_the_classifier_in_full_precision(tiny_model: ModelFacto
     close(found, expected)
 
 
-# --- learning --------------------------------------------------------------------------------------------------------
+# --- learning -------------------------------------------------------------------------------------
 
 
 def painted(labels: dict[str, Tensor]) -> Tensor:
-    """An image that shows its segment map: a colour per class, [1, 3, H, W]."""
-    colours = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
-    return colours[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1)[None]
+    """An image that shows its segment map: a color per class, [1, 3, H, W]."""
+    colors = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
+    return colors[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1)[None]
 
 
 @pytest.mark.slow
-def test_a_tiny_model_learns_two_images(tiny_model: ModelFactory, scene_labels: LabelFactory) -> None:
-    """Every segment comes out as one of its class with IoU above 0.8: the whole path from image to segments works."""
+def test_a_tiny_model_learns_two_images(
+    tiny_model: ModelFactory, scene_labels: LabelFactory
+) -> None:
+    """Every segment comes out as one of its class with IoU above 0.8: the whole path from image to
+    segments works.
+    """
     model = tiny_model(initial_logit_scale=20.0).train()
     labels = [
-        scene_labels("panoptic", SIZE, (SKY, 0, 0, 64, 64), (CIRCLE, 8, 8, 28, 36), (SQUARE, 36, 24, 60, 56)),
-        scene_labels("panoptic", SIZE, (SKY, 0, 0, 64, 64), (SQUARE, 4, 4, 24, 24), (CIRCLE, 36, 12, 60, 36)),
+        scene_labels(
+            "panoptic", SIZE, (SKY, 0, 0, 64, 64), (CIRCLE, 8, 8, 28, 36), (SQUARE, 36, 24, 60, 56)
+        ),
+        scene_labels(
+            "panoptic", SIZE, (SKY, 0, 0, 64, 64), (SQUARE, 4, 4, 24, 24), (CIRCLE, 36, 12, 60, 36)
+        ),
     ]
     pixels = torch.cat([painted(label) for label in labels])
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01)
@@ -816,7 +939,8 @@ def test_a_tiny_model_learns_two_images(tiny_model: ModelFactory, scene_labels: 
             truth = label["segment_map"] == number
             overlaps = [
                 float(
-                    ((result.segmentation == s["id"]) & truth).sum() / ((result.segmentation == s["id"]) | truth).sum()
+                    ((result.segmentation == s["id"]) & truth).sum()
+                    / ((result.segmentation == s["id"]) | truth).sum()
                 )
                 for s in result.segments
                 if s["label_id"] == category

@@ -29,7 +29,10 @@ def model():
 def images():
     """Of different sizes, both larger than the canvas."""
     rng = np.random.default_rng(0)
-    return [Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in ((50, 90), (80, 30))]
+    return [
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
+        for size in ((50, 90), (80, 30))
+    ]
 
 
 @pytest.fixture
@@ -39,14 +42,22 @@ def ours(model):
 
 @pytest.fixture
 def plain(model):
-    """transformers' own class, which `pipeline("image-segmentation")` no longer takes for a model of ours."""
-    return ImageSegmentationPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
+    """transformers' own class, which `pipeline("image-segmentation")` no longer takes for a model
+    of ours.
+    """
+    return ImageSegmentationPipeline(
+        model=model, image_processor=checkpoint_processor(), device="cpu"
+    )
 
 
 def same(first, second):
-    """Equal labels, scores and masks, but for rounding where batches are summed in another order."""
+    """Equal labels, scores and masks, but for rounding where batches are summed in another
+    order.
+    """
     assert [segment["label"] for segment in first] == [segment["label"] for segment in second]
-    assert [segment["score"] for segment in first] == pytest.approx([segment["score"] for segment in second], abs=1e-4)
+    assert [segment["score"] for segment in first] == pytest.approx(
+        [segment["score"] for segment in second], abs=1e-4
+    )
     for one, other in zip(first, second, strict=True):
         assert np.mean(np.not_equal(one["mask"], other["mask"])) < 0.001
 
@@ -84,7 +95,9 @@ def test_plain_pipeline_by_path_asks_nothing(model, images, tmp_path, monkeypatc
 
 
 def pipeline_of(model):
-    return pipeline("image-segmentation", model=model, image_processor=checkpoint_processor(), device="cpu")
+    return pipeline(
+        "image-segmentation", model=model, image_processor=checkpoint_processor(), device="cpu"
+    )
 
 
 # --- ours
@@ -128,7 +141,9 @@ def test_overlapping_instances_stay_whole(ours):
 
 def test_stored_vocabulary_of_a_call(ours, model, images):
     results = ours(images, vocabulary="pets", subtask="semantic")
-    assert {segment["label"] for segments in results for segment in segments} <= set(VOCABULARIES["pets"][0])
+    assert {segment["label"] for segments in results for segment in segments} <= set(
+        VOCABULARIES["pets"][0]
+    )
     other = checkpoint_model()
     other.set_vocabulary("pets")
     for segments, image in zip(results, images, strict=True):
@@ -192,14 +207,19 @@ def test_vocabulary_given_at_construction(model, images):
         subtask="semantic",
     )
     assert {segment["label"] for segment in segmenter(images[0])} <= {"tree", "car"}
-    assert {segment["label"] for segment in segmenter(images[0], vocabulary="pets")} <= set(VOCABULARIES["pets"][0])
+    assert {segment["label"] for segment in segmenter(images[0], vocabulary="pets")} <= set(
+        VOCABULARIES["pets"][0]
+    )
     assert {segment["label"] for segment in segmenter(images[0])} <= {"tree", "car"}
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"vocabulary": "birds"}, r"no vocabulary 'birds' in this model; stored are \['pets', 'scene'\]"),
+        (
+            {"vocabulary": "birds"},
+            r"no vocabulary 'birds' in this model; stored are \['pets', 'scene'\]",
+        ),
         ({"vocabulary": ["cat", "cat"]}, "names a category twice"),
         ({"vocabulary": []}, "has no labels"),
         ({"vocabulary": ["cat", "..."]}, "no letter or digit"),
@@ -213,7 +233,10 @@ def test_vocabulary_given_at_construction(model, images):
         ({"subtask": "instances"}, r"unknown subtask 'instances'.*did you mean 'instance'\?"),
         ({"subtask": ["instance"]}, "unknown subtask"),
         ({"vocabulary": "scen"}, r"no vocabulary 'scen'.*did you mean 'scene'\?"),
-        ({"vocabulary": ["Scene"]}, r"'Scene' is no category of this model.*did you mean 'scene'\?"),
+        (
+            {"vocabulary": ["Scene"]},
+            r"'Scene' is no category of this model.*did you mean 'scene'\?",
+        ),
         ({"vocabulary": {"cat": 1}}, "a vocabulary must be a list of names, got dict"),
         ({"vocabulary": ["cat", 3]}, "a vocabulary must be a list of names, got int 3 in it"),
         ({"vocabulary": ["cat"], "is_thing": "yes"}, "`is_thing` must be a list of true and false"),
@@ -232,16 +255,23 @@ def test_a_model_without_text_encoder_says_so(images):
     model.config.text_encoder = None
     segmenter = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
     assert segmenter(images[0], vocabulary="pets", subtask="semantic")
-    with pytest.raises(ValueError, match=r"pass `text_embeddings` for \['tree'\], .* choose .*: \['pets', 'scene'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"pass `text_embeddings` for \['tree'\], .* choose .*: \['pets', 'scene'\]",
+    ):
         segmenter(images[0], vocabulary=["tree"])
 
 
 def test_a_model_without_text_encoder_takes_its_stored_names(images):
     model = checkpoint_model()
     options = {"subtask": "semantic", "vocabulary": ["Grass", "hamster"]}
-    expected = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(images[0], **options)
+    expected = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(
+        images[0], **options
+    )
     model.config.text_encoder = None
-    found = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(images[0], **options)
+    found = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")(
+        images[0], **options
+    )
     same(found, expected)
 
 
@@ -259,7 +289,9 @@ def test_a_text_tower_that_cannot_be_fetched_is_named(images, tmp_path):
     model.config.text_encoder = {"kind": "hub", "name_or_path": str(tmp_path / "tower")}
     segmenter = DaTaSegPipeline(model=model, image_processor=checkpoint_processor(), device="cpu")
     assert segmenter(images[0], vocabulary="pets", subtask="semantic")
-    with pytest.raises(OSError, match=r"text tower '.*tower' cannot be loaded .*; choose a stored vocabulary"):
+    with pytest.raises(
+        OSError, match=r"text tower '.*tower' cannot be loaded .*; choose a stored vocabulary"
+    ):
         segmenter(images[0], vocabulary=["tree"])
 
 

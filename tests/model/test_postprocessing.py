@@ -1,4 +1,6 @@
-"""Results from proposals: worked by hand, equal to the formulas, and to transformers where it is right."""
+"""Results from proposals: worked by hand, equal to the formulas, and to transformers where it is
+right.
+"""
 
 from typing import Any
 
@@ -9,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from transformers import Mask2FormerImageProcessorPil
-from transformers.models.mask2former.modeling_mask2former import Mask2FormerForUniversalSegmentationOutput
+from transformers.models.mask2former.modeling_mask2former import (
+    Mask2FormerForUniversalSegmentationOutput,
+)
 
 from dataseg_hf.model import postprocessing_dataseg
 from dataseg_hf.model.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
@@ -33,7 +37,7 @@ from helpers.proposals import (
     rectangle_logits,
 )
 
-# --- resizing --------------------------------------------------------------------------------------------------------
+# --- resizing -------------------------------------------------------------------------------------
 
 
 def bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
@@ -42,13 +46,19 @@ def bilinear(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 @settings(deadline=None, max_examples=40)
 @given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
-def test_resize_of_unpadded_masks_is_bilinear(cells: tuple[int, int], size: tuple[int, int]) -> None:
+def test_resize_of_unpadded_masks_is_bilinear(
+    cells: tuple[int, int], size: tuple[int, int]
+) -> None:
     masks = torch.randn(3, *cells)
     close(resize_masks(masks, WHOLE, size), bilinear(masks, size), tolerance=1e-4)
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.tuples(*[st.integers(1, 9)] * 2), st.tuples(*[st.integers(0, 9)] * 2), st.tuples(*[st.integers(1, 40)] * 2))
+@given(
+    st.tuples(*[st.integers(1, 9)] * 2),
+    st.tuples(*[st.integers(0, 9)] * 2),
+    st.tuples(*[st.integers(1, 40)] * 2),
+)
 def test_resize_of_padded_masks_is_crop_then_resize(
     cells: tuple[int, int], padding: tuple[int, int], size: tuple[int, int]
 ) -> None:
@@ -72,7 +82,7 @@ def test_valid_grid_is_what_the_image_covers() -> None:
     assert valid_grid(masks, torch.tensor([1 / 64, 1 / 64])) == (1, 1)
 
 
-# --- semantic output -------------------------------------------------------------------------------------------------
+# --- semantic output ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("categories", [1, 3, 16, 17, 40])
@@ -93,17 +103,23 @@ def test_semantic_prediction_sums_over_proposals_and_drops_the_background() -> N
     masks = torch.full((3, 1, 1), 10.0)
     # one proposal of 0.4 for category 0, two of 0.3 for category 1
     probabilities = torch.tensor([[0.4, 0.0, 0.6], [0.0, 0.3, 0.7], [0.0, 0.3, 0.7]])
-    assert semantic_prediction(probabilities.clamp(min=1e-6).log(), masks, WHOLE, (1, 1)).tolist() == [[1]]
+    assert semantic_prediction(
+        probabilities.clamp(min=1e-6).log(), masks, WHOLE, (1, 1)
+    ).tolist() == [[1]]
 
 
 def test_semantic_prediction_keeps_the_valid_grid_without_a_size() -> None:
-    assert semantic_prediction(torch.randn(2, 4), torch.randn(2, 8, 8), torch.tensor([0.5, 1.0]), None).shape == (4, 8)
+    assert semantic_prediction(
+        torch.randn(2, 4), torch.randn(2, 8, 8), torch.tensor([0.5, 1.0]), None
+    ).shape == (4, 8)
 
 
-# --- panoptic output -------------------------------------------------------------------------------------------------
+# --- panoptic output ------------------------------------------------------------------------------
 
 
-def panoptic(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
+def panoptic(
+    classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any
+) -> Any:
     return panoptic_prediction(classes[0], masks[0], STUFF, WHOLE, size, **options)
 
 
@@ -115,11 +131,15 @@ def test_panoptic_merges_stuff_and_keeps_things_apart() -> None:
     assert [(s["id"], s["label_id"], s["was_fused"]) for s in result.segments] == [
         (1, SKY, True), (2, CIRCLE, False), (3, CIRCLE, False),
     ]  # fmt: skip
-    assert result.segments[0]["score"] == pytest.approx(float(class_logits(SKY)[0, 0].softmax(-1).max()), abs=1e-5)
+    assert result.segments[0]["score"] == pytest.approx(
+        float(class_logits(SKY)[0, 0].softmax(-1).max()), abs=1e-5
+    )
 
 
 def test_interleaved_stuff_classes_keep_their_own_ids() -> None:
-    masks = rectangle_logits((1, 5), (0, 0, 1, 1), (1, 0, 2, 1), (2, 0, 3, 1), (3, 0, 4, 1), (4, 0, 5, 1))
+    masks = rectangle_logits(
+        (1, 5), (0, 0, 1, 1), (1, 0, 2, 1), (2, 0, 3, 1), (3, 0, 4, 1), (4, 0, 5, 1)
+    )
     all_stuff = torch.ones(3, dtype=torch.bool)
     classes = class_logits(SKY, CIRCLE, SKY, CIRCLE, SQUARE)
     result = panoptic_prediction(classes[0], masks[0], all_stuff, WHOLE, None)
@@ -154,10 +174,12 @@ def test_below_the_mask_threshold_nothing_is_claimed() -> None:
     assert panoptic(classes, masks, mask_threshold=0.6).segmentation.tolist() == [[1, 0]]
 
 
-# --- instance output -------------------------------------------------------------------------------------------------
+# --- instance output ------------------------------------------------------------------------------
 
 
-def instances(classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any) -> Any:
+def instances(
+    classes: Tensor, masks: Tensor, size: tuple[int, int] | None = None, **options: Any
+) -> Any:
     return instance_prediction(classes[0], masks[0], IS_THING, WHOLE, size, **options)
 
 
@@ -177,7 +199,9 @@ def test_one_mask_can_carry_several_categories_but_no_stuff() -> None:
     classes = torch.tensor([[[2.0, 1.0, 3.0, 0.0]]])
     result = instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)))
     assert result.label_ids.tolist() == [CIRCLE, SQUARE]
-    assert len(instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)), max_instances=1).scores) == 1
+    assert (
+        len(instances(classes, rectangle_logits((2, 2), (0, 0, 1, 1)), max_instances=1).scores) == 1
+    )
 
 
 def test_the_best_pairs_are_kept() -> None:
@@ -203,7 +227,7 @@ def test_a_vocabulary_of_stuff_has_no_instances() -> None:
     assert result.masks.shape == (0, 4, 4)
 
 
-# --- edge cases of all outputs ---------------------------------------------------------------------------------------
+# --- edge cases of all outputs --------------------------------------------------------------------
 
 
 def test_no_proposals_give_empty_outputs() -> None:
@@ -222,24 +246,37 @@ def test_an_image_of_one_pixel(size: tuple[int, int] | None) -> None:
     classes, masks = class_logits(CIRCLE), rectangle_logits((8, 8), (0, 0, 1, 1))
     valid = torch.tensor([1 / 32, 1 / 32])
     assert semantic_prediction(classes[0], masks[0], valid, size).tolist() == [[CIRCLE]]
-    assert panoptic_prediction(classes[0], masks[0], STUFF, valid, size).segmentation.tolist() == [[1]]
-    assert instance_prediction(classes[0], masks[0], IS_THING, valid, size, 0.5).masks.tolist() == [[[True]]]
+    assert panoptic_prediction(classes[0], masks[0], STUFF, valid, size).segmentation.tolist() == [
+        [1]
+    ]
+    assert instance_prediction(classes[0], masks[0], IS_THING, valid, size, 0.5).masks.tolist() == [
+        [[True]]
+    ]
 
 
 def test_a_target_of_one_pixel() -> None:
     classes, masks = class_logits(SKY), rectangle_logits((8, 8), (0, 0, 8, 8))
     assert semantic_prediction(classes[0], masks[0], WHOLE, (1, 1)).tolist() == [[SKY]]
     assert panoptic(classes, masks, size=(1, 1)).segmentation.tolist() == [[1]]
-    assert instance_prediction(classes[0], masks[0], ~IS_THING, WHOLE, (1, 1), 0.5).masks.tolist() == [[[True]]]
+    assert instance_prediction(
+        classes[0], masks[0], ~IS_THING, WHOLE, (1, 1), 0.5
+    ).masks.tolist() == [[[True]]]
 
 
-# --- streaming changes nothing ---------------------------------------------------------------------------------------
+# --- streaming changes nothing --------------------------------------------------------------------
 
 
 def panoptic_by_the_book(
-    classes: Tensor, masks: Tensor, fused: Tensor, size: tuple[int, int], threshold: float, mask_threshold: float
+    classes: Tensor,
+    masks: Tensor,
+    fused: Tensor,
+    size: tuple[int, int],
+    threshold: float,
+    mask_threshold: float,
 ) -> Tensor:
-    """MaskFormer's procedure with every mask at full size; segments keep all of their visible pixels."""
+    """MaskFormer's procedure with every mask at full size; segments keep all of their visible
+    pixels.
+    """
     scores, label_ids = classes.softmax(-1).max(-1)
     groups: dict[object, list[int]] = {}
     for query in range(len(scores)):
@@ -251,7 +288,9 @@ def panoptic_by_the_book(
         return segmentation
     probabilities = bilinear(masks, size).sigmoid()
     members = list(groups.values())
-    owner = torch.stack([(scores[g, None, None] * probabilities[g]).amax(0) for g in members]).argmax(0)
+    owner = torch.stack(
+        [(scores[g, None, None] * probabilities[g]).amax(0) for g in members]
+    ).argmax(0)
     number = 0
     for place, group in enumerate(members):
         visible = (owner == place) & (probabilities[group] >= mask_threshold).any(0)
@@ -261,13 +300,21 @@ def panoptic_by_the_book(
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10**6), st.tuples(*[st.integers(1, 40)] * 2), st.sampled_from([0.0, 0.3, 0.5, 0.9]))
-def test_panoptic_prediction_is_the_procedure_by_the_book(seed: int, size: tuple[int, int], share: float) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.tuples(*[st.integers(1, 40)] * 2),
+    st.sampled_from([0.0, 0.3, 0.5, 0.9]),
+)
+def test_panoptic_prediction_is_the_procedure_by_the_book(
+    seed: int, size: tuple[int, int], share: float
+) -> None:
     draw = torch.Generator().manual_seed(seed)
     classes, masks = 3 * torch.randn(9, 6, generator=draw), 4 * torch.randn(9, 7, 5, generator=draw)
     fused = torch.rand(5, generator=draw) > 0.5
     expected = panoptic_by_the_book(classes, masks, fused, size, 0.3, share)
-    found = panoptic_prediction(classes, masks, fused, WHOLE, size, 0.3, share, overlap_mask_area_threshold=0.0)
+    found = panoptic_prediction(
+        classes, masks, fused, WHOLE, size, 0.3, share, overlap_mask_area_threshold=0.0
+    )
     assert torch.equal(found.segmentation, expected)
 
 
@@ -275,7 +322,10 @@ def test_panoptic_prediction_is_the_procedure_by_the_book(seed: int, size: tuple
 @given(st.integers(0, 10**6), st.sampled_from([1, 50, 400]))
 def test_bands_change_no_pixel(seed: int, elements: int) -> None:
     draw = torch.Generator().manual_seed(seed)
-    classes, masks = 4 * torch.randn(8, 21, generator=draw), 4 * torch.randn(8, 9, 6, generator=draw)
+    classes, masks = (
+        4 * torch.randn(8, 21, generator=draw),
+        4 * torch.randn(8, 9, 6, generator=draw),
+    )
     arguments = (classes, masks, torch.tensor([0.8, 0.9]), (31, 17))
     expected = semantic_prediction(*arguments)
     with pytest.MonkeyPatch.context() as patch:
@@ -298,7 +348,10 @@ def test_instances_are_those_of_masks_enlarged_one_by_one(
 
     enlarged = bilinear(masks, (11, 13)).sigmoid()
     inside = enlarged >= 0.5
-    scores = classes.softmax(-1)[:, :-1] * ((enlarged * inside).flatten(1).sum(1) / inside.flatten(1).sum(1))[:, None]
+    scores = (
+        classes.softmax(-1)[:, :-1]
+        * ((enlarged * inside).flatten(1).sum(1) / inside.flatten(1).sum(1))[:, None]
+    )
     pairs = [(q, c) for q in range(9) if inside[q].any() for c in IS_THING.nonzero()[:, 0].tolist()]
     pairs.sort(key=lambda pair: float(-scores[pair]))
     assert torch.equal(found.masks, torch.stack([inside[q] for q, _ in pairs]))
@@ -308,7 +361,8 @@ def test_instances_are_those_of_masks_enlarged_one_by_one(
 
 
 def test_a_category_that_is_best_at_no_cell_can_win_between_them() -> None:
-    # at the two cells one of the first categories is sure, the third one is always there: 1, 0, 0.7 and 0, 1, 0.7
+    # at the two cells one of the first categories is sure, the third one is always there: 1, 0, 0.7
+    # and 0, 1, 0.7
     masks = torch.tensor([[[20.0, -20.0]], [[-20.0, 20.0]], [[20.0, 20.0]]])
     probabilities = torch.tensor([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.7, 0.3]])
     found = semantic_prediction(probabilities.clamp(min=1e-9).log(), masks, WHOLE, (1, 10))
@@ -318,26 +372,36 @@ def test_a_category_that_is_best_at_no_cell_can_win_between_them() -> None:
 def test_a_mask_in_the_padding_is_no_segment() -> None:
     masks = rectangle_logits((4, 4), (3, 0, 4, 4), (0, 0, 2, 4))
     valid = torch.tensor([1.0, 0.5])
-    assert panoptic_prediction(class_logits(CIRCLE, SQUARE)[0], masks[0], STUFF, valid, (8, 8)).segments == [
+    assert panoptic_prediction(
+        class_logits(CIRCLE, SQUARE)[0], masks[0], STUFF, valid, (8, 8)
+    ).segments == [
         {"id": 1, "label_id": SQUARE, "was_fused": False, "score": pytest.approx(1.0, abs=1e-3)}
     ]
-    found = instance_prediction(class_logits(CIRCLE, SQUARE)[0], masks[0], IS_THING, valid, (8, 8), 0.5)
+    found = instance_prediction(
+        class_logits(CIRCLE, SQUARE)[0], masks[0], IS_THING, valid, (8, 8), 0.5
+    )
     assert found.label_ids.tolist() == [SQUARE]
     assert found.masks.all()
 
 
-# --- against transformers' Mask2Former -------------------------------------------------------------------------------
+# --- against transformers' Mask2Former ------------------------------------------------------------
 
 GRID = 384  # to which transformers resizes all masks first
 
 
 def mask2former_output(classes: Tensor, masks: Tensor) -> Any:
-    return Mask2FormerForUniversalSegmentationOutput(class_queries_logits=classes, masks_queries_logits=masks)
+    return Mask2FormerForUniversalSegmentationOutput(
+        class_queries_logits=classes, masks_queries_logits=masks
+    )
 
 
 def stuff_with_things(boxes: list[tuple[int, int, int, int]]) -> Tensor:
-    """Two halves of stuff, then a thing per box, with hard masks that cover every pixel once: [1, N, 384, 384]."""
-    masks = rectangle_logits((GRID, GRID), (0, 0, GRID, GRID // 2), (0, GRID // 2, GRID, GRID), *boxes, strength=20.0)
+    """Two halves of stuff, then a thing per box, with hard masks that cover every pixel once: [1,
+    N, 384, 384].
+    """
+    masks = rectangle_logits(
+        (GRID, GRID), (0, 0, GRID, GRID // 2), (0, GRID // 2, GRID, GRID), *boxes, strength=20.0
+    )
     masks[:, :2] = torch.where((masks[:, 2:] > 0).any(1, keepdim=True), -20.0, masks[:, :2])
     return masks
 
@@ -345,9 +409,16 @@ def stuff_with_things(boxes: list[tuple[int, int, int, int]]) -> Tensor:
 # sizes at which no pixel lies half-way between two cells, where two segments would tie
 @pytest.mark.parametrize("size", [(512, 512), (512, 1024)])
 @settings(deadline=None, max_examples=8)
-@given(places=st.lists(st.sampled_from(range(16)), min_size=1, max_size=8, unique=True), seed=st.integers(0, 10**6))
-def test_panoptic_results_equal_those_of_transformers(places: list[int], seed: int, size: tuple[int, int]) -> None:
-    """Its rules and ours agree on hard masks of equal scores that leave no pixel free and of which no three meet."""
+@given(
+    places=st.lists(st.sampled_from(range(16)), min_size=1, max_size=8, unique=True),
+    seed=st.integers(0, 10**6),
+)
+def test_panoptic_results_equal_those_of_transformers(
+    places: list[int], seed: int, size: tuple[int, int]
+) -> None:
+    """Its rules and ours agree on hard masks of equal scores that leave no pixel free and of which
+    no three meet.
+    """
     draw = torch.Generator().manual_seed(seed)
     boxes = []
     for place in places:
@@ -359,15 +430,23 @@ def test_panoptic_results_equal_those_of_transformers(places: list[int], seed: i
     theirs = Mask2FormerImageProcessorPil().post_process_panoptic_segmentation(
         mask2former_output(classes, masks), target_sizes=[size], label_ids_to_fuse={2, 3}
     )[0]
-    ours = panoptic_prediction(classes[0], masks[0], torch.tensor([False, False, True, True]), WHOLE, size)
+    ours = panoptic_prediction(
+        classes[0], masks[0], torch.tensor([False, False, True, True]), WHOLE, size
+    )
     assert torch.equal(ours.segmentation, theirs["segmentation"])
     assert ours.segments == theirs["segments_info"]
 
 
 def test_things_after_a_fused_category_keep_ids_of_their_own() -> None:
-    """In transformers the counter goes back to the fused category's id, and the next thing gets an id twice."""
+    """In transformers the counter goes back to the fused category's id, and the next thing gets an
+    id twice.
+    """
     masks = rectangle_logits(
-        (GRID, GRID), (0, 0, 96, GRID), (96, 0, 192, GRID), (192, 0, 288, GRID), (288, 0, GRID, GRID)
+        (GRID, GRID),
+        (0, 0, 96, GRID),
+        (96, 0, 192, GRID),
+        (192, 0, 288, GRID),
+        (288, 0, GRID, GRID),
     )
     classes = class_logits(SKY, CIRCLE, SKY, SQUARE)
     theirs = Mask2FormerImageProcessorPil().post_process_panoptic_segmentation(
@@ -394,20 +473,26 @@ def test_instances_equal_those_of_transformers() -> None:
         mask2former_output(classes, masks), threshold=0.3, return_binary_maps=True
     )[0]
     every = torch.ones(3, dtype=torch.bool)
-    ours = instance_prediction(classes[0], masks[0], every, WHOLE, None, threshold=0.3, max_instances=10)
-    order = torch.tensor([segment["score"] for segment in theirs["segments_info"]]).argsort(descending=True)
+    ours = instance_prediction(
+        classes[0], masks[0], every, WHOLE, None, threshold=0.3, max_instances=10
+    )
+    order = torch.tensor([segment["score"] for segment in theirs["segments_info"]]).argsort(
+        descending=True
+    )
     assert ours.label_ids.tolist() == [theirs["segments_info"][i]["label_id"] for i in order]
     close(ours.scores, [theirs["segments_info"][i]["score"] for i in order])
     assert len(order) > 3
     assert torch.equal(ours.masks, theirs["segmentation"][order] > 0)
 
 
-# --- outputs that carry gradients ------------------------------------------------------------------------------------
+# --- outputs that carry gradients -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [(20, 30), None])
-def test_every_result_takes_logits_with_gradients(dtype: torch.dtype, size: tuple[int, int] | None) -> None:
+def test_every_result_takes_logits_with_gradients(
+    dtype: torch.dtype, size: tuple[int, int] | None
+) -> None:
     """As transformers' processors do; results are those without, of the same dtype."""
     logits = (torch.randn(6, 4) * 3).to(dtype)
     masks = (torch.randn(6, 8, 8) * 3).to(dtype)
@@ -420,7 +505,12 @@ def test_every_result_takes_logits_with_gradients(dtype: torch.dtype, size: tupl
             for predict in (panoptic_prediction, mask2former_panoptic_prediction)
         ]
         instances = instance_prediction(classes, maps, IS_THING, *arguments, nms=0.5)
-        return [semantic_prediction(classes, maps, valid, size), *panoptic, instances.masks, instances.scores]
+        return [
+            semantic_prediction(classes, maps, valid, size),
+            *panoptic,
+            instances.masks,
+            instances.scores,
+        ]
 
     expected = results(logits, masks, valid_size)
     leaves = [tensor.clone().requires_grad_() for tensor in (logits, masks, valid_size)]

@@ -1,4 +1,6 @@
-"""Checkpoints carry their code: loading with this package, and without it from a folder or a Hub cache."""
+"""Checkpoints carry their code: loading with this package, and without it from a folder or a Hub
+cache.
+"""
 
 import json
 import os
@@ -90,7 +92,9 @@ def checkpoints(tmp_path_factory):
 @pytest.fixture(scope="module")
 def image(tmp_path_factory):
     path = tmp_path_factory.mktemp("images") / "noise.png"
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)).save(
+        path
+    )
     return path
 
 
@@ -107,7 +111,9 @@ def test_checkpoint_is_complete(checkpoints, name):
         module, class_name = reference.split(".")
         assert f"class {class_name}(" in (folder / f"{module}.py").read_text()
     package = Path(sys.modules["dataseg_hf"].__file__).parent
-    assert {file.name for file in folder.glob("*.py")} == {file.name for file in package.glob("model/*_dataseg.py")}
+    assert {file.name for file in folder.glob("*.py")} == {
+        file.name for file in package.glob("model/*_dataseg.py")
+    }
     assert not list(folder.glob("*.bin")) + list(folder.glob("*.pt"))
     assert {"AutoImageProcessor": AUTO_MAP["AutoImageProcessor"]} == json.loads(
         (folder / "preprocessor_config.json").read_text()
@@ -115,7 +121,9 @@ def test_checkpoint_is_complete(checkpoints, name):
 
 
 def test_every_shipped_file_can_be_imported_from_the_hub(checkpoints):
-    """The Hub path looks at the imports of every file; it fails on a package that is missing here."""
+    """The Hub path looks at the imports of every file; it fails on a package that is missing
+    here.
+    """
     folder = checkpoints / "convnext"
     files = list(folder.glob("*.py"))
     for file in files:
@@ -133,7 +141,9 @@ def test_load_with_the_package(checkpoints, name, image):
         same_state(dict(loaded.state_dict()), dict(original.state_dict()))
         same_state(dict(loaded.named_buffers()), dict(original.named_buffers()))
     with torch.no_grad():
-        assert torch.equal(loaded(**inputs).class_queries_logits, original(**inputs).class_queries_logits)
+        assert torch.equal(
+            loaded(**inputs).class_queries_logits, original(**inputs).class_queries_logits
+        )
     assert type(AutoImageProcessor.from_pretrained(checkpoints / name)) is DaTaSegImageProcessor
 
 
@@ -156,7 +166,12 @@ def test_load_without_the_package(checkpoints, image, layout, tmp_path):
     arguments = json.dumps([PIPELINE_TASK, LOW, str(image), str(tmp_path), *names])
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_THE_PACKAGE, arguments],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

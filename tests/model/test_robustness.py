@@ -1,4 +1,6 @@
-"""What must hold for every form of the model: batches, canvases, attention, precision, extreme images, saving."""
+"""What must hold for every form of the model: batches, canvases, attention, precision, extreme
+images, saving.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -50,7 +52,7 @@ def padded(images: Tensor, *sizes: tuple[int, int]) -> tuple[Tensor, Tensor]:
     return images * mask[:, None], mask
 
 
-# --- batches, canvases, attention ------------------------------------------------------------------------------------
+# --- batches, canvases, attention -----------------------------------------------------------------
 
 
 def test_a_result_does_not_depend_on_the_batch(model: DaTaSegModel) -> None:
@@ -75,11 +77,13 @@ def test_eager_attention_equals_sdpa(model: DaTaSegModel) -> None:
     close(outputs[0].class_queries_logits, outputs[1].class_queries_logits, tolerance=1e-3)
 
 
-def scene(scene_labels: LabelFactory, *shapes: tuple[int, int, int, int, int]) -> tuple[Tensor, dict[str, Tensor]]:
-    """An image of coloured rectangles on sky, [3, 64, 64], and its labels."""
+def scene(
+    scene_labels: LabelFactory, *shapes: tuple[int, int, int, int, int]
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """An image of colored rectangles on sky, [3, 64, 64], and its labels."""
     labels = scene_labels("panoptic", SIZE, (SKY, 0, 0, 64, 64), *shapes)
-    colours = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
-    return colours[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1), labels
+    colors = torch.tensor([[1.5, -1.0, -1.0], [-1.0, 1.5, -1.0], [-0.5, 0.0, 1.0]])
+    return colors[labels["class_labels"]][labels["segment_map"].long()].permute(2, 0, 1), labels
 
 
 SCENES = [
@@ -89,13 +93,16 @@ SCENES = [
 
 
 def trained(model: DaTaSegModel, scene_labels: LabelFactory) -> tuple[DaTaSegModel, Tensor]:
-    """The model after learning two scenes by heart, on canvases of two sizes, as in training with mixed image sizes."""
+    """The model after learning two scenes by heart, on canvases of two sizes, as in training with
+    mixed image sizes.
+    """
     images, labels = zip(*(scene(scene_labels, *shapes) for shapes in SCENES), strict=True)
     pixels = torch.stack(images)
     wide = nn.functional.pad(pixels, (0, 32, 0, 32))
     mask = nn.functional.pad(torch.ones(2, *SIZE), (0, 32, 0, 32))
     wide_labels = [
-        {**one, "segment_map": nn.functional.pad(one["segment_map"], (0, 32, 0, 32), value=-1)} for one in labels
+        {**one, "segment_map": nn.functional.pad(one["segment_map"], (0, 32, 0, 32), value=-1)}
+        for one in labels
     ]
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-3, weight_decay=0.01)
     for step in range(160):
@@ -168,14 +175,16 @@ def test_the_norm_of_nothing_but_padding_has_a_finite_gradient() -> None:
     assert torch.isfinite(maps.grad).all()
 
 
-# --- extreme inputs in every precision -------------------------------------------------------------------------------
+# --- extreme inputs in every precision ------------------------------------------------------------
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CONTENTS = ["random", "black", "white", "one pixel", "everything", "nothing"]
 
 
-def extreme(content: str, task: str, scene_labels: LabelFactory) -> tuple[Tensor, dict[str, Tensor]]:
-    """An image [1, 3, 64, 64], normalised as by ImageNet's mean and deviation, and its labels."""
+def extreme(
+    content: str, task: str, scene_labels: LabelFactory
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """An image [1, 3, 64, 64], normalized as by ImageNet's mean and deviation, and its labels."""
     fill = {"black": -2.12, "white": 2.64}.get(content)
     image = torch.randn(1, 3, *SIZE) if fill is None else torch.full((1, 3, *SIZE), fill)
     rectangles = {
@@ -200,12 +209,14 @@ def test_losses_are_finite(
     output.loss.backward()
     assert all(torch.isfinite(term) for term in output.loss_dict.values()), output.loss_dict
     if dtype == torch.float16:
-        return  # its gradients may overflow without a loss scaler: a norm divides by the spread of a constant image
+        # its gradients may overflow without a loss scaler: a norm divides by the spread of a
+        # constant image
+        return
     for name, parameter in model.named_parameters():
         assert parameter.grad is None or torch.isfinite(parameter.grad).all(), name
 
 
-# --- saving and loading ----------------------------------------------------------------------------------------------
+# --- saving and loading ---------------------------------------------------------------------------
 
 
 def values(model: nn.Module) -> dict[str, Tensor]:
@@ -222,7 +233,7 @@ def assert_same(found: nn.Module, expected: nn.Module) -> None:
 
 
 def disturbed(model: DaTaSegModel) -> DaTaSegModel:
-    """No weight as an initialisation would leave it."""
+    """No weight as an initialization would leave it."""
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.rand_like(parameter))
@@ -253,9 +264,16 @@ def test_shards_and_a_device_map_keep_every_weight(model: DaTaSegModel, tmp_path
 
 def test_parts_on_a_disk_are_fetched_when_needed(model: DaTaSegModel, tmp_path: Path) -> None:
     model.save_pretrained(tmp_path / "model")
-    places = {"backbone": "disk", "pixel_decoder": "disk", "query_decoder": "disk", "classifier": "cpu"}
+    places = {
+        "backbone": "disk",
+        "pixel_decoder": "disk",
+        "query_decoder": "disk",
+        "classifier": "cpu",
+    }
     placed = DaTaSegModel.from_pretrained(
-        tmp_path / "model", device_map={**places, "vocabularies": "cpu"}, offload_folder=tmp_path / "disk"
+        tmp_path / "model",
+        device_map={**places, "vocabularies": "cpu"},
+        offload_folder=tmp_path / "disk",
     )
     assert placed.query_decoder.queries.weight.is_meta
     images = torch.randn(1, 3, *SIZE)
@@ -280,7 +298,9 @@ def test_a_changed_vocabulary_keeps_every_weight(model: DaTaSegModel, tmp_path: 
     disturbed(model)
     before = {name: value.clone() for name, value in values(model).items()}
     model.add_vocabulary("world", ["a", "b"], [True, False], torch.randn(2, 16))
-    model.add_vocabulary("more", [f"name {i}" for i in range(40)], text_embeddings=torch.randn(40, 16))
+    model.add_vocabulary(
+        "more", [f"name {i}" for i in range(40)], text_embeddings=torch.randn(40, 16)
+    )
     model.set_vocabulary("more")
     model.save_pretrained(tmp_path)
     loaded = DaTaSegModel.from_pretrained(tmp_path)
@@ -291,7 +311,9 @@ def test_a_changed_vocabulary_keeps_every_weight(model: DaTaSegModel, tmp_path: 
 
 
 def test_a_config_alone_leaves_no_garbage(model: DaTaSegModel) -> None:
-    """Weights that are missing are initialised, not left as the memory was: loading an empty checkpoint shows it."""
+    """Weights that are missing are initialized, not left as the memory was: loading an empty
+    checkpoint shows it.
+    """
     loaded = DaTaSegModel.from_pretrained(None, config=model.config, state_dict={})
     fresh = DaTaSegModel(model.config)
     for name, buffer in fresh.named_buffers():
@@ -303,7 +325,7 @@ def test_a_config_alone_leaves_no_garbage(model: DaTaSegModel) -> None:
         assert (parameter.abs() < 10).all(), name
 
 
-# --- large vocabularies ----------------------------------------------------------------------------------------------
+# --- large vocabularies ---------------------------------------------------------------------------
 
 
 def test_ten_thousand_names(tiny_model: ModelFactory, tmp_path: Path) -> None:

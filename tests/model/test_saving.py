@@ -27,7 +27,9 @@ def save_parts(model, folder):
 
 def save_with_trainer(model, folder):
     arguments = TrainingArguments(output_dir=str(folder / "trainer"), report_to=[], use_cpu=True)
-    Trainer(model=model, args=arguments, processing_class=checkpoint_processor()).save_model(str(folder))
+    Trainer(model=model, args=arguments, processing_class=checkpoint_processor()).save_model(
+        str(folder)
+    )
 
 
 def save_loaded_model(model, folder):
@@ -38,10 +40,12 @@ def save_loaded_model(model, folder):
 WAYS = {
     "model and processor": save_parts,
     "loaded model": save_loaded_model,
-    "our pipeline": lambda model, folder: DaTaSegPipeline(model=model, **PARTS).save_pretrained(folder),
-    "transformers' pipeline": lambda model, folder: ImageSegmentationPipeline(model=model, **PARTS).save_pretrained(
+    "our pipeline": lambda model, folder: DaTaSegPipeline(model=model, **PARTS).save_pretrained(
         folder
     ),
+    "transformers' pipeline": lambda model, folder: ImageSegmentationPipeline(
+        model=model, **PARTS
+    ).save_pretrained(folder),
     "Trainer": save_with_trainer,
 }
 
@@ -53,7 +57,9 @@ def test_a_saved_folder_is_whole(way, tmp_path):
     assert config["auto_map"] == AUTO_MAP
     assert config["custom_pipelines"] == CUSTOM_PIPELINES
     assert {file.name for file in tmp_path.glob("*.py")} == CODE
-    segmenter = pipeline("dataseg-segmentation", model=str(tmp_path), trust_remote_code=True, device="cpu")
+    segmenter = pipeline(
+        "dataseg-segmentation", model=str(tmp_path), trust_remote_code=True, device="cpu"
+    )
     assert segmenter(Image.new("RGB", (40, 30)), subtask="semantic", vocabulary=["tree", "car"])
     assert segmenter.image_processor.image_mean == checkpoint_processor().image_mean
     assert segmenter.image_processor.size == checkpoint_processor().size
@@ -68,7 +74,9 @@ def test_a_new_model_takes_no_processor_of_the_current_folder(tmp_path, monkeypa
 
 def test_code_that_a_config_took_from_another_repository_becomes_the_folders_own(tmp_path):
     model = checkpoint_model()
-    model.config.auto_map = {name: f"someone/model--{reference}" for name, reference in AUTO_MAP.items()}
+    model.config.auto_map = {
+        name: f"someone/model--{reference}" for name, reference in AUTO_MAP.items()
+    }
     model.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["auto_map"] == AUTO_MAP
 
@@ -105,14 +113,30 @@ def test_a_model_in_memory_gets_our_pipeline(task):
 
 
 def test_other_models_keep_the_pipeline_of_transformers():
-    from transformers import SegformerConfig, SegformerForSemanticSegmentation, SegformerImageProcessorPil
+    from transformers import (
+        SegformerConfig,
+        SegformerForSemanticSegmentation,
+        SegformerImageProcessorPil,
+    )
 
     config = SegformerConfig(
-        num_encoder_blocks=2, depths=[1, 1], sr_ratios=[2, 1], hidden_sizes=[8, 8], patch_sizes=[3, 3], strides=[2, 2],
-        num_attention_heads=[1, 1], mlp_ratios=[1, 1], decoder_hidden_size=8,
-    )  # fmt: skip
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 8],
+        patch_sizes=[3, 3],
+        strides=[2, 2],
+        num_attention_heads=[1, 1],
+        mlp_ratios=[1, 1],
+        decoder_hidden_size=8,
+    )
     model = SegformerForSemanticSegmentation(config)
-    segmenter = pipeline("image-segmentation", model=model, image_processor=SegformerImageProcessorPil(), device="cpu")
+    segmenter = pipeline(
+        "image-segmentation",
+        model=model,
+        image_processor=SegformerImageProcessorPil(),
+        device="cpu",
+    )
     assert type(segmenter) is ImageSegmentationPipeline
 
 
@@ -144,7 +168,12 @@ for name in ("pipeline", "model", "trainer"):
 def test_what_remote_code_saves_is_whole(folder, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", REMOTE, folder, str(tmp_path / "out")],
-        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
+        env={
+            **os.environ,
+            "HF_HOME": str(tmp_path / "home"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+        },
         capture_output=True,
         text=True,
         check=False,

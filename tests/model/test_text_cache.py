@@ -8,7 +8,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dataseg_hf.model.text_cache_dataseg import cache_folder, cache_key, folder_digest, read_cached, write_cached
+from dataseg_hf.model.text_cache_dataseg import (
+    cache_folder,
+    cache_key,
+    folder_digest,
+    read_cached,
+    write_cached,
+)
 from dataseg_hf.model.text_embeddings_dataseg import HubTextEncoder
 from helpers.tiny_towers import save_clip
 
@@ -23,17 +29,23 @@ def clip_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def no_tower(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From the call on, running a tower fails the test."""
-    return lambda: monkeypatch.setattr(HubTextEncoder, "_ensemble", lambda *_: pytest.fail("the tower was run"))
+    return lambda: monkeypatch.setattr(
+        HubTextEncoder, "_ensemble", lambda *_: pytest.fail("the tower was run")
+    )
 
 
-def test_names_embedded_before_need_no_tower(clip_folder: Path, own_cache: Path, no_tower: Callable[[], None]) -> None:
+def test_names_embedded_before_need_no_tower(
+    clip_folder: Path, own_cache: Path, no_tower: Callable[[], None]
+) -> None:
     first = HubTextEncoder(str(clip_folder))(NAMES)
     assert len(list(own_cache.iterdir())) == 1
     no_tower()
     assert torch.equal(HubTextEncoder(str(clip_folder))(NAMES), first)
 
 
-def test_a_copy_of_the_tower_is_the_same_tower(clip_folder: Path, tmp_path: Path, no_tower: Callable[[], None]) -> None:
+def test_a_copy_of_the_tower_is_the_same_tower(
+    clip_folder: Path, tmp_path: Path, no_tower: Callable[[], None]
+) -> None:
     first = HubTextEncoder(str(clip_folder))(NAMES)
     shutil.copytree(clip_folder, tmp_path / "elsewhere")
     no_tower()
@@ -46,7 +58,9 @@ def test_other_weights_in_the_same_folder_are_another_tower(clip_folder: Path) -
     assert not torch.allclose(HubTextEncoder(str(clip_folder))(NAMES), first, atol=1e-2)
 
 
-def test_names_order_and_templates_are_part_of_the_content(clip_folder: Path, own_cache: Path) -> None:
+def test_names_order_and_templates_are_part_of_the_content(
+    clip_folder: Path, own_cache: Path
+) -> None:
     encoder = HubTextEncoder(str(clip_folder))
     forward, backward = encoder(NAMES), encoder(NAMES[::-1])
     torch.testing.assert_close(forward.flip(0), backward)

@@ -1,4 +1,6 @@
-"""Text embeddings: hashed n-grams against plain Python, towers against get_text_features, real CLIP files."""
+"""Text embeddings: hashed n-grams against plain Python, towers against get_text_features, real CLIP
+files.
+"""
 
 import hashlib
 import json
@@ -71,7 +73,10 @@ def test_hashed_embedding_equals_a_plain_computation() -> None:
     word_x = plain_signs("word:x", dim)
     ngram_x = plain_signs("ngram:<x>", dim)
     total = [
-        word_tv[i] + 0.7 / math.sqrt(3) * sum(g[i] for g in ngrams_tv) + word_x[i] + 0.7 * ngram_x[i]
+        word_tv[i]
+        + 0.7 / math.sqrt(3) * sum(g[i] for g in ngrams_tv)
+        + word_x[i]
+        + 0.7 * ngram_x[i]
         for i in range(dim)
     ]
     norm = math.sqrt(sum(value * value for value in total))
@@ -82,10 +87,12 @@ def test_hashed_embedding_equals_a_plain_computation() -> None:
 
 def test_hashed_embedding_is_the_same_on_every_platform() -> None:
     expected = [0.2560, 0.3009, 0.1152, -0.0704, 0.4622, -0.5550, 0.4622, -0.3009]
-    torch.testing.assert_close(HashedNgramEncoder(8)(["red circle"])[0], torch.tensor(expected), atol=1e-4, rtol=0)
+    torch.testing.assert_close(
+        HashedNgramEncoder(8)(["red circle"])[0], torch.tensor(expected), atol=1e-4, rtol=0
+    )
 
 
-def test_names_that_share_words_are_neighbours() -> None:
+def test_names_that_share_words_are_neighbors() -> None:
     encoder = HashedNgramEncoder(1024)
     assert cosine(encoder, "red circle", "circle") == pytest.approx(1 / math.sqrt(2), abs=0.08)
     assert cosine(encoder, "red circle", "red square") == pytest.approx(0.5, abs=0.08)
@@ -102,7 +109,13 @@ def test_case_punctuation_and_composed_accents_do_not_matter() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=20), min_size=1, max_size=4))
+@given(
+    st.lists(
+        st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=20),
+        min_size=1,
+        max_size=4,
+    )
+)
 def test_any_names_give_finite_unit_rows_independent_of_the_others(names: list[str]) -> None:
     encoder = HashedNgramEncoder(64)
     rows = encoder(names)
@@ -124,7 +137,9 @@ def test_dim_must_be_positive() -> None:
 
 # Towers
 
-SIGLIP_VOCAB = {t: i for i, t in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ALPHABET])}
+SIGLIP_VOCAB = {
+    t: i for i, t in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *ALPHABET])
+}
 
 
 @pytest.fixture(scope="module")
@@ -140,9 +155,14 @@ def siglip_folder(folder: Path, family: str) -> Path:
         Siglip2Model(Siglip2Config(text_config=text, vision_config=VISION)).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     else:
-        SiglipModel(SiglipConfig(text_config=text, vision_config=VISION | {"image_size": 8})).save_pretrained(folder)
+        SiglipModel(
+            SiglipConfig(text_config=text, vision_config=VISION | {"image_size": 8})
+        ).save_pretrained(folder)
         PreTrainedTokenizerFast(
-            tokenizer_object=tokenizer.backend_tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>"
+            tokenizer_object=tokenizer.backend_tokenizer,
+            pad_token="<pad>",
+            eos_token="<eos>",
+            unk_token="<unk>",
         ).save_pretrained(folder)
     return folder
 
@@ -156,7 +176,9 @@ def test_clip_tower_equals_get_text_features_of_the_whole_model(clip_folder: Pat
     names = ["Red circle", "a", "wall brick"]
     tokenizer = AutoTokenizer.from_pretrained(clip_folder)
     model = CLIPModel.from_pretrained(clip_folder)
-    one_by_one = [features(model, **tokenizer(f"a photo of a {n}.", return_tensors="pt")) for n in names]
+    one_by_one = [
+        features(model, **tokenizer(f"a photo of a {n}.", return_tensors="pt")) for n in names
+    ]
     encoder = HubTextEncoder(str(clip_folder))
     got = encoder(names)
     assert encoder.dim == 12
@@ -174,27 +196,39 @@ def test_siglip_tower_pads_to_its_full_length(tmp_path: Path, family: str) -> No
     padded = tokenizer(prompts, padding="max_length", max_length=40, return_tensors="pt").input_ids
     encoder = HubTextEncoder(str(folder))
     assert encoder.dim == 20
-    torch.testing.assert_close(encoder(["red circle", "sky"]), features(model, input_ids=padded), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        encoder(["red circle", "sky"]), features(model, input_ids=padded), atol=1e-5, rtol=0
+    )
     unpadded = features(model, input_ids=tokenizer(prompts[:1], return_tensors="pt").input_ids)
     assert not torch.allclose(encoder(["red circle"]), unpadded, atol=1e-3)
 
 
 def test_templates_are_averaged_as_unit_vectors(clip_folder: Path) -> None:
-    first, second = (HubTextEncoder(str(clip_folder), [t])(["tree", "car"]) for t in ("a {}.", "the {} in a scene."))
+    first, second = (
+        HubTextEncoder(str(clip_folder), [t])(["tree", "car"])
+        for t in ("a {}.", "the {} in a scene.")
+    )
     both = HubTextEncoder(str(clip_folder), ["a {}.", "the {} in a scene."])(["tree", "car"])
     torch.testing.assert_close(both, F.normalize(first + second, dim=-1), atol=1e-5, rtol=0)
 
 
-def test_batches_do_not_change_the_embeddings(clip_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_do_not_change_the_embeddings(
+    clip_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = ["tree", "car", "sky", "wall", "person"]
     whole = HubTextEncoder(str(clip_folder), use_cache=False)(names)
     monkeypatch.setattr(HubTextEncoder, "BATCH_SIZE", 2)
-    torch.testing.assert_close(HubTextEncoder(str(clip_folder), use_cache=False)(names), whole, atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        HubTextEncoder(str(clip_folder), use_cache=False)(names), whole, atol=1e-6, rtol=0
+    )
 
 
 def test_a_tower_that_cannot_be_fetched_says_what_to_do(tmp_path: Path) -> None:
-    encoder = HubTextEncoder(str(tmp_path / "nowhere"), revision="v1")  # not an error before the first use
-    with pytest.raises(OSError, match=r"nowhere' at revision 'v1' cannot be loaded .*text_embeddings=") as error:
+    # not an error before the first use
+    encoder = HubTextEncoder(str(tmp_path / "nowhere"), revision="v1")
+    with pytest.raises(
+        OSError, match=r"nowhere' at revision 'v1' cannot be loaded .*text_embeddings="
+    ) as error:
         encoder(["tree"])
     assert "\n" not in str(error.value)
 
@@ -208,7 +242,9 @@ def test_pickled_weights_are_not_loaded(clip_folder: Path, tmp_path: Path) -> No
 
 
 def test_a_tower_without_projection_is_refused_not_randomly_filled(tmp_path: Path) -> None:
-    CLIPTextModel(CLIPTextConfig(**TEXT, bos_token_id=54, eos_token_id=55, pad_token_id=55)).save_pretrained(tmp_path)
+    CLIPTextModel(
+        CLIPTextConfig(**TEXT, bos_token_id=54, eos_token_id=55, pad_token_id=55)
+    ).save_pretrained(tmp_path)
     clip_tokenizer().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="text_projection"):
         HubTextEncoder(str(tmp_path))(["tree"])
@@ -250,12 +286,18 @@ def save_table(folder: Path, suffix: str, table: Tensor = TABLE) -> Path:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("suffix", [".npy", ".safetensors", ".pt", ".pth"])
-def test_rows_are_found_by_name_in_any_order(tmp_path: Path, suffix: str, dtype: torch.dtype) -> None:
-    encoder = FileTextEncoder(save_table(tmp_path, suffix, TABLE.to(dtype)), NAMES, {"pavement": "sidewalk"})
+def test_rows_are_found_by_name_in_any_order(
+    tmp_path: Path, suffix: str, dtype: torch.dtype
+) -> None:
+    encoder = FileTextEncoder(
+        save_table(tmp_path, suffix, TABLE.to(dtype)), NAMES, {"pavement": "sidewalk"}
+    )
     assert encoder.dim == 2
     got = encoder(["sky", "pavement", "road", "sky"])
     assert got.dtype == torch.float32
-    torch.testing.assert_close(got, torch.tensor([[-1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]]))
+    torch.testing.assert_close(
+        got, torch.tensor([[-1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [-1.0, 0.0]])
+    )
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
@@ -266,7 +308,9 @@ def test_a_key_chooses_among_several_tensors(tmp_path: Path, suffix: str) -> Non
         torch.save(tensors, path)
     else:
         save_file(tensors, path)
-    torch.testing.assert_close(FileTextEncoder(path, NAMES, key="b")(["road"]), torch.tensor([[-0.6, -0.8]]))
+    torch.testing.assert_close(
+        FileTextEncoder(path, NAMES, key="b")(["road"]), torch.tensor([[-0.6, -0.8]])
+    )
     for key in (None, "c"):
         with pytest.raises(ValueError, match=r"`key` must name one of its tensors \['a', 'b'\]"):
             FileTextEncoder(path, NAMES, key=key)
@@ -275,7 +319,8 @@ def test_a_key_chooses_among_several_tensors(tmp_path: Path, suffix: str) -> Non
 def test_an_unknown_name_is_answered_with_close_rows(tmp_path: Path) -> None:
     encoder = FileTextEncoder(save_table(tmp_path, ".npy"), NAMES)
     with pytest.raises(
-        ValueError, match=r"'side walk', which is no row \(close: sidewalk\); 'zebra', which is no row;"
+        ValueError,
+        match=r"'side walk', which is no row \(close: sidewalk\); 'zebra', which is no row;",
     ):
         encoder(["road", "side walk", "zebra"])
 
@@ -286,7 +331,9 @@ def test_rows_and_aliases_must_fit(tmp_path: Path) -> None:
         FileTextEncoder(path, NAMES[:2])
     with pytest.raises(ValueError, match=r"duplicate row names \['sky'\]"):
         FileTextEncoder(path, ["sky", "road", "sky"])
-    with pytest.raises(ValueError, match=r"alias 'street' points to 'raod', which is no row \(close: road\)"):
+    with pytest.raises(
+        ValueError, match=r"alias 'street' points to 'raod', which is no row \(close: road\)"
+    ):
         FileTextEncoder(path, NAMES, {"street": "raod"})
     with pytest.raises(ValueError, match="alias 'sky' is already the name of a row"):
         FileTextEncoder(path, NAMES, {"sky": "road"})
@@ -333,7 +380,9 @@ def test_specs_build_each_kind(tmp_path: Path) -> None:
     hashed = build_text_encoder({"kind": "hashed_ngrams", "dim": 32})
     assert hashed.dim == 32
     assert torch.equal(hashed(["sky"]), HashedNgramEncoder(32)(["sky"]))
-    hub = build_text_encoder({"kind": "hub", "name_or_path": "org/model", "templates": ["a {}"], "revision": "v2"})
+    hub = build_text_encoder(
+        {"kind": "hub", "name_or_path": "org/model", "templates": ["a {}"], "revision": "v2"}
+    )
     assert isinstance(hub, HubTextEncoder)
     assert (hub.name_or_path, hub.templates, hub.revision) == ("org/model", ("a {}",), "v2")
 
@@ -353,7 +402,9 @@ def test_file_specs_read_names_from_lists_and_files(tmp_path: Path) -> None:
             {"kind": "file", "path": table, "aliases": {"lane": "road"}, "key": "text", **options}
         )
         torch.testing.assert_close(encoder(["lane"]), torch.tensor([[0.6, 0.8]]))
-    with pytest.raises(ValueError, match=r"`names_key` must be one of \['other', 'street'\], got None"):
+    with pytest.raises(
+        ValueError, match=r"`names_key` must be one of \['other', 'street'\], got None"
+    ):
         build_text_encoder({"kind": "file", "path": table, "names": str(tmp_path / "object.json")})
     with pytest.raises(ValueError, match=r"allowed: a list, or a path to \.txt or \.json"):
         build_text_encoder({"kind": "file", "path": table, "names": "names.csv"})
@@ -363,8 +414,12 @@ def test_file_specs_read_names_from_lists_and_files(tmp_path: Path) -> None:
 
 
 def test_a_precomputed_space_embeds_nothing_new() -> None:
-    encoder = build_text_encoder({"kind": "precomputed", "source": "OpenAI CLIP ViT-B/16, COCO names"})
-    with pytest.raises(ValueError, match=r"cannot embed new words.*text_embeddings=.*CLIP ViT-B/16"):
+    encoder = build_text_encoder(
+        {"kind": "precomputed", "source": "OpenAI CLIP ViT-B/16, COCO names"}
+    )
+    with pytest.raises(
+        ValueError, match=r"cannot embed new words.*text_embeddings=.*CLIP ViT-B/16"
+    ):
         encoder(["sky"])
     with pytest.raises(ValueError, match="cannot embed new words"):
         _ = encoder.dim
@@ -373,7 +428,11 @@ def test_a_precomputed_space_embeds_nothing_new() -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({}, r"must be one of \['file', 'files', 'hashed_names', 'hashed_ngrams', 'hub', 'precomputed'\], got None"),
+        (
+            {},
+            r"must be one of \['file', 'files', 'hashed_names', 'hashed_ngrams', 'hub', "
+            r"'precomputed'\], got None",
+        ),
         ({"kind": "word2vec"}, "got 'word2vec'"),
         ({"kind": "hashed_ngrams", "dims": 8}, r"unknown options \['dims'\].*optional: \['dim'\]"),
         ({"kind": "hub"}, r"missing options \['name_or_path'\]"),
@@ -417,8 +476,17 @@ def clip_text() -> Path:
 
 
 def real_encoder(folder: Path, key: str, aliases: dict[str, str] | None = None) -> FileTextEncoder:
-    spec = {"kind": "file", "names": str(folder / "row_names.json"), "names_key": key, "aliases": aliases or {}}
-    path = "openai_vitb32_detic/coco_clip_a+cname.npy" if key == "coco80" else f"openai_vitb16/{VITB16[key]}"
+    spec = {
+        "kind": "file",
+        "names": str(folder / "row_names.json"),
+        "names_key": key,
+        "aliases": aliases or {},
+    }
+    path = (
+        "openai_vitb32_detic/coco_clip_a+cname.npy"
+        if key == "coco80"
+        else f"openai_vitb16/{VITB16[key]}"
+    )
     encoder = build_text_encoder({**spec, "path": str(folder / path)})
     assert isinstance(encoder, FileTextEncoder)
     return encoder
@@ -457,7 +525,9 @@ def test_a_name_is_nearest_to_its_counterpart_in_another_file(
 def test_camvid_is_embedded_by_aliases(clip_text: Path) -> None:
     encoder = real_encoder(clip_text, "cityscapes19", CAMVID)
     assert torch.equal(encoder(list(CAMVID)), encoder(list(CAMVID.values())))
-    with pytest.raises(ValueError, match=r"'Pavement', which is no row.*'Bicyclist', which is no row"):
+    with pytest.raises(
+        ValueError, match=r"'Pavement', which is no row.*'Bicyclist', which is no row"
+    ):
         real_encoder(clip_text, "cityscapes19")(list(CAMVID))
 
 

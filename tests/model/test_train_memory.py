@@ -13,7 +13,12 @@ PROGRAM = PROGRAMS / "train_memory.py"
 
 
 def peak(task: str, count: int) -> int:
-    done = subprocess.run([sys.executable, str(PROGRAM), task, str(count)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, str(PROGRAM), task, str(count)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return int(done.stdout)
 

@@ -1,4 +1,6 @@
-"""Ways to train for less that must not change what is learnt: checkpointing of activations, compiled parts."""
+"""Ways to train for less that must not change what is learned: checkpointing of activations,
+compiled parts.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,13 +26,23 @@ def step(scene_labels: LabelFactory) -> Callable[..., dict[str, Any]]:
 
     def make(task: str, vocabulary: str = "world", objects: int = 2) -> dict[str, Any]:
         things = [(0, 8, 8, 30, 40), (1, 35, 4, 60, 30), (0, 40, 40, 60, 60)][:objects]
-        labels = [scene_labels(task, SIZE, (2, 0, 0, 64, 50), *things), scene_labels(task, SIZE, (0, 20, 20, 50, 60))]
-        return {"vocabulary": vocabulary, "task": task, "labels": labels, "sampling_seeds": torch.tensor([3, 4])}
+        labels = [
+            scene_labels(task, SIZE, (2, 0, 0, 64, 50), *things),
+            scene_labels(task, SIZE, (0, 20, 20, 50, 60)),
+        ]
+        return {
+            "vocabulary": vocabulary,
+            "task": task,
+            "labels": labels,
+            "sampling_seeds": torch.tensor([3, 4]),
+        }
 
     return make
 
 
-def trained(model: DaTaSegModel, images: Tensor, arguments: dict[str, Any]) -> tuple[Tensor, dict[str, Tensor], int]:
+def trained(
+    model: DaTaSegModel, images: Tensor, arguments: dict[str, Any]
+) -> tuple[Tensor, dict[str, Tensor], int]:
     """Loss and gradients of a step, and the bytes that its forward keeps for its backward pass."""
     model.zero_grad()
     kept: dict[int, int] = {}
@@ -47,7 +59,9 @@ def trained(model: DaTaSegModel, images: Tensor, arguments: dict[str, Any]) -> t
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """Up to rounding, which is all that parameters without any influence, such as biases of keys, have."""
+    """Up to rounding, which is all that parameters without any influence, such as biases of keys,
+    have.
+    """
     assert set(found) == set(expected)
     largest = max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in expected.items():
@@ -60,11 +74,15 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 def test_checkpointing_keeps_less_and_gives_the_same_gradients(
     pixel_decoder: str, kind: str, tiny_model: ModelFactory, step: Callable[..., dict[str, Any]]
 ) -> None:
-    model = tiny_model(backbone_config=backbone(kind), pixel_decoder=pixel_decoder, encoder_layers=2).train()
+    model = tiny_model(
+        backbone_config=backbone(kind), pixel_decoder=pixel_decoder, encoder_layers=2
+    ).train()
     images, arguments = torch.randn(2, 3, *SIZE), step("panoptic")
     loss, gradients, kept = trained(model, images, arguments)
     model.gradient_checkpointing_enable()
-    layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    layers = [
+        module for module in model.modules() if getattr(module, "gradient_checkpointing", False)
+    ]
     assert {*model.pixel_decoder.encoder, *model.query_decoder.layers} <= set(layers)
     assert any(layer in set(model.backbone.modules()) for layer in layers)
     again, gradients_again, kept_again = trained(model, images, arguments)
@@ -77,11 +95,15 @@ def test_checkpointing_keeps_less_and_gives_the_same_gradients(
 def test_compiled_parts_train_alike_whatever_the_task_and_vocabulary(
     pixel_decoder: str, tiny_model: ModelFactory, step: Callable[..., dict[str, Any]]
 ) -> None:
-    """One graph per part serves all datasets: neither the name of a vocabulary nor a task is part of it."""
+    """One graph per part serves all datasets: neither the name of a vocabulary nor a task is part
+    of it.
+    """
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     model = tiny_model(pixel_decoder=pixel_decoder).train()
-    model.add_vocabulary("other", ["circle", "square", "sky", "sea"], [True, True, False, False], torch.randn(4, 16))
+    model.add_vocabulary(
+        "other", ["circle", "square", "sky", "sea"], [True, True, False, False], torch.randn(4, 16)
+    )
     images = torch.randn(2, 3, *SIZE)
     parts: list[nn.Module] = [model.backbone, model.pixel_decoder, model.query_decoder]
     for part in parts:

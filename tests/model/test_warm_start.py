@@ -1,4 +1,6 @@
-"""Starting from a transformers Mask2Former: the same masks, nearly the same classes; what is taken and what is not."""
+"""Starting from a transformers Mask2Former: the same masks, nearly the same classes; what is taken
+and what is not.
+"""
 
 import json
 import shutil
@@ -43,16 +45,29 @@ BACKBONES = {
         out_features=STAGES,
     ),
     "resnet": ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 16, 16, 32], depths=[1, 1, 1, 1], layer_type="basic", out_features=STAGES
+        embedding_size=8,
+        hidden_sizes=[8, 16, 16, 32],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=STAGES,
     ),
 }
 LABELS = ["cat", "dog", "grass field", "sky"]
 TEXT = {"kind": "hashed_ngrams", "dim": 24}
-CLASSIFIER = {"classifier.background", "classifier.logit_scale", "query_decoder.class_head", "query_decoder.mask_view"}
+CLASSIFIER = {
+    "classifier.background",
+    "classifier.logit_scale",
+    "query_decoder.class_head",
+    "query_decoder.mask_view",
+}
 
 
-def peer(backbone: Any, labels: list[str] = LABELS, **options: Any) -> Mask2FormerForUniversalSegmentation:
-    """A small transformers Mask2Former; its deformable attention looks around instead of straight ahead."""
+def peer(
+    backbone: Any, labels: list[str] = LABELS, **options: Any
+) -> Mask2FormerForUniversalSegmentation:
+    """A small transformers Mask2Former; its deformable attention looks around instead of straight
+    ahead.
+    """
     settings = {
         "feature_size": 64,
         "hidden_dim": 64,
@@ -64,7 +79,10 @@ def peer(backbone: Any, labels: list[str] = LABELS, **options: Any) -> Mask2Form
         "num_attention_heads": 4,
         "num_queries": 12,
     }
-    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    names = {
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: i for i, label in enumerate(labels)},
+    }
     config = Mask2FormerConfig(backbone_config=backbone, **{**settings, **names, **options})
     model = Mask2FormerForUniversalSegmentation(config).eval()
     with torch.no_grad():
@@ -80,7 +98,9 @@ def peer(backbone: Any, labels: list[str] = LABELS, **options: Any) -> Mask2Form
 
 
 @pytest.fixture(params=sorted(BACKBONES))
-def checkpoint(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Mask2FormerForUniversalSegmentation, Path]:
+def checkpoint(
+    request: pytest.FixtureRequest, tmp_path: Path
+) -> tuple[Mask2FormerForUniversalSegmentation, Path]:
     model = peer(BACKBONES[request.param])
     model.save_pretrained(tmp_path)
     return model, tmp_path
@@ -98,7 +118,7 @@ def started(folder: Path, **options: Any) -> tuple[DaTaSegModel, WarmStart]:
     return result
 
 
-# --- the same network ------------------------------------------------------------------------------------------------
+# --- the same network -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(64, 64), (160, 96), (96, 224)])
@@ -114,13 +134,15 @@ def test_the_masks_are_the_checkpoints(
     assert 0.05 < float((final > 0).float().mean()) < 0.95
     assert (found.masks_queries_logits - final).abs().max() < 1e-3 * final.abs().max()
     assert ((found.masks_queries_logits > 0) != (final > 0)).float().mean() < 1e-3
-    # and those of every layer, from the learnt queries on
+    # and those of every layer, from the learned queries on
     theirs.config.output_auxiliary_logits = True
     with torch.no_grad():
         layers = theirs(images).auxiliary_logits
     assert len(layers) == len(found.auxiliary_masks_queries_logits)
     for layer, mask in zip(layers, found.auxiliary_masks_queries_logits, strict=True):
-        assert (mask - layer["masks_queries_logits"]).abs().max() < 1e-3 * layer["masks_queries_logits"].abs().max()
+        assert (mask - layer["masks_queries_logits"]).abs().max() < 1e-3 * layer[
+            "masks_queries_logits"
+        ].abs().max()
 
 
 def test_every_weight_is_taken_and_the_rest_reported(
@@ -133,8 +155,9 @@ def test_every_weight_is_taken_and_the_rest_reported(
     assert set(report.taken) | set(report.new) == own
     assert all(name.startswith(tuple(CLASSIFIER)) for name in report.new)
     assert report.explained is None
-    assert "initialised anew (classifier.background, classifier.logit_scale, query_decoder.class_head" in (
-        report.summary()
+    assert (
+        "initialized anew (classifier.background, classifier.logit_scale, query_decoder.class_head"
+        in (report.summary())
     )
     state = model.state_dict()
     assert torch.equal(
@@ -144,7 +167,11 @@ def test_every_weight_is_taken_and_the_rest_reported(
 
 
 def test_a_pyramid_of_two_maps_is_counted_from_the_other_end() -> None:
-    names = [f"model.pixel_level_module.decoder.{kind}_{i}.0.weight" for kind in ("adapter", "layer") for i in (1, 2)]
+    names = [
+        f"model.pixel_level_module.decoder.{kind}_{i}.0.weight"
+        for kind in ("adapter", "layer")
+        for i in (1, 2)
+    ]
     values = [torch.tensor(float(i)) for i in range(4)]
     found = mask2former_weights(dict(zip(names, values, strict=True)))
     assert {name: float(value) for name, value in found.items()} == {
@@ -174,7 +201,8 @@ def test_a_started_model_is_saved_with_its_processor(swin_folder: Path, tmp_path
     folder = tmp_path / "theirs"
     shutil.copytree(swin_folder, folder)
     mean, std = [0.1, 0.2, 0.3], [0.4, 0.5, 0.6]
-    sides = {"shortest_edge": 64, "longest_edge": 96}  # multiples of 32, to which theirs would stretch other images
+    # multiples of 32, to which theirs would stretch other images
+    sides = {"shortest_edge": 64, "longest_edge": 96}
     theirs = Mask2FormerImageProcessorPil(size=sides, image_mean=mean, image_std=std)
     theirs.save_pretrained(folder)
     model, _ = started(folder, text_encoder=TEXT, is_thing=[True, True, False, False])
@@ -187,12 +215,24 @@ def test_a_started_model_is_saved_with_its_processor(swin_folder: Path, tmp_path
     assert ours.shape == (3, 96, 96)
     torch.testing.assert_close(ours[:, :64], theirs(image, return_tensors="pt")["pixel_values"][0])
     image.save(tmp_path / "photo.png")
-    segment = pipeline("dataseg-segmentation", model=str(tmp_path / "ours"), trust_remote_code=True, device="cpu")
+    segment = pipeline(
+        "dataseg-segmentation", model=str(tmp_path / "ours"), trust_remote_code=True, device="cpu"
+    )
     assert segment(image, subtask="semantic")
     out = str(tmp_path / "predictions")
-    predict = ["--model", str(tmp_path / "ours"), "--input", str(tmp_path / "photo.png"), "--output", out]
+    predict = [
+        "--model",
+        str(tmp_path / "ours"),
+        "--input",
+        str(tmp_path / "photo.png"),
+        "--output",
+        out,
+    ]
     assert main_of("predict")(predict) == 0
-    assert main_of("publish")(["--model", str(tmp_path / "ours"), "--repo", "me/warm", "--dry_run"]) == 0
+    assert (
+        main_of("publish")(["--model", str(tmp_path / "ours"), "--repo", "me/warm", "--dry_run"])
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -224,8 +264,12 @@ def test_a_processor_that_is_there_stays(swin_folder: Path, tmp_path: Path) -> N
 def test_options_that_no_longer_fit_start_anew_and_are_reported(swin_folder: Path) -> None:
     model, report = started(swin_folder, num_queries=20, pixel_decoder="fpn")
     assert model.config.num_queries == 20
-    assert {"query_decoder.queries.weight", "query_decoder.query_positions.weight"} <= set(report.new)
-    assert any(name.startswith("pixel_decoder.encoder.0.attention.offsets") for name in report.unused)
+    assert {"query_decoder.queries.weight", "query_decoder.query_positions.weight"} <= set(
+        report.new
+    )
+    assert any(
+        name.startswith("pixel_decoder.encoder.0.attention.offsets") for name in report.unused
+    )
     assert all(name in report.taken for name in model.state_dict() if name.startswith("backbone."))
 
 
@@ -246,7 +290,9 @@ def test_a_started_model_trains(swin_folder: Path) -> None:
 
 
 def test_without_its_classifier_the_encoder_is_remembered(swin_folder: Path) -> None:
-    model, report = started(swin_folder, text_encoder=TEXT, text_embedding_dim=24, take_classifier=False)
+    model, report = started(
+        swin_folder, text_encoder=TEXT, text_embedding_dim=24, take_classifier=False
+    )
     assert report.explained is None
     assert model.config.text_encoder == TEXT
     assert model.config.vocabularies == {}
@@ -254,14 +300,18 @@ def test_without_its_classifier_the_encoder_is_remembered(swin_folder: Path) -> 
 
 
 def run_settings(**options: Any) -> RunConfig:
-    entry = TrainEntry(spec="shapes_panoptic", reader="shapes", count=4, batch_size=2, image_size=64)
+    entry = TrainEntry(
+        spec="shapes_panoptic", reader="shapes", count=4, batch_size=2, image_size=64
+    )
     return RunConfig(output_dir="unused", datasets={"shapes": entry}, text_encoder=TEXT, **options)
 
 
 @pytest.mark.parametrize("classifier", [True, False])
 def test_a_run_starts_from_a_mask2former(swin_folder: Path, classifier: bool) -> None:
     config = run_settings(
-        mask2former_weights=str(swin_folder), mask2former_classifier=classifier, model={"num_queries": 12}
+        mask2former_weights=str(swin_folder),
+        mask2former_classifier=classifier,
+        model={"num_queries": 12},
     )
     member = training_set("shapes", config.datasets["shapes"])
     model = build_model(config, [member], build_text_encoder(TEXT))
@@ -269,7 +319,10 @@ def test_a_run_starts_from_a_mask2former(swin_folder: Path, classifier: bool) ->
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(
-            model.eval()(images).masks_queries_logits, theirs(images).masks_queries_logits, rtol=1e-3, atol=1e-3
+            model.eval()(images).masks_queries_logits,
+            theirs(images).masks_queries_logits,
+            rtol=1e-3,
+            atol=1e-3,
         )
     assert model.config.default_vocabulary == "shapes"
     assert model.config.training_sets == [
@@ -286,7 +339,7 @@ def test_a_run_names_the_weights_it_cannot_start_from(tmp_path: Path) -> None:
         run_settings(mask2former_weights="x", backbone_weights="y")
 
 
-# --- what cannot be taken --------------------------------------------------------------------------------------------
+# --- what cannot be taken -------------------------------------------------------------------------
 
 
 def test_another_architecture_is_refused(tmp_path: Path) -> None:
@@ -326,7 +379,9 @@ def test_a_model_without_names_says_so(swin_folder: Path) -> None:
         ({"common_stride": 8}, "common_stride=8"),
     ],
 )
-def test_forms_that_ours_has_not_are_refused(tmp_path: Path, option: dict[str, Any], message: str) -> None:
+def test_forms_that_ours_has_not_are_refused(
+    tmp_path: Path, option: dict[str, Any], message: str
+) -> None:
     Mask2FormerConfig(backbone_config=BACKBONES["swin"], **option).save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=f"cannot start from a Mask2Former with {message}"):
         DaTaSegModel.from_mask2former(tmp_path)
@@ -342,11 +397,13 @@ def test_missing_checkpoints_are_named(tmp_path: Path) -> None:
         DaTaSegModel.from_mask2former(tmp_path / "nowhere")
 
 
-# --- the aligned classifier ------------------------------------------------------------------------------------------
+# --- the aligned classifier -----------------------------------------------------------------------
 
 
 def test_alignment_gives_the_logits_up_to_a_shift() -> None:
-    """Five names in 16 dimensions: dot products with the names are the logits, but for what softmax does not see."""
+    """Five names in 16 dimensions: dot products with the names are the logits, but for what softmax
+    does not see.
+    """
     weight, bias, text = torch.randn(6, 32), torch.randn(6), F.normalize(torch.randn(5, 16), dim=-1)
     aligned = align_classifier(weight, bias, text)
     queries = torch.randn(50, 32)
@@ -358,7 +415,11 @@ def test_alignment_gives_the_logits_up_to_a_shift() -> None:
 
 
 def test_alignment_beyond_the_text_dimensions_says_what_it_misses() -> None:
-    weight, bias, text = torch.randn(41, 32), torch.randn(41), F.normalize(torch.randn(40, 8), dim=-1)
+    weight, bias, text = (
+        torch.randn(41, 32),
+        torch.randn(41),
+        F.normalize(torch.randn(40, 8), dim=-1),
+    )
     aligned = align_classifier(weight, bias, text)
     names = torch.cat([text, aligned.background[None]])
     found, wanted = names @ aligned.weight, weight - weight.mean(0)
@@ -377,14 +438,18 @@ def test_equal_names_share_their_classifier() -> None:
 
 def test_given_embeddings_equal_those_of_the_encoder(swin_folder: Path) -> None:
     from_encoder, _ = started(swin_folder, text_encoder=TEXT)
-    given, _ = started(swin_folder, text_embeddings=from_encoder.vocabularies.get("checkpoint"), vocabulary="mine")
+    given, _ = started(
+        swin_folder, text_embeddings=from_encoder.vocabularies.get("checkpoint"), vocabulary="mine"
+    )
     images = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
-        torch.testing.assert_close(given(images).class_queries_logits, from_encoder(images).class_queries_logits)
+        torch.testing.assert_close(
+            given(images).class_queries_logits, from_encoder(images).class_queries_logits
+        )
     assert given.config.default_vocabulary == "mine"
 
 
-# --- a Mask2Former that has learnt the shapes world ------------------------------------------------------------------
+# --- a Mask2Former that has learned the shapes world -----------------------------------------------
 
 STEPS, BATCH = 200, 4
 
@@ -438,7 +503,10 @@ def trained_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         samples = [data[int(index)] for index in indices]
         maps = [torch.from_numpy(segments(sample).segment_map) for sample in samples]
         classes = [torch.from_numpy(segments(sample).class_labels) for sample in samples]
-        masks = [torch.stack([m == k for k in range(len(c))]).float() for m, c in zip(maps, classes, strict=True)]
+        masks = [
+            torch.stack([m == k for k in range(len(c))]).float()
+            for m, c in zip(maps, classes, strict=True)
+        ]
         images = torch.stack([pixels(sample) for sample in samples])
         loss = model(pixel_values=images, mask_labels=masks, class_labels=classes).loss
         optimizer.zero_grad()
@@ -464,16 +532,24 @@ def test_a_trained_checkpoint_classifies_its_labels_at_once(trained_folder: Path
     ours, report = started(trained_folder, text_encoder=spec, is_thing=SHAPES_PANOPTIC.is_thing)
     with torch.no_grad():
         expected, found = theirs(images), ours(images)
-    before, after = expected.class_queries_logits.softmax(-1), found.class_queries_logits.softmax(-1)
+    before, after = (
+        expected.class_queries_logits.softmax(-1),
+        found.class_queries_logits.softmax(-1),
+    )
     assert report.explained == pytest.approx(1.0, abs=1e-4)
-    # it has learnt something that can be got wrong: several classes, far from uniform
+    # it has learned something that can be got wrong: several classes, far from uniform
     assert len(before.argmax(-1).unique()) > 2
     assert float(before.max(-1).values.mean()) > 0.2
     same = float((before.argmax(-1) == after.argmax(-1)).float().mean())
     distance = float((before - after).abs().sum(-1).mean() / 2)
-    pixels_of = [semantic(probabilities, expected.masks_queries_logits) for probabilities in (before, after)]
+    pixels_of = [
+        semantic(probabilities, expected.masks_queries_logits) for probabilities in (before, after)
+    ]
     same_pixels = float((pixels_of[0] == pixels_of[1]).float().mean())
-    print(f"same class {same:.4f}, total variation {distance:.4f}, same class of the pixel {same_pixels:.4f}")
+    print(
+        f"same class {same:.4f}, total variation {distance:.4f}, same class of the pixel "
+        f"{same_pixels:.4f}"
+    )
     assert same > 0.99
     assert distance < 0.1
     assert same_pixels > 0.9  # 0.968 and 0.920 for what two versions of transformers train

@@ -69,14 +69,20 @@ def test_a_line_of_text_names_a_vocabulary_or_words(text, asked):
     assert parse_vocabulary(text, STORED) == asked
 
 
-@pytest.mark.parametrize("wrong", ["cat", b"cat", {"cat": 1}, {"cat"}, 3, None, ["cat", 3], [["cat"]], [None]])
+@pytest.mark.parametrize(
+    "wrong", ["cat", b"cat", {"cat": 1}, {"cat"}, 3, None, ["cat", 3], [["cat"]], [None]]
+)
 def test_what_is_no_list_of_names_is_refused(wrong):
     with pytest.raises(ValueError, match="a vocabulary must be a list of names, got"):
         checked_words(wrong)
 
 
 def test_every_ordered_collection_of_names_is_taken():
-    assert checked_words(("a", "b")) == checked_words(iter(["a", "b"])) == checked_words({"a": 0, "b": 1}.keys())
+    assert (
+        checked_words(("a", "b"))
+        == checked_words(iter(["a", "b"]))
+        == checked_words({"a": 0, "b": 1}.keys())
+    )
 
 
 @pytest.mark.parametrize("wrong", ["yes", ["yes"], [2], True, 1, [None], {"a": True}])
@@ -86,5 +92,7 @@ def test_what_is_no_list_of_flags_is_refused(wrong):
 
 
 def test_did_you_mean_asks_only_for_what_is_near():
-    assert did_you_mean("thresold", ["threshold", "mask_threshold"]) == "; did you mean 'threshold'?"
-    assert did_you_mean("colour", ["threshold", "mask_threshold"]) == ""
+    assert (
+        did_you_mean("thresold", ["threshold", "mask_threshold"]) == "; did you mean 'threshold'?"
+    )
+    assert did_you_mean("color", ["threshold", "mask_threshold"]) == ""

@@ -34,8 +34,12 @@ def curves(classes: int, present: list[int]) -> ApCurves:
     return ApCurves(precision, np.full((10, classes, 4, 3), -1.0))
 
 
-def test_rows_of_a_confusion_matrix_are_shares_of_the_truth(tmp_path: Path, drawn: list[Figure]) -> None:
-    """By hand: of 4 cats 3 are cats and 1 a dog; of 2 dogs 1 is no class; no bird is true or predicted."""
+def test_rows_of_a_confusion_matrix_are_shares_of_the_truth(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    """By hand: of 4 cats 3 are cats and 1 a dog; of 2 dogs 1 is no class; no bird is true or
+    predicted.
+    """
     confusion = np.array([[3, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0]])
     draw_confusion(confusion, ["cat", "dog", "bird"], tmp_path / "a.png")
     axes = drawn[0].axes[0]
@@ -51,7 +55,9 @@ def test_a_class_that_is_only_predicted_has_a_column(tmp_path: Path, drawn: list
 
 
 def test_many_classes_are_not_written_out(tmp_path: Path, drawn: list[Figure]) -> None:
-    draw_confusion(np.eye(60, 61, dtype=np.int64), [f"class {i}" for i in range(60)], tmp_path / "a.png")
+    draw_confusion(
+        np.eye(60, 61, dtype=np.int64), [f"class {i}" for i in range(60)], tmp_path / "a.png"
+    )
     assert len(drawn[0].axes[0].texts) == 0
     assert len(drawn[0].axes[0].get_yticklabels()) == 60
 
@@ -80,4 +86,8 @@ def test_without_truth_there_are_no_curves(tmp_path: Path, drawn: list[Figure]) 
 
 def test_cells_of_a_table() -> None:
     assert [cell(3), cell(0.5), cell(float("nan"))] == ["3", "0.5000", "-"]
-    assert table(["class", "iou"], [["a|b", "1"]]) == ["| class | iou |", "|---|---|", "| a\\|b | 1 |"]
+    assert table(["class", "iou"], [["a|b", "1"]]) == [
+        "| class | iou |",
+        "|---|---|",
+        "| a\\|b | 1 |",
+    ]

@@ -1,4 +1,6 @@
-"""Predicted segments as annotation files, read back with the same pixels by readers and by the tools' own rules."""
+"""Predicted segments as annotation files, read back with the same pixels by readers and by the
+tools' own rules.
+"""
 
 import json
 import tracemalloc
@@ -36,7 +38,9 @@ from dataseg_hf.prediction.segments import cropped
 Masks = list[NDArray[np.bool_]]
 
 NAMES = ["cat", 'a & b <"c">', "Straße 道"]
-CATEGORIES = [Category(number, name, number < 30) for number, name in zip((7, 12, 30), NAMES, strict=True)]
+CATEGORIES = [
+    Category(number, name, number < 30) for number, name in zip((7, 12, 30), NAMES, strict=True)
+]
 
 
 def drawn(*rows: str) -> NDArray[np.bool_]:
@@ -58,7 +62,9 @@ masks_of_a_size = hnp.arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9
 # --- outlines
 
 
-def by_pycocotools(polygons: Sequence[Sequence[tuple[int, int]]], size: tuple[int, int]) -> NDArray[np.bool_]:
+def by_pycocotools(
+    polygons: Sequence[Sequence[tuple[int, int]]], size: tuple[int, int]
+) -> NDArray[np.bool_]:
     flat = [[float(value) for point in polygon for value in point] for polygon in polygons]
     return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(flat, *size))).astype(bool)
 
@@ -76,7 +82,9 @@ def by_pycocotools(polygons: Sequence[Sequence[tuple[int, int]]], size: tuple[in
         (PINCHED, None),
     ],
 )
-def test_outlines_by_hand(mask: NDArray[np.bool_], polygons: list[list[tuple[int, int]]] | None) -> None:
+def test_outlines_by_hand(
+    mask: NDArray[np.bool_], polygons: list[list[tuple[int, int]]] | None
+) -> None:
     assert outline_polygons(cropped(mask, 0, None)) == polygons
 
 
@@ -105,7 +113,9 @@ def test_outlines_are_left_out_for_holes_and_touching_corners_only(mask: NDArray
 
 
 def decode_brush(data: Sequence[int]) -> NDArray[np.uint8]:
-    """By the rules of the decoder in label-studio-sdk 2.1 (`converter/brush.py`), whose results are below."""
+    """By the rules of the decoder in label-studio-sdk 2.1 (`converter/brush.py`), whose results are
+    below.
+    """
     bits = "".join(f"{byte:08b}" for byte in data)
     place = 0
 
@@ -147,7 +157,9 @@ def written(
     outlines: Outlines = "polygons",
     scores: bool = True,
 ) -> tuple[Path, Path]:
-    """Folders of the images and of their annotation files; the k-th mask of an image is of category k modulo 3."""
+    """Folders of the images and of their annotation files; the k-th mask of an image is of category
+    k modulo 3.
+    """
     photos = folder / "photos"
     (photos / "sub").mkdir(parents=True)
     writer = AnnotationWriter(folder / "out", formats, AnnotationStyle(CATEGORIES, outlines))
@@ -156,10 +168,14 @@ def written(
         size = masks[0].shape
         Image.new("RGB", size[::-1]).save(photos / file_name)
         segments = [
-            cropped(mask, number % 3, 0.25 + number / 100 if scores else None) for number, mask in enumerate(masks)
+            cropped(mask, number % 3, 0.25 + number / 100 if scores else None)
+            for number, mask in enumerate(masks)
         ]
         writer.add(
-            index, AnnotatedImage(index + 1, str(index), file_name, (size[0], size[1]), segments, photos / file_name)
+            index,
+            AnnotatedImage(
+                index + 1, str(index), file_name, (size[0], size[1]), segments, photos / file_name
+            ),
         )
     writer.finish()
     return photos, folder / "out"
@@ -177,12 +193,16 @@ def check_same(data: SampleDataset, images: Sequence[Masks]) -> None:
         found = sample.annotation.masks
         assert found is not None
         assert np.array_equal(found, np.array(masks))
-        assert sample.annotation.class_labels.tolist() == [number % 3 for number in range(len(masks))]
+        assert sample.annotation.class_labels.tolist() == [
+            number % 3 for number in range(len(masks))
+        ]
         assert not sample.annotation.is_crowd.any()
 
 
 def read_coco(photos: Path, out: Path) -> SampleDataset:
-    return read_coco_instances(spec(words=False), images=photos, annotation_file=out / "coco_instances.json")
+    return read_coco_instances(
+        spec(words=False), images=photos, annotation_file=out / "coco_instances.json"
+    )
 
 
 def read_labelme_files(photos: Path, out: Path) -> SampleDataset:
@@ -195,7 +215,9 @@ def read_cvat(photos: Path, out: Path) -> SampleDataset:
 
 def read_pre_annotations(photos: Path, out: Path) -> SampleDataset:
     file = out / "label_studio.json"
-    return read_label_studio(spec(words=True), images=photos, annotation_file=file, predictions=True)
+    return read_label_studio(
+        spec(words=True), images=photos, annotation_file=file, predictions=True
+    )
 
 
 READ_BACK = {
@@ -218,7 +240,9 @@ def images_of_masks(draw: st.DrawFn) -> list[Masks]:
 
 @pytest.mark.parametrize("outlines", ["polygons", "masks"])
 @pytest.mark.parametrize("name", READ_BACK)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(images=images_of_masks())
 @example(images=[EVERY_KIND])
 def test_round_trip(
@@ -232,12 +256,16 @@ def test_round_trip(
 
 
 def cvat_mask(shape: ElementTree.Element, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """CVAT's `load_anno` takes the run lengths of a mask, row by row, and the points of a polygon as they are."""
+    """CVAT's `load_anno` takes the run lengths of a mask, row by row, and the points of a polygon
+    as they are.
+    """
     if shape.tag == "polygon":
         points = [tuple(map(float, pair.split(","))) for pair in shape.attrib["points"].split(";")]
         return by_pycocotools([points], size)  # type: ignore[list-item]
     runs = list(map(int, shape.attrib["rle"].split(",")))
-    left, top, width, height = (int(shape.attrib[key]) for key in ("left", "top", "width", "height"))
+    left, top, width, height = (
+        int(shape.attrib[key]) for key in ("left", "top", "width", "height")
+    )
     mask = np.zeros(size, dtype=bool)
     window = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(height, width)
     mask[top : top + height, left : left + width] = window
@@ -259,7 +287,9 @@ def region_mask(region: dict[str, Any]) -> NDArray[np.bool_]:
 def test_cvat_and_label_studio_by_hand(
     tmp_path_factory: pytest.TempPathFactory, outlines: Outlines, images: list[Masks]
 ) -> None:
-    _, out = written(tmp_path_factory.mktemp("hand"), images, ["cvat_xml", "label_studio"], outlines)
+    _, out = written(
+        tmp_path_factory.mktemp("hand"), images, ["cvat_xml", "label_studio"], outlines
+    )
     in_cvat = ElementTree.parse(out / "cvat.xml").findall("image")
     tasks = json.loads((out / "label_studio.json").read_text())
     for element, task, masks in zip(in_cvat, tasks, images, strict=True):
@@ -277,15 +307,26 @@ def test_what_the_files_say(tmp_path: Path) -> None:
     assert coco["images"] == [{"id": 1, "file_name": "sub/0 é&.png", "height": 3, "width": 4}]
     dot, ring, parts = coco["annotations"]
     assert dot == {
-        "id": 1, "image_id": 1, "category_id": 7, "bbox": [2, 1, 1, 1], "area": 1, "iscrowd": 0, "score": 0.25,
+        "id": 1,
+        "image_id": 1,
+        "category_id": 7,
+        "bbox": [2, 1, 1, 1],
+        "area": 1,
+        "iscrowd": 0,
+        "score": 0.25,
         "segmentation": [[2, 1, 3, 1, 3, 2, 2, 2]],
-    }  # fmt: skip
+    }
     assert ring["segmentation"] == {"size": [3, 4], "counts": [0, 4, 1, 2, 1, 4]}
     assert (ring["iscrowd"], ring["category_id"], len(parts["segmentation"])) == (0, 12, 2)
 
     labelme = json.loads((out / "labelme/0.json").read_text())
     assert (out / "labelme" / labelme["imagePath"]).samefile(photos / "sub/0 é&.png")
-    assert [shape["shape_type"] for shape in labelme["shapes"]] == ["polygon", "mask", "polygon", "polygon"]
+    assert [shape["shape_type"] for shape in labelme["shapes"]] == [
+        "polygon",
+        "mask",
+        "polygon",
+        "polygon",
+    ]
     assert [shape["group_id"] for shape in labelme["shapes"]] == [None, None, 3, 3]
     assert [shape["score"] for shape in labelme["shapes"]] == [0.25, 0.26, 0.27, 0.27]
     assert labelme["shapes"][1]["points"] == [[0, 0], [3, 2]]
@@ -298,7 +339,11 @@ def test_what_the_files_say(tmp_path: Path) -> None:
     assert [shape.tag for shape in image] == ["polygon", "mask", "mask"]
     assert image[0].attrib["points"] == "2,1;3,1;3,2;2,2"
     assert image[1].attrib["rle"] == "0, 5, 2, 5"
-    assert [shape.findtext("attribute[@name='score']") for shape in image] == ["0.2500", "0.2600", "0.2700"]
+    assert [shape.findtext("attribute[@name='score']") for shape in image] == [
+        "0.2500",
+        "0.2600",
+        "0.2700",
+    ]
 
     (task,) = json.loads((out / "label_studio.json").read_text())
     assert task["data"] == {"image": "/data/local-files/?d=sub/0%20%C3%A9%26.png"}
@@ -310,20 +355,32 @@ def test_what_the_files_say(tmp_path: Path) -> None:
     for region in prediction["result"]:
         control = setup.find(f"*[@name='{region['from_name']}']")
         assert control is not None
-        assert (control.tag.lower(), control.attrib["toName"]) == (region["type"], region["to_name"])
+        assert (control.tag.lower(), control.attrib["toName"]) == (
+            region["type"],
+            region["to_name"],
+        )
         assert [label.attrib["value"] for label in control] == NAMES
 
 
 def test_pre_annotations_are_not_taken_for_annotations(tmp_path: Path) -> None:
     photos, out = written(tmp_path, [[DOT]], ["label_studio"])
-    data = read_label_studio(spec(words=True), images=photos, annotation_file=out / "label_studio.json")
+    data = read_label_studio(
+        spec(words=True), images=photos, annotation_file=out / "label_studio.json"
+    )
     (problem,) = map(str, data.problems)
-    assert problem.endswith("has predictions and no annotations; set `predictions: true` to read them")
+    assert problem.endswith(
+        "has predictions and no annotations; set `predictions: true` to read them"
+    )
 
 
 def test_objects_without_a_score(tmp_path: Path) -> None:
     _, out = written(tmp_path, [[DOT, RING]], scores=False)
-    for file in [out / "coco_instances.json", out / "labelme/0.json", out / "cvat.xml", out / "label_studio.json"]:
+    for file in [
+        out / "coco_instances.json",
+        out / "labelme/0.json",
+        out / "cvat.xml",
+        out / "label_studio.json",
+    ]:
         assert "score" not in file.read_text(encoding="utf-8"), file
 
 
@@ -357,23 +414,37 @@ def test_segments_without_a_pixel_are_counted(tmp_path: Path) -> None:
 
 
 def test_several_processes_write_the_same(tmp_path: Path) -> None:
-    images = [AnnotatedImage(f"n{i}", str(i), f"{i}.png", (3, 4), [cropped(RING, i % 3, 0.5)] * i) for i in range(12)]
+    images = [
+        AnnotatedImage(f"n{i}", str(i), f"{i}.png", (3, 4), [cropped(RING, i % 3, 0.5)] * i)
+        for i in range(12)
+    ]
     for processes in (1, 3):
         writers = [
-            AnnotationWriter(tmp_path / str(processes), ANNOTATION_FORMATS, AnnotationStyle(CATEGORIES), rank)
+            AnnotationWriter(
+                tmp_path / str(processes), ANNOTATION_FORMATS, AnnotationStyle(CATEGORIES), rank
+            )
             for rank in range(processes)
         ]
         for index, one in enumerate(images):
             writers[index // 2 % processes].add(index, one)
         writers[0].finish(processes)
-    alone = {path.relative_to(tmp_path / "1"): path.read_bytes() for path in (tmp_path / "1").rglob("*.*")}
-    several = {path.relative_to(tmp_path / "3"): path.read_bytes() for path in (tmp_path / "3").rglob("*.*")}
+    alone = {
+        path.relative_to(tmp_path / "1"): path.read_bytes()
+        for path in (tmp_path / "1").rglob("*.*")
+    }
+    several = {
+        path.relative_to(tmp_path / "3"): path.read_bytes()
+        for path in (tmp_path / "3").rglob("*.*")
+    }
     assert alone == several
     assert len(alone) == 4 + 12
 
 
 def test_a_process_without_images(tmp_path: Path) -> None:
-    writer, _ = (AnnotationWriter(tmp_path, ["cvat_xml"], AnnotationStyle(CATEGORIES), rank) for rank in range(2))
+    writer, _ = (
+        AnnotationWriter(tmp_path, ["cvat_xml"], AnnotationStyle(CATEGORIES), rank)
+        for rank in range(2)
+    )
     writer.add(0, image("a", DOT))
     writer.finish(processes=2)
     assert [path.name for path in tmp_path.iterdir()] == ["cvat.xml"]
@@ -383,7 +454,10 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).random((40, 60)) < 0.5
     writer = AnnotationWriter(tmp_path, ANNOTATION_FORMATS, AnnotationStyle(CATEGORIES))
     for index in range(300):
-        writer.add(index, AnnotatedImage(index, str(index), f"{index}.png", (40, 60), [cropped(noise, 0, 0.5)]))
+        writer.add(
+            index,
+            AnnotatedImage(index, str(index), f"{index}.png", (40, 60), [cropped(noise, 0, 0.5)]),
+        )
     tracemalloc.start()
     writer.finish()
     peak = tracemalloc.get_traced_memory()[1]
@@ -409,7 +483,9 @@ def test_files_of_an_earlier_run_are_not_written_over(tmp_path: Path) -> None:
         writer.check(["a.png"])
         writer.add(0, image("a", DOT))
         writer.finish()
-        with pytest.raises(FileExistsError, match=rf"{target} is there, perhaps corrected by hand; move it, or"):
+        with pytest.raises(
+            FileExistsError, match=rf"{target} is there, perhaps corrected by hand; move it, or"
+        ):
             AnnotationWriter(folder, [name], style).check(["a.png"])  # type: ignore[list-item]
 
 
@@ -421,16 +497,19 @@ def test_a_killed_run_leaves_no_half_file(tmp_path: Path) -> None:
     again.check(["b.png"])
     again.add(0, image("b", DOT))
     again.finish()
-    assert [entry["file_name"] for entry in json.loads((tmp_path / "coco_instances.json").read_text())["images"]] == [
-        "b.png"
-    ]
+    assert [
+        entry["file_name"]
+        for entry in json.loads((tmp_path / "coco_instances.json").read_text())["images"]
+    ] == ["b.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["coco_instances.json"]
 
 
 def test_names_that_xml_cannot_hold_are_refused(tmp_path: Path) -> None:
     bell = AnnotationStyle([Category(1, "bell \a", True)])
     for name in ("cvat_xml", "label_studio"):
-        with pytest.raises(ValueError, match=r"category name 'bell \\x07' has the character '\\x07', which no XML"):
+        with pytest.raises(
+            ValueError, match=r"category name 'bell \\x07' has the character '\\x07', which no XML"
+        ):
             AnnotationWriter(tmp_path, [name], bell)  # type: ignore[list-item]
     writer = AnnotationWriter(tmp_path, ["cvat_xml", "coco_instances"], AnnotationStyle(CATEGORIES))
     with pytest.raises(ValueError, match=r"file name 'a.x01\.png' has the character"):

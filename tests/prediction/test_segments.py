@@ -26,7 +26,10 @@ def test_facts_by_hand():
     segment = Segment(1, 0.5, L_SHAPE, top=4, left=7)
     assert segment.area == 4
     assert segment.box == (7, 4, 3, 2)
-    assert segment.within(slice(5, 7), slice(6, 9)).tolist() == [[False, True, True], [False, False, False]]
+    assert segment.within(slice(5, 7), slice(6, 9)).tolist() == [
+        [False, True, True],
+        [False, False, False],
+    ]
     assert not segment.within(slice(0, 4), slice(0, 20)).any()
     assert segment.moved(1, -2).box == (5, 5, 3, 2)
     assert Segment(0, None, np.zeros((3, 3), dtype=bool), 2, 2).box == (0, 0, 0, 0)
@@ -46,12 +49,19 @@ def test_cropped_loses_nothing(mask):
 
 
 def test_of_segments_that_overlap_the_first_is_on_top():
-    segments = [Segment(0, 0.9, np.ones((2, 2), dtype=bool), 0, 1), Segment(0, 0.8, np.ones((1, 4), dtype=bool), 1, 0)]
-    assert id_map(segments, [5, 70000], (3, 4)).tolist() == [[0, 5, 5, 0], [70000, 5, 5, 70000], [0, 0, 0, 0]]
+    segments = [
+        Segment(0, 0.9, np.ones((2, 2), dtype=bool), 0, 1),
+        Segment(0, 0.8, np.ones((1, 4), dtype=bool), 1, 0),
+    ]
+    assert id_map(segments, [5, 70000], (3, 4)).tolist() == [
+        [0, 5, 5, 0],
+        [70000, 5, 5, 70000],
+        [0, 0, 0, 0],
+    ]
     assert id_map([], [], (1, 2)).tolist() == [[0, 0]]
 
 
-def test_ids_as_colours():
+def test_ids_as_colors():
     assert rgb_ids(np.array([[0, 255, 256, 65536 + 2 * 256 + 3]], dtype=np.int32)).tolist() == [
         [[0, 0, 0], [255, 0, 0], [0, 1, 0], [3, 2, 1]]
     ]
@@ -76,7 +86,9 @@ def test_pycocotools_reads_the_annotations(mask, top, left):
         "score": 0.75,
     }
     rle = coco_mask.frPyObjects(record["segmentation"], *size)
-    assert np.array_equal(coco_mask.decode(rle), segment.within(slice(0, size[0]), slice(0, size[1])))
+    assert np.array_equal(
+        coco_mask.decode(rle), segment.within(slice(0, size[0]), slice(0, size[1]))
+    )
     assert record["area"] == coco_mask.area(rle)
     assert record["bbox"] == coco_mask.toBbox(rle).tolist() or not mask.any()
 
@@ -88,7 +100,14 @@ def test_panoptic_annotation_and_categories():
         "image_id": 3,
         "file_name": "a.png",
         "segments_info": [
-            {"id": 1, "category_id": 2, "area": 4, "bbox": [7, 4, 3, 2], "iscrowd": 0, "score": 0.5},
+            {
+                "id": 1,
+                "category_id": 2,
+                "area": 4,
+                "bbox": [7, 4, 3, 2],
+                "iscrowd": 0,
+                "score": 0.5,
+            },
             {"id": 2, "category_id": 1, "area": 4, "bbox": [0, 0, 3, 2], "iscrowd": 0},
         ],
     }

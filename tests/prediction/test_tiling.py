@@ -1,4 +1,6 @@
-"""Windows, joining, and segmenting large images: worked cases, and a perfect predictor that must be put together."""
+"""Windows, joining, and segmenting large images: worked cases, and a perfect predictor that must be
+put together.
+"""
 
 from itertools import pairwise
 
@@ -78,7 +80,10 @@ PAIR = windows((3, 16), 10, 0.4)  # columns 0..10 and 6..16, shared 6..10, seam 
 
 
 def columns_of(groups):
-    return sorted(sorted((m.segment.left, m.segment.left + m.segment.mask.shape[1]) for m in group) for group in groups)
+    return sorted(
+        sorted((m.segment.left, m.segment.left + m.segment.mask.shape[1]) for m in group)
+        for group in groups
+    )
 
 
 def test_parts_of_one_object_become_one():
@@ -93,41 +98,52 @@ def test_parts_of_one_object_become_one():
         (strip(THING, 3, 10), strip(OTHER, 6, 13)),  # another category
         (strip(THING, 3, 10), strip(THING, 6, 13, row=1)),  # beside it
         (strip(THING, 0, 5), strip(THING, 11, 16)),  # neither reaches what both windows see
-        (strip(THING, 3, 8), strip(THING, 6, 10)),  # shares 6..8 of 6..10: an IoU of exactly 0.5 is not enough
+        # shares 6..8 of 6..10: an IoU of exactly 0.5 is not enough
+        (strip(THING, 3, 8), strip(THING, 6, 10)),
     ],
 )
 def test_what_is_not_one_object_stays_two(left, right):
     assert len(join([[left], [right]], PAIR, set())) == 2
 
 
-def test_a_partner_is_found_for_one_of_two_neighbours():
-    """The right window sees one long object where the left one sees two: it joins the one that covers more of it."""
+def test_a_partner_is_found_for_one_of_two_neighbors():
+    """The right window sees one long object where the left one sees two: it joins the one that
+    covers more of it.
+    """
     seen = [[strip(THING, 2, 7), strip(THING, 7, 10)], [strip(THING, 6, 14)]]
     assert columns_of(join(seen, PAIR, set())) == [[(2, 7)], [(6, 14), (7, 10)]]
 
 
 def test_two_objects_of_one_window_are_never_joined():
-    """Overlapping objects: both look like the one of the other window; only the better fit is joined."""
+    """Overlapping objects: both look like the one of the other window; only the better fit is
+    joined.
+    """
     seen = [[strip(THING, 5, 10), strip(THING, 7, 10)], [strip(THING, 6, 14)]]
     assert columns_of(join(seen, PAIR, set())) == [[(5, 10), (6, 14)], [(7, 10)]]
 
 
 def test_a_merged_category_is_one_segment_wherever_it_is():
     seen = [[strip(STUFF, 0, 2, score=0.4), strip(THING, 2, 4)], [strip(STUFF, 12, 16, score=0.3)]]
-    stuff, thing = sorted(settle(join(seen, PAIR, {STUFF}), PAIR, (3, 16)), key=lambda s: -s.label_id)
+    stuff, thing = sorted(
+        settle(join(seen, PAIR, {STUFF}), PAIR, (3, 16)), key=lambda s: -s.label_id
+    )
     assert (stuff.score, stuff.area, stuff.box) == (0.4, 6, (0, 0, 16, 1))
     assert thing.box == (2, 0, 2, 1)
 
 
 def test_the_window_that_sees_a_pixel_from_its_middle_decides():
-    """Shared columns 6..10, seam at 8: left of it the left window's word counts, right of it the right one's."""
+    """Shared columns 6..10, seam at 8: left of it the left window's word counts, right of it the
+    right one's.
+    """
     seen = [[strip(THING, 6, 10)], [strip(OTHER, 6, 10)]]
     settled = settle(join(seen, PAIR, set()), PAIR, (3, 16))
     assert {(s.label_id, s.box) for s in settled} == {(THING, (6, 0, 2, 1)), (OTHER, (8, 0, 2, 1))}
 
 
 def test_what_loses_most_of_itself_is_dropped():
-    """Columns 5..9 and 6..9, seam at 8: the left object keeps 3 of 4 pixels, the right one 1 of 3."""
+    """Columns 5..9 and 6..9, seam at 8: the left object keeps 3 of 4 pixels, the right one 1
+    of 3.
+    """
     seen = [[strip(THING, 5, 9)], [strip(OTHER, 6, 9)]]
     both = settle(join(seen, PAIR, set()), PAIR, (3, 16), least_share=0.3)
     assert {(s.label_id, s.box) for s in both} == {(THING, (5, 0, 3, 1)), (OTHER, (8, 0, 1, 1))}
@@ -142,7 +158,10 @@ def test_where_it_sees_nothing_the_other_one_counts():
 
 
 def test_best_first():
-    seen = [[strip(THING, 0, 2, score=0.2), strip(OTHER, 2, 4, score=0.9)], [strip(THING, 12, 14, score=0.5)]]
+    seen = [
+        [strip(THING, 0, 2, score=0.2), strip(OTHER, 2, 4, score=0.9)],
+        [strip(THING, 12, 14, score=0.5)],
+    ]
     assert [s.score for s in settle(join(seen, PAIR, set()), PAIR, (3, 16))] == [0.9, 0.5, 0.2]
 
 
@@ -165,7 +184,9 @@ def scenes(draw):
 @settings(deadline=None)
 @given(scenes(), st.integers(4, 20), st.floats(0.3, 0.9))
 def test_a_perfect_predictor_is_put_together(scene, tile, overlap):
-    """Each window sees the truth inside it; joined, that is the truth, stuff by category and things apart."""
+    """Each window sees the truth inside it; joined, that is the truth, stuff by category and things
+    apart.
+    """
     truth, labels = scene
     places = windows(truth.shape, tile, overlap)
     found = []
@@ -174,7 +195,9 @@ def test_a_perfect_predictor_is_put_together(scene, tile, overlap):
         seen = [number for number in np.unique(inside).tolist() if number]
         found.append(
             [
-                cropped(inside == number, labels[number], 0.5).moved(window.rows.start, window.columns.start)
+                cropped(inside == number, labels[number], 0.5).moved(
+                    window.rows.start, window.columns.start
+                )
                 for number in seen
             ]
         )
@@ -182,7 +205,9 @@ def test_a_perfect_predictor_is_put_together(scene, tile, overlap):
     expected = [truth == number for number, label_id in labels.items() if label_id != STUFF]
     stuff = np.isin(truth, [number for number, label_id in labels.items() if label_id == STUFF])
     expected += [stuff] if stuff.any() else []
-    masks = [segment.within(slice(0, truth.shape[0]), slice(0, truth.shape[1])) for segment in settled]
+    masks = [
+        segment.within(slice(0, truth.shape[0]), slice(0, truth.shape[1])) for segment in settled
+    ]
     assert sorted(mask.tobytes() for mask in masks) == sorted(mask.tobytes() for mask in expected)
 
 
@@ -201,7 +226,9 @@ def image():
 
 def masks_of(segments, image):
     whole = slice(0, image.height), slice(0, image.width)
-    return np.array([segment.within(*whole) for segment in segments]).reshape(-1, image.height, image.width)
+    return np.array([segment.within(*whole) for segment in segments]).reshape(
+        -1, image.height, image.width
+    )
 
 
 @pytest.mark.parametrize("tile", [None, 110, 500])
@@ -220,12 +247,17 @@ def test_one_window_gives_what_the_processor_gives(model, image, tile):
     )
     found = segment_image(model, processor, image, "panoptic", LOW, tile=tile)
     expected = {
-        ((panoptic["segmentation"] == info["id"]).numpy().tobytes(), info["label_id"], info["score"])
+        (
+            (panoptic["segmentation"] == info["id"]).numpy().tobytes(),
+            info["label_id"],
+            info["score"],
+        )
         for info in panoptic["segments_info"]
     }
     assert expected
     assert {
-        (mask.tobytes(), s.label_id, s.score) for mask, s in zip(masks_of(found, image), found, strict=True)
+        (mask.tobytes(), s.label_id, s.score)
+        for mask, s in zip(masks_of(found, image), found, strict=True)
     } == expected
 
     (instances,) = processor.post_process_instance_segmentation(

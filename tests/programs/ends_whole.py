@@ -1,4 +1,5 @@
-"""A run of several processes that fails when its DDP wrapper outlives it into the end of the process group.
+"""A run of several processes that fails when its DDP wrapper outlives it into the end of the
+process group.
 
 python ends_whole.py CONFIG
 """

@@ -1,4 +1,4 @@
-"""Gradients of one optimiser step on eight images, for any number of processes and micro-batches.
+"""Gradients of one optimizer step on eight images, for any number of processes and micro-batches.
 
 python gradients.py MICRO_BATCHES FOLDER, alone or under torchrun; writes FOLDER/TASK.safetensors for each of the tasks.
 """
@@ -14,7 +14,15 @@ from safetensors.torch import save_file
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, Segments, TaskName
+from dataseg_hf.data.sample import (
+    ClassInfo,
+    DatasetSpec,
+    Instances,
+    Sample,
+    SampleDataset,
+    Segments,
+    TaskName,
+)
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.training.loop import accumulate_gradients
 
@@ -23,7 +31,9 @@ CLASSES = (ClassInfo("red box", True), ClassInfo("blue box", True), ClassInfo("f
 
 
 def scene(row: int, task: str) -> Sample:
-    """Image `row` has `row % 4` rectangles: two of the eight images have none, and halves differ in their number."""
+    """Image `row` has `row % 4` rectangles: two of the eight images have none, and halves differ in
+    their number.
+    """
     rng = np.random.default_rng(row)
     image = rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     count = row % 4
@@ -39,7 +49,9 @@ def scene(row: int, task: str) -> Sample:
         image[y0:y1, x0:x1, labels[number]] = 255
     if task in ("panoptic", "semantic"):
         return Sample(image, Segments(segments, labels, crowd), row, f"{row}.png")
-    annotation = Instances(labels, boxes.astype(np.float32), crowd, masks if task == "instance" else None)
+    annotation = Instances(
+        labels, boxes.astype(np.float32), crowd, masks if task == "instance" else None
+    )
     return Sample(image, annotation, row, f"{row}.png")
 
 
@@ -72,7 +84,9 @@ def step(task: TaskName, micro_batches: int, accelerator: Accelerator) -> dict[s
     model = DaTaSegModel(config).train()
     model.add_vocabulary("world", spec.labels, spec.is_thing, HashedNgramEncoder(16)(spec.labels))
     wrapped = accelerator.prepare(model)
-    sampler = MixingSampler([member], 0, 0, 1, micro_batches, accelerator.process_index, accelerator.num_processes)
+    sampler = MixingSampler(
+        [member], 0, 0, 1, micro_batches, accelerator.process_index, accelerator.num_processes
+    )
     batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3))
     accumulate_gradients(wrapped, member, batches, 0, {}, accelerator)
     return {name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}

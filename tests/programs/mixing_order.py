@@ -1,4 +1,6 @@
-"""Which dataset every process draws at every step: python mixing_order.py STEPS OUTPUT, alone or under torchrun."""
+"""Which dataset every process draws at every step: python mixing_order.py STEPS OUTPUT, alone or
+under torchrun.
+"""
 
 import json
 import sys
@@ -18,8 +20,17 @@ def main(steps: int, output: str) -> None:
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
     members = [
-        TrainingSet(name, shapes_dataset(name, "train", count=count), ratio, batch_size, Augmentation(64), {})
-        for name, count, ratio, batch_size in zip(NAMES, (50, 7, 20), (3.0, 1.0, 2.0), (6, 12, 6), strict=True)
+        TrainingSet(
+            name,
+            shapes_dataset(name, "train", count=count),
+            ratio,
+            batch_size,
+            Augmentation(64),
+            {},
+        )
+        for name, count, ratio, batch_size in zip(
+            NAMES, (50, 7, 20), (3.0, 1.0, 2.0), (6, 12, 6), strict=True
+        )
     ]
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = list(MixingSampler(members, 0, 0, steps, rank=rank, world_size=world))

@@ -2,7 +2,8 @@
 
 python sharded_training.py sharded|whole CONFIG FOLDER [CHECKPOINT]
 
-Accelerate shards on GPUs only; what it does there runs on CPUs as well when it is told that it shards.
+Accelerate shards on GPUs only; what it does there runs on CPUs as well when it is told that it
+shards.
 """
 
 import sys
@@ -26,7 +27,9 @@ from dataseg_hf.training.signals import StopSignals
 
 def start(sharded: bool) -> Accelerator:
     if not sharded:
-        settings = DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        settings = DistributedDataParallelKwargs(
+            find_unused_parameters=True, broadcast_buffers=False
+        )
         return Accelerator(cpu=True, kwargs_handlers=[settings])
     accelerator = Accelerator(cpu=True)
     accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin(
@@ -41,7 +44,9 @@ def start(sharded: bool) -> Accelerator:
 def main(kind: str, config_file: str, folder: str, checkpoint: str | None = None) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    config = parse_run_config(["--config", config_file, "--ema_decay", "0", "--max_steps", "4"], "unused")
+    config = parse_run_config(
+        ["--config", config_file, "--ema_decay", "0", "--max_steps", "4"], "unused"
+    )
     members = training_mix(config)
     model = build_model(config, members, run_text_encoder(config))
     accelerator = start(kind == "sharded")

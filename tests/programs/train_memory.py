@@ -1,4 +1,6 @@
-"""Peak memory in bytes of a training step on one image of 512 x 512: python train_memory.py TASK OBJECTS."""
+"""Peak memory in bytes of a training step on one image of 512 x 512: python train_memory.py TASK
+OBJECTS.
+"""
 
 import resource
 import sys
@@ -35,7 +37,9 @@ def main(task: str, count: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = DaTaSegModel(DaTaSegConfig(text_embedding_dim=64)).train()
-    model.add_vocabulary("world", [f"class {number}" for number in range(10)], [True] * 10, torch.randn(10, 64))
+    model.add_vocabulary(
+        "world", [f"class {number}" for number in range(10)], [True] * 10, torch.randn(10, 64)
+    )
     sample = augment(scene(task, count), Augmentation(SIDE), np.random.default_rng(0))
     # the sample itself is not held on to: in training it lives in a loading process
     batch = collate([sample], canvas=SIDE, task=task, image_mean=[0.5] * 3, image_std=[0.3] * 3)  # type: ignore[arg-type]

@@ -14,7 +14,9 @@ PHOTOS = ROOT / "examples/configs/photos.yaml"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif("DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA"),
+    pytest.mark.skipif(
+        "DATASEG_DATA" not in os.environ, reason="the real data is named by DATASEG_DATA"
+    ),
 ]
 
 
@@ -29,7 +31,9 @@ def ids(config: RunConfig, name: str) -> set[int]:
 
 
 def test_the_coco_images_are_split_into_three_disjoint_parts(config: RunConfig) -> None:
-    panoptic, semantic, boxes = (ids(config, name) for name in ("coco_panoptic", "coco_semantic", "coco_boxes"))
+    panoptic, semantic, boxes = (
+        ids(config, name) for name in ("coco_panoptic", "coco_semantic", "coco_boxes")
+    )
     assert (len(panoptic), len(semantic), len(boxes)) == (34, 33, 33)
     assert len(panoptic | semantic | boxes) == 100
     assert ids(config, "coco_instances") == panoptic
@@ -45,7 +49,9 @@ def test_every_name_has_a_real_embedding_and_aliases_share_theirs(config: RunCon
     members = [training_set(name, entry) for name, entry in config.datasets.items()]
     model = build_model(config, members, encoder)
     camvid = dict(zip(members[3].data.spec.labels, model.vocabularies.get("camvid"), strict=True))
-    coco = dict(zip(members[0].data.spec.labels, model.vocabularies.get("coco_panoptic"), strict=True))
+    coco = dict(
+        zip(members[0].data.spec.labels, model.vocabularies.get("coco_panoptic"), strict=True)
+    )
     assert torch.equal(camvid["pedestrian"], coco["person"])
     assert torch.equal(camvid["car"], coco["car"])
     assert model.config.text_encoder is not None

@@ -18,7 +18,15 @@ def parse(tmp_path: Path, text: str, *arguments: str):
 
 
 def test_command_line_overrides_the_file(tmp_path: Path) -> None:
-    config = parse(tmp_path, GOOD + "max_steps: 5\n", "--max_steps", "7", "--datasets.a.ratio", "3", "--resume=latest")
+    config = parse(
+        tmp_path,
+        GOOD + "max_steps: 5\n",
+        "--max_steps",
+        "7",
+        "--datasets.a.ratio",
+        "3",
+        "--resume=latest",
+    )
     assert config.max_steps == 7
     assert config.datasets["a"].ratio == 3.0
     assert config.resume == "latest"
@@ -32,7 +40,9 @@ def test_without_config_the_default_file_is_read() -> None:
 
 @pytest.mark.parametrize("name", ["shapes", "photos"])
 def test_the_shipped_configs_are_valid(name: str) -> None:
-    config = parse_run_config(["--config", str(ROOT / f"examples/configs/{name}.yaml")], "unused.yaml")
+    config = parse_run_config(
+        ["--config", str(ROOT / f"examples/configs/{name}.yaml")], "unused.yaml"
+    )
     assert config.output_dir == f"outputs/{name}"
 
 
@@ -40,50 +50,96 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
     ("text", "arguments", "message"),
     [
         (GOOD + "max_stepss: 3\n", [], r"max_stepss: unknown option; allowed are \[.*'max_steps'"),
-        (HEAD + "datasets: {a: {spec: s, reader: shapes, ratios: 3}}\n", [], r"datasets\.a\.ratios: unknown option"),
+        (
+            HEAD + "datasets: {a: {spec: s, reader: shapes, ratios: 3}}\n",
+            [],
+            r"datasets\.a\.ratios: unknown option",
+        ),
         (
             HEAD + "datasets: {a: {spec: s, missing_images: maybe}}\n",
             [],
             r"datasets\.a\.missing_images: .* is not allowed; choose",
         ),
-        (HEAD + "datasets: {a: {spec: {task: semantic}}}\n", [], r"datasets\.a\.spec\.classes: is required"),
-        (HEAD + "datasets: {a: {spec: {task: x, classes: []}}}\n", [], r"datasets\.a\.spec\.task: 'x' is not allowed"),
+        (
+            HEAD + "datasets: {a: {spec: {task: semantic}}}\n",
+            [],
+            r"datasets\.a\.spec\.classes: is required",
+        ),
+        (
+            HEAD + "datasets: {a: {spec: {task: x, classes: []}}}\n",
+            [],
+            r"datasets\.a\.spec\.task: 'x' is not allowed",
+        ),
         (
             HEAD + "datasets: {a: {spec: {task: boxes, classes: [{nam: b}]}}}\n",
             [],
             r"spec\.classes\.0\.name: is required",
         ),
-        (HEAD + "datasets: {a: {spec: s, probability: 0}}\n", [], r"datasets\.a\.probability: must be positive, not 0"),
-        (HEAD + "datasets: {a: {spec: s, ratio: -1}}\n", [], r"datasets\.a\.ratio: must be positive, not -1"),
+        (
+            HEAD + "datasets: {a: {spec: s, probability: 0}}\n",
+            [],
+            r"datasets\.a\.probability: must be positive, not 0",
+        ),
+        (
+            HEAD + "datasets: {a: {spec: s, ratio: -1}}\n",
+            [],
+            r"datasets\.a\.ratio: must be positive, not -1",
+        ),
         (
             HEAD + "datasets: {a: {spec: s, probability: 0.4}, b: {spec: s, probability: 0.5}}\n",
             [],
             r"add up to 0\.9, not 1",
         ),
-        (HEAD + "datasets: {a: {spec: s, probability: 0.4}, b: {spec: s}}\n", [], r"datasets\.b: has no probability"),
+        (
+            HEAD + "datasets: {a: {spec: s, probability: 0.4}, b: {spec: s}}\n",
+            [],
+            r"datasets\.b: has no probability",
+        ),
         (
             HEAD + "datasets: {a: {spec: s, probability: 0.4}, b: {spec: s, ratio: 1}}\n",
             [],
             r"datasets\.b\.ratio: other",
         ),
         (GOOD + "size_temperature: 0\n", [], r"size_temperature: must be positive"),
-        (HEAD + "datasets: {a: {spec: s, ratio: 2}}\nsize_temperature: 2\n", [], r"datasets\.a: has a share"),
+        (
+            HEAD + "datasets: {a: {spec: s, ratio: 2}}\nsize_temperature: 2\n",
+            [],
+            r"datasets\.a: has a share",
+        ),
         (HEAD + "datasets: {a: {reader: shapes}}\n", [], r"datasets\.a\.spec: is required"),
-        (HEAD + "datasets: {a: {spec: s, reader: shapes, ratio: -3}}\n", [], r"datasets\.a\.ratio: must be positive"),
+        (
+            HEAD + "datasets: {a: {spec: s, reader: shapes, ratio: -3}}\n",
+            [],
+            r"datasets\.a\.ratio: must be positive",
+        ),
         (HEAD + "datasets: {}\n", [], r"datasets: the mix is empty"),
         (
             HEAD + "datasets: {a: {spec: s, max_samples: x}}\n",
             [],
-            r"run\.yaml: datasets\.a\.max_samples: 'x' cannot be used: Input should be a valid integer",
+            r"run\.yaml: datasets\.a\.max_samples: 'x' cannot be used: Input should be a valid "
+            r"integer",
         ),
         (
             HEAD + "datasets: {a: {spec: {task: boxes, classes: [{name: b, ids: 3}]}}}\n",
             [],
-            r"run\.yaml: datasets\.a\.spec\.classes\.0\.ids: 3 cannot be used: Input should be a valid list",
+            r"run\.yaml: datasets\.a\.spec\.classes\.0\.ids: 3 cannot be used: Input should be a "
+            r"valid list",
         ),
-        (GOOD + "model: {hiden_dim: 3}\n", [], r"model\.hiden_dim: unknown option; allowed are \[.*'hidden_dim'"),
-        (GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n", [], r"evaluation\.e\.vocabulary: 'b'"),
-        (GOOD + "default_vocabulary: b\n", [], r"default_vocabulary: 'b' is no entry of datasets \['a'\]"),
+        (
+            GOOD + "model: {hiden_dim: 3}\n",
+            [],
+            r"model\.hiden_dim: unknown option; allowed are \[.*'hidden_dim'",
+        ),
+        (
+            GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n",
+            [],
+            r"evaluation\.e\.vocabulary: 'b'",
+        ),
+        (
+            GOOD + "default_vocabulary: b\n",
+            [],
+            r"default_vocabulary: 'b' is no entry of datasets \['a'\]",
+        ),
         (GOOD, ["--max_minutes", "0"], r"max_minutes: must be positive, not 0"),
         (GOOD + "max_minutes: .nan\n", [], r"max_minutes: must be positive, not nan"),
         (GOOD, ["--num_threads", "0"], r"num_threads: must be positive"),
@@ -111,7 +167,9 @@ def test_a_missing_config_file_is_named() -> None:
         parse_run_config(["--config", "nowhere.yaml"], "unused.yaml")
 
 
-@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n", GOOD.encode("utf-16"), "name: größe".encode("latin-1")])
+@pytest.mark.parametrize(
+    "content", [b"\x89PNG\r\n\x1a\n", GOOD.encode("utf-16"), "name: größe".encode("latin-1")]
+)
 def test_a_config_in_another_encoding_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "run.yaml").write_bytes(content)
     with pytest.raises(ConfigError, match=r"run\.yaml' is no text in UTF-8; save it as UTF-8$"):

@@ -1,4 +1,6 @@
-"""From settings to datasets: what cannot work is refused with the key of the setting and the remedy."""
+"""From settings to datasets: what cannot work is refused with the key of the setting and the
+remedy.
+"""
 
 import json
 from pathlib import Path
@@ -16,12 +18,20 @@ from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIds
 from dataseg_hf.settings.datasets import load_source, resolve_mix, training_mix
 from dataseg_hf.settings.run import ConfigError, RunConfig, parse_run_config
 
-OWN = {"task": "semantic", "classes": [{"name": "road", "ids": [1]}, {"name": "car", "ids": [2], "thing": True}]}
+OWN = {
+    "task": "semantic",
+    "classes": [{"name": "road", "ids": [1]}, {"name": "car", "ids": [2], "thing": True}],
+}
 
 
 def config(tmp_path: Path, datasets: dict[str, Any], **settings: Any) -> RunConfig:
     file = tmp_path / "run.yaml"
-    run = {"output_dir": "out", "text_encoder": {"kind": "hashed_ngrams"}, "datasets": datasets, **settings}
+    run = {
+        "output_dir": "out",
+        "text_encoder": {"kind": "hashed_ngrams"},
+        "datasets": datasets,
+        **settings,
+    }
     file.write_text(yaml.safe_dump(run))
     return parse_run_config(["--config", str(file)], "unused.yaml")
 
@@ -37,31 +47,74 @@ def folder_of_images(root: Path, *labels: int) -> dict[str, Any]:
     for number, label in enumerate(labels):
         Image.new("RGB", (4, 3)).save(root / f"images/{number}.jpg")
         Image.fromarray(np.full((3, 4), label, np.uint8)).save(root / f"labels/{number}.png")
-    return {"spec": OWN, "reader": "image_png", "images": f"{root}/images", "annotations": f"{root}/labels"}
+    return {
+        "spec": OWN,
+        "reader": "image_png",
+        "images": f"{root}/images",
+        "annotations": f"{root}/labels",
+    }
 
 
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ({"spec": "cocoo"}, r"^datasets\.a\.spec: unknown dataset 'cocoo'; known are \['ade20k_panoptic'"),
-        ({"spec": OWN}, r"^datasets\.a\.reader: is required"),
-        ({"spec": OWN, "reader": "jpeg"}, r"^datasets\.a\.reader: unknown reader 'jpeg'; known are"),
-        ({"spec": OWN, "reader": "nowhere:read"}, r"^datasets\.a\.reader: cannot import 'nowhere:read'"),
-        ({"spec": OWN, "reader": "json:read"}, r"^datasets\.a\.reader: cannot import 'json:read'"),
-        ({"spec": OWN, "reader": "os:path"}, r"^datasets\.a\.reader: 'os:path' is no function of a spec"),
-        ({"spec": OWN, "reader": "os:getcwd"}, r"^datasets\.a\.reader: 'os:getcwd' is no function of a spec"),
-        ({"spec": OWN, "reader": "builtins:id"}, r"^datasets\.a\.reader: 'builtins:id' returned int; a reader returns"),
-        ({"spec": OWN, "reader": "image_png"}, r"^datasets\.a\.images: reader 'image_png' needs it"),
         (
-            {"spec": OWN, "reader": "image_png", "images": ".", "annotations": ".", "annotation_file": "x.json"},
+            {"spec": "cocoo"},
+            r"^datasets\.a\.spec: unknown dataset 'cocoo'; known are \['ade20k_panoptic'",
+        ),
+        ({"spec": OWN}, r"^datasets\.a\.reader: is required"),
+        (
+            {"spec": OWN, "reader": "jpeg"},
+            r"^datasets\.a\.reader: unknown reader 'jpeg'; known are",
+        ),
+        (
+            {"spec": OWN, "reader": "nowhere:read"},
+            r"^datasets\.a\.reader: cannot import 'nowhere:read'",
+        ),
+        ({"spec": OWN, "reader": "json:read"}, r"^datasets\.a\.reader: cannot import 'json:read'"),
+        (
+            {"spec": OWN, "reader": "os:path"},
+            r"^datasets\.a\.reader: 'os:path' is no function of a spec",
+        ),
+        (
+            {"spec": OWN, "reader": "os:getcwd"},
+            r"^datasets\.a\.reader: 'os:getcwd' is no function of a spec",
+        ),
+        (
+            {"spec": OWN, "reader": "builtins:id"},
+            r"^datasets\.a\.reader: 'builtins:id' returned int; a reader returns",
+        ),
+        (
+            {"spec": OWN, "reader": "image_png"},
+            r"^datasets\.a\.images: reader 'image_png' needs it",
+        ),
+        (
+            {
+                "spec": OWN,
+                "reader": "image_png",
+                "images": ".",
+                "annotations": ".",
+                "annotation_file": "x.json",
+            },
             r"^datasets\.a\.annotation_file: reader 'image_png' does not take it; it takes \[",
         ),
         (
-            {"spec": OWN, "reader": "image_png", "images": ".", "annotations": ".", "options": {"sufix": ".png"}},
+            {
+                "spec": OWN,
+                "reader": "image_png",
+                "images": ".",
+                "annotations": ".",
+                "options": {"sufix": ".png"},
+            },
             r"^datasets\.a\.options\.sufix: reader 'image_png' does not take it",
         ),
         (
-            {"spec": OWN, "reader": "image_png", "images": "${NO_SUCH_VARIABLE}/x", "annotations": "."},
+            {
+                "spec": OWN,
+                "reader": "image_png",
+                "images": "${NO_SUCH_VARIABLE}/x",
+                "annotations": ".",
+            },
             r"^datasets\.a\.images: .*NO_SUCH_VARIABLE.* environment variable that is not set",
         ),
         (
@@ -69,7 +122,10 @@ def folder_of_images(root: Path, *labels: int) -> dict[str, Any]:
             r"^datasets\.a: nowhere: no such",
         ),
         (shapes(count=0), r"^datasets\.a: dataset 'shapes_panoptic' has no images"),
-        (shapes(category_map={"lion": None}), r"^datasets\.a\.category_map: .* has no class \['lion'\]"),
+        (
+            shapes(category_map={"lion": None}),
+            r"^datasets\.a\.category_map: .* has no class \['lion'\]",
+        ),
         (
             {"spec": {**OWN, "void_ids": [2]}, "reader": "image_png"},
             r"^datasets\.a\.spec\.void_ids: \['2'\] are ids of classes too",
@@ -79,13 +135,23 @@ def folder_of_images(root: Path, *labels: int) -> dict[str, Any]:
             r"^datasets\.a\.spec\.classes: class name 'car' stands there twice",
         ),
         (
-            {"spec": {"task": "boxes", "classes": [{"name": "car", "ids": [3]}, {"name": "bus", "ids": [3]}]}},
+            {
+                "spec": {
+                    "task": "boxes",
+                    "classes": [{"name": "car", "ids": [3]}, {"name": "bus", "ids": [3]}],
+                }
+            },
             r"^datasets\.a\.spec\.classes: id 3 stands there twice",
         ),
-        ({"spec": {"task": "boxes", "classes": []}}, r"^datasets\.a\.spec\.classes: name at least one class"),
+        (
+            {"spec": {"task": "boxes", "classes": []}},
+            r"^datasets\.a\.spec\.classes: name at least one class",
+        ),
     ],
 )
-def test_an_entry_that_cannot_work_is_refused_by_its_key(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
+def test_an_entry_that_cannot_work_is_refused_by_its_key(
+    tmp_path: Path, entry: dict[str, Any], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message) as error:
         training_mix(config(tmp_path, {"a": entry}))
     assert "\n" not in str(error.value)
@@ -118,7 +184,11 @@ def shares(members: list[TrainingSet]) -> list[float]:
     ],
 )
 def test_shares(
-    tmp_path: Path, first: dict[str, Any], second: dict[str, Any], settings: dict[str, Any], expected: list[float]
+    tmp_path: Path,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    settings: dict[str, Any],
+    expected: list[float],
 ) -> None:
     mix = {"a": shapes(**first) | {"count": 16}, "b": shapes(**second)}
     assert shares(training_mix(config(tmp_path, mix, **settings))) == expected
@@ -129,11 +199,15 @@ def test_passes_per_1000_steps(tmp_path: Path) -> None:
     assert (row.images, row.passes_per_1000_steps) == (4, 500.0)
 
 
-def test_unusable_images_are_an_error_or_left_out_or_collected(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_unusable_images_are_an_error_or_left_out_or_collected(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     entry = folder_of_images(tmp_path, 1, 2, 1)
     (tmp_path / "labels/1.png").unlink()
     mix = config(tmp_path, {"a": entry}).datasets
-    with pytest.raises(ConfigError, match=r"^datasets\.a: .*labels/1\.png: missing.*on_bad_sample 'skip'"):
+    with pytest.raises(
+        ConfigError, match=r"^datasets\.a: .*labels/1\.png: missing.*on_bad_sample 'skip'"
+    ):
         load_source(mix["a"], "datasets.a")
     left = load_source(mix["a"], "datasets.a", "skip")
     assert isinstance(left, SampleDataset)
@@ -160,7 +234,11 @@ def test_max_samples_and_parts(tmp_path: Path) -> None:
         ({"part": [0, 2]}, {}, r"datasets\.a\.part: a streamed dataset is read whole"),
         ({"max_samples": 1}, {}, r"datasets\.a\.max_samples: a streamed dataset"),
         ({"keep_in_memory": True}, {}, r"datasets\.a\.keep_in_memory: a streamed dataset"),
-        ({}, {"size_temperature": 2}, r"datasets\.a: the number of streamed images is unknown|datasets\.a"),
+        (
+            {},
+            {"size_temperature": 2},
+            r"datasets\.a: the number of streamed images is unknown|datasets\.a",
+        ),
     ],
 )
 def test_what_a_stream_cannot_do_is_refused(
@@ -171,7 +249,12 @@ def test_what_a_stream_cannot_do_is_refused(
     rows = {"image": [np.zeros((3, 4, 3), np.uint8)], "label": [np.ones((3, 4), np.uint8)]}
     features = datasets.Features({"image": datasets.Image(), "label": datasets.Image()})
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "a.parquet"))
-    options = {"path": "parquet", "data_files": str(tmp_path / "a.parquet"), "label_column": "label", "streaming": True}
+    options = {
+        "path": "parquet",
+        "data_files": str(tmp_path / "a.parquet"),
+        "label_column": "label",
+        "streaming": True,
+    }
     entry = {"spec": OWN, "reader": "hub", "options": options, **settings}
     with pytest.raises(ConfigError, match=message):
         training_mix(config(tmp_path, {"a": entry}, **run))
@@ -189,22 +272,34 @@ def test_what_a_stream_cannot_do_is_refused(
         ({"split_file": {"a": 1}}, "split_file"),
     ],
 )
-def test_options_of_a_wrong_type_are_refused_by_their_key(tmp_path: Path, options: dict[str, Any], key: str) -> None:
+def test_options_of_a_wrong_type_are_refused_by_their_key(
+    tmp_path: Path, options: dict[str, Any], key: str
+) -> None:
     entry = folder_of_images(tmp_path, 1, 2, 1) | {"options": options}
     mix = config(tmp_path, {"a": entry}).datasets
-    with pytest.raises(ConfigError, match=rf"^datasets\.a\.options\.{key}: .* cannot be used: .*valid"):
+    with pytest.raises(
+        ConfigError, match=rf"^datasets\.a\.options\.{key}: .* cannot be used: .*valid"
+    ):
         load_source(mix["a"], "datasets.a")
 
 
 @pytest.mark.parametrize(
     ("reader", "task"),
-    [(reader, task) for reader, served in READER_TASKS.items() for task in get_args(TaskName) if task not in served],
+    [
+        (reader, task)
+        for reader, served in READER_TASKS.items()
+        for task in get_args(TaskName)
+        if task not in served
+    ],
 )
-def test_a_reader_that_cannot_serve_the_task_is_refused(tmp_path: Path, reader: str, task: str) -> None:
+def test_a_reader_that_cannot_serve_the_task_is_refused(
+    tmp_path: Path, reader: str, task: str
+) -> None:
     entry = folder_of_images(tmp_path, 1) | {"reader": reader, "spec": {**OWN, "task": task}}
     mix = config(tmp_path, {"a": entry}).datasets
     with pytest.raises(
-        ConfigError, match=rf"^datasets\.a\.reader: .*reader '{reader}' serves .*, not '{task}'; change"
+        ConfigError,
+        match=rf"^datasets\.a\.reader: .*reader '{reader}' serves .*, not '{task}'; change",
     ):
         load_source(mix["a"], "datasets.a")
 
@@ -219,7 +314,9 @@ def test_unknown_ids_may_count_as_void(tmp_path: Path) -> None:
     mix = config(tmp_path, {"a": entry, "b": {**entry, "unknown_ids": "void"}}).datasets
     data = load_source(mix["a"], "datasets.a")
     assert isinstance(data, SampleDataset)
-    with pytest.raises(UnknownIdsError, match=r"not in the spec of dataset 'custom': 2 \(12 pixels\)"):
+    with pytest.raises(
+        UnknownIdsError, match=r"not in the spec of dataset 'custom': 2 \(12 pixels\)"
+    ):
         data[0]
     void = load_source(mix["b"], "datasets.b")
     assert isinstance(void, SampleDataset)
@@ -240,11 +337,15 @@ def test_names_that_contradict_the_spec_end_the_run_before_training_even_where_b
     (tmp_path / "a.json").write_text(json.dumps(content))
     entry = {
         "spec": {"task": "boxes", "classes": [{"name": "cat", "ids": [1], "thing": True}]},
-        "reader": "coco_instances", "images": str(tmp_path / "images"), "annotation_file": str(tmp_path / "a.json"),
-    }  # fmt: skip
+        "reader": "coco_instances",
+        "images": str(tmp_path / "images"),
+        "annotation_file": str(tmp_path / "a.json"),
+    }
     mix = config(tmp_path, {"a": entry}).datasets
     for policy in ("raise", "skip"):
-        with pytest.raises(ConfigError, match=r"^datasets\.a: 1 category name of the files contradicts the spec"):
+        with pytest.raises(
+            ConfigError, match=r"^datasets\.a: 1 category name of the files contradicts the spec"
+        ):
             load_source(mix["a"], "datasets.a", policy)
     entry["spec"]["classes"][0]["aliases"] = ["Dog"]
     load_source(config(tmp_path, {"a": entry}).datasets["a"], "datasets.a")

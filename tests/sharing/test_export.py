@@ -1,4 +1,6 @@
-"""Exported graphs give the model's outputs, for other batches, sizes and vocabularies than the example's."""
+"""Exported graphs give the model's outputs, for other batches, sizes and vocabularies than the
+example's.
+"""
 
 import importlib.util
 from pathlib import Path
@@ -11,7 +13,13 @@ from transformers import ConvNextConfig
 from conftest import TINY_BACKBONE, ModelFactory
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.sharing.checkpoint import save_checkpoint
-from dataseg_hf.sharing.export import DYNAMIC_SIZE_BACKBONES, OUTPUTS, export_onnx, export_program, onnx_runner
+from dataseg_hf.sharing.export import (
+    DYNAMIC_SIZE_BACKBONES,
+    OUTPUTS,
+    export_onnx,
+    export_program,
+    onnx_runner,
+)
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.paths import ROOT
 from helpers.tiny_backbones import backbone as tiny_backbone
@@ -19,9 +27,18 @@ from helpers.tiny_backbones import backbone as tiny_backbone
 pytestmark = pytest.mark.slow
 
 SCRIPT = ROOT / "examples" / "export.py"
-WIDTHS = {"hidden_sizes": [8, 16, 16, 16], "depths": [1, 1, 1, 1], "out_features": TINY_BACKBONE["out_features"]}
+WIDTHS = {
+    "hidden_sizes": [8, 16, 16, 16],
+    "depths": [1, 1, 1, 1],
+    "out_features": TINY_BACKBONE["out_features"],
+}
 RESNET = {**WIDTHS, "embedding_size": 8, "layer_type": "basic"}
-ATTENTION = {"depths": [1, 1, 1, 1], "num_attention_heads": [1, 2, 2, 2], "mlp_ratios": [2, 2, 2, 2], "image_size": 64}
+ATTENTION = {
+    "depths": [1, 1, 1, 1],
+    "num_attention_heads": [1, 2, 2, 2],
+    "mlp_ratios": [2, 2, 2, 2],
+    "image_size": 64,
+}
 SWIN = {
     "model_type": "swin",
     "embed_dim": 8,
@@ -57,14 +74,18 @@ def check(model: DaTaSegModel, run: object, *shape: int) -> None:
     found = run(*given)  # type: ignore[operator]
     found = [found[name] for name in OUTPUTS] if isinstance(found, dict) else found
     for name, a, b in zip(OUTPUTS, found, expected, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a, b, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize(
     ("backbone", "pixel_decoder"),
     [*((backbone, "fpn") for backbone in DYNAMIC_SIZE_BACKBONES), ("resnet", "deformable")],
 )
-def test_batch_size_and_vocabulary_are_free(backbone: str, pixel_decoder: str, tiny_model: ModelFactory) -> None:
+def test_batch_size_and_vocabulary_are_free(
+    backbone: str, pixel_decoder: str, tiny_model: ModelFactory
+) -> None:
     settings = {"model_type": backbone, **CONVOLUTIONAL[backbone]}
     model = tiny_model(backbone_config=settings, pixel_decoder=pixel_decoder, decoder_layers=1)
     program = export_program(model, (64, 96), dynamic_size=True).module()
@@ -94,10 +115,18 @@ def test_what_cannot_be_exported_is_refused(tiny_model: ModelFactory) -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "pixel_decoder", "dynamic_size"),
-    [(dict(TINY_BACKBONE), "fpn", True), (SWIN, "deformable", False), (tiny_backbone("dinov2"), "fpn", False)],
+    [
+        (dict(TINY_BACKBONE), "fpn", True),
+        (SWIN, "deformable", False),
+        (tiny_backbone("dinov2"), "fpn", False),
+    ],
 )
 def test_onnxruntime_gives_the_same(
-    backbone: dict[str, object], pixel_decoder: str, dynamic_size: bool, tiny_model: ModelFactory, tmp_path: Path
+    backbone: dict[str, object],
+    pixel_decoder: str,
+    dynamic_size: bool,
+    tiny_model: ModelFactory,
+    tmp_path: Path,
 ) -> None:
     pytest.importorskip("onnxscript")
     pytest.importorskip("onnxruntime")
@@ -137,22 +166,40 @@ def script() -> object:
 
 
 def test_the_example_writes_and_checks_a_file(script, checkpoint, tmp_path, capsys):
-    assert script.main(["--model", checkpoint, "--output", str(tmp_path / "new" / "model.pt2")]) == 0
+    assert (
+        script.main(["--model", checkpoint, "--output", str(tmp_path / "new" / "model.pt2")]) == 0
+    )
     assert "greatest difference from the model" in capsys.readouterr().out
 
 
 def test_a_file_that_differs_is_reported(script, checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr(script, "TOLERANCE", -1.0)
-    assert script.main(["--model", checkpoint, "--output", str(tmp_path / "model.pt2"), "--static_batch"]) == 1
+    assert (
+        script.main(
+            ["--model", checkpoint, "--output", str(tmp_path / "model.pt2"), "--static_batch"]
+        )
+        == 1
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda model, out: ["--model", str(out), "--output", str(out / "m.pt2")], "config.json"),
-        (lambda model, out: ["--model", str(out / "other"), "--output", str(out / "m.pt2")], "is a 'convnext' model"),
         (
-            lambda model, out: ["--model", model, "--output", str(out / "m.pt2"), "--size", "64", "70"],
+            lambda model, out: ["--model", str(out / "other"), "--output", str(out / "m.pt2")],
+            "is a 'convnext' model",
+        ),
+        (
+            lambda model, out: [
+                "--model",
+                model,
+                "--output",
+                str(out / "m.pt2"),
+                "--size",
+                "64",
+                "70",
+            ],
             "multiples of 32",
         ),
     ],

@@ -21,7 +21,13 @@ from safetensors.torch import load_file
 from dataseg_hf import DaTaSegPipeline
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.sharing.model_card import model_card
-from dataseg_hf.sharing.publishing import PublishError, checkpoint_files, model_publication, publish, publish_space
+from dataseg_hf.sharing.publishing import (
+    PublishError,
+    checkpoint_files,
+    model_publication,
+    publish,
+    publish_space,
+)
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
@@ -35,10 +41,18 @@ RUN_CONFIG = {
     "output_dir": f"/{HIDDEN}/out",
     "datasets": {
         "scene": {"spec": "coco_panoptic", "images": f"/{HIDDEN}/images", "image_size": 64},
-        "pets": {"spec": {"task": "boxes", "name": "my pets", "homepage": "javascript:alert(1)"}, "image_size": 96},
+        "pets": {
+            "spec": {"task": "boxes", "name": "my pets", "homepage": "javascript:alert(1)"},
+            "image_size": 96,
+        },
     },
     "evaluation": {
-        "held_out": {"spec": "coco_panoptic", "images": f"/{HIDDEN}/val", "vocabulary": "scene", "image_size": 64},
+        "held_out": {
+            "spec": "coco_panoptic",
+            "images": f"/{HIDDEN}/val",
+            "vocabulary": "scene",
+            "image_size": 64,
+        },
         "open": {"spec": "shapes_open", "vocabulary": None, "image_size": 96},
     },
     "max_steps": 30,
@@ -48,15 +62,37 @@ RUN_CONFIG = {
     "seed": 7,
 }
 MIX = [
-    {"name": "scene", "task": "panoptic", "images": 2000, "classes": 4, "share": 0.75, "batch_size": 8,
-     "passes_per_1000_steps": 3.0, "licence": "CC BY 4.0"},
-    {"name": "pets", "task": "boxes", "images": 20, "classes": 3, "share": 0.25, "batch_size": 4,
-     "passes_per_1000_steps": 50.0, "licence": "<b>mine</b> | only"},
-]  # fmt: skip
+    {
+        "name": "scene",
+        "task": "panoptic",
+        "images": 2000,
+        "classes": 4,
+        "share": 0.75,
+        "batch_size": 8,
+        "passes_per_1000_steps": 3.0,
+        "license": "CC BY 4.0",
+    },
+    {
+        "name": "pets",
+        "task": "boxes",
+        "images": 20,
+        "classes": 3,
+        "share": 0.25,
+        "batch_size": 4,
+        "passes_per_1000_steps": 50.0,
+        "license": "<b>mine</b> | only",
+    },
+]
 RESULTS = {
-    "steps": 30, "train_seconds": 1.5, "parameters": 1500000, "held_out/pq": 0.123456, "held_out/pq_things": 0.5,
-    "held_out/mask_ap_large": None, "open/miou": 0.25, "open/unknown_number": 0.9,
-}  # fmt: skip
+    "steps": 30,
+    "train_seconds": 1.5,
+    "parameters": 1500000,
+    "held_out/pq": 0.123456,
+    "held_out/pq_things": 0.5,
+    "held_out/mask_ap_large": None,
+    "open/miou": 0.25,
+    "open/unknown_number": 0.9,
+}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +141,9 @@ def no_waits(monkeypatch):
 
 
 def examples_publish():
-    spec = importlib.util.spec_from_file_location("publish_example", ROOT / "examples" / "publish.py")
+    spec = importlib.util.spec_from_file_location(
+        "publish_example", ROOT / "examples" / "publish.py"
+    )
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -119,7 +157,14 @@ def test_exactly_the_model_its_code_and_a_card(finished, hub, api):
     repo = hub.model(REPO)
     code = {file.name for file in finished.glob("*_dataseg.py")}
     assert len(code) > 5
-    expected = {".gitattributes", "README.md", "config.json", "preprocessor_config.json", "model.safetensors", *code}
+    expected = {
+        ".gitattributes",
+        "README.md",
+        "config.json",
+        "preprocessor_config.json",
+        "model.safetensors",
+        *code,
+    }
     assert set(repo.files) == expected
     for name in expected - {".gitattributes", "README.md"}:
         assert repo.files[name] == (finished / name).read_bytes()
@@ -143,7 +188,11 @@ def test_what_an_earlier_version_left_is_replaced(finished, hub, api):
     publish(finished, REPO, api=api)
     repo = hub.model(REPO)
     theirs = {"my_notes.md": b"keep", "sub/old_dataseg.py": b"keep", "pictures/a.png": b"keep"}
-    old = {"gone_dataseg.py": b"old", "model-00001-of-00002.safetensors": b"old", "model.safetensors.index.json": b"{}"}
+    old = {
+        "gone_dataseg.py": b"old",
+        "model-00001-of-00002.safetensors": b"old",
+        "model.safetensors.index.json": b"{}",
+    }
     repo.commit({**repo.files, **theirs, **old, "config.json": b"{}"})
     publish(finished, REPO, api=api)
     assert not set(repo.files) & set(old)
@@ -186,30 +235,52 @@ def edited(name, **changes):
         (without("config.json"), "holds no model: there is no config.json"),
         (without("preprocessor_config.json"), "there is no preprocessor_config.json"),
         (without("model.safetensors"), "holds no weights: there is no model.safetensors"),
-        (without("modeling_dataseg.py"), "without its code, which would load nowhere: there is no modeling_dataseg.py"),
+        (
+            without("modeling_dataseg.py"),
+            "without its code, which would load nowhere: there is no modeling_dataseg.py",
+        ),
         (without("losses_dataseg.py"), "there is no losses_dataseg.py; save it with"),
         (without("pipeline_dataseg.py"), "there is no pipeline_dataseg.py"),
         (edited("config.json", auto_map=None), "config.json has no auto_map"),
-        (edited("preprocessor_config.json", auto_map=None), "preprocessor_config.json has no auto_map"),
-        (edited("config.json", auto_map={"AutoModel": "a/b--modeling_dataseg.X"}), "from another repository"),
+        (
+            edited("preprocessor_config.json", auto_map=None),
+            "preprocessor_config.json has no auto_map",
+        ),
+        (
+            edited("config.json", auto_map={"AutoModel": "a/b--modeling_dataseg.X"}),
+            "from another repository",
+        ),
         (edited("config.json", model_type="convnext"), "is a 'convnext' model"),
         (edited("config.json", vocabularies={}), "stores no vocabulary"),
         (
             edited("config.json", vocabularies={"birds": {"labels": ["owl"], "is_thing": [True]}}),
             "'birds' of 1 labels, whose text embeddings the weights do not hold",
         ),
-        (edited("config.json", text_encoder={"kind": "hub", "name_or_path": "/tower"}), "the local folder '/tower'"),
+        (
+            edited("config.json", text_encoder={"kind": "hub", "name_or_path": "/tower"}),
+            "the local folder '/tower'",
+        ),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json: is not valid JSON"),
         (lambda folder: (folder / "mix.json").write_text("["), "mix.json: cannot be read"),
-        (lambda folder: (folder / "mix.json").write_text('[{"name": "x"}]'), r"do not fit this version \(KeyError"),
-        (lambda folder: (folder / "run_config.yaml").write_text("a: ["), "run_config.yaml: cannot be read"),
         (
-            lambda folder: (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-9]),
+            lambda folder: (folder / "mix.json").write_text('[{"name": "x"}]'),
+            r"do not fit this version \(KeyError",
+        ),
+        (
+            lambda folder: (folder / "run_config.yaml").write_text("a: ["),
+            "run_config.yaml: cannot be read",
+        ),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(
+                (folder / "model.safetensors").read_bytes()[:-9]
+            ),
             "is not a whole safetensors file",
         ),
     ],
 )
-def test_what_is_no_whole_model_is_refused_before_anything_is_sent(run_folder, hub, api, change, message):
+def test_what_is_no_whole_model_is_refused_before_anything_is_sent(
+    run_folder, hub, api, change, message
+):
     change(run_folder)
     with pytest.raises(ValueError, match=message):
         publish(run_folder, REPO, api=api)
@@ -245,11 +316,15 @@ def test_a_server_that_answers_500(finished, hub, api, no_waits, method, path):
     assert [name for repo in hub.repos.values() for name in repo.files] in ([], [".gitattributes"])
     hub.faults.clear()
     publish(finished, REPO, api=api)
-    assert hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
+    assert (
+        hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
+    )
     assert len(hub.model(REPO).commits) == 2
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", "/lfs/"), ("POST", "/commit/main")], ids=["weights", "commit"])
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", "/lfs/"), ("POST", "/commit/main")], ids=["weights", "commit"]
+)
 def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, method, path):
     hub.drop(method, path, after=20000)
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
@@ -259,11 +334,16 @@ def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, met
     hub.faults.clear()
     before = hub.count("PUT", "/lfs/")
     publish(finished, REPO, api=api)
-    assert hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
-    assert hub.count("PUT", "/lfs/") - before == (1 if path == "/lfs/" else 0)  # what has arrived is not sent again
+    assert (
+        hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
+    )
+    # what has arrived is not sent again
+    assert hub.count("PUT", "/lfs/") - before == (1 if path == "/lfs/" else 0)
 
 
-@pytest.mark.parametrize("path", ["/preupload/main", "/info/lfs/objects/batch", "/api/validate-yaml"])
+@pytest.mark.parametrize(
+    "path", ["/preupload/main", "/info/lfs/objects/batch", "/api/validate-yaml"]
+)
 def test_an_answer_that_is_garbage(finished, hub, api, path):
     hub.corrupt(path, lambda body: b"<" * len(body), method="POST")
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
@@ -278,7 +358,9 @@ def test_a_failure_that_passes_is_not_even_seen(finished, hub, api, no_waits):
     hub.drop("PUT", "/lfs/", after=20000, times=1)
     hub.fail("PUT", "/lfs/", times=2)
     publish(finished, REPO, api=api)
-    assert hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
+    assert (
+        hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
+    )
 
 
 def test_a_failed_update_leaves_the_earlier_model(run_folder, hub, api):
@@ -322,7 +404,9 @@ def test_files_that_the_repository_ignores_are_reported(finished, hub, api):
     api.create_repo(REPO)
     repo = hub.model(REPO)
     repo.commit({**repo.files, ".gitignore": b"model.safetensors\n"})
-    with pytest.raises(PublishError, match=r"\['model.safetensors'\] did not arrive .* \.gitignore"):
+    with pytest.raises(
+        PublishError, match=r"\['model.safetensors'\] did not arrive .* \.gitignore"
+    ):
         publish(finished, REPO, api=api)
 
 
@@ -342,8 +426,15 @@ def blocks(card, language="python"):
 def test_metadata_of_the_card(finished):
     card = ModelCard(model_card(finished, REPO, "apache-2.0"))
     data = card.data
-    assert (data.license, data.library_name, data.pipeline_tag) == ("apache-2.0", "transformers", "image-segmentation")
-    found = {(r.dataset_type, r.dataset_name, r.metric_type, r.metric_name, r.metric_value) for r in data.eval_results}
+    assert (data.license, data.library_name, data.pipeline_tag) == (
+        "apache-2.0",
+        "transformers",
+        "image-segmentation",
+    )
+    found = {
+        (r.dataset_type, r.dataset_name, r.metric_type, r.metric_name, r.metric_value)
+        for r in data.eval_results
+    }
     assert found == {
         ("held_out", "coco_panoptic", "pq", "PQ", 0.1235),
         ("held_out", "coco_panoptic", "pq_things", "PQ of things", 0.5),
@@ -356,9 +447,12 @@ def test_metadata_of_the_card(finished):
 def test_text_of_the_card(finished):
     card = model_card(finished, REPO)
     assert HIDDEN not in card
-    assert "| [scene](https://cocodataset.org) | panoptic segments | 2000 | 4 | 75.0% | 8 | CC BY 4.0 |" in card
-    licence = r"&lt;b&gt;mine&lt;/b&gt; \| only"
-    assert f"| pets | a box per object, no masks | 20 | 3 | 25.0% | 4 | {licence} |" in card
+    assert (
+        "| [scene](https://cocodataset.org) | panoptic segments | 2000 | 4 | 75.0% | 8 | CC BY 4.0 "
+        "|" in card
+    )
+    license = r"&lt;b&gt;mine&lt;/b&gt; \| only"
+    assert f"| pets | a box per object, no masks | 20 | 3 | 25.0% | 4 | {license} |" in card
     assert "javascript" not in card
     assert r"| held\_out | vocabulary scene | 64 | PQ 0.123, PQ of things 0.500 |" in card
     assert "| open | its own names | 96 | mIoU 0.250 |" in card
@@ -405,18 +499,29 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
 
 
 def test_from_the_shell(finished, hub, tmp_path):
-    command = [sys.executable, str(ROOT / "examples" / "publish.py"), "--model", str(finished), "--repo", REPO]
+    command = [
+        sys.executable,
+        str(ROOT / "examples" / "publish.py"),
+        "--model",
+        str(finished),
+        "--repo",
+        REPO,
+    ]
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
-    done = subprocess.run([*command, "--private", "--space"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [*command, "--private", "--space"], env=environment, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert hub.model(REPO).private
     assert hub.space(REPO).private
     assert f"Published: {hub.url}/{REPO}/commit/{hub.model(REPO).commits[-1][0]}" in done.stdout
     hub.fail("POST", "/commit/", times=1)
-    edited_card = [*command, "--licence", "mit"]
+    edited_card = [*command, "--license", "mit"]
     done = subprocess.run(edited_card, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: someone/tiny was not published: ")
+    assert (
+        done.stderr.strip().splitlines()[-1].startswith("error: someone/tiny was not published: ")
+    )
 
 
 def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
@@ -438,7 +543,9 @@ SPACE_MODULES = [
 def test_the_space_is_one_commit_of_the_demo(hub, api):
     publish_space(SPACE, REPO, "someone/tiny", api=api)
     space = hub.space(REPO)
-    tracked = {str(file.relative_to(SPACE)) for file in [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]}
+    tracked = {
+        str(file.relative_to(SPACE)) for file in [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]
+    }
     assert {"README.md", "app.py", "requirements.txt"} < tracked
     modules = {f"dataseg_hf/{name}.py" for name in SPACE_MODULES}
     assert set(space.files) == {".gitattributes", *tracked, *modules}
@@ -477,19 +584,28 @@ def test_a_published_space_shows_the_published_model(finished, hub, api, photo, 
     pytest.importorskip("gradio")
     publish(finished, REPO, api=api)
     publish_space(SPACE, REPO, REPO, api=api)
-    fetched = snapshot_download(REPO, repo_type="space", endpoint=hub.url, local_dir=tmp_path / "space")
+    fetched = snapshot_download(
+        REPO, repo_type="space", endpoint=hub.url, local_dir=tmp_path / "space"
+    )
     environment = {**os.environ, **hub.environment(tmp_path / "home"), **hub.space(REPO).variables}
     done = subprocess.run(
         [sys.executable, "-c", RUNNING_SPACE, str(photo)],
         cwd=fetched,
-        env={**environment, "PYTHONPATH": fetched, "OMP_NUM_THREADS": "1", "GRADIO_ANALYTICS_ENABLED": "False"},
+        env={
+            **environment,
+            "PYTHONPATH": fetched,
+            "OMP_NUM_THREADS": "1",
+            "GRADIO_ANALYTICS_ENABLED": "False",
+        },
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     (line,) = (line for line in done.stdout.splitlines() if line.startswith("TABLE "))
-    segmenter = DaTaSegPipeline(model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu")
+    segmenter = DaTaSegPipeline(
+        model=checkpoint_model(), image_processor=checkpoint_processor(), device="cpu"
+    )
     expected = [
         [found["label"], sum(found["mask"].histogram()[1:])]
         for found in segmenter(str(photo), vocabulary="pets", subtask="semantic")
@@ -531,11 +647,19 @@ def photo(tmp_path):
 
 
 def load_elsewhere(hub, home, photo, out, environment=None, **options):
-    """Load the published model in a process of its own; its logits, or the message of its failure."""
+    """Load the published model in a process of its own; its logits, or the message of its
+    failure.
+    """
     arguments = json.dumps([REPO, str(photo), str(out), options])
     done = subprocess.run(
         [sys.executable, "-c", LOADING, arguments],
-        env={**os.environ, **hub.environment(home), "OMP_NUM_THREADS": "1", "PYTHONPATH": "", **(environment or {})},
+        env={
+            **os.environ,
+            **hub.environment(home),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": "",
+            **(environment or {}),
+        },
         capture_output=True,
         text=True,
         check=False,
@@ -578,9 +702,19 @@ def test_the_snippets_of_the_published_card_run_as_they_stand(finished, hub, api
     code = blocks(hub.model(REPO).files["README.md"].decode())
     assert len(code) == 3
     script = "import sys\nsys.modules['dataseg_hf'] = None\n" + "\n".join(code)
-    environment = {**os.environ, **hub.environment(tmp_path / "home"), "OMP_NUM_THREADS": "1", "PYTHONPATH": ""}
+    environment = {
+        **os.environ,
+        **hub.environment(tmp_path / "home"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": "",
+    }
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=photo.parent, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script],
+        cwd=photo.parent,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "torch.Size([50, 90])" in done.stdout
@@ -602,7 +736,9 @@ def flipped(content):
         ("500", "Server error '500 Internal Server Error' for url .*model.safetensors"),
     ],
 )
-def test_a_bad_download_is_an_error_and_the_next_one_succeeds(finished, hub, api, photo, tmp_path, fault, reason):
+def test_a_bad_download_is_an_error_and_the_next_one_succeeds(
+    finished, hub, api, photo, tmp_path, fault, reason
+):
     publish(finished, REPO, api=api)
     if fault == "short weights":
         hub.drop("GET", "model.safetensors", after=30000)
@@ -623,7 +759,12 @@ def test_a_changed_download_is_found_by_its_checksum(finished, hub, api, tmp_pat
     """The client compares sizes only; the Hub's checksums tell, and a forced download repairs."""
     publish(finished, REPO, api=api)
     hub.corrupt("model.safetensors", flipped, times=1)
-    options = {"repo_id": REPO, "filename": "model.safetensors", "endpoint": hub.url, "cache_dir": tmp_path}
+    options = {
+        "repo_id": REPO,
+        "filename": "model.safetensors",
+        "endpoint": hub.url,
+        "cache_dir": tmp_path,
+    }
     sha256 = hashlib.sha256((finished / "model.safetensors").read_bytes()).hexdigest()
 
     def arrived():
@@ -631,7 +772,9 @@ def test_a_changed_download_is_found_by_its_checksum(finished, hub, api, tmp_pat
 
     assert arrived() != sha256
     check = {"repo_id": REPO, "cache_dir": tmp_path}
-    assert [bad["path"] for bad in api.verify_repo_checksums(**check).mismatches] == ["model.safetensors"]
+    assert [bad["path"] for bad in api.verify_repo_checksums(**check).mismatches] == [
+        "model.safetensors"
+    ]
     hf_hub_download(**options, force_download=True)
     assert arrived() == sha256
     assert not api.verify_repo_checksums(**check).mismatches

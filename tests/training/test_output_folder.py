@@ -1,4 +1,6 @@
-"""What a folder must hold before a command writes there: earlier output makes room, anything else is refused."""
+"""What a folder must hold before a command writes there: earlier output makes room, anything else
+is refused.
+"""
 
 import json
 import sys
@@ -11,7 +13,13 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.output_folder import MARKER, check_addition, check_output_folder, claim_output_folder, kind_of
+from dataseg_hf.output_folder import (
+    MARKER,
+    check_addition,
+    check_output_folder,
+    claim_output_folder,
+    kind_of,
+)
 from helpers.example_scripts import main_of
 from helpers.run_programs import command
 
@@ -35,25 +43,40 @@ def old_run(folder: Path) -> Path:
 
 OURS: dict[str, tuple[str, Callable[[Path], Path]]] = {
     "old run": ("run", old_run),
-    "run killed at its start": ("run", lambda f: fill(f, {"run_config.yaml": RUN_CONFIG, "contact_sheets/a.png": ""})),
-    "old evaluation": (
-        "evaluation", lambda f: fill(f, {"results.json": "{}", "report.md": "# Evaluation of m\n"}),
+    "run killed at its start": (
+        "run",
+        lambda f: fill(f, {"run_config.yaml": RUN_CONFIG, "contact_sheets/a.png": ""}),
     ),
-    "old predictions": ("predictions", lambda f: fill(f, {"predictions.json": "{}", "overlays/a.png": ""})),
-}  # fmt: skip
+    "old evaluation": (
+        "evaluation",
+        lambda f: fill(f, {"results.json": "{}", "report.md": "# Evaluation of m\n"}),
+    ),
+    "old predictions": (
+        "predictions",
+        lambda f: fill(f, {"predictions.json": "{}", "overlays/a.png": ""}),
+    ),
+}
 FOREIGN: dict[str, Callable[[Path], Path]] = {
     "project": lambda f: fill(f, {"thesis.tex": "years of work"}),
     "earlier runs": lambda f: old_run(f / "run_a").parent,
     "superseded runs": lambda f: old_run(f / "run_a.previous-1").parent,
     "dataset": lambda f: fill(f, {"images/1.png": "", "labels/1.png": ""}),
-    "saved model": lambda f: fill(f, {"config.json": '{"model_type": "dataseg"}', "model.safetensors": ""}),
-    "project with a copied config": lambda f: fill(f, {"run_config.yaml": RUN_CONFIG, "thesis.tex": ""}),
+    "saved model": lambda f: fill(
+        f, {"config.json": '{"model_type": "dataseg"}', "model.safetensors": ""}
+    ),
+    "project with a copied config": lambda f: fill(
+        f, {"run_config.yaml": RUN_CONFIG, "thesis.tex": ""}
+    ),
     "config that is no mapping": lambda f: fill(f, {"run_config.yaml": "[", "mix.json": "[]"}),
     "checkpoints of another tool": lambda f: fill(f, {"checkpoints/epoch.ckpt": ""}),
     "checkpoint of a run": lambda f: fill(f, {"checkpoints/step-00000001/progress.json": "{}"}),
-    "results of another tool": lambda f: fill(f, {"results.json": "{}", "report.md": "# Results\n"}),
+    "results of another tool": lambda f: fill(
+        f, {"results.json": "{}", "report.md": "# Results\n"}
+    ),
     "predictions of another tool": lambda f: fill(f, {"predictions.json": "{}", "code.py": ""}),
-    "marker of another tool": lambda f: fill(f, {"dataseg_output.json": '{"kind": "photos"}', "a.txt": ""}),
+    "marker of another tool": lambda f: fill(
+        f, {"dataseg_output.json": '{"kind": "photos"}', "a.txt": ""}
+    ),
     "marker that is no json": lambda f: fill(f, {"dataseg_output.json": "run", "a.txt": ""}),
     "hidden file": lambda f: fill(f, {".git/HEAD": "ref"}),
 }
@@ -65,11 +88,15 @@ def tree(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("make", FOREIGN.values(), ids=FOREIGN)
-def test_what_is_not_ours_is_refused_and_stays(tmp_path: Path, kind: str, make: Callable[[Path], Path]) -> None:
+def test_what_is_not_ours_is_refused_and_stays(
+    tmp_path: Path, kind: str, make: Callable[[Path], Path]
+) -> None:
     folder = make(tmp_path / "here")
     before = tree(tmp_path)
     for start in (check_output_folder, claim_output_folder):
-        with pytest.raises(ConfigError, match=rf"^output_dir: '{folder}' .*\(in it: .*name a new or empty folder"):
+        with pytest.raises(
+            ConfigError, match=rf"^output_dir: '{folder}' .*\(in it: .*name a new or empty folder"
+        ):
             start(folder, kind, "output_dir")
     with pytest.raises(ConfigError, match="is not output of this package"):
         check_addition(folder, "output_dir")
@@ -108,15 +135,26 @@ def test_a_link_is_judged_by_where_it_leads(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(target)
     with pytest.raises(ConfigError, match=r"thesis\.tex"):
         claim_output_folder(tmp_path / "to_project", "run", "output_dir")
-    assert claim_output_folder(tmp_path / "to_run", "run", "output_dir") == tmp_path / "run.previous-1"
+    assert (
+        claim_output_folder(tmp_path / "to_run", "run", "output_dir") == tmp_path / "run.previous-1"
+    )
     assert claim_output_folder(tmp_path / "to_new", "run", "output_dir") is None
     assert tree(tmp_path / "to_run") == tree(tmp_path / "new") == [MARKER]
 
 
-def test_a_run_that_something_needs_stays_in_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_something_needs_stays_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = fill(old_run(tmp_path / "here"), {"config.yaml": "", "inside/a": ""})
-    reads = {"--config": folder / "config.yaml", "datasets.a.images": tmp_path / "elsewhere", "options.key": "config"}
-    with pytest.raises(ConfigError, match=r"--config .*config\.yaml.* is in it; name another folder, or go on with --"):
+    reads = {
+        "--config": folder / "config.yaml",
+        "datasets.a.images": tmp_path / "elsewhere",
+        "options.key": "config",
+    }
+    with pytest.raises(
+        ConfigError,
+        match=r"--config .*config\.yaml.* is in it; name another folder, or go on with --",
+    ):
         claim_output_folder(folder, "run", "output_dir", reads)
     with pytest.raises(ConfigError, match="model_weights"):
         claim_output_folder(folder, "run", "output_dir", {"model_weights": folder})
@@ -134,7 +172,9 @@ def test_a_run_that_something_needs_stays_in_its_place(tmp_path: Path, monkeypat
     assert not list(tmp_path.glob("*.previous-*"))
 
 
-@pytest.mark.parametrize("path", ["", " ", "{here}/file", "{here}/file/run", "{here}/loop", "{here}/\0"])
+@pytest.mark.parametrize(
+    "path", ["", " ", "{here}/file", "{here}/file/run", "{here}/loop", "{here}/\0"]
+)
 def test_what_can_be_no_folder_is_one_line(tmp_path: Path, path: str) -> None:
     fill(tmp_path, {"file": ""})
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -154,20 +194,33 @@ def arguments(name: str, output: Path, aside: Path) -> list[str]:
     Image.new("RGB", (8, 8)).save(aside / "photo.png")
     if name == "predict":
         return ["--model", "nowhere", "--input", str(aside / "photo.png"), "--output", str(output)]
-    return [*(["--model", "nowhere"] if name == "evaluate" else []), *settings, "--output_dir", str(output)]
+    return [
+        *(["--model", "nowhere"] if name == "evaluate" else []),
+        *settings,
+        "--output_dir",
+        str(output),
+    ]
 
 
-@pytest.mark.parametrize("name", ["cotrain", "train_with_trainer", "evaluate", "predict", "inspect_data"])
+@pytest.mark.parametrize(
+    "name", ["cotrain", "train_with_trainer", "evaluate", "predict", "inspect_data"]
+)
 @pytest.mark.parametrize("place", ["project", ".", "earlier runs", "link", "file"])
 def test_every_command_refuses_a_folder_that_is_not_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, place: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    place: str,
 ) -> None:
     here, aside = tmp_path / "here", tmp_path / "aside"
     aside.mkdir()
     FOREIGN["project" if place != "earlier runs" else place](here)
     (tmp_path / "link").symlink_to(here)
     monkeypatch.chdir(here)
-    output = {"link": tmp_path / "link", "file": here / "thesis.tex", ".": Path(".")}.get(place, here)
+    output = {"link": tmp_path / "link", "file": here / "thesis.tex", ".": Path(".")}.get(
+        place, here
+    )
     monkeypatch.setattr(sys, "argv", [name, *arguments(name, output, aside)])
     before = tree(tmp_path)
     AcceleratorState._reset_state(reset_partial_state=True)
@@ -180,10 +233,16 @@ def test_every_command_refuses_a_folder_that_is_not_its_own(
     assert tree(tmp_path) == before
 
 
-@pytest.mark.parametrize("name", ["cotrain", "train_with_trainer", "evaluate", "predict", "inspect_data"])
+@pytest.mark.parametrize(
+    "name", ["cotrain", "train_with_trainer", "evaluate", "predict", "inspect_data"]
+)
 @pytest.mark.parametrize("text", ["", "loop", "a\0b", "$NOWHERE/run"])
 def test_every_command_refuses_what_names_no_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str, text: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    text: str,
 ) -> None:
     (here := tmp_path / "here").mkdir()
     (here / "loop").symlink_to(here / "loop")

@@ -1,4 +1,6 @@
-"""One, two and three processes do the same training: the same datasets, the same images, the same gradients."""
+"""One, two and three processes do the same training: the same datasets, the same images, the same
+gradients.
+"""
 
 import json
 import subprocess
@@ -25,10 +27,19 @@ def run_program(name: str, *arguments: str, processes: int) -> None:
 def test_every_process_draws_the_same_dataset_at_every_step(tmp_path: Path) -> None:
     drawn, images = [], []
     for processes in (1, 2, 3):
-        run_program("mixing_order.py", str(STEPS), str(tmp_path / str(processes)), processes=processes)
-        parts = [json.loads((tmp_path / f"{processes}.{rank}").read_text()) for rank in range(processes)]
+        run_program(
+            "mixing_order.py", str(STEPS), str(tmp_path / str(processes)), processes=processes
+        )
+        parts = [
+            json.loads((tmp_path / f"{processes}.{rank}").read_text()) for rank in range(processes)
+        ]
         drawn += [part["drawn"] for part in parts]
-        images.append([sorted(index for part in parts for index in part["images"][step]) for step in range(STEPS)])
+        images.append(
+            [
+                sorted(index for part in parts for index in part["images"][step])
+                for step in range(STEPS)
+            ]
+        )
     assert len(drawn) == 6
     assert all(len(one) == STEPS for one in drawn)
     assert all(one == drawn[0] for one in drawn)
@@ -37,7 +48,9 @@ def test_every_process_draws_the_same_dataset_at_every_step(tmp_path: Path) -> N
 
 
 def test_the_gradient_is_that_of_one_process_and_one_batch(tmp_path: Path) -> None:
-    """1 x 8, 2 processes x 4, and 4 twice: images have 0, 1, 2 or 3 targets, and the halves differ in their number."""
+    """1 x 8, 2 processes x 4, and 4 twice: images have 0, 1, 2 or 3 targets, and the halves differ
+    in their number.
+    """
     ways = {"whole": (1, 1), "processes": (1, 2), "accumulated": (2, 1)}
     for name, (micro_batches, processes) in ways.items():
         (tmp_path / name).mkdir()
@@ -48,10 +61,15 @@ def test_the_gradient_is_that_of_one_process_and_one_batch(tmp_path: Path) -> No
             other = load_file(tmp_path / f"{name}/{task}.safetensors")
             assert set(other) == set(whole)
             for key, gradient in whole.items():
-                if key.endswith("key.bias"):  # softmax does not see it: its gradient is 0 but for rounding
+                # softmax does not see it: its gradient is 0 but for rounding
+                if key.endswith("key.bias"):
                     torch.testing.assert_close(other[key], gradient, atol=1e-5, rtol=0)
                     continue
-                assert float((other[key] - gradient).norm()) <= 1e-5 * float(gradient.norm()), (task, name, key)
+                assert float((other[key] - gradient).norm()) <= 1e-5 * float(gradient.norm()), (
+                    task,
+                    name,
+                    key,
+                )
 
 
 def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Path) -> None:
@@ -61,9 +79,13 @@ def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Pa
     for kind in ("sharded", "whole"):
         run_program("sharded_training.py", kind, config, str(tmp_path / kind), processes=2)
     checkpoint = str(sharded / "checkpoints/step-00000002")
-    run_program("sharded_training.py", "sharded", config, str(tmp_path / "resumed"), checkpoint, processes=2)
+    run_program(
+        "sharded_training.py", "sharded", config, str(tmp_path / "resumed"), checkpoint, processes=2
+    )
     result = load_file(sharded / "result.safetensors")
-    whole, resumed = (load_file(tmp_path / name / "result.safetensors") for name in ("whole", "resumed"))
+    whole, resumed = (
+        load_file(tmp_path / name / "result.safetensors") for name in ("whole", "resumed")
+    )
     for name, tensor in result.items():
         assert torch.equal(tensor, resumed[name]), name
         torch.testing.assert_close(tensor, whole[name], atol=2e-3, rtol=1e-2, msg=name)

@@ -30,9 +30,18 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """A run that evaluates in between, keeps the best model and writes to TensorBoard."""
     folder = tmp_path_factory.mktemp("evaluated") / "run"
     done = start(
-        folder, "--evaluate_every", "1 epochs of shapes_boxes", "--evaluation.shapes_open.every", "3",
-        "--evaluation.shapes_boxes.every", "0", "--best_metric", "shapes_panoptic/miou", "--report_to", "[tensorboard]",
-    )  # fmt: skip
+        folder,
+        "--evaluate_every",
+        "1 epochs of shapes_boxes",
+        "--evaluation.shapes_open.every",
+        "3",
+        "--evaluation.shapes_boxes.every",
+        "0",
+        "--best_metric",
+        "shapes_panoptic/miou",
+        "--report_to",
+        "[tensorboard]",
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return folder, done.stdout
 
@@ -40,7 +49,10 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_each_set_is_evaluated_at_its_own_interval(evaluated: tuple[Path, str]) -> None:
     folder, printed = evaluated
     rows = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
-    found = [(row["step"], sorted({key.partition("/")[0] for key in row if key != "step"})) for row in rows]
+    found = [
+        (row["step"], sorted({key.partition("/")[0] for key in row if key != "step"}))
+        for row in rows
+    ]
     # 8 images, 4 of them in every third step: an epoch is 6 steps
     assert found == [
         (3, ["shapes_open"]),
@@ -56,7 +68,9 @@ def test_the_best_model_is_kept_and_loads(evaluated: tuple[Path, str]) -> None:
 
     folder, _ = evaluated
     rows = [json.loads(line) for line in (folder / "evaluations.jsonl").read_text().splitlines()]
-    values = {row["step"]: row["shapes_panoptic/miou"] for row in rows if "shapes_panoptic/miou" in row}
+    values = {
+        row["step"]: row["shapes_panoptic/miou"] for row in rows if "shapes_panoptic/miou" in row
+    }
     step = max(values, key=lambda step: (values[step], -step))  # the first of equals
     assert read_json(folder / "best/best_metric.json") == {
         "step": step, "metric": "shapes_panoptic/miou", "value": values[step]
@@ -71,9 +85,17 @@ def test_losses_metrics_and_pictures_are_in_tensorboard(evaluated: tuple[Path, s
     events = EventAccumulator(str(folder / "dataseg"), size_guidance={"images": 0})
     events.Reload()
     scalars = set(events.Tags()["scalars"])
-    assert {"train/learning_rate", "train/gradient_norm", "train/images_per_second", "train/data_wait_share",
-            "train/peak_memory_gb", "eval/shapes_panoptic/pq"} <= scalars  # fmt: skip
-    assert {f"train/loss/{name}" for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes")} <= scalars
+    assert {
+        "train/learning_rate",
+        "train/gradient_norm",
+        "train/images_per_second",
+        "train/data_wait_share",
+        "train/peak_memory_gb",
+        "eval/shapes_panoptic/pq",
+    } <= scalars
+    assert {
+        f"train/loss/{name}" for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes")
+    } <= scalars
     assert [event.step for event in events.Scalars("train/gradient_norm")] == [2, 4, 6, 8]
     assert [event.step for event in events.Images("predictions/shapes_open")] == [3, 6, 8]
 
@@ -86,13 +108,21 @@ def test_the_folder_says_how_it_was_made(evaluated: tuple[Path, str]) -> None:
     assert facts["processes"] == 1
     assert facts["precision"] == "no"
     assert facts["torch"] == torch.__version__
-    assert facts["images_per_step"] == {"shapes_panoptic": 4, "shapes_semantic": 4, "shapes_boxes": 4}
-    assert facts["trainable_parameters"] == sum(t.numel() for n, t in weights(folder).items() if ".text_" not in n)
+    assert facts["images_per_step"] == {
+        "shapes_panoptic": 4,
+        "shapes_semantic": 4,
+        "shapes_boxes": 4,
+    }
+    assert facts["trainable_parameters"] == sum(
+        t.numel() for n, t in weights(folder).items() if ".text_" not in n
+    )
     with Image.open(folder / "curves.png") as picture:
         assert picture.height > picture.width  # three panels
 
 
-def test_a_run_repeats_from_the_config_in_its_folder(evaluated: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_run_repeats_from_the_config_in_its_folder(
+    evaluated: tuple[Path, str], tmp_path: Path
+) -> None:
     folder, _ = evaluated
     again = warm_python.run(
         [str(ROOT / "examples/cotrain.py"), "--config", str(folder / "run_config.yaml"),
@@ -105,26 +135,58 @@ def test_a_run_repeats_from_the_config_in_its_folder(evaluated: tuple[Path, str]
 
 
 def test_a_dry_run_projects_and_leaves_nothing(tmp_path: Path) -> None:
-    done = start(tmp_path / "run", "--dry_run", "true", "--max_steps", "100 epochs of shapes_semantic")
+    done = start(
+        tmp_path / "run", "--dry_run", "true", "--max_steps", "100 epochs of shapes_semantic"
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert "600 steps" in done.stdout
-    assert all(f"\n{name}" in done.stdout for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes"))
+    assert all(
+        f"\n{name}" in done.stdout
+        for name in ("shapes_panoptic", "shapes_semantic", "shapes_boxes")
+    )
     assert "projected: " in done.stdout
     assert not (tmp_path / "run").exists()
 
 
-def test_fine_tuning_on_a_new_vocabulary_with_the_backbone_frozen(evaluated: tuple[Path, str], tmp_path: Path) -> None:
+def test_fine_tuning_on_a_new_vocabulary_with_the_backbone_frozen(
+    evaluated: tuple[Path, str], tmp_path: Path
+) -> None:
     source, folder = evaluated[0], tmp_path / "run"
-    entry = {"spec": "shapes_open", "reader": "shapes", "split": "eval", "count": 8, "batch_size": 4, "image_size": 32}
+    entry = {
+        "spec": "shapes_open",
+        "reader": "shapes",
+        "split": "eval",
+        "count": 8,
+        "batch_size": 4,
+        "image_size": 32,
+    }
     call = command(
-        folder, "--datasets", json.dumps({"new": entry}), *NO_EVALUATION, "--model", "{}", "--text_encoder", "null",
-        "--model_weights", str(source), "--freeze_backbone", "true",
-    )  # fmt: skip
+        folder,
+        "--datasets",
+        json.dumps({"new": entry}),
+        *NO_EVALUATION,
+        "--model",
+        "{}",
+        "--text_encoder",
+        "null",
+        "--model_weights",
+        str(source),
+        "--freeze_backbone",
+        "true",
+    )
     done = subprocess.run(call, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = weights(source), weights(folder)
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items() if name.startswith("backbone."))
-    changed = [name for name, tensor in before.items() if name in after and not torch.equal(after[name], tensor)]
+    assert all(
+        torch.equal(after[name], tensor)
+        for name, tensor in before.items()
+        if name.startswith("backbone.")
+    )
+    changed = [
+        name
+        for name, tensor in before.items()
+        if name in after and not torch.equal(after[name], tensor)
+    ]
     assert any(name.startswith("pixel_decoder.") for name in changed)
     config = read_json(folder / "config.json")
     assert config["default_vocabulary"] == "new"  # type: ignore[index]
@@ -148,7 +210,9 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("--gradient_accumulation_steps", "2", "--max_steps", "4 steps"),
     ],
 )
-def test_options_that_must_not_change_the_result(plain: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+def test_options_that_must_not_change_the_result(
+    plain: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
     other = start(tmp_path / "run", *NO_EVALUATION, "--max_steps", "4", *options)
     assert other.returncode == 0, other.stderr[-3000:]
     reference = weights(plain)
@@ -169,21 +233,36 @@ def test_bf16_trains(tmp_path: Path) -> None:
     [
         (["--mixed_precision", "fp16"], "mixed_precision: 'fp16' needs a GPU"),
         (["--report_to", "[clearml]"], "report_to: 'clearml' is not installed"),
-        (["--best_metric", "shapes_open/miou"], "best_metric: 'shapes_open/miou' is not measured; measured are"),
+        (
+            ["--best_metric", "shapes_open/miou"],
+            "best_metric: 'shapes_open/miou' is not measured; measured are",
+        ),
         (["--best_metric", "elsewhere/pq"], "best_metric: 'elsewhere/pq' must be SET/METRIC"),
         (["--max_steps", "3 epochs of nothing"], "max_steps: 'nothing' is no entry of datasets"),
-        (["--evaluation.shapes_open.every", "often"], "evaluation.shapes_open.every: 'often' is no duration"),
+        (
+            ["--evaluation.shapes_open.every", "often"],
+            "evaluation.shapes_open.every: 'often' is no duration",
+        ),
         (["--model_weights", "nowhere"], "model_weights: cannot load 'nowhere'"),
-        (["--model_weights", "a", "--backbone_weights", "b"], "model_weights and backbone_weights: give one"),
+        (
+            ["--model_weights", "a", "--backbone_weights", "b"],
+            "model_weights and backbone_weights: give one",
+        ),
         (["--text_encoder", "null"], "text_encoder: is required"),
         (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
-        (["--datasets.shapes_panoptic.spec", "cocoo"], "datasets.shapes_panoptic.spec: unknown dataset 'cocoo'"),
+        (
+            ["--datasets.shapes_panoptic.spec", "cocoo"],
+            "datasets.shapes_panoptic.spec: unknown dataset 'cocoo'",
+        ),
         (["--datasets.shapes_panoptic.count", "0"], "has no images"),
         (["--text_encoder", '{"kind": "word2vec"}'], "`kind` must be one of"),
         (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
         (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
         (["--torch_compile", "fast"], "torch_compile: unknown backend 'fast'; torch has ["),
-        (["--gradient_accumulation_steps", "3"], "datasets.shapes_panoptic.batch_size: 4 is not divisible by 1 proc"),
+        (
+            ["--gradient_accumulation_steps", "3"],
+            "datasets.shapes_panoptic.batch_size: 4 is not divisible by 1 proc",
+        ),
         (["--resume", "nowhere"], "resume: 'nowhere' is no complete checkpoint"),
     ],
 )
@@ -213,11 +292,18 @@ def test_resume_refuses_data_that_has_changed(evaluated: tuple[Path, str], tmp_p
     assert "images 9 -> 8" in resumed.stderr
 
 
-# --- the Hub ---------------------------------------------------------------------------------------------------------
+# --- the Hub --------------------------------------------------------------------------------------
 
 
-def start_with_hub(hub: HubServer, folder: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    hub_variables = {"HF_ENDPOINT": hub.url, "HF_TOKEN": hub.token, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+def start_with_hub(
+    hub: HubServer, folder: Path, home: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    hub_variables = {
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": hub.token,
+        "HF_HOME": str(home),
+        "HF_HUB_DISABLE_XET": "1",
+    }
     variables = {**os.environ, **environment(), **hub_variables, "HF_HUB_OFFLINE": "0"}
     call = command(folder, *NO_EVALUATION, "--push_to_hub", "org/shapes", *arguments)
     return subprocess.run(call, capture_output=True, text=True, env=variables, timeout=300)
@@ -229,11 +315,15 @@ def test_the_final_model_is_pushed(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr[-3000:]
         assert "Published: " in done.stdout
         files = hub.repos["model", "org/shapes"].files
-        assert {"model.safetensors", "config.json", "modeling_dataseg.py", "README.md"} <= set(files)
+        assert {"model.safetensors", "config.json", "modeling_dataseg.py", "README.md"} <= set(
+            files
+        )
         assert "history.csv" not in files
         (tmp_path / "pushed.safetensors").write_bytes(files["model.safetensors"])
     pushed = load_file(tmp_path / "pushed.safetensors")
-    assert all(torch.equal(tensor, pushed[name]) for name, tensor in weights(tmp_path / "run").items())
+    assert all(
+        torch.equal(tensor, pushed[name]) for name, tensor in weights(tmp_path / "run").items()
+    )
 
 
 def test_a_hub_that_refuses_the_push_loses_nothing(tmp_path: Path) -> None:

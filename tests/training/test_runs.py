@@ -1,4 +1,6 @@
-"""Whole runs as users start them: what they leave, on two processes, resumed where there is nothing."""
+"""Whole runs as users start them: what they leave, on two processes, resumed where there is
+nothing.
+"""
 
 import json
 import shutil
@@ -22,13 +24,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_a_run_leaves_model_results_curves_and_pictures(whole: tuple[Path, str]) -> None:
     folder, _ = whole
     results = json.loads((folder / "all_results.json").read_text())
-    expected = {"shapes_panoptic/pq", "shapes_panoptic/pq_things", "shapes_panoptic/pq_stuff", "shapes_panoptic/miou",
-                "shapes_boxes/mask_ap", "shapes_boxes/mask_ap50", "shapes_open/pq", "train_seconds"}  # fmt: skip
+    expected = {
+        "shapes_panoptic/pq",
+        "shapes_panoptic/pq_things",
+        "shapes_panoptic/pq_stuff",
+        "shapes_panoptic/miou",
+        "shapes_boxes/mask_ap",
+        "shapes_boxes/mask_ap50",
+        "shapes_open/pq",
+        "train_seconds",
+    }
     assert expected <= set(results)
     assert results["steps"] == 8
     names = {path.name for path in folder.rglob("*") if path.is_file()}
-    assert {"model.safetensors", "config.json", "preprocessor_config.json", "modeling_dataseg.py", "curves.png",
-            "run_config.yaml", "history.csv", "shapes_open-step000008.png"} <= names  # fmt: skip
+    assert {
+        "model.safetensors",
+        "config.json",
+        "preprocessor_config.json",
+        "modeling_dataseg.py",
+        "curves.png",
+        "run_config.yaml",
+        "history.csv",
+        "shapes_open-step000008.png",
+    } <= names
 
 
 def test_the_mix_is_printed_before_training(whole: tuple[Path, str]) -> None:
@@ -43,7 +61,11 @@ def test_the_final_model_loads_by_the_auto_class(whole: tuple[Path, str]) -> Non
 
     folder, _ = whole
     model = AutoModel.from_pretrained(folder)
-    assert sorted(model.config.vocabularies) == ["shapes_boxes", "shapes_panoptic", "shapes_semantic"]
+    assert sorted(model.config.vocabularies) == [
+        "shapes_boxes",
+        "shapes_panoptic",
+        "shapes_semantic",
+    ]
     assert AutoImageProcessor.from_pretrained(folder).size["longest_edge"] == 32
     stored = weights(folder)
     assert all(torch.equal(tensor, stored[name]) for name, tensor in model.state_dict().items())
@@ -58,7 +80,9 @@ def test_resume_in_a_finished_folder_ends_at_once(whole: tuple[Path, str]) -> No
     assert (folder / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_a_finished_run_without_its_checkpoints_is_left_alone(whole: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_finished_run_without_its_checkpoints_is_left_alone(
+    whole: tuple[Path, str], tmp_path: Path
+) -> None:
     folder = shutil.copytree(whole[0], tmp_path / "run")
     shutil.rmtree(folder / "checkpoints")
     done = start(folder, "--resume", "latest")
@@ -108,9 +132,15 @@ def test_a_fresh_start_keeps_the_earlier_run(tmp_path: Path) -> None:
 def test_a_run_does_not_move_what_it_starts_from(whole: tuple[Path, str]) -> None:
     folder, _ = whole
     before = sorted(folder.rglob("*"))
-    for option, value in (("--config", folder / "run_config.yaml"), ("--model_weights", folder / "checkpoints")):
+    for option, value in (
+        ("--config", folder / "run_config.yaml"),
+        ("--model_weights", folder / "checkpoints"),
+    ):
         done = start(folder, option, str(value))
         assert done.returncode == 2
         assert f"'{value}'" in done.stderr.splitlines()[-1]
-        assert "is in it; name another folder, or go on with --resume latest" in done.stderr.splitlines()[-1]
+        assert (
+            "is in it; name another folder, or go on with --resume latest"
+            in done.stderr.splitlines()[-1]
+        )
     assert sorted(folder.rglob("*")) == before

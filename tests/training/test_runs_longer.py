@@ -1,4 +1,6 @@
-"""Runs that go on with other settings: longer ones, those that change no result, and the way for all others."""
+"""Runs that go on with other settings: longer ones, those that change no result, and the way for
+all others.
+"""
 
 import json
 import shutil
@@ -89,7 +91,10 @@ def test_the_way_that_a_refusal_names_works(finished: Path, tmp_path: Path) -> N
 def test_a_run_is_not_shortened_below_what_it_has(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_here(monkeypatch, finished, *NO_EVALUATION, "--resume", "latest", "--max_steps", "5") == 2
+    assert (
+        run_here(monkeypatch, finished, *NO_EVALUATION, "--resume", "latest", "--max_steps", "5")
+        == 2
+    )
     assert "error: max_steps: 5, but the checkpoint has 8 steps" in capsys.readouterr().err
     assert (finished / "all_results.json").exists()
 
@@ -100,7 +105,11 @@ def test_a_run_is_not_shortened_below_what_it_has(
 def settings(**options: Any) -> RunConfig:
     entry = {"spec": "shapes_panoptic", "reader": "shapes", "count": 8, **options.pop("entry", {})}
     return RunConfig(
-        **{"output_dir": "x", "datasets": {"a": TrainEntry(**entry)}, "text_encoder": {"kind": "hashed_ngrams"}}
+        **{
+            "output_dir": "x",
+            "datasets": {"a": TrainEntry(**entry)},
+            "text_encoder": {"kind": "hashed_ngrams"},
+        }
         | options
     )
 
@@ -135,7 +144,9 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path, options: dict
         ({"datasets": {"b": TrainEntry("shapes_panoptic")}}, "['datasets']"),
     ],
 )
-def test_settings_that_change_the_result_may_not(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+def test_settings_that_change_the_result_may_not(
+    tmp_path: Path, options: dict[str, Any], named: str
+) -> None:
     folder = RunFolder(tmp_path)
     folder.write_config(settings())
     with pytest.raises(ConfigError) as raised:
@@ -147,16 +158,21 @@ def test_a_setting_that_an_older_version_did_not_know_had_its_default(tmp_path: 
     folder = RunFolder(tmp_path)
     folder.write_config(settings())
     lines = folder.config_file.read_text().splitlines(keepends=True)
-    folder.config_file.write_text("".join(line for line in lines if "ema_decay" not in line and "ratio" not in line))
+    folder.config_file.write_text(
+        "".join(line for line in lines if "ema_decay" not in line and "ratio" not in line)
+    )
     folder.check_same_run(settings())
     with pytest.raises(ConfigError, match="ema_decay"):
         folder.check_same_run(settings(ema_decay=0.9))
 
 
-def test_a_checkpoint_of_an_older_version_is_part_of_the_schedule_of_its_run(tmp_path: Path) -> None:
+def test_a_checkpoint_of_an_older_version_is_part_of_the_schedule_of_its_run(
+    tmp_path: Path,
+) -> None:
     folder = RunFolder(tmp_path)
     folder.write_facts({"max_steps": 8})
-    folder.write_facts({"max_steps": 12})  # a first try to make it longer, killed before its first checkpoint
+    # a first try to make it longer, killed before its first checkpoint
+    folder.write_facts({"max_steps": 12})
     checkpoint = folder.checkpoint(6)
     checkpoint.mkdir(parents=True)
     (checkpoint / "progress.json").write_text('{"step": 6, "train_seconds": 3.5}')
@@ -169,7 +185,9 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     checkpoint = RunFolder(tmp_path / "other").checkpoint(6)
     checkpoint.mkdir(parents=True)
     (checkpoint / "progress.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"is no checkpoint of the run in .*--model_weights .*step-00000006"):
+    with pytest.raises(
+        ConfigError, match=r"is no checkpoint of the run in .*--model_weights .*step-00000006"
+    ):
         RunFolder(tmp_path / "run").find_checkpoint(str(checkpoint))
 
 

@@ -1,4 +1,6 @@
-"""The main job on a streamed dataset: a run that goes on from a checkpoint ends in the same bits."""
+"""The main job on a streamed dataset: a run that goes on from a checkpoint ends in the same
+bits.
+"""
 
 import json
 import shutil
@@ -22,13 +24,29 @@ def test_a_streamed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
     for shard in range(2):
         rows = {
             "image": [rng.integers(0, 256, (32, 32, 3), dtype=np.uint8) for _ in range(5)],
-            "label": [rng.integers(0, 3, (4, 4), dtype=np.uint8).repeat(8, 0).repeat(8, 1) for _ in range(5)],
+            "label": [
+                rng.integers(0, 3, (4, 4), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+                for _ in range(5)
+            ],
         }
-        datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / f"part-{shard}.parquet"))
-    options = {"path": "parquet", "data_files": str(tmp_path / "part-*.parquet"), "label_column": "label",
-               "streaming": True, "shuffle_buffer": 4}  # fmt: skip
+        datasets.Dataset.from_dict(rows, features=features).to_parquet(
+            str(tmp_path / f"part-{shard}.parquet")
+        )
+    options = {
+        "path": "parquet",
+        "data_files": str(tmp_path / "part-*.parquet"),
+        "label_column": "label",
+        "streaming": True,
+        "shuffle_buffer": 4,
+    }
     spec = {"task": "semantic", "classes": CLASSES, "void_ids": [0]}
-    streamed = {"spec": spec, "reader": "hub", "options": options, "batch_size": 4, "image_size": 32}
+    streamed = {
+        "spec": spec,
+        "reader": "hub",
+        "options": options,
+        "batch_size": 4,
+        "image_size": 32,
+    }
     listed = {"spec": "shapes_boxes", "count": 8, "batch_size": 4, "image_size": 32}
     mix = ["--datasets", json.dumps({"streamed": streamed, "listed": listed}), "--evaluation", "{}"]
 

@@ -1,4 +1,6 @@
-"""Runs that are killed, told to stop, short of disk, or whose data breaks: nothing saved is lost, nothing differs."""
+"""Runs that are killed, told to stop, short of disk, or whose data breaks: nothing saved is lost,
+nothing differs.
+"""
 
 import json
 import os
@@ -36,7 +38,7 @@ def evaluations(folder: Path) -> list[dict[str, float]]:
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """The same bits of weights, averaged weights and optimiser state, and the same history."""
+    """The same bits of weights, averaged weights and optimizer state, and the same history."""
     for tensors, others in (
         (weights(one), weights(other)),
         (flat(optimizer_state(one)), flat(optimizer_state(other))),
@@ -56,7 +58,9 @@ def flat(state: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 0)])
-def test_a_run_killed_three_times_ends_in_the_same_bits(tmp_path: Path, processes: int, workers: int) -> None:
+def test_a_run_killed_three_times_ends_in_the_same_bits(
+    tmp_path: Path, processes: int, workers: int
+) -> None:
     # drop path draws from torch's global generator, whose state must come back too
     backbone = {**SETTINGS["model"]["backbone_config"], "drop_path_rate": 0.3}
     options = (*EVALUATE, "--checkpoint_every", "1", "--num_workers", str(workers),
@@ -89,7 +93,9 @@ def kill_family(process: Running) -> None:
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     options = (*EVALUATE, "--checkpoint_every", "100")  # no checkpoint but that of the signal
     whole = start(tmp_path / "whole" / "run", *options)
     assert whole.returncode == 0, whole.stderr[-3000:]
@@ -108,7 +114,9 @@ def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(tmp_path: Path, num
 
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    process = begin(folder, "--max_steps", "2000", "--checkpoint_every", "1000", "--log_every", "1", processes=2)
+    process = begin(
+        folder, "--max_steps", "2000", "--checkpoint_every", "1000", "--log_every", "1", processes=2
+    )
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 2, process)
     psutil.Process(process.pid).children()[1].terminate()
     printed = process.communicate(timeout=100)[0]
@@ -137,7 +145,13 @@ def test_going_on_from_an_earlier_checkpoint_sets_the_later_ones_aside(tmp_path:
     before = weights(folder)
     (folder / "all_results.json").unlink()
     again = start(
-        folder, "--keep_checkpoints", "1", "--evaluation", "{}", "--resume", f"{folder}/checkpoints/step-00000004"
+        folder,
+        "--keep_checkpoints",
+        "1",
+        "--evaluation",
+        "{}",
+        "--resume",
+        f"{folder}/checkpoints/step-00000004",
     )
     assert again.returncode == 0, again.stderr[-3000:]
     names = sorted(path.name for path in (folder / "checkpoints").iterdir())
@@ -174,7 +188,9 @@ def read(file: Path) -> str:
 
 
 def limit_file_size() -> None:
-    """No file above 200 kB, as on a full disk: the checkpoint's weights do not fit, the history does."""
+    """No file above 200 kB, as on a full disk: the checkpoint's weights do not fit, the history
+    does.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 
@@ -210,7 +226,12 @@ def test_a_full_disk_is_a_warning_where_the_settings_say_so(tmp_path: Path) -> N
     folder = tmp_path / "run"
     full = start_limited(folder, *BIG, "--on_save_error", "warn", "--evaluation", "{}")
     warnings = [line for line in full.stdout.splitlines() if line.startswith("warning: ")]
-    assert [line.split(":")[1].strip() for line in warnings] == ["step 2", "step 4", "step 6", "step 8"]
+    assert [line.split(":")[1].strip() for line in warnings] == [
+        "step 2",
+        "step 4",
+        "step 6",
+        "step 8",
+    ]
     assert all("training goes on" in line for line in warnings)
     # the final model does not fit either, which is no warning: there would be no result
     assert full.returncode == 1
@@ -220,18 +241,33 @@ def test_a_full_disk_is_a_warning_where_the_settings_say_so(tmp_path: Path) -> N
 
 def test_an_unwritable_folder_is_said_before_training(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for folder, said in ((f"{tmp_path}/file/run", "is a file, or lies in one"), ("/proc/run", "cannot write to")):
+    for folder, said in (
+        (f"{tmp_path}/file/run", "is a file, or lies in one"),
+        ("/proc/run", "cannot write to"),
+    ):
         done = start(tmp_path / "run", "--output_dir", folder)
         assert done.returncode == 2
-        (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: output_dir: ")]
+        (error,) = [
+            line for line in done.stderr.splitlines() if line.startswith("error: output_dir: ")
+        ]
         assert f"'{folder}'" in error
         assert said in error
 
 
 def test_a_killed_worker_saves_what_was_trained(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    options = ("--num_workers", "1", "--checkpoint_every", "100", "--max_steps", "2000", "--log_every", "1",
-               "--evaluation", "{}")  # fmt: skip
+    options = (
+        "--num_workers",
+        "1",
+        "--checkpoint_every",
+        "100",
+        "--max_steps",
+        "2000",
+        "--log_every",
+        "1",
+        "--evaluation",
+        "{}",
+    )
     process = begin(folder, *options)
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 3, process)
     workers = psutil.Process(process.pid).children()
@@ -254,11 +290,27 @@ def test_a_dataset_that_turns_unreadable_saves_what_was_trained(tmp_path: Path) 
     for number in range(4):
         Image.new("RGB", (32, 32), (60 * number, 90, 30)).save(images / f"{number}.png")
         Image.new("L", (32, 32), 1).save(labels / f"{number}.png")
-    entry = {"spec": {"task": "semantic", "classes": [{"name": "road", "ids": [1]}]}, "reader": "image_png",
-             "images": str(images), "annotations": str(labels), "batch_size": 2, "image_size": 32,
-             "options": {"image_suffix": ".png"}}  # fmt: skip
-    options = ("--datasets", json.dumps({"mine": entry}), "--evaluation", "{}", "--max_steps", "2000",
-               "--checkpoint_every", "1000", "--log_every", "1")  # fmt: skip
+    entry = {
+        "spec": {"task": "semantic", "classes": [{"name": "road", "ids": [1]}]},
+        "reader": "image_png",
+        "images": str(images),
+        "annotations": str(labels),
+        "batch_size": 2,
+        "image_size": 32,
+        "options": {"image_suffix": ".png"},
+    }
+    options = (
+        "--datasets",
+        json.dumps({"mine": entry}),
+        "--evaluation",
+        "{}",
+        "--max_steps",
+        "2000",
+        "--checkpoint_every",
+        "1000",
+        "--log_every",
+        "1",
+    )
     folder = tmp_path / "out" / "run"
     process = begin(folder, *options)
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 3, process)
@@ -275,13 +327,26 @@ def test_a_dataset_that_turns_unreadable_saves_what_was_trained(tmp_path: Path) 
 
 def test_a_loss_that_is_not_finite_stops_two_processes_with_its_terms(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = start(folder, "--learning_rate", "1e30", "--warmup_steps", "0", "--checkpoint_every", "1", processes=2)
+    done = start(
+        folder,
+        "--learning_rate",
+        "1e30",
+        "--warmup_steps",
+        "0",
+        "--checkpoint_every",
+        "1",
+        processes=2,
+    )
     assert done.returncode != 0
-    (error,) = {line[line.index("error: ") :] for line in done.stderr.splitlines() if "error: step" in line}
+    (error,) = {
+        line[line.index("error: ") :] for line in done.stderr.splitlines() if "error: step" in line
+    }
     assert "dataset 'shapes_" in error
     assert "images ['shapes_" in error
     assert "Checkpoints are kept" in error
-    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[0].startswith("step-0000000")
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir())[0].startswith(
+        "step-0000000"
+    )
 
 
 def test_history_rows_that_do_not_fit_are_not_half_written(tmp_path: Path) -> None:
@@ -289,7 +354,10 @@ def test_history_rows_that_do_not_fit_are_not_half_written(tmp_path: Path) -> No
     folder.start_history(0)
     folder.append_history([{"step": 1, "dataset": "first"}])
     before = folder.history_file.read_bytes()
-    limits, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):

@@ -1,4 +1,6 @@
-"""The learning rate over a run: by steps, by the clock if these will not be done in time, again if it is longer."""
+"""The learning rate over a run: by steps, by the clock if these will not be done in time, again if
+it is longer.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,14 +23,20 @@ CONFIG = RunConfig(
 
 
 def planned(max_steps: int = 1000, limit: float | None = None, warmup_steps: int = 50) -> Schedule:
-    return Schedule(max_steps, warmup_steps, checkpoint_every=0, evaluate_every={}, max_seconds=limit)
+    return Schedule(
+        max_steps, warmup_steps, checkpoint_every=0, evaluate_every={}, max_seconds=limit
+    )
 
 
 def rates(schedule: Schedule, seconds_of: Callable[[int], float]) -> list[float]:
-    """Of a run whose machine takes so many seconds for each step, until its steps or its time are over."""
+    """Of a run whose machine takes so many seconds for each step, until its steps or its time are
+    over.
+    """
     found: list[float] = []
     seconds = 0.0
-    while len(found) < schedule.max_steps and (schedule.max_seconds is None or seconds < schedule.max_seconds):
+    while len(found) < schedule.max_steps and (
+        schedule.max_seconds is None or seconds < schedule.max_seconds
+    ):
         found.append(learning_rate(CONFIG, schedule, len(found), seconds))
         seconds += seconds_of(len(found))
     return found
@@ -39,11 +47,14 @@ def rates(schedule: Schedule, seconds_of: Callable[[int], float]) -> list[float]
     [
         lambda step: 0.99,  # just in time
         lambda step: 0.1,
-        lambda step: 8.0 if step <= 40 else 0.7,  # a slow first pass over the data: a third of the time for 4 %
+        # a slow first pass over the data: a third of the time for 4 %
+        lambda step: 8.0 if step <= 40 else 0.7,
         lambda step: 150.0 if step == 600 else 0.8,  # the machine is busy for a while
     ],
 )
-def test_a_run_that_is_done_in_time_does_not_see_the_clock(seconds_of: Callable[[int], float]) -> None:
+def test_a_run_that_is_done_in_time_does_not_see_the_clock(
+    seconds_of: Callable[[int], float],
+) -> None:
     assert rates(planned(limit=1000.0), seconds_of) == rates(planned(), seconds_of)
 
 
@@ -54,12 +65,19 @@ def test_a_run_that_its_time_limit_ends_has_come_down(pace: float) -> None:
     assert found[-1] < 0.02
     down = found[5:]
     assert all(later <= earlier for earlier, later in pairwise(down))
-    assert max(earlier - later for earlier, later in pairwise(down)) < 4 * pace / 1000  # without a jump
+    # without a jump
+    assert max(earlier - later for earlier, later in pairwise(down)) < 4 * pace / 1000
 
 
 def test_the_clock_by_hand() -> None:
     schedule = planned(max_steps=100, limit=60.0)
-    assert [schedule.progress(10, seconds) for seconds in (0, 30, 45, 60, 70)] == [0.1, 0.1, 0.5, 1.0, 1.0]
+    assert [schedule.progress(10, seconds) for seconds in (0, 30, 45, 60, 70)] == [
+        0.1,
+        0.1,
+        0.5,
+        1.0,
+        1.0,
+    ]
     assert schedule.progress(80, 45.0) == 0.8
 
 
@@ -86,7 +104,9 @@ def test_an_unchanged_length_goes_on_as_planned() -> None:
 def test_another_length_starts_the_rate_again(step: int) -> None:
     longer = continued(planned(2000), CONFIG, after(step))
     found = [learning_rate(CONFIG, longer, place) for place in range(step, 2000)]
-    assert found == [learning_rate(CONFIG, planned(2000 - step), place) for place in range(2000 - step)]
+    assert found == [
+        learning_rate(CONFIG, planned(2000 - step), place) for place in range(2000 - step)
+    ]
     assert found[0] == pytest.approx(1 / 50)
     assert found[-1] < 1e-4
 
@@ -100,7 +120,8 @@ def test_a_constant_rate_stays() -> None:
 def test_the_clock_of_a_longer_run_starts_again_too() -> None:
     longer = continued(planned(2000, limit=300.0), CONFIG, after(1000, seconds=100.0))
     assert longer.progress(1000, 100.0) == 0.0
-    assert longer.progress(1100, 250.0) == pytest.approx(0.5)  # of the 200 seconds left, half of the second half
+    # of the 200 seconds left, half of the second half
+    assert longer.progress(1100, 250.0) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +135,8 @@ def test_the_clock_of_a_longer_run_starts_again_too() -> None:
         ),
     ],
 )
-def test_a_length_that_cannot_be_is_refused(schedule: Schedule, progress: dict[str, float], message: str) -> None:
+def test_a_length_that_cannot_be_is_refused(
+    schedule: Schedule, progress: dict[str, float], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
         continued(schedule, replace(CONFIG, max_minutes=1.5), progress)

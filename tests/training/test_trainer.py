@@ -25,7 +25,16 @@ def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_the_trainer_trains_the_mix_as_our_loop_does(tmp_path: Path) -> None:
     """Without warm-up and schedule, which the Trainer counts otherwise, both do the same steps."""
-    options = ("--warmup_steps", "0", "--schedule", "constant", "--ema_decay", "0", "--max_steps", "4")
+    options = (
+        "--warmup_steps",
+        "0",
+        "--schedule",
+        "constant",
+        "--ema_decay",
+        "0",
+        "--max_steps",
+        "4",
+    )
     done = train(tmp_path / "trainer" / "run", *options)
     assert done.returncode == 0, done.stderr[-3000:]
     ours = start(tmp_path / "ours" / "run", *options)
@@ -39,8 +48,18 @@ def test_the_trainer_trains_the_mix_as_our_loop_does(tmp_path: Path) -> None:
 
 
 def test_the_trainer_resumes_in_the_order_of_the_mix(tmp_path: Path) -> None:
-    options = ("--warmup_steps", "0", "--schedule", "constant", "--color_affinity_ramp", "0", "--max_steps", "4",
-               "--evaluation", "{}")  # fmt: skip
+    options = (
+        "--warmup_steps",
+        "0",
+        "--schedule",
+        "constant",
+        "--color_affinity_ramp",
+        "0",
+        "--max_steps",
+        "4",
+        "--evaluation",
+        "{}",
+    )
     whole = train(tmp_path / "whole" / "run", *options)
     assert whole.returncode == 0, whole.stderr[-3000:]
     folder = tmp_path / "parts" / "run"
@@ -57,4 +76,6 @@ def test_a_batch_of_every_dataset_is_refused(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["train_with_trainer.py", "--every_dataset_in_a_step", "true"])
     assert main_of("train_with_trainer")() == 2
-    assert "every_dataset_in_a_step: the Trainer takes one dataset a step" in capsys.readouterr().err
+    assert (
+        "every_dataset_in_a_step: the Trainer takes one dataset a step" in capsys.readouterr().err
+    )

@@ -22,7 +22,7 @@ from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.settings.run import RunConfig, TrainEntry
 from dataseg_hf.training.folder import RunFolder
 from dataseg_hf.training.loop import (
-    MOST_SKIPPED_STEPS,
+    MAX_SKIPPED_STEPS,
     CoTraining,
     DivergedError,
     accumulate_gradients,
@@ -38,14 +38,18 @@ NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
 
 @pytest.fixture(autouse=True)
 def own_accelerator_state() -> Iterator[None]:
-    """Accelerate's state is shared by all accelerators of a process; a test's precision is its own."""
+    """Accelerate's state is shared by all accelerators of a process; a test's precision is
+    its own.
+    """
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def settings(**options: object) -> RunConfig:
     datasets = {name: TrainEntry(spec=name, reader="shapes") for name in NAMES}
-    config = RunConfig(output_dir="unused", datasets=datasets, text_encoder={"kind": "hashed_ngrams"})
+    config = RunConfig(
+        output_dir="unused", datasets=datasets, text_encoder={"kind": "hashed_ngrams"}
+    )
     return replace(config, **options)
 
 
@@ -55,7 +59,9 @@ def schedule(max_steps: int = 100, warmup_steps: int = 0, **options: Any) -> Sch
 
 def members() -> list[TrainingSet]:
     return [
-        TrainingSet(name, shapes_dataset(name, "train", count=4, size=32), 1.0, 4, Augmentation(32), {})
+        TrainingSet(
+            name, shapes_dataset(name, "train", count=4, size=32), 1.0, 4, Augmentation(32), {}
+        )
         for name in NAMES
     ]
 
@@ -92,39 +98,54 @@ def test_learning_rate_warms_up_and_follows_the_schedule() -> None:
     assert learning_rate(replace(config, schedule="constant"), planned, 99) == 1.0
 
 
-def test_norms_biases_query_embeddings_and_classifier_do_not_decay(tiny_model: ModelFactory) -> None:
+def test_norms_biases_query_embeddings_and_classifier_do_not_decay(
+    tiny_model: ModelFactory,
+) -> None:
     model = tiny_model()
     groups = parameter_groups(model, settings(weight_decay=0.1, backbone_lr_factor=0.25))
-    found = {id(p): (group["lr_factor"], group["weight_decay"]) for group in groups for p in group["params"]}
+    found = {
+        id(p): (group["lr_factor"], group["weight_decay"])
+        for group in groups
+        for p in group["params"]
+    }
     named = {name: found[id(p)] for name, p in model.named_parameters()}
     assert named["query_decoder.queries.weight"] == (1.0, 0.0)
     assert named["classifier.logit_scale"] == named["classifier.background"] == (1.0, 0.0)
     assert named["query_decoder.norm.weight"] == (1.0, 0.0)
     assert named["query_decoder.layers.0.cross_attention.query.weight"] == (1.0, 0.1)
     assert named["query_decoder.layers.0.cross_attention.query.bias"] == (1.0, 0.0)
-    assert all(factor == 0.25 for name, (factor, _) in named.items() if name.startswith("backbone."))
+    assert all(
+        factor == 0.25 for name, (factor, _) in named.items() if name.startswith("backbone.")
+    )
     assert len(found) == len(named)
 
 
-def test_frozen_parameters_are_not_optimised(tiny_model: ModelFactory) -> None:
+def test_frozen_parameters_are_not_optimized(tiny_model: ModelFactory) -> None:
     model = tiny_model()
     model.backbone.requires_grad_(False)
-    optimised = {id(p) for group in parameter_groups(model, settings()) for p in group["params"]}
-    assert not optimised & {id(p) for p in model.backbone.parameters()}
+    optimized = {id(p) for group in parameter_groups(model, settings()) for p in group["params"]}
+    assert not optimized & {id(p) for p in model.backbone.parameters()}
 
 
-def test_colour_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
+def test_color_affinity_is_ramped_up(tiny_model: ModelFactory) -> None:
     model, config = tiny_model(color_affinity_weight=2.0), settings(color_affinity_ramp=0.5)
     member = replace(members()[2], loss_weights={"projection": 7.0})
-    weights = [step_loss_weights(config, schedule(100), model, member, step) for step in (0, 25, 50, 90)]
+    weights = [
+        step_loss_weights(config, schedule(100), model, member, step) for step in (0, 25, 50, 90)
+    ]
     assert [w["color_affinity"] for w in weights] == [0.0, 1.0, 2.0, 2.0]
     assert all(w["projection"] == 7.0 for w in weights)
 
 
 @pytest.mark.parametrize("step", range(6))
-def test_micro_batches_add_up_to_the_gradient_of_the_whole(tiny_model: ModelFactory, step: int) -> None:
+def test_micro_batches_add_up_to_the_gradient_of_the_whole(
+    tiny_model: ModelFactory, step: int
+) -> None:
     model = model_of_the_mix(tiny_model)
-    whole, parts = gradients(model, micro_batches(1, step), step), gradients(model, micro_batches(2, step), step)
+    whole, parts = (
+        gradients(model, micro_batches(1, step), step),
+        gradients(model, micro_batches(2, step), step),
+    )
     assert set(whole) == set(parts)
     for name, gradient in whole.items():
         torch.testing.assert_close(parts[name], gradient, atol=2e-3, rtol=1e-3, msg=name)
@@ -136,7 +157,9 @@ def test_a_loss_that_is_not_finite_stops_with_its_context(tiny_model: ModelFacto
         model.query_decoder.queries.weight.fill_(float("nan"))
     batches = micro_batches(1, 0)
     member = members()[batches[0].member]
-    with pytest.raises(DivergedError, match=r"step 1, dataset 'shapes_\w+', images \['shapes_\w+_train_0000"):
+    with pytest.raises(
+        DivergedError, match=r"step 1, dataset 'shapes_\w+', images \['shapes_\w+_train_0000"
+    ):
         accumulate_gradients(model, member, batches, 0, {}, Accelerator(cpu=True))
 
 
@@ -152,7 +175,7 @@ def test_averaged_weights_follow_the_formula(tiny_model: ModelFactory) -> None:
     torch.testing.assert_close(averaged.model.classifier.background, before + 0.95)
 
 
-# --- a gradient scaler -----------------------------------------------------------------------------------------------
+# --- a gradient scaler ----------------------------------------------------------------------------
 
 
 def scaled_accelerator(init_scale: float) -> Accelerator:
@@ -165,7 +188,11 @@ def scaled_accelerator(init_scale: float) -> Accelerator:
 
 
 def co_training(
-    tiny_model: ModelFactory, folder: Path, accelerator: Accelerator, checkpoint: Path | None = None, **options: Any
+    tiny_model: ModelFactory,
+    folder: Path,
+    accelerator: Accelerator,
+    checkpoint: Path | None = None,
+    **options: Any,
 ) -> CoTraining:
     """options: of the schedule."""
     run_folder = RunFolder(folder)
@@ -189,7 +216,9 @@ def no_evaluation(model: DaTaSegModel, step: int, names: Sequence[str]) -> dict[
     return {}
 
 
-def test_steps_that_the_scaler_skips_are_no_divergence(tiny_model: ModelFactory, tmp_path: Path) -> None:
+def test_steps_that_the_scaler_skips_are_no_divergence(
+    tiny_model: ModelFactory, tmp_path: Path
+) -> None:
     accelerator = scaled_accelerator(init_scale=2.0**24)
     before = copy.deepcopy(model_of_the_mix(tiny_model).state_dict())
     training = co_training(tiny_model, tmp_path, accelerator)
@@ -203,14 +232,20 @@ def test_steps_that_the_scaler_skips_are_no_divergence(tiny_model: ModelFactory,
     assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
 
 
-def test_a_scaler_that_finds_no_scale_is_a_divergence(tiny_model: ModelFactory, tmp_path: Path) -> None:
+def test_a_scaler_that_finds_no_scale_is_a_divergence(
+    tiny_model: ModelFactory, tmp_path: Path
+) -> None:
     training = co_training(tiny_model, tmp_path, scaled_accelerator(init_scale=2.0**110))
-    with pytest.raises(DivergedError, match=rf"step {MOST_SKIPPED_STEPS}, dataset .* the norm of the gradient is"):
+    with pytest.raises(
+        DivergedError, match=rf"step {MAX_SKIPPED_STEPS}, dataset .* the norm of the gradient is"
+    ):
         training.run(no_evaluation, StopSignals())
-    assert len(training.folder.read_history()) == MOST_SKIPPED_STEPS - 1
+    assert len(training.folder.read_history()) == MAX_SKIPPED_STEPS - 1
 
 
-def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny_model: ModelFactory, tmp_path: Path) -> None:
+def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(
+    tiny_model: ModelFactory, tmp_path: Path
+) -> None:
     training = co_training(tiny_model, tmp_path, Accelerator(cpu=True))
     background = training.model.classifier.background
     background.register_hook(lambda gradient: gradient * float("inf"))
@@ -223,7 +258,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_weights_alone(tiny_model: Mode
     assert torch.equal(background, before)
 
 
-# --- the clock -------------------------------------------------------------------------------------------------------
+# --- the clock ------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -255,13 +290,17 @@ def rates(training: CoTraining) -> list[str]:
 def test_the_rate_has_come_down_when_the_time_is_over(
     tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """10 of 60 steps in 20 seconds: the rate stays up for 5 steps, then follows the clock, and a resumed run's too."""
+    """10 of 60 steps in 20 seconds: the rate stays up for 5 steps, then follows the clock, and a
+    resumed run's too.
+    """
     monkeypatch.setattr("dataseg_hf.training.loop.time", Clock())
     whole = co_training(tiny_model, tmp_path / "whole", Accelerator(cpu=True), max_seconds=20.0)
     assert whole.run(no_evaluation, StopSignals()).steps == 10
     progress = [max(step / 60, (2 * step - 10) / 10) for step in range(10)]
     peak = whole.config.learning_rate
-    assert rates(whole) == [f"{peak * 0.5 * (1 - math.cos(math.pi * (1 - done))):.3e}" for done in progress]
+    assert rates(whole) == [
+        f"{peak * 0.5 * (1 - math.cos(math.pi * (1 - done))):.3e}" for done in progress
+    ]
 
     folder = tmp_path / "parts"
     first = co_training(tiny_model, folder, Accelerator(cpu=True), max_seconds=20.0)
@@ -279,7 +318,9 @@ def test_the_rate_has_come_down_when_the_time_is_over(
 def test_all_processes_go_by_the_clock_of_the_main_one(
     tiny_model: ModelFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dataseg_hf.training.loop.broadcast", lambda seconds: torch.full_like(seconds, 7.1))
+    monkeypatch.setattr(
+        "dataseg_hf.training.loop.broadcast", lambda seconds: torch.full_like(seconds, 7.1)
+    )
     training = co_training(tiny_model, tmp_path, Accelerator(cpu=True), max_seconds=20.0)
     assert training.agreed_clock(3.0) == 3.0
     monkeypatch.setattr(Accelerator, "num_processes", 2)

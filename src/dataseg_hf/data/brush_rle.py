@@ -1,18 +1,22 @@
-"""Brush masks of Label Studio, read and written: the bits of thi.ng's rle-pack over RGBA pixels, row by row.
+"""Brush masks of Label Studio, read and written: the bits of thi.ng's rle-pack over RGBA pixels,
+row by row.
 
-Source: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts, and `converter/brush.py` of
-label-studio-sdk. 32 bits: number of values. 5 bits: bits per value, less 1. Four times 4 bits: bits of a run length,
-less 1. Then runs: 1 bit, whether one value is repeated; 2 bits, which of the four widths the length has; the length,
-less 1; the value, or as many values as the length says.
+Source: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts, and
+    `converter/brush.py` of
+label-studio-sdk. 32 bits: number of values. 5 bits: bits per value, less 1. Four times 4 bits: bits
+of a run length, less 1. Then runs: 1 bit, whether one value is repeated; 2 bits, which of the four
+widths the length has; the length, less 1; the value, or as many values as the length says.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 _CHANNELS = 4
-_LENGTH_BITS = (3, 4, 8, 16)  # widths of run lengths that `encode_brush` writes; the shortest that fits is taken
+# widths of run lengths that `encode_brush` writes; the shortest that fits is taken
+_LENGTH_BITS = (3, 4, 8, 16)
 _HEADER_BITS = 32 + 5 + 4 * 4
-_MIN_ALPHA = 129  # label-studio-sdk takes values above 128 for the mask, too, where it makes one of an image
+# label-studio-sdk takes values above 128 for the mask, too, where it makes one of an image
+_MIN_ALPHA = 129
 
 
 def brush_size(content: bytes) -> int:
@@ -27,7 +31,9 @@ def decode_brush(content: bytes, num_pixels: int) -> NDArray[np.bool_]:
         ValueError: for bytes that are cut short or hold another number of pixels.
     """
     if len(content) * 8 < _HEADER_BITS or brush_size(content) != _CHANNELS * num_pixels:
-        raise ValueError(f"expected {_CHANNELS * num_pixels} values, four per pixel, not {brush_size(content)}")
+        raise ValueError(
+            f"expected {_CHANNELS * num_pixels} values, four per pixel, not {brush_size(content)}"
+        )
     values = np.zeros(_CHANNELS * num_pixels, dtype=np.uint8)
     bits = _Bits(content)
     bits.read(32)
@@ -50,7 +56,11 @@ def encode_brush(mask: NDArray[np.bool_]) -> list[int]:
     values = mask.ravel()
     starts = np.flatnonzero(np.diff(values, prepend=~values[:1]))
     lengths = np.diff(starts, append=values.size) * _CHANNELS
-    bits = [f"{values.size * _CHANNELS:032b}", f"{7:05b}", *(f"{width - 1:04b}" for width in _LENGTH_BITS)]
+    bits = [
+        f"{values.size * _CHANNELS:032b}",
+        f"{7:05b}",
+        *(f"{width - 1:04b}" for width in _LENGTH_BITS),
+    ]
     for length, start in zip(lengths.tolist(), starts.tolist(), strict=True):
         bits += _run(length, "1" * 8 if values[start] else "0" * 8)
     text = "".join(bits)
@@ -86,7 +96,9 @@ class _Bits:
     def read_bytes(self, count: int) -> NDArray[np.uint8]:
         """The next `count` bytes, which need not begin where one of the content does."""
         first, shift = divmod(self._advance(8 * count), 8)
-        content = np.frombuffer(self._content, np.uint8, offset=first)[: count + 1].astype(np.uint16)
+        content = np.frombuffer(self._content, np.uint8, offset=first)[: count + 1].astype(
+            np.uint16
+        )
         following = np.append(content[1:], 0)[:count]
         return ((content[:count] << shift | following >> (8 - shift)) & 0xFF).astype(np.uint8)
 

@@ -1,4 +1,6 @@
-"""Classes renamed, merged or made void by hand, as MSeg (Lambert et al., CVPR 2020) unifies label sets."""
+"""Classes renamed, merged or made void by hand, as MSeg (Lambert et al., CVPR 2020) unifies label
+sets.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -17,35 +19,50 @@ def map_categories(
     """The dataset in other classes.
 
     Args:
-        category_map: from class names to new ones; classes of one new name become one class, None means void (pixels
-            become unlabelled, objects are left out), and classes that are not named stay.
+        category_map: from class names to new ones; classes of one new name become one class, None
+            means void (pixels become unlabeled, objects are left out), and classes that are not
+            named stay.
     """
     spec = mapped_spec(data.spec, category_map)
     index = {label: number for number, label in enumerate(spec.labels)}
     new_names = [category_map.get(label, label) for label in data.spec.labels]
     class_of = np.array([-1 if name is None else index[name] for name in new_names], dtype=np.int64)
-    one_segment = np.array([spec.task == "semantic" or not c.is_thing for c in spec.classes], dtype=bool)
-    return replace(data, spec=spec, load=partial(_load, load=data.load, class_of=class_of, one_segment=one_segment))
+    one_segment = np.array(
+        [spec.task == "semantic" or not c.is_thing for c in spec.classes], dtype=bool
+    )
+    return replace(
+        data,
+        spec=spec,
+        load=partial(_load, load=data.load, class_of=class_of, one_segment=one_segment),
+    )
 
 
 def mapped_spec(spec: DatasetSpec, category_map: Mapping[str, str | None]) -> DatasetSpec:
     """The facts of the dataset in its new classes, in the order in which they first occur.
 
     Raises:
-        ValueError: for a class that the dataset does not have, a new class of things and stuff, or no class left.
+        ValueError: for a class that the dataset does not have, a new class of things and stuff, or
+            no class left.
     """
     unknown = sorted(set(category_map) - set(spec.labels))
     if unknown:
-        raise ValueError(f"dataset '{spec.name}' has no class {unknown}; its classes are {spec.labels}")
+        raise ValueError(
+            f"dataset '{spec.name}' has no class {unknown}; its classes are {spec.labels}"
+        )
     is_thing: dict[str, bool] = {}
     for c in spec.classes:
         name = category_map.get(c.name, c.name)
         if name is not None and is_thing.setdefault(name, c.is_thing) != c.is_thing:
-            raise ValueError(f"'{name}' would merge countable and uncountable classes; keep them apart")
+            raise ValueError(
+                f"'{name}' would merge countable and uncountable classes; keep them apart"
+            )
     if not is_thing:
         raise ValueError("no class is left; map at least one to a name")
     index = {name: number for number, name in enumerate(is_thing)}
-    named = {raw_id: category_map.get(spec.labels[old], spec.labels[old]) for raw_id, old in spec.id_map.items()}
+    named = {
+        raw_id: category_map.get(spec.labels[old], spec.labels[old])
+        for raw_id, old in spec.id_map.items()
+    }
     return replace(
         spec,
         classes=tuple(ClassInfo(name, thing) for name, thing in is_thing.items()),
@@ -55,7 +72,11 @@ def mapped_spec(spec: DatasetSpec, category_map: Mapping[str, str | None]) -> Da
 
 
 def _load(
-    row: Any, *, load: Callable[[Any], Sample], class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]
+    row: Any,
+    *,
+    load: Callable[[Any], Sample],
+    class_of: NDArray[np.int64],
+    one_segment: NDArray[np.bool_],
 ) -> Sample:
     sample = load(row)
     if isinstance(sample.annotation, Instances):
@@ -70,12 +91,18 @@ def _instances(instances: Instances, class_of: NDArray[np.int64]) -> Instances:
     return Instances(classes[kept], instances.boxes[kept], instances.is_crowd[kept], masks)
 
 
-def _segments(segments: Segments, class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]) -> Segments:
-    """Segments in new classes; those of one class whose pixels are one segment (stuff) are joined, crowds apart."""
+def _segments(
+    segments: Segments, class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]
+) -> Segments:
+    """Segments in new classes; those of one class whose pixels are one segment (stuff) are joined,
+    crowds apart.
+    """
     new_index: list[int] = []
     members: dict[Any, int] = {}
     labels: list[tuple[int, bool]] = []
-    for place, (old, crowd) in enumerate(zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)):
+    for place, (old, crowd) in enumerate(
+        zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)
+    ):
         label = int(class_of[old])
         if label < 0:
             new_index.append(-1)
@@ -85,7 +112,8 @@ def _segments(segments: Segments, class_of: NDArray[np.int64], one_segment: NDAr
             members[key] = len(labels)
             labels.append((label, crowd))
         new_index.append(members[key])
-    with_void = np.array([*new_index, -1], dtype=np.int32)  # the last entry is where void (-1) looks itself up
+    # the last entry is where void (-1) looks itself up
+    with_void = np.array([*new_index, -1], dtype=np.int32)
     return Segments(
         with_void[segments.segment_map],
         np.array([label for label, _ in labels], dtype=np.int64),

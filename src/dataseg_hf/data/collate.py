@@ -1,4 +1,6 @@
-"""Transformed samples of one dataset -> one batch of tensors, in the form that the model's `forward` takes."""
+"""Transformed samples of one dataset -> one batch of tensors, in the form that the model's
+`forward` takes.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,7 +25,8 @@ def collate(
     instance_mask_stride: int = 1,
     split_classes: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
-    """Normalise, pad at the bottom and right to a square canvas, and encode the targets of the task.
+    """Normalize, pad at the bottom and right to a square canvas, and encode the targets of the
+    task.
 
     Args:
         samples: B samples of one dataset, none larger than the canvas.
@@ -31,28 +34,36 @@ def collate(
         task: which targets `labels` holds.
         image_mean: mean per RGB channel of pixel values in 0..1.
         image_std: standard deviation per RGB channel of pixel values in 0..1.
-        split_classes: per class, whether semantic targets are its connected parts instead of its whole mask.
-        instance_mask_stride: instance masks are sampled at the centre of every stride x stride cell of the canvas.
+        split_classes: per class, whether semantic targets are its connected parts instead of its
+            whole mask.
+        instance_mask_stride: instance masks are sampled at the center of every stride x stride cell
+            of the canvas.
 
     Returns:
         A dictionary with
         pixel_values: float32 [B, 3, S, S], `(x / 255 - mean) / std`, 0 in the padding;
         pixel_mask: int64 [B, S, S], 1 on the image, 0 in the padding;
         labels: per image a dictionary with `class_labels` int64 [M] and, by task,
-        panoptic and semantic: `segment_map` int16 [S, S], index into M, -1 where void, padding or crowd (crowd
-        segments are no targets; semantic has one segment per class, or per connected part of it);
+        panoptic and semantic: `segment_map` int16 [S, S], index into M, -1 where void, padding or
+        crowd (crowd segments are no targets; semantic has one segment per class, or per connected
+        part of it);
         instance: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
-        boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and `is_crowd` bool [M].
+        boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and
+            `is_crowd` bool [M].
 
     Raises:
-        ValueError: for a sample larger than the canvas, an annotation that does not fit the task, or a canvas that
-            is no multiple of the stride.
+        ValueError: for a sample larger than the canvas, an annotation that does not fit the task,
+            or a canvas that is no multiple of the stride.
     """
     if canvas % instance_mask_stride:
-        raise ValueError(f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}")
+        raise ValueError(
+            f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}"
+        )
     encode: dict[TaskName, Callable[[TransformedSample], dict[str, Tensor]]] = {
         "panoptic": lambda sample: _segment_labels(_segments(sample, task), canvas),
-        "semantic": lambda sample: _segment_labels(_semantic_targets(_segments(sample, task), split_classes), canvas),
+        "semantic": lambda sample: _segment_labels(
+            _semantic_targets(_segments(sample, task), split_classes), canvas
+        ),
         "instance": lambda sample: _mask_labels(sample, canvas, instance_mask_stride),
         "boxes": lambda sample: _box_labels(sample, canvas),
     }
@@ -60,7 +71,11 @@ def collate(
         raise ValueError(f"unknown task '{task}'; known are {', '.join(encode)}")
 
     pixel_values, pixel_mask = pad_images(
-        [sample.image for sample in samples], [sample.image_id for sample in samples], canvas, image_mean, image_std
+        [sample.image for sample in samples],
+        [sample.image_id for sample in samples],
+        canvas,
+        image_mean,
+        image_std,
     )
     return {
         "pixel_values": pixel_values,
@@ -79,12 +94,16 @@ def pad_images(
     """`pixel_values` and `pixel_mask` of RGB images [h, w, 3]; the rest as `collate`."""
     pixel_values = torch.zeros(len(images), 3, canvas, canvas)
     pixel_mask = torch.zeros(len(images), canvas, canvas, dtype=torch.int64)
-    mean, std = (torch.tensor(values, dtype=torch.float32).view(3, 1, 1) for values in (image_mean, image_std))
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+        for values in (image_mean, image_std)
+    )
     for i, (image, image_id) in enumerate(zip(images, image_ids, strict=True)):
         height, width = image.shape[:2]
         if max(height, width) > canvas:
             raise ValueError(
-                f"image {image_id}: {height} x {width} pixels (height x width) do not fit a canvas of {canvas}; "
+                f"image {image_id}: {height} x {width} pixels (height x width) do not fit a canvas "
+                f"of {canvas}; "
                 "resize it first"
             )
         pixels = torch.from_numpy(image).permute(2, 0, 1)
@@ -95,13 +114,19 @@ def pad_images(
 
 def _segments(sample: TransformedSample, task: TaskName) -> Segments:
     if not isinstance(sample.annotation, Segments):
-        raise ValueError(f"image {sample.image_id}: task '{task}' needs a segment map, but the annotation is by object")
+        raise ValueError(
+            f"image {sample.image_id}: task '{task}' needs a segment map, but the annotation is by "
+            "object"
+        )
     return sample.annotation
 
 
 def _instances(sample: TransformedSample, task: TaskName) -> Instances:
     if not isinstance(sample.annotation, Instances):
-        raise ValueError(f"image {sample.image_id}: task '{task}' needs objects, but the annotation is a segment map")
+        raise ValueError(
+            f"image {sample.image_id}: task '{task}' needs objects, but the annotation is a "
+            "segment map"
+        )
     return sample.annotation
 
 
@@ -112,13 +137,16 @@ def _semantic_targets(segments: Segments, split_classes: Sequence[bool] | None) 
 
 def _merge_by_class(segments: Segments) -> Segments:
     """One segment per class; crowd segments stay apart from the others, as they are no targets."""
-    keys, merged_index = np.unique(segments.class_labels * 2 + segments.is_crowd, return_inverse=True)
+    keys, merged_index = np.unique(
+        segments.class_labels * 2 + segments.is_crowd, return_inverse=True
+    )
     return Segments(_relabel(segments.segment_map, merged_index), keys // 2, keys % 2 == 1)
 
 
 def _relabel(segment_map: NDArray[np.int32], new_index: NDArray[Any]) -> NDArray[np.int32]:
     """`new_index[segment]` per pixel; void stays void."""
-    with_void = np.append(new_index, -1).astype(np.int32)  # the last entry is where void (-1) looks itself up
+    # the last entry is where void (-1) looks itself up
+    with_void = np.append(new_index, -1).astype(np.int32)
     return with_void[segment_map]
 
 
@@ -127,18 +155,25 @@ def _segment_labels(segments: Segments, canvas: int) -> dict[str, Tensor]:
     new_index = np.where(is_target, np.cumsum(is_target) - 1, -1)
     height, width = segments.segment_map.shape
     segment_map = torch.full((canvas, canvas), -1, dtype=torch.int16)
-    segment_map[:height, :width] = torch.from_numpy(_relabel(segments.segment_map, new_index).astype(np.int16))
-    return {"class_labels": _class_labels(segments.class_labels[is_target]), "segment_map": segment_map}
+    segment_map[:height, :width] = torch.from_numpy(
+        _relabel(segments.segment_map, new_index).astype(np.int16)
+    )
+    return {
+        "class_labels": _class_labels(segments.class_labels[is_target]),
+        "segment_map": segment_map,
+    }
 
 
 def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[str, Tensor]:
     instances = _instances(sample, "instance")
     if instances.masks is None:
-        raise ValueError(f"image {sample.image_id}: task 'instance' needs masks, but only boxes are annotated")
-    at_centres = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
-    count, height, width = at_centres.shape
+        raise ValueError(
+            f"image {sample.image_id}: task 'instance' needs masks, but only boxes are annotated"
+        )
+    at_centers = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
+    count, height, width = at_centers.shape
     masks = torch.zeros(count, canvas // stride, canvas // stride, dtype=torch.uint8)
-    masks[:, :height, :width] = torch.from_numpy(at_centres)
+    masks[:, :height, :width] = torch.from_numpy(at_centers)
     return {
         "class_labels": _class_labels(instances.class_labels),
         "masks": masks,
@@ -149,7 +184,9 @@ def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[st
 def _box_labels(sample: TransformedSample, canvas: int) -> dict[str, Tensor]:
     instances = _instances(sample, "boxes")
     if sample.box_axes is None:
-        raise ValueError(f"image {sample.image_id}: task 'boxes' needs `box_axes`, but the sample has none")
+        raise ValueError(
+            f"image {sample.image_id}: task 'boxes' needs `box_axes`, but the sample has none"
+        )
     return {
         "class_labels": _class_labels(instances.class_labels),
         "boxes": torch.from_numpy(instances.boxes / np.float32(canvas)),

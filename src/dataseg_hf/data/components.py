@@ -9,11 +9,13 @@ from .sample import Segments
 
 
 def split_components(segments: Segments, split: Sequence[bool]) -> Segments:
-    """Make a segment of every connected part of the classes marked in `split`; the other segments stay whole.
+    """Make a segment of every connected part of the classes marked in `split`; the other segments
+    stay whole.
 
-    Semantic annotation merges all objects of a class into one mask. Its connected parts are mostly single objects, so
-    as targets of their own they ask of a proposal what panoptic and box annotation ask too: one object (our setting).
-    Pixels that touch at a corner only are apart. Shapes as in `Segments`.
+    Semantic annotation merges all objects of a class into one mask. Its connected parts are mostly
+    single objects, so as targets of their own they ask of a proposal what panoptic and box
+    annotation ask too: one object (our setting). Pixels that touch at a corner only are apart.
+    Shapes as in `Segments`.
     """
     segment_map = np.full_like(segments.segment_map, -1)
     sources: list[int] = []

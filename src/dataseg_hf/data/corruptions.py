@@ -1,7 +1,8 @@
 """Corrupted images with the same truth: how a model does on what its training did not show.
 
-Four of the kinds of ImageNet-C (Hendrycks and Dietterich, ICLR 2019) at three strengths. The strengths are our setting:
-those of ImageNet-C are for images of 224 pixels, ours scale with the image.
+Four of the kinds of ImageNet-C (Hendrycks and Dietterich, ICLR 2019) at three strengths. The
+strengths are our setting: those of ImageNet-C are for images of 224 pixels, ours scale with the
+image.
 """
 
 import io
@@ -32,7 +33,8 @@ class Corruption:
     """What happens to every image of a held-out set.
 
     Args:
-        kind: Gaussian `noise`, Gaussian `blur`, less `contrast` around the image's mean, or `jpeg` artefacts.
+        kind: Gaussian `noise`, Gaussian `blur`, less `contrast` around the image's mean, or `jpeg`
+            artifacts.
         strength: 1 to 3.
     """
 
@@ -41,14 +43,18 @@ class Corruption:
 
 
 def corrupted(data: SampleDataset, corruption: Corruption) -> SampleDataset:
-    """The dataset with its images corrupted, each always in the same way; the annotation is as it was."""
+    """The dataset with its images corrupted, each always in the same way; the annotation is as it
+    was.
+    """
     return replace(data, load=partial(_load, load=data.load, corruption=corruption))
 
 
 def _load(row: Any, load: Callable[[Any], Sample], corruption: Corruption) -> Sample:
     sample = load(row)
     seed = zlib.crc32(str(sample.image_id).encode())
-    return replace(sample, image=_KINDS[corruption.kind](sample.image, corruption.strength - 1, seed))
+    return replace(
+        sample, image=_KINDS[corruption.kind](sample.image, corruption.strength - 1, seed)
+    )
 
 
 def _noise(image: Pixels, level: int, seed: int) -> Pixels:

@@ -1,4 +1,6 @@
-"""What makes a dataset as a whole teach nothing, or the wrong thing, told without loading its images."""
+"""What makes a dataset as a whole teach nothing, or the wrong thing, told without loading its
+images.
+"""
 
 from collections.abc import Sequence
 
@@ -19,7 +21,9 @@ def dataset_faults(data: SampleDataset | SampleStream) -> list[str]:
 
 
 def doubts(data: SampleDataset, num_queries: int) -> list[str]:
-    """What a user should know before training on a dataset whose reader has counted its objects, one line each."""
+    """What a user should know before training on a dataset whose reader has counted its objects,
+    one line each.
+    """
     if data.census is None:
         return []
     return [
@@ -30,7 +34,9 @@ def doubts(data: SampleDataset, num_queries: int) -> list[str]:
 
 
 def ignored_objects(data: SampleDataset | SampleStream, census: Census) -> list[str]:
-    """Whether all objects, or all of some classes, are neither target nor background, in one text at most."""
+    """Whether all objects, or all of some classes, are neither target nor background, in one text
+    at most.
+    """
     word, remedy = "crowd", ""
     if isinstance(data, SampleDataset):
         word, remedy = data.ignored_as, data.ignored_remedy
@@ -45,7 +51,7 @@ def all_ignored(census: Census, ignored_as: str, remedy: str) -> list[str]:
     total = int(census.objects.sum())
     if total == 0 or total != census.crowds.sum():
         return []
-    return [f"all {total} objects are marked {ignored_as}, so that nothing is learnt: {remedy}"]
+    return [f"all {total} objects are marked {ignored_as}, so that nothing is learned: {remedy}"]
 
 
 def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str, remedy: str) -> list[str]:
@@ -53,7 +59,10 @@ def ignored_classes(spec: DatasetSpec, census: Census, ignored_as: str, remedy: 
     ignored = (census.objects > 0) & (census.objects == census.crowds)
     if not ignored.any() or ignored[census.objects > 0].all():
         return []
-    return [f"every object of {_named(spec, ignored)} is marked {ignored_as}, so that this is not learnt: {remedy}"]
+    return [
+        f"every object of {_named(spec, ignored)} is marked {ignored_as}, so that this is not "
+        f"learned: {remedy}"
+    ]
 
 
 def classes_without_target(spec: DatasetSpec, census: Census) -> list[str]:
@@ -61,7 +70,9 @@ def classes_without_target(spec: DatasetSpec, census: Census) -> list[str]:
     absent = census.objects == 0
     if not absent.any():
         return []
-    return [f"{int(absent.sum())} of {len(spec.classes)} classes never occur: {_named(spec, absent)}"]
+    return [
+        f"{int(absent.sum())} of {len(spec.classes)} classes never occur: {_named(spec, absent)}"
+    ]
 
 
 def too_many_targets(census: Census, num_queries: int) -> list[str]:
@@ -69,7 +80,8 @@ def too_many_targets(census: Census, num_queries: int) -> list[str]:
     if census.fewest <= num_queries:
         return []
     return [
-        f"every image has more objects (at least {census.fewest}) than the model has queries ({num_queries}), so that "
+        f"every image has more objects (at least {census.fewest}) than the model has queries "
+        f"({num_queries}), so that "
         "the rest of them is lost: raise `model.num_queries`, or cut the images into tiles"
     ]
 

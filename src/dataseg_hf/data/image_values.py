@@ -1,6 +1,7 @@
 """What a dataset's entry says of the values of its images, and what reading them showed.
 
-Both pass beside the readers, in context variables, so that every reader obeys `value_range` without knowing of it.
+Both pass beside the readers, in context variables, so that every reader obeys `value_range` without
+knowing of it.
 """
 
 from collections import defaultdict
@@ -23,8 +24,10 @@ from .sample import Sample, SampleDataset, SampleStream
 class ImageFacts:
     """How an image was read.
 
-    pages: of a TIFF, or frames of an animation; the first one is read. value_range_unused: the `value_range` of its
-    entry has no effect, as it has 8 bits, or as a reader of the user's own does not call `read_rgb`.
+    pages: of a TIFF, or frames of an animation; the first one is read. value_range_unused: the
+        `value_range` of its
+    entry has no effect, as it has 8 bits, or as a reader of the user's own does not call
+    `read_rgb`.
     """
 
     scaling: Scaling
@@ -45,9 +48,12 @@ _SEEN: ContextVar[list[ImageFacts] | None] = ContextVar("facts of images", defau
 
 
 def pixels_of_entry(image: Image.Image, annotation_size: Size | None = None) -> NDArray[np.uint8]:
-    """uint8 RGB [H, W, 3] of an image that was just opened, scaled as the entry says whose row is being loaded."""
+    """uint8 RGB [H, W, 3] of an image that was just opened, scaled as the entry says whose row is
+    being loaded.
+    """
     stated, seen = _STATED.get(), _SEEN.get()
-    pages = 1 if seen is None or image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a camera's preview
+    # MPO: a camera's preview
+    pages = 1 if seen is None or image.format == "MPO" else getattr(image, "n_frames", 1)
     value_range = None if stated is None else stated.value_range
     pixels, scaling = rgb_pixels(image, value_range, annotation_size=annotation_size)
     if stated is not None:
@@ -110,7 +116,10 @@ class ValueTally:
         for (depth, rule), scalings in self._scalings.items():
             yield from _range_notes(depth, rule, scalings)
         if self._unused:
-            yield f"{self._unused} images have 8 bits (or a reader without `read_rgb`): value_range has no effect"
+            yield (
+                f"{self._unused} images have 8 bits (or a reader without `read_rgb`): value_range "
+                "has no effect"
+            )
         if self._pages:
             yield f"{self._pages} images have several pages or frames: the first one is read"
 
@@ -120,7 +129,8 @@ def _range_notes(depth: str, rule: str, scalings: list[Scaling]) -> Iterator[str
     images = f"{len(scalings)} images of {depth}"
     if rule == "own range":
         yield (
-            f"{images} are scaled by their own range, {low:g}..{high:g}; set value_range to [{low:g}, {high:g}], or to "
+            f"{images} are scaled by their own range, {low:g}..{high:g}; set value_range to "
+            f"[{low:g}, {high:g}], or to "
             "what the camera delivers, to scale all alike"
         )
     elif rule == "file":
@@ -131,6 +141,11 @@ def _range_notes(depth: str, rule: str, scalings: list[Scaling]) -> Iterator[str
     if constant:
         yield f"{constant} images of {depth} have one value everywhere and become black"
     if clipped:
-        yield f"{clipped} images of {depth} have values outside of value_range, {low:g}..{high:g}, which are clipped"
+        yield (
+            f"{clipped} images of {depth} have values outside of value_range, {low:g}..{high:g}, "
+            "which are clipped"
+        )
     if missing:
-        yield f"{missing} images of {depth} have values that are no numbers (NaN, infinite, no data)"
+        yield (
+            f"{missing} images of {depth} have values that are no numbers (NaN, infinite, no data)"
+        )

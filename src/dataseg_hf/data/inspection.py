@@ -1,4 +1,6 @@
-"""Whether a dataset can be trained on: its rows loaded once, counted, and held against what a Sample promises."""
+"""Whether a dataset can be trained on: its rows loaded once, counted, and held against what a
+Sample promises.
+"""
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +19,16 @@ from ..messages import first_few
 from .faults import classes_without_target, dataset_faults, ignored_objects, too_many_targets
 from .image_values import ImageFacts, ValueTally, watched_images
 from .problems import Problem, problem_lines, remark_lines
-from .sample import BadSampleError, Census, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from .sample import (
+    BadSampleError,
+    Census,
+    DatasetSpec,
+    Instances,
+    Sample,
+    SampleDataset,
+    SampleStream,
+    Segments,
+)
 
 MAX_LINES = 20  # of classes, and of kinds of problems, in `Inspection.text`
 _MAX_NAMES = 8  # in a note
@@ -26,7 +37,9 @@ _BOX_TOLERANCE = 1e-3  # pixels: boxes are float32
 
 @dataclass
 class ClassCount:
-    """How often a class occurs. segments: segments or objects, crowds among them. pixels: of masks, else of boxes."""
+    """How often a class occurs. segments: segments or objects, crowds among them. pixels: of masks,
+    else of boxes.
+    """
 
     name: str
     images: int = 0
@@ -39,10 +52,12 @@ class ClassCount:
 class Inspection:
     """What was found in a dataset.
 
-    name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream does not tell.
-    checked: how many were loaded, or failed to load. void_share: share of unlabelled pixels, 0..1; None for objects,
-    whose surroundings are background. usable: positions of the checked rows without a problem. ignored_as: the files'
-    word for objects that are neither target nor background.
+    name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream
+        does not tell.
+    checked: how many were loaded, or failed to load. void_share: share of unlabeled pixels, 0..1;
+        None for objects,
+    whose surroundings are background. usable: positions of the checked rows without a problem.
+    ignored_as: the files' word for objects that are neither target nor background.
     """
 
     name: str
@@ -73,12 +88,14 @@ class Inspection:
             ignored = f"{self.ignored_as}s" if self.ignored_as == "crowd" else self.ignored_as
             column = max(7, len(ignored))
             lines.append(
-                f"  {'class':<{width}} {'images':>8} {'segments':>9} {ignored:>{column}} {'pixels':>12} {'share':>6}"
+                f"  {'class':<{width}} {'images':>8} {'segments':>9} {ignored:>{column}} "
+                f"{'pixels':>12} {'share':>6}"
             )
         for c in seen[:MAX_LINES]:
             share = c.pixels / max(1, pixels)
             lines.append(
-                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>{column}} {c.pixels:>12} {share:>6.1%}"
+                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>{column}} "
+                f"{c.pixels:>12} {share:>6.1%}"
             )
         if len(seen) > MAX_LINES:
             lines.append(f"  and {len(seen) - MAX_LINES} more classes: --json lists them")
@@ -99,7 +116,8 @@ def inspect_dataset(
     num_workers: int = 0,
     num_queries: int | None = None,
 ) -> Inspection:
-    """Load rows of a dataset, with a progress bar on stderr, and say what is in them and what is wrong with them.
+    """Load rows of a dataset, with a progress bar on stderr, and say what is in them and what is
+    wrong with them.
 
     Args:
         name: of the entry, for the report.
@@ -117,17 +135,35 @@ def inspect_dataset(
         for position, found in bar:
             tally.add(position, found)
     listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
-    problems = [*map(Problem, dataset_faults(data)), *map(Problem.of, listed), *tally.problems, *tally.all_tiny()]
+    problems = [
+        *map(Problem, dataset_faults(data)),
+        *map(Problem.of, listed),
+        *tally.problems,
+        *tally.all_tiny(),
+    ]
     if isinstance(data, SampleDataset):
         problems += _repeated(data.rows, tally.image_ids)
     if not tally.usable:
-        problems.append(Problem(f"dataset '{data.spec.name}': no image of it can be used; correct the others first"))
+        problems.append(
+            Problem(
+                f"dataset '{data.spec.name}': no image of it can be used; correct the others first"
+            )
+        )
     complete = check is None or (size is not None and tally.checked >= size)
-    census = data.census if isinstance(data, SampleDataset) and data.census else tally.census() if complete else None
+    census = (
+        data.census
+        if isinstance(data, SampleDataset) and data.census
+        else tally.census()
+        if complete
+        else None
+    )
     if census is not None:
         problems += map(Problem, ignored_objects(data, census))
         problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
-    notes = [*(data.notes if isinstance(data, SampleDataset) else ()), *tally.notes(complete, data.spec, census)]
+    notes = [
+        *(data.notes if isinstance(data, SampleDataset) else ()),
+        *tally.notes(complete, data.spec, census),
+    ]
     return Inspection(
         name=name,
         dataset=data.spec.name,
@@ -157,7 +193,8 @@ def spaced(size: int, count: int | None) -> range | list[int]:
 class _Found:
     """What one row holds; small, as it comes from another process.
 
-    labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of the image's pixels.
+    labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of
+        the image's pixels.
     remarks: of the sample. images: how the reader read them, one as a rule.
     """
 
@@ -183,7 +220,10 @@ def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
         image_id, file = named.get("image_id"), named.get("image")
         file = file if isinstance(file, str) else None
         return _Found(image_id, file, [Problem.of(error, image_id, file)])
-    faults = [Problem(fault, sample.image_id, sample.file_name) for fault in sample_faults(sample, data.spec)]
+    faults = [
+        Problem(fault, sample.image_id, sample.file_name)
+        for fault in sample_faults(sample, data.spec)
+    ]
     found = _Found(sample.image_id, sample.file_name, faults, images=images, remarks=sample.remarks)
     if not faults:
         annotation = sample.annotation
@@ -208,20 +248,30 @@ def _pixels(annotation: Segments | Instances) -> NDArray[np.int64]:
 
 
 def sample_faults(sample: Sample, spec: DatasetSpec) -> list[str]:
-    """Where a sample breaks the promises of `data.sample`, as a reader of the user's own may; one message each."""
+    """Where a sample breaks the promises of `data.sample`, as a reader of the user's own may; one
+    message each.
+    """
     image, annotation = sample.image, sample.annotation
     count = len(annotation.class_labels)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         return [
-            f"{sample.file_name}: image is {image.dtype} {image.shape}, but must be uint8 RGB [H, W, 3]; convert it"
+            f"{sample.file_name}: image is {image.dtype} {image.shape}, but must be uint8 RGB [H, "
+            "W, 3]; convert it"
         ]
     height, width = image.shape[:2]
     faults = []
-    unknown = sorted({c for c in annotation.class_labels.tolist() if not 0 <= c < len(spec.classes)})
+    unknown = sorted(
+        {c for c in annotation.class_labels.tolist() if not 0 <= c < len(spec.classes)}
+    )
     if unknown:
-        faults.append(f"class indices {unknown} are not in 0..{len(spec.classes) - 1}; map raw ids to class indices")
+        faults.append(
+            f"class indices {unknown} are not in 0..{len(spec.classes) - 1}; map raw ids to class "
+            "indices"
+        )
     if len(annotation.is_crowd) != count:
-        faults.append(f"{len(annotation.is_crowd)} crowd flags for {count} class labels; give one for each")
+        faults.append(
+            f"{len(annotation.is_crowd)} crowd flags for {count} class labels; give one for each"
+        )
     if isinstance(annotation, Segments):
         faults += _map_faults(annotation.segment_map, count, height, width)
     else:
@@ -229,15 +279,19 @@ def sample_faults(sample: Sample, spec: DatasetSpec) -> list[str]:
     return [f"{sample.file_name}: {fault}" for fault in faults]
 
 
-def _map_faults(segment_map: NDArray[np.integer], count: int, height: int, width: int) -> Iterator[str]:
+def _map_faults(
+    segment_map: NDArray[np.integer], count: int, height: int, width: int
+) -> Iterator[str]:
     if segment_map.shape != (height, width):
         yield (
-            f"image is {height} x {width} pixels (height x width), but its annotation is {segment_map.shape}; "
+            f"image is {height} x {width} pixels (height x width), but its annotation is "
+            f"{segment_map.shape}; "
             "export both in one size"
         )
     elif segment_map.size and not -1 <= segment_map.min() <= segment_map.max() < count:
         yield (
-            f"segment map goes from {segment_map.min()} to {segment_map.max()}, but must lie in -1..{count - 1}; "
+            f"segment map goes from {segment_map.min()} to {segment_map.max()}, but must lie in "
+            f"-1..{count - 1}; "
             "list every segment, -1 is void"
         )
 
@@ -247,14 +301,24 @@ def _object_faults(objects: Instances, count: int, height: int, width: int) -> I
         yield f"boxes are {objects.boxes.shape}, but must be [{count}, 4], one for each class label"
         return
     if objects.masks is not None and objects.masks.shape != (count, height, width):
-        yield f"masks are {objects.masks.shape}, but must be [{count}, {height}, {width}] as the image"
+        yield (
+            f"masks are {objects.masks.shape}, but must be [{count}, {height}, {width}] as the "
+            "image"
+        )
     for number, box in enumerate(objects.boxes):
         left, top, right, bottom = box.tolist()
         text = f"box {number} from ({left:g}, {top:g}) to ({right:g}, {bottom:g})"
         if not np.isfinite(box).all() or right <= left or bottom <= top:
             yield f"{text} has no area; correct or remove it"
-        elif min(left, top) < -_BOX_TOLERANCE or right > width + _BOX_TOLERANCE or bottom > height + _BOX_TOLERANCE:
-            yield f"{text} leaves the image of {height} x {width} pixels (height x width); clip or remove it"
+        elif (
+            min(left, top) < -_BOX_TOLERANCE
+            or right > width + _BOX_TOLERANCE
+            or bottom > height + _BOX_TOLERANCE
+        ):
+            yield (
+                f"{text} leaves the image of {height} x {width} pixels (height x width); clip or "
+                "remove it"
+            )
 
 
 # --- many images
@@ -279,10 +343,15 @@ def _as_it_is(found: Any) -> Any:
 
 
 def _examined(
-    data: SampleDataset | SampleStream, positions: Sequence[int], check: int | None, num_workers: int
+    data: SampleDataset | SampleStream,
+    positions: Sequence[int],
+    check: int | None,
+    num_workers: int,
 ) -> Iterable[tuple[int, _Found]]:
     if isinstance(data, SampleStream):
-        return ((number, _examine(data, row)) for number, row in enumerate(islice(data.epoch(0), check)))
+        return (
+            (number, _examine(data, row)) for number, row in enumerate(islice(data.epoch(0), check))
+        )
     if not positions:
         return ()
     rows: Any = _Rows(data, positions)
@@ -334,25 +403,37 @@ class _Tally:
 
     def all_tiny(self) -> list[Problem]:
         """Whether no object of any image has a pixel, as one problem."""
-        if not self._without_pixels or self._without_pixels < sum(count.segments for count in self.classes):
+        if not self._without_pixels or self._without_pixels < sum(
+            count.segments for count in self.classes
+        ):
             return []
         return [
             Problem(
-                f"none of {self._without_pixels} objects covers a pixel; likely cause: coordinates in 0..1, where the "
+                f"none of {self._without_pixels} objects covers a pixel; likely cause: coordinates "
+                "in 0..1, where the "
                 "format has pixels: multiply them by the image's width and height"
             )
         ]
 
     def census(self) -> Census:
         """The counts over the images so far."""
-        objects, crowds = ([getattr(c, key) for c in self.classes] for key in ("segments", "crowds"))
-        return Census(np.array(objects, dtype=np.int64), np.array(crowds, dtype=np.int64), self._fewest or 0)
+        objects, crowds = (
+            [getattr(c, key) for c in self.classes] for key in ("segments", "crowds")
+        )
+        return Census(
+            np.array(objects, dtype=np.int64), np.array(crowds, dtype=np.int64), self._fewest or 0
+        )
 
     def notes(self, complete: bool, spec: DatasetSpec, census: Census | None) -> Iterator[str]:
-        """What may be meant. complete: whether every image was checked. census: of all images, where it is known."""
+        """What may be meant. complete: whether every image was checked. census: of all images,
+        where it is known.
+        """
         yield from remark_lines(self._remarks)
         if self._empty:
-            yield f"{len(self._empty)} images without annotation: {first_few(self._empty, _MAX_NAMES)}"
+            yield (
+                f"{len(self._empty)} images without annotation: "
+                f"{first_few(self._empty, _MAX_NAMES)}"
+            )
         if self._without_pixels:
             yield f"{self._without_pixels} segments or objects have no pixel of their own"
         yield from self._values.notes()
@@ -364,13 +445,16 @@ class _Tally:
             yield from classes_without_target(spec, census)
         elif absent and self.usable and not complete:
             yield (
-                f"{len(absent)} of {len(self.classes)} classes were not seen among the {self.checked} images checked: "
+                f"{len(absent)} of {len(self.classes)} classes were not seen among the "
+                f"{self.checked} images checked: "
                 f"{first_few(absent, _MAX_NAMES)}"
             )
 
 
 def _repeated(rows: Sequence[Any], checked_ids: Sequence[int | str]) -> Iterator[Problem]:
-    """Ids and files of more than one row; over all rows where they name them, else over the ids that were seen."""
+    """Ids and files of more than one row; over all rows where they name them, else over the ids
+    that were seen.
+    """
     ids: Sequence[Any] = checked_ids
     files: Sequence[Any] = ()
     if isinstance(rows, Dataset) and "image_id" in rows.column_names:

@@ -1,9 +1,11 @@
-"""Which images each step trains on: one dataset per step, drawn by its ratio; a function of (seed, step).
+"""Which images each step trains on: one dataset per step, drawn by its ratio; a function of (seed,
+step).
 
-The order is made in the main process from indices; workers only load the samples named. So it is the same for any
-number of workers and processes, and a resumed run continues it exactly. A streamed dataset has no indices: its rows are
-read one after the other in the main process, undecoded, and workers decode them. Its order is a function of (seed,
-epoch) too, but every process reads the whole stream, and a resumed run reads again what the epoch had passed.
+The order is made in the main process from indices; workers only load the samples named. So it is
+the same for any number of workers and processes, and a resumed run continues it exactly. A streamed
+dataset has no indices: its rows are read one after the other in the main process, undecoded, and
+workers decode them. Its order is a function of (seed, epoch) too, but every process reads the whole
+stream, and a resumed run reads again what the epoch had passed.
 """
 
 import signal
@@ -31,12 +33,12 @@ class TrainingSet:
 
     Args:
         ratio: share of the steps, relative to the other members'.
-        batch_size: images per optimiser step, over all processes and micro-batches.
+        batch_size: images per optimizer step, over all processes and micro-batches.
         split_things: semantic targets of thing classes are connected parts.
         keep_in_memory: hold decoded samples (each worker its own); for small sets only.
         skip_bad_samples: replace an image that cannot be used by another one instead of raising.
-        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss; so of all members or
-            of none.
+        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss;
+            so of all members or of none.
     """
 
     name: str
@@ -99,16 +101,22 @@ class MicroBatch:
     skipped: list[str] = field(default_factory=list)
 
     def __getstate__(self) -> dict[str, Any]:
-        """On the way from a worker every tensor costs a shared file: small ones, which are many, go by value."""
+        """On the way from a worker every tensor costs a shared file: small ones, which are many, go
+        by value.
+        """
         labels = [
-            {name: value.numpy() if value.nbytes <= _SENT_BY_VALUE else value for name, value in label.items()}
+            {
+                name: value.numpy() if value.nbytes <= _SENT_BY_VALUE else value
+                for name, value in label.items()
+            }
             for label in self.inputs["labels"]
         ]
         return {**self.__dict__, "inputs": {**self.inputs, "labels": labels}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         labels = [
-            {name: torch.as_tensor(value) for name, value in label.items()} for label in state["inputs"]["labels"]
+            {name: torch.as_tensor(value) for name, value in label.items()}
+            for label in state["inputs"]["labels"]
         ]
         self.__dict__.update(state, inputs={**state["inputs"], "labels": labels})
 
@@ -117,7 +125,8 @@ _SENT_BY_VALUE = 1 << 18  # bytes
 
 
 def _index_batches(member: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
-    """Endless batches of indices; each epoch is a new permutation, and batches run on across epochs.
+    """Endless batches of indices; each epoch is a new permutation, and batches run on across
+    epochs.
 
     Without a size (streams) the indices count up: the place of each image in the endless stream.
     """
@@ -126,7 +135,10 @@ def _index_batches(member: int, size: int | None, batch_size: int, seed: int) ->
         if size is None:
             order = list(range(epoch * batch_size, (epoch + 1) * batch_size))
         else:
-            order = [*rest, *np.random.default_rng([seed, member, epoch]).permutation(size).tolist()]
+            order = [
+                *rest,
+                *np.random.default_rng([seed, member, epoch]).permutation(size).tolist(),
+            ]
         whole = len(order) - len(order) % batch_size
         for first in range(0, whole, batch_size):
             yield {"member": member, "indices": order[first : first + batch_size]}
@@ -136,7 +148,9 @@ def _index_batches(member: int, size: int | None, batch_size: int, seed: int) ->
 def mixing_order(
     sizes: Sequence[int | None], batch_sizes: Sequence[int], ratios: Sequence[float], seed: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Endless (member, indices of its batch), one per optimiser step; a function of the arguments alone."""
+    """Endless (member, indices of its batch), one per optimizer step; a function of the arguments
+    alone.
+    """
     streams = [
         IterableDataset.from_generator(
             _index_batches,
@@ -145,13 +159,19 @@ def mixing_order(
         for member, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
     ]
     shares = [ratio / sum(ratios) for ratio in ratios]
-    mixed = interleave_datasets(streams, probabilities=shares, seed=seed, stopping_strategy="all_exhausted")
+    mixed = interleave_datasets(
+        streams, probabilities=shares, seed=seed, stopping_strategy="all_exhausted"
+    )
     for batch in mixed:
         yield batch["member"], batch["indices"]
 
 
-def _stream_rows(stream: SampleStream, name: str, member: int, seed: int, first: int) -> Iterator[Any]:
-    """The endless rows of a stream from place `first` on, epoch after epoch, each in an order of its own."""
+def _stream_rows(
+    stream: SampleStream, name: str, member: int, seed: int, first: int
+) -> Iterator[Any]:
+    """The endless rows of a stream from place `first` on, epoch after epoch, each in an order of
+    its own.
+    """
     first_epoch, skipped = (0, first) if stream.size is None else divmod(first, stream.size)
     for epoch in count(first_epoch):
         rows = 0
@@ -163,16 +183,21 @@ def _stream_rows(stream: SampleStream, name: str, member: int, seed: int, first:
                 yield row
         if stream.size is not None and rows != stream.size:
             warnings.warn(
-                f"dataset '{name}': an epoch has {rows} rows, but its card says {stream.size}; a run resumed in a "
+                f"dataset '{name}': an epoch has {rows} rows, but its card says {stream.size}; a "
+                "run resumed in a "
                 "later epoch would not continue in the same place",
                 stacklevel=2,
             )
         if rows == 0:
-            raise BadSampleError(f"dataset '{name}' has no images: its stream ended before the first row")
+            raise BadSampleError(
+                f"dataset '{name}' has no images: its stream ended before the first row"
+            )
 
 
 class MixingSampler:
-    """Batch sampler of one process: its micro-batches of every step from `first_step` to `last_step` (exclusive)."""
+    """Batch sampler of one process: its micro-batches of every step from `first_step` to
+    `last_step` (exclusive).
+    """
 
     def __init__(
         self,
@@ -209,7 +234,8 @@ class MixingSampler:
                 rows = self._rows(streams, member, indices)
                 items = [
                     Item(member, index, item_seed(self.seed, step, place), row)
-                    for index, row, place in zip(indices, rows, places, strict=False)  # places never end
+                    # places never end
+                    for index, row, place in zip(indices, rows, places, strict=False)
                 ]
                 own = items[self.rank :: self.world_size]
                 share = len(own) // self.micro_batches
@@ -218,7 +244,10 @@ class MixingSampler:
 
     def _steps(self) -> Iterator[list[tuple[int, list[int]]]]:
         """The batches (member, indices) of each step, endless."""
-        sizes = [None if isinstance(member.data, SampleStream) else len(member.data) for member in self.members]
+        sizes = [
+            None if isinstance(member.data, SampleStream) else len(member.data)
+            for member in self.members
+        ]
         batch_sizes = [member.batch_size for member in self.members]
         if batches_per_step(self.members) > 1:
             streams = [
@@ -227,11 +256,17 @@ class MixingSampler:
             ]
             while True:
                 yield [(number, next(stream)["indices"]) for number, stream in enumerate(streams)]
-        for batch in mixing_order(sizes, batch_sizes, [member.ratio for member in self.members], self.seed):
+        for batch in mixing_order(
+            sizes, batch_sizes, [member.ratio for member in self.members], self.seed
+        ):
             yield [batch]
 
-    def _rows(self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]) -> list[Any]:
-        """The rows of a streamed member's batch; its stream is opened at its first batch of this sampler."""
+    def _rows(
+        self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]
+    ) -> list[Any]:
+        """The rows of a streamed member's batch; its stream is opened at its first batch of this
+        sampler.
+        """
         data, name = self.members[member].data, self.members[member].name
         if not isinstance(data, SampleStream):
             return [None] * len(indices)
@@ -241,20 +276,29 @@ class MixingSampler:
 
 
 def item_seed(seed: int, step: int, place: int) -> int:
-    """Seed of the image at a place of a step's batch: 31 bits, the same on any number of processes."""
+    """Seed of the image at a place of a step's batch: 31 bits, the same on any number of
+    processes.
+    """
     return int(np.random.SeedSequence([seed, step, place]).generate_state(1)[0]) >> 1
 
 
 class _MixedSamples(Dataset):
     """Loads and augments the images of a micro-batch; runs in the workers."""
 
-    def __init__(self, members: Sequence[TrainingSet], image_mean: Sequence[float], image_std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        members: Sequence[TrainingSet],
+        image_mean: Sequence[float],
+        image_std: Sequence[float],
+    ) -> None:
         self.members = members
         self.image_mean, self.image_std = image_mean, image_std
         self.memory: dict[tuple[int, int], Sample] = {}
 
     def __getitems__(self, items: list[Item]) -> MicroBatch | BadSampleError:
-        """The micro-batch; or the error, since raised in a worker it would lose its one-line message."""
+        """The micro-batch; or the error, since raised in a worker it would lose its one-line
+        message.
+        """
         member = self.members[items[0].member]
         skipped: list[str] = []
         try:
@@ -272,12 +316,18 @@ class _MixedSamples(Dataset):
         seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
         return MicroBatch(items[0].member, inputs, seeds, image_ids, skipped)
 
-    def _augmented(self, item: Item, batch: Sequence[Item], skipped: list[str]) -> TransformedSample:
-        """The item's image; where it cannot be used and that is allowed, the next one that can, with a message."""
+    def _augmented(
+        self, item: Item, batch: Sequence[Item], skipped: list[str]
+    ) -> TransformedSample:
+        """The item's image; where it cannot be used and that is allowed, the next one that can,
+        with a message.
+        """
         member = self.members[item.member]
         for candidate in chain([item], self._substitutes(item, batch)):
             try:
-                return augment(self._sample(candidate), member.augmentation, np.random.default_rng(item.seed))
+                return augment(
+                    self._sample(candidate), member.augmentation, np.random.default_rng(item.seed)
+                )
             except BadSampleError as error:
                 if not member.skip_bad_samples:
                     raise
@@ -285,7 +335,9 @@ class _MixedSamples(Dataset):
         raise BadSampleError(f"none of its images can be used, the last: {skipped[-1]}")
 
     def _substitutes(self, item: Item, batch: Sequence[Item]) -> Iterator[Item]:
-        """Where else to look, in a fixed order: the images after it, or of a stream, those of the same micro-batch."""
+        """Where else to look, in a fixed order: the images after it, or of a stream, those of the
+        same micro-batch.
+        """
         if item.row is not None:
             yield from (other for other in batch if other is not item)
             return
@@ -311,21 +363,33 @@ def _as_is(batch: Any) -> Any:
 
 
 def mixing_loader(
-    sampler: MixingSampler, image_mean: Sequence[float], image_std: Sequence[float], num_workers: int = 0
+    sampler: MixingSampler,
+    image_mean: Sequence[float],
+    image_std: Sequence[float],
+    num_workers: int = 0,
 ) -> Iterator[MicroBatch]:
     """The sampler's micro-batches, in its order for any number of workers.
 
     Raises:
-        BadSampleError: for an image that cannot be used, naming its dataset, unless the member allows to skip it.
+        BadSampleError: for an image that cannot be used, naming its dataset, unless the member
+            allows to skip it.
     """
     samples = _MixedSamples(sampler.members, image_mean, image_std)
-    # a generator of its own: the loader's draw from the global one would shift what dropout draws after a resume
+    # a generator of its own: the loader's draw from the global one would shift what dropout draws
+    # after a resume
     generator = torch.Generator()
     batches = iter(
-        DataLoader(samples, batch_sampler=sampler, collate_fn=_as_is, num_workers=num_workers, generator=generator)
+        DataLoader(
+            samples,
+            batch_sampler=sampler,
+            collate_fn=_as_is,
+            num_workers=num_workers,
+            generator=generator,
+        )
     )
     if num_workers and sys.platform != "win32":
-        # torch raises in the midst of whatever runs when a worker dies; without that, the next batch does
+        # torch raises in the midst of whatever runs when a worker dies; without that, the next
+        # batch does
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for batch in batches:
         if isinstance(batch, BadSampleError):
@@ -338,7 +402,9 @@ def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: to
     moved: dict = {}
     for key, value in inputs.items():
         if isinstance(value, list):
-            moved[key] = [{name: tensor.to(device) for name, tensor in label.items()} for label in value]
+            moved[key] = [
+                {name: tensor.to(device) for name, tensor in label.items()} for label in value
+            ]
         else:
             moved[key] = value.to(device)
     return moved

@@ -12,8 +12,9 @@ _MAX_EXAMPLES = 5
 def name_contradictions(spec: DatasetSpec, stated: Mapping[RawId, str]) -> list[str]:
     """Where the files call a raw id otherwise than the spec does, one text per id.
 
-    A class with several raw ids merges categories on purpose, and the catalog rewords names for the text encoder, so
-    there only the name of ANOTHER class contradicts. Of synonyms in a row ("door, double door") one must be right.
+    A class with several raw ids merges categories on purpose, and the catalog rewords names for the
+    text encoder, so there only the name of ANOTHER class contradicts. Of synonyms in a row ("door,
+    double door") one must be right.
 
     Args:
         stated: names by raw id, as the files state them.
@@ -33,7 +34,9 @@ def name_contradictions(spec: DatasetSpec, stated: Mapping[RawId, str]) -> list[
             if others:
                 found.append(f"{raw_id!r} is void in the spec and '{name}' in the files")
         elif not synonyms & allowed[index] and (others or index not in reworded):
-            found.append(f"{raw_id!r} is '{spec.labels[index]}' in the spec and '{name}' in the files")
+            found.append(
+                f"{raw_id!r} is '{spec.labels[index]}' in the spec and '{name}' in the files"
+            )
     return found
 
 
@@ -55,7 +58,9 @@ def label_list_notes(spec: DatasetSpec, listed: Collection[str], where: object) 
     if absent:
         notes.append(f"{where}: its list of labels lacks {_named(absent)} of the spec")
     if unknown:
-        notes.append(f"{where}: its list of labels has {_named(unknown)}, which the spec does not name")
+        notes.append(
+            f"{where}: its list of labels has {_named(unknown)}, which the spec does not name"
+        )
     return notes
 
 
@@ -78,7 +83,8 @@ def contradictions_text(found: Sequence[str]) -> str:
     )
     return (
         f"{subject} the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. "
-        "Correct the `ids` of the classes; where both names mean the same, list the files' name under `aliases` of the "
+        "Correct the `ids` of the classes; where both names mean the same, list the files' name "
+        "under `aliases` of the "
         "class"
     )
 
@@ -86,10 +92,12 @@ def contradictions_text(found: Sequence[str]) -> str:
 def held_out_contradictions(
     trained: SampleDataset | SampleStream | None, held_out: SampleDataset | SampleStream
 ) -> list[str]:
-    """Whether the files of a held-out set call an id otherwise than those of the training set that it is scored as.
+    """Whether the files of a held-out set call an id otherwise than those of the training set that
+    it is scored as.
 
     Args:
-        trained: the training set whose vocabulary it is scored in; None where there is none, and nothing to compare.
+        trained: the training set whose vocabulary it is scored in; None where there is none, and
+            nothing to compare.
         held_out: the held-out set.
 
     Returns:
@@ -107,7 +115,8 @@ def held_out_contradictions(
         return []
     listed = first_few(sorted(found), _MAX_EXAMPLES, "; ")
     return [
-        f"the files of training ('{trained.spec.name}') and of this held-out set name {len(found)} categories "
+        f"the files of training ('{trained.spec.name}') and of this held-out set name {len(found)} "
+        "categories "
         f"differently: {listed}. Correct the `ids` of one of them"
     ]
 

@@ -10,15 +10,19 @@ from .sample import BadSampleError, RawId, UnknownIdsError, unknown_ids_text
 
 MAX_EXAMPLES = 3  # images named in a line
 # what differs between two messages of one kind: quoted words, paths and file names, numbers
-_PARTICULARS = re.compile(r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|\b[\w-]+\.[A-Za-z]{3,4}\b|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+_PARTICULARS = re.compile(
+    r"'[^']*'|\"[^\"]*\"|\S*[/\\]\S*|\b[\w-]+\.[A-Za-z]{3,4}\b|[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?"
+)
 
 
 @dataclass(frozen=True)
 class Problem:
     """What would stop training or silently train wrong.
 
-    message: the file, what is wrong, what to do. image_id, file: None where the reader left the image out of the rows;
-    the message names it then. unknown_ids: how often category ids occur that the spec does not know, where it is that.
+    message: the file, what is wrong, what to do. image_id, file: None where the reader left the
+        image out of the rows;
+    the message names it then. unknown_ids: how often category ids occur that the spec does not
+    know, where it is that.
     unit: what they were counted in.
     """
 
@@ -30,7 +34,9 @@ class Problem:
     dataset: str = ""
 
     @classmethod
-    def of(cls, error: BadSampleError, image_id: int | str | None = None, file: str | None = None) -> "Problem":
+    def of(
+        cls, error: BadSampleError, image_id: int | str | None = None, file: str | None = None
+    ) -> "Problem":
         """The problem that a reader raised."""
         if isinstance(error, UnknownIdsError):
             return cls(str(error), image_id, file, dict(error.counts), error.unit, error.dataset)
@@ -43,7 +49,12 @@ class Problem:
 
     def as_dict(self) -> dict[str, Any]:
         """For machines."""
-        return {"message": self.message, "image_id": self.image_id, "file": self.file, "kind": self.kind}
+        return {
+            "message": self.message,
+            "image_id": self.image_id,
+            "file": self.file,
+            "kind": self.kind,
+        }
 
     def __str__(self) -> str:
         return self.message if self.image_id is None else f"image {self.image_id}: {self.message}"
@@ -55,7 +66,9 @@ def kind_of(message: str) -> str:
 
 
 def problem_lines(problems: Iterable[Problem]) -> list[str]:
-    """One line for each kind of problem, the most frequent first: how many, the first of them, more examples."""
+    """One line for each kind of problem, the most frequent first: how many, the first of them, more
+    examples.
+    """
     of_kind: dict[str, list[Problem]] = {}
     for problem in problems:
         of_kind.setdefault(problem.kind, []).append(problem)
@@ -66,7 +79,9 @@ def _line(alike: Sequence[Problem]) -> str:
     first = alike[0]
     if len(alike) == 1:
         return str(first)
-    examples = [str(problem.image_id) for problem in alike[:MAX_EXAMPLES] if problem.image_id is not None]
+    examples = [
+        str(problem.image_id) for problem in alike[:MAX_EXAMPLES] if problem.image_id is not None
+    ]
     head = f"{len(alike)} times" + (f" (images {', '.join(examples)}, ...)" if examples else "")
     if first.unknown_ids:
         total: Counter[RawId] = Counter()
@@ -81,4 +96,7 @@ def remark_lines(remarks: Sequence[str]) -> list[str]:
     of_kind: dict[str, list[str]] = {}
     for remark in remarks:
         of_kind.setdefault(kind_of(remark), []).append(remark)
-    return [alike[0] if len(alike) == 1 else f"{len(alike)} times, first: {alike[0]}" for alike in of_kind.values()]
+    return [
+        alike[0] if len(alike) == 1 else f"{len(alike)} times, first: {alike[0]}"
+        for alike in of_kind.values()
+    ]

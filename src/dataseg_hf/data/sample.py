@@ -1,4 +1,6 @@
-"""What a reader hands on: one image with its annotation in original resolution, and the dataset it belongs to."""
+"""What a reader hands on: one image with its annotation in original resolution, and the dataset it
+belongs to.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +21,9 @@ RawId: TypeAlias = int | str
 
 
 class BadSampleError(ValueError):
-    """An image or its annotation cannot be used; the message names the file or image id, what is wrong, what to do."""
+    """An image or its annotation cannot be used; the message names the file or image id, what is
+    wrong, what to do.
+    """
 
 
 class UnknownIdsError(BadSampleError):
@@ -36,7 +40,8 @@ class UnknownIdsError(BadSampleError):
         super().__init__(f"{where}: {unknown_ids_text(dataset, counts, unit)}")
         self.where, self.dataset, self.counts, self.unit = where, dataset, Counter(counts), unit
 
-    def __reduce__(self) -> tuple[Any, ...]:  # exceptions pickle by their `args`, which hold the message only
+    # exceptions pickle by their `args`, which hold the message only
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.where, self.dataset, self.counts, self.unit)
 
 
@@ -46,8 +51,12 @@ MAX_NAMED_IDS = 8  # in a message
 def unknown_ids_text(dataset: str, counts: Mapping[RawId, int], unit: str) -> str:
     """What is said of unknown category ids: how many, which, how often, the remedy."""
     most_frequent = Counter(counts).most_common()
-    named = [f"{raw_id!r} ({count} {unit}{'' if count == 1 else 's'})" for raw_id, count in most_frequent]
-    subject = "1 category id is" if len(most_frequent) == 1 else f"{len(most_frequent)} category ids are"
+    named = [
+        f"{raw_id!r} ({count} {unit}{'' if count == 1 else 's'})" for raw_id, count in most_frequent
+    ]
+    subject = (
+        "1 category id is" if len(most_frequent) == 1 else f"{len(most_frequent)} category ids are"
+    )
     return (
         f"{subject} not in the spec of dataset '{dataset}': {first_few(named, MAX_NAMED_IDS)}; "
         "add each to the `ids` of a class or to `void_ids`, or set `unknown_ids: void` in the entry"
@@ -58,7 +67,8 @@ def unknown_ids_text(dataset: str, counts: Mapping[RawId, int], unit: str) -> st
 class ClassInfo:
     """One category.
 
-    name: as the text encoder reads it. is_thing: whether it is countable. aliases: what the dataset's own files call it
+    name: as the text encoder reads it. is_thing: whether it is countable. aliases: what the
+        dataset's own files call it
     where that is not the name.
     """
 
@@ -71,11 +81,12 @@ class ClassInfo:
 class DatasetSpec:
     """The facts of one dataset, independent of where its files lie and of any run.
 
-    `id_map` maps every raw category id to an index into `classes`; `void_ids` lists the raw ids that mean "unlabelled".
-    A raw id in neither is an error of the reader, or void where `unknown_ids` says so, never a guess. Words match
-    whatever their case, spaces, hyphens and underscores are. `reader` names the format of the published files (see
-    `data.readers.READERS`), `reader_options` what that reader must know of them, such as file name endings.
-    `outside` says what becomes of outlines that reach far out of their image.
+    `id_map` maps every raw category id to an index into `classes`; `void_ids` lists the raw ids
+    that mean "unlabeled". A raw id in neither is an error of the reader, or void where
+    `unknown_ids` says so, never a guess. Words match whatever their case, spaces, hyphens and
+    underscores are. `reader` names the format of the published files (see `data.readers.READERS`),
+    `reader_options` what that reader must know of them, such as file name endings. `outside` says
+    what becomes of outlines that reach far out of their image.
     """
 
     name: str
@@ -83,7 +94,7 @@ class DatasetSpec:
     classes: tuple[ClassInfo, ...]
     id_map: Mapping[RawId, int]
     void_ids: frozenset[RawId] = frozenset()
-    licence: str = "unknown"
+    license: str = "unknown"
     homepage: str = ""
     reader: str = ""
     reader_options: Mapping[str, Any] = field(default_factory=dict)
@@ -102,9 +113,14 @@ class DatasetSpec:
 
     @cached_property
     def _class_of_word(self) -> Mapping[str, int | None]:
-        """Class index, None for void, of raw ids that are words, by their plain name; ambiguous ones are left out."""
+        """Class index, None for void, of raw ids that are words, by their plain name; ambiguous
+        ones are left out.
+        """
         words: dict[str, set[int | None]] = {}
-        for raw_id, class_index in [*self.id_map.items(), *((raw_id, None) for raw_id in self.void_ids)]:
+        for raw_id, class_index in [
+            *self.id_map.items(),
+            *((raw_id, None) for raw_id in self.void_ids),
+        ]:
             if isinstance(raw_id, str):
                 words.setdefault(plain_name(raw_id), set()).add(class_index)
         return {word: next(iter(found)) for word, found in words.items() if len(found) == 1}
@@ -118,8 +134,8 @@ class DatasetSpec:
         """Class index of a raw id, None for void.
 
         Raises:
-            UnknownIdsError: for an id that the spec neither maps nor calls void, unless `unknown_ids` is "void"; the
-                message begins with `where` (file, image id).
+            UnknownIdsError: for an id that the spec neither maps nor calls void, unless
+                `unknown_ids` is "void"; the message begins with `where` (file, image id).
         """
         if raw_id in self.id_map:
             return self.id_map[raw_id]
@@ -137,10 +153,11 @@ class Segments:
     """Annotation in which a pixel belongs to at most one segment (panoptic, semantic).
 
     Args:
-        segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabelled).
-        class_labels: int64 [M], class index per segment. Semantic annotation has one segment per class that occurs.
-        is_crowd: bool [M]; a crowd segment is neither target nor background in training, and excuses predictions of its
-            class in panoptic quality (COCO's rule).
+        segment_map: int32 [H, W], index into `class_labels`, -1 where void (unlabeled).
+        class_labels: int64 [M], class index per segment. Semantic annotation has one segment per
+            class that occurs.
+        is_crowd: bool [M]; a crowd segment is neither target nor background in training, and
+            excuses predictions of its class in panoptic quality (COCO's rule).
     """
 
     segment_map: NDArray[np.int32]
@@ -202,19 +219,22 @@ class Census:
 
 @dataclass(frozen=True)
 class SampleDataset:
-    """A map-style dataset: rows that are cheap to hold (paths, ids), and the function that loads one of them.
+    """A map-style dataset: rows that are cheap to hold (paths, ids), and the function that loads
+    one of them.
 
     Args:
         rows: a `datasets.Dataset` of paths and ids (or any sequence); rows hold no pixels.
-        load: `load(row)` reads the files and returns the Sample, or raises BadSampleError. Indexable from any worker
-            process.
-        problems: one for each image that had to be left out of the rows, as its annotation cannot be used.
-        notes: what a user should know of and may be meant, such as listed images that are absent from a subset.
+        load: `load(row)` reads the files and returns the Sample, or raises BadSampleError.
+            Indexable from any worker process.
+        problems: one for each image that had to be left out of the rows, as its annotation cannot
+            be used.
+        notes: what a user should know of and may be meant, such as listed images that are absent
+            from a subset.
         stated_names: what the files call each raw id, where they do.
         census: what the reader counted; None where that takes loading the images.
         ignored_as: the files' own word for objects that are neither target nor background.
-        ignored_remedy: what to do where all objects are ignored and should not be; empty for the reader's switch, an
-            option of that word.
+        ignored_remedy: what to do where all objects are ignored and should not be; empty for the
+            reader's switch, an option of that word.
     """
 
     spec: DatasetSpec
@@ -234,7 +254,9 @@ class SampleDataset:
         return self.load(self.rows[index])
 
     def select(self, indices: range) -> "SampleDataset":
-        """The rows of those indices, in their order; the census, which is of all rows, is dropped."""
+        """The rows of those indices, in their order; the census, which is of all rows, is
+        dropped.
+        """
         if isinstance(self.rows, Dataset):
             return replace(self, rows=self.rows.select(indices), census=None)
         return replace(self, rows=[self.rows[i] for i in indices], census=None)
@@ -249,8 +271,8 @@ class SampleStream:
     """A dataset that can only be read in order (a Hub dataset with `streaming=True`).
 
     Args:
-        epoch: `epoch(seed)` starts a pass: an iterator over rows in an order that is a function of the seed; rows may
-            hold encoded images.
+        epoch: `epoch(seed)` starts a pass: an iterator over rows in an order that is a function of
+            the seed; rows may hold encoded images.
         load: as in `SampleDataset`.
         size: number of rows where it is known.
         stated_names: as in `SampleDataset`.

@@ -1,15 +1,20 @@
-"""The embedded synthetic world: small drawn scenes as datasets with vocabularies that overlap only in part.
+"""The embedded synthetic world: small drawn scenes as datasets with vocabularies that overlap only
+in part.
 
-A scene is a background of two to four textured regions (stuff) with two to six coloured shapes (things) that occlude
-each other. It follows from a seed alone, is drawn when it is asked for, and needs no download:
+A scene is a background of two to four textured regions (stuff) with two to six colored shapes
+(things) that occlude each other. It follows from a seed alone, is drawn when it is asked for, and
+needs no download:
 
-* `shapes_panoptic`: panoptic annotation, 8 "colour shape" things and 4 stuff classes;
-* `shapes_semantic`: semantic annotation, only 64 training images, bare shapes in any trained colour, other stuff words;
-* `shapes_boxes`: boxes alone, 14 "colour shape" categories of which 5 are shared with `shapes_panoptic`;
-* `shapes_open`: evaluation alone, colour-shape combinations that no training scene of the other three ever shows.
+* `shapes_panoptic`: panoptic annotation, 8 "color shape" things and 4 stuff classes;
+* `shapes_semantic`: semantic annotation, only 64 training images, bare shapes in any trained
+  color, other stuff words;
+* `shapes_boxes`: boxes alone, 14 "color shape" categories of which 5 are shared with
+  `shapes_panoptic`;
+* `shapes_open`: evaluation alone, color-shape combinations that no training scene of the other
+  three ever shows.
 
-Training samples carry the dataset's own annotation; evaluation samples carry the full truth (panoptic segments, or
-visible masks for `shapes_boxes`), which no training sample holds.
+Training samples carry the dataset's own annotation; evaluation samples carry the full truth
+(panoptic segments, or visible masks for `shapes_boxes`), which no training sample holds.
 
 `python -m dataseg_hf.data.shapes OUT.png` draws a contact sheet of all of them.
 """
@@ -39,23 +44,23 @@ from dataseg_hf.data.sample import (
 )
 
 SplitName: TypeAlias = Literal["train", "eval"]
-Combination: TypeAlias = tuple[str, str]  # (colour, shape)
+Combination: TypeAlias = tuple[str, str]  # (color, shape)
 FloatArray: TypeAlias = NDArray[np.float32]
 BoolArray: TypeAlias = NDArray[np.bool_]
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # What the world consists of (all numbers: our setting)
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 THING_COUNT = (2, 6)  # things in a scene, both ends included
 REGION_COUNT = (2, 4)  # stuff regions in a scene, both ends included
 RADIUS = (0.08, 0.22)  # of the image side
-CENTRE = (0.06, 0.94)  # of the image side
+CENTER = (0.06, 0.94)  # of the image side
 MIN_VISIBLE = 0.6  # of a thing's area within the image, after occlusion
 MIN_REGION_AREA = 0.1  # of the image, before things are drawn
 MIN_SIZE = 16  # pixels; below it the smallest shapes have hardly any
 
-COLOURS: dict[str, float] = {  # hue in degrees
+COLORS: dict[str, float] = {  # hue in degrees
     "red": 357.0,
     "orange": 27.0,
     "yellow": 55.0,
@@ -70,9 +75,11 @@ HUE_JITTER = 7.0  # degrees to either side
 class Outline:
     """A polygon around the origin, seen whole from there; of area pi, like a circle of radius 1.
 
-    vertices: float32 [V, 2]. bearings: float32 [V], the angle of each vertex, counted from the first one, ascending
-    from 0; start: the angle of the first one (radians). normals: float32 [V, 2], unit outward normal of the edge from
-    each vertex to the next; distances: float32 [V], of that edge's line from the origin.
+    vertices: float32 [V, 2]. bearings: float32 [V], the angle of each vertex, counted from the
+        first one, ascending
+    from 0; start: the angle of the first one (radians). normals: float32 [V, 2], unit outward
+    normal of the edge from each vertex to the next; distances: float32 [V], of that edge's line
+    from the origin.
     """
 
     vertices: FloatArray
@@ -83,13 +90,17 @@ class Outline:
 
 
 def _outline(angles: NDArray[np.floating], radii: NDArray[np.floating]) -> Outline:
-    """The outline through the vertices at these polar coordinates (angles ascending), scaled to area pi."""
+    """The outline through the vertices at these polar coordinates (angles ascending), scaled to
+    area pi.
+    """
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None]
     following = np.roll(points, -1, axis=0)
     area = 0.5 * np.sum(points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0])
     points *= np.sqrt(np.pi / area)
     edges = np.roll(points, -1, axis=0) - points
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(
+        edges, axis=1, keepdims=True
+    )
     return Outline(
         vertices=points.astype(np.float32),
         start=float(angles[0]),
@@ -116,7 +127,13 @@ def _cross() -> Outline:
 
 
 # All of the same area, so that size says nothing about the shape.
-OUTLINES = {"circle": _regular(48), "square": _regular(4), "triangle": _regular(3), "star": _star(), "cross": _cross()}
+OUTLINES = {
+    "circle": _regular(48),
+    "square": _regular(4),
+    "triangle": _regular(3),
+    "star": _star(),
+    "cross": _cross(),
+}
 
 
 @dataclass(frozen=True)
@@ -125,27 +142,28 @@ class Thing:
 
     Args:
         radius: as a fraction of the image side.
-        centre: (x, y), as fractions of the image side.
+        center: (x, y), as fractions of the image side.
         angle: radians.
         rgb: 0 to 255.
     """
 
-    colour: str
+    color: str
     shape: str
     radius: float
-    centre: tuple[float, float]
+    center: tuple[float, float]
     angle: float
     rgb: tuple[float, float, float]
 
     @property
     def combination(self) -> Combination:
-        """(colour, shape)."""
-        return self.colour, self.shape
+        """(color, shape)."""
+        return self.color, self.shape
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A drawn scene with everything that is true about it; N things, from the rearmost to the foremost.
+    """A drawn scene with everything that is true about it; N things, from the rearmost to the
+    foremost.
 
     Args:
         image: uint8 RGB [H, W, 3].
@@ -161,9 +179,9 @@ class Scene:
     visible_masks: BoolArray
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Stuff: textures and regions
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _smooth_noise(rng: np.random.Generator, size: int, rows: int, columns: int) -> FloatArray:
@@ -172,8 +190,12 @@ def _smooth_noise(rng: np.random.Generator, size: int, rows: int, columns: int) 
     return np.asarray(grid.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _rotated_grid(rng: np.random.Generator, size: int, max_angle: float) -> tuple[FloatArray, FloatArray]:
-    """Coordinates (u, v), each float32 [size, size]: the image spans 64 units, turned by up to `max_angle` radians."""
+def _rotated_grid(
+    rng: np.random.Generator, size: int, max_angle: float
+) -> tuple[FloatArray, FloatArray]:
+    """Coordinates (u, v), each float32 [size, size]: the image spans 64 units, turned by up to
+    `max_angle` radians.
+    """
     angle, (shift_u, shift_v) = rng.uniform(-max_angle, max_angle), rng.uniform(0, 64, 2)
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) * np.float32(64 / size)
     u = np.cos(angle) * x + np.sin(angle) * y + shift_u
@@ -207,12 +229,16 @@ def _brick(rng: np.random.Generator, size: int) -> FloatArray:
     along = u / width + 0.5 * (course % 2)
     joint = (v / height - course < 1.4 / height) | (along - np.floor(along) < 1.4 / width)
     shades = rng.uniform(-0.5, 0.2, (32, 32)).astype(np.float32)
-    return np.where(joint, np.float32(1.0), shades[course.astype(int) % 32, np.floor(along).astype(int) % 32])
+    return np.where(
+        joint, np.float32(1.0), shades[course.astype(int) % 32, np.floor(along).astype(int) % 32]
+    )
 
 
 @dataclass(frozen=True)
 class Texture:
-    """One kind of stuff. pattern: (rng, size) -> float32 [size, size], about -1 to 1; rgb: mean colour, 0 to 255."""
+    """One kind of stuff. pattern: (rng, size) -> float32 [size, size], about -1 to 1; rgb: mean
+    color, 0 to 255.
+    """
 
     pattern: Callable[[np.random.Generator, int], FloatArray]
     rgb: tuple[int, int, int]
@@ -224,57 +250,68 @@ TEXTURES: tuple[Texture, ...] = (
     Texture(_sand, (176, 156, 118)),
     Texture(_brick, (148, 98, 82)),
 )
-TEXTURE_COLOUR_JITTER = 24.0  # to either side, per channel
+TEXTURE_COLOR_JITTER = 24.0  # to either side, per channel
 
 
 def _texture_image(rng: np.random.Generator, size: int, texture: Texture) -> FloatArray:
     """float32 [size, size, 3], 0 to 255."""
-    rgb = (texture.rgb + rng.uniform(-TEXTURE_COLOUR_JITTER, TEXTURE_COLOUR_JITTER, 3)).astype(np.float32)
+    rgb = (texture.rgb + rng.uniform(-TEXTURE_COLOR_JITTER, TEXTURE_COLOR_JITTER, 3)).astype(
+        np.float32
+    )
     contrast = rng.uniform(0.22, 0.34)
     return rgb * (1 + contrast * texture.pattern(rng, size)[..., None])
 
 
 def _regions(rng: np.random.Generator, size: int) -> NDArray[np.int64]:
-    """int64 [size, size]: two to four irregular regions, each with its own index into `TEXTURES`."""
+    """int64 [size, size]: two to four irregular regions, each with its own index into
+    `TEXTURES`.
+    """
     kinds = rng.permutation(len(TEXTURES))[: rng.integers(REGION_COUNT[0], REGION_COUNT[1] + 1)]
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
     while True:
         seeds = rng.random((len(kinds), 2), dtype=np.float32)
         distances = [
-            np.hypot(x - sx, y - sy) + 0.14 * _smooth_noise(rng, size, 4, 4) + 0.05 * _smooth_noise(rng, size, 10, 10)
+            np.hypot(x - sx, y - sy)
+            + 0.14 * _smooth_noise(rng, size, 4, 4)
+            + 0.05 * _smooth_noise(rng, size, 10, 10)
             for sx, sy in seeds
         ]
         nearest = np.argmin(distances, axis=0)
-        if np.bincount(nearest.ravel(), minlength=len(kinds)).min() >= MIN_REGION_AREA * size * size:
+        if (
+            np.bincount(nearest.ravel(), minlength=len(kinds)).min()
+            >= MIN_REGION_AREA * size * size
+        ):
             return kinds[nearest]
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Things, and the whole scene
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _random_thing(rng: np.random.Generator, combination: Combination) -> Thing:
-    """A thing of this colour and shape with random pose and colour jitter."""
-    colour, shape = combination
-    hue = (COLOURS[colour] + rng.uniform(-HUE_JITTER, HUE_JITTER)) % 360 / 360
+    """A thing of this color and shape with random pose and color jitter."""
+    color, shape = combination
+    hue = (COLORS[color] + rng.uniform(-HUE_JITTER, HUE_JITTER)) % 360 / 360
     red, green, blue = hsv_to_rgb(hue, rng.uniform(0.65, 0.95), rng.uniform(0.65, 1.0))
     return Thing(
-        colour=colour,
+        color=color,
         shape=shape,
         radius=rng.uniform(*RADIUS),
-        centre=(rng.uniform(*CENTRE), rng.uniform(*CENTRE)),
+        center=(rng.uniform(*CENTER), rng.uniform(*CENTER)),
         angle=rng.uniform(0, 2 * np.pi),
         rgb=(255 * red, 255 * green, 255 * blue),
     )
 
 
 def _coverage(thing: Thing, size: int) -> FloatArray:
-    """float32 [size, size]: the share of each pixel that the thing covers, 0 to 1; from 0.5 on its centre is inside."""
+    """float32 [size, size]: the share of each pixel that the thing covers, 0 to 1; from 0.5 on its
+    center is inside.
+    """
     outline, scale = OUTLINES[thing.shape], thing.radius * size
-    centres = np.arange(size, dtype=np.float32) + np.float32(0.5)
-    x = ((centres - thing.centre[0] * size) / scale)[None, :]
-    y = ((centres - thing.centre[1] * size) / scale)[:, None]
+    centers = np.arange(size, dtype=np.float32) + np.float32(0.5)
+    x = ((centers - thing.center[0] * size) / scale)[None, :]
+    y = ((centers - thing.center[1] * size) / scale)[:, None]
     cos, sin = math.cos(thing.angle), math.sin(thing.angle)
     u, v = cos * x + sin * y, cos * y - sin * x
     bearing = (np.arctan2(v, u) - outline.start) % (2 * math.pi)
@@ -286,7 +323,9 @@ def _coverage(thing: Thing, size: int) -> FloatArray:
 def _place_things(
     rng: np.random.Generator, size: int, combinations: Sequence[Combination]
 ) -> tuple[list[Thing], list[FloatArray], list[BoolArray]]:
-    """Things from back to front with their coverages and visible masks; poses that hide too much are drawn again."""
+    """Things from back to front with their coverages and visible masks; poses that hide too much
+    are drawn again.
+    """
     things: list[Thing] = []
     coverages: list[FloatArray] = []
     visible: list[BoolArray] = []
@@ -298,7 +337,9 @@ def _place_things(
             coverage = _coverage(thing, size)
             mask = coverage >= 0.5
             remaining = [behind & ~mask for behind in visible]
-            if mask.any() and all(np.count_nonzero(r) >= n for r, n in zip(remaining, needed, strict=True)):
+            if mask.any() and all(
+                np.count_nonzero(r) >= n for r, n in zip(remaining, needed, strict=True)
+            ):
                 break
         things.append(thing)
         coverages.append(coverage)
@@ -308,11 +349,15 @@ def _place_things(
 
 
 def draw_scene(rng: np.random.Generator, size: int, combinations: Sequence[Combination]) -> Scene:
-    """Draws a scene of size x size pixels whose things are of these (colour, shape) combinations."""
+    """Draws a scene of size x size pixels whose things are of these (color, shape)
+    combinations.
+    """
     stuff_map = _regions(rng, size)
     image = np.zeros((size, size, 3), np.float32)
     for kind in np.unique(stuff_map):
-        np.copyto(image, _texture_image(rng, size, TEXTURES[kind]), where=(stuff_map == kind)[..., None])
+        np.copyto(
+            image, _texture_image(rng, size, TEXTURES[kind]), where=(stuff_map == kind)[..., None]
+        )
     things, coverages, visible = _place_things(rng, size, combinations)
     for thing, coverage in zip(things, coverages, strict=True):
         image += coverage[..., None] * (np.asarray(thing.rgb, np.float32) - image)
@@ -326,22 +371,31 @@ def draw_scene(rng: np.random.Generator, size: int, combinations: Sequence[Combi
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Vocabularies
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
-def _combinations(**shapes_of_colour: str) -> tuple[Combination, ...]:
-    return tuple((colour, shape) for colour, shapes in shapes_of_colour.items() for shape in shapes.split())
+def _combinations(**shapes_of_color: str) -> tuple[Combination, ...]:
+    return tuple(
+        (color, shape) for color, shapes in shapes_of_color.items() for shape in shapes.split()
+    )
 
 
-# Every colour and every shape occurs among the trained combinations, and none of these six does.
+# Every color and every shape occurs among the trained combinations, and none of these six does.
 OPEN_COMBINATIONS = _combinations(
     red="circle", green="square", blue="triangle", yellow="star", purple="cross", orange="circle"
 )
-TRAINED_COMBINATIONS = tuple((c, s) for c in COLOURS for s in OUTLINES if (c, s) not in OPEN_COMBINATIONS)
+TRAINED_COMBINATIONS = tuple(
+    (c, s) for c in COLORS for s in OUTLINES if (c, s) not in OPEN_COMBINATIONS
+)
 PANOPTIC_COMBINATIONS = _combinations(
-    red="square star", green="circle triangle", blue="cross", orange="cross", yellow="circle", purple="star"
+    red="square star",
+    green="circle triangle",
+    blue="cross",
+    orange="cross",
+    yellow="circle",
+    purple="star",
 )
 BOXES_COMBINATIONS = _combinations(
     red="square triangle",
@@ -351,14 +405,20 @@ BOXES_COMBINATIONS = _combinations(
     yellow="square cross",
     purple="star circle triangle",
 )
-PANOPTIC_STUFF = ("grass field", "rippled water", "sandy ground", "brick wall")  # in the order of TEXTURES
+# in the order of TEXTURES
+PANOPTIC_STUFF = ("grass field", "rippled water", "sandy ground", "brick wall")
 SEMANTIC_STUFF = ("meadow grass", "lake water", "sand", "wall of bricks")
 
 
 def _spec(name: str, task: TaskName, things: Sequence[str], stuff: Sequence[str]) -> DatasetSpec:
     classes = [ClassInfo(n, True) for n in things] + [ClassInfo(n, False) for n in stuff]
     return DatasetSpec(
-        name, task, tuple(classes), {i: i for i in range(len(classes))}, licence="Apache-2.0", reader="shapes"
+        name,
+        task,
+        tuple(classes),
+        {i: i for i in range(len(classes))},
+        license="Apache-2.0",
+        reader="shapes",
     )
 
 
@@ -366,7 +426,9 @@ def _full_names(combinations: Sequence[Combination]) -> list[str]:
     return [" ".join(combination) for combination in combinations]
 
 
-SHAPES_PANOPTIC = _spec("shapes_panoptic", "panoptic", _full_names(PANOPTIC_COMBINATIONS), PANOPTIC_STUFF)
+SHAPES_PANOPTIC = _spec(
+    "shapes_panoptic", "panoptic", _full_names(PANOPTIC_COMBINATIONS), PANOPTIC_STUFF
+)
 SHAPES_SEMANTIC = _spec("shapes_semantic", "semantic", list(OUTLINES), SEMANTIC_STUFF)
 SHAPES_BOXES = _spec("shapes_boxes", "boxes", _full_names(BOXES_COMBINATIONS), ())
 SHAPES_OPEN = _spec("shapes_open", "panoptic", _full_names(OPEN_COMBINATIONS), PANOPTIC_STUFF)
@@ -393,15 +455,20 @@ _COUNTS: dict[tuple[str, SplitName], int] = {
 _STREAMS = {key: stream for stream, key in enumerate(_COUNTS)}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Annotation
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _thing_classes(scene: Scene, spec: DatasetSpec) -> list[int]:
-    """Class index per thing, by its full name, or by its shape where the vocabulary has bare shapes."""
+    """Class index per thing, by its full name, or by its shape where the vocabulary has bare
+    shapes.
+    """
     bare = spec.name == "shapes_semantic"
-    return [spec.labels.index(thing.shape if bare else " ".join(thing.combination)) for thing in scene.things]
+    return [
+        spec.labels.index(thing.shape if bare else " ".join(thing.combination))
+        for thing in scene.things
+    ]
 
 
 def _panoptic_truth(scene: Scene, spec: DatasetSpec) -> Segments:
@@ -422,7 +489,9 @@ def _panoptic_truth(scene: Scene, spec: DatasetSpec) -> Segments:
 def _semantic_annotation(truth: Segments) -> Segments:
     """The same pixels with one segment per class that occurs."""
     labels, segment_of = np.unique(truth.class_labels, return_inverse=True)
-    return Segments(segment_of.astype(np.int32)[truth.segment_map], labels, np.zeros(len(labels), np.bool_))
+    return Segments(
+        segment_of.astype(np.int32)[truth.segment_map], labels, np.zeros(len(labels), np.bool_)
+    )
 
 
 def _tight_box(mask: BoolArray) -> tuple[int, int, int, int]:
@@ -442,16 +511,18 @@ def _instances(scene: Scene, spec: DatasetSpec, with_masks: bool) -> Instances:
 
 
 def _annotation(scene: Scene, spec: DatasetSpec, split: SplitName) -> Annotation:
-    """What the split shows of the scene: the dataset's own kind of annotation in training, the full truth otherwise."""
+    """What the split shows of the scene: the dataset's own kind of annotation in training, the full
+    truth otherwise.
+    """
     if spec.task == "boxes":
         return _instances(scene, spec, with_masks=split == "eval")
     truth = _panoptic_truth(scene, spec)
     return _semantic_annotation(truth) if spec.task == "semantic" and split == "train" else truth
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Datasets
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 
 def _check_split(name: str, split: str) -> None:
@@ -462,8 +533,11 @@ def _check_split(name: str, split: str) -> None:
         raise ValueError(f"dataset '{name}' has no split '{split}'; it has {', '.join(splits)}")
 
 
-def shapes_scene(name: str, split: SplitName, index: int, *, size: int = 64, seed: int = 0) -> Scene:
-    """The scene behind sample `index`, with its full truth: for inspection and tests, never for training.
+def shapes_scene(
+    name: str, split: SplitName, index: int, *, size: int = 64, seed: int = 0
+) -> Scene:
+    """The scene behind sample `index`, with its full truth: for inspection and tests, never for
+    training.
 
     It depends on the arguments alone, not on any other scene.
 
@@ -488,15 +562,19 @@ def shapes_dataset(
 
     Args:
         name: a key of `SHAPES_SPECS`.
-        split: "train" or "eval"; `shapes_open` has "eval" only. The splits draw from disjoint random streams.
+        split: "train" or "eval"; `shapes_open` has "eval" only. The splits draw from disjoint
+            random streams.
         size: side of the square images in pixels, 16 or more.
-        count: number of samples; by default 600 in training (64 for `shapes_semantic`) and 120 in evaluation.
+        count: number of samples; by default 600 in training (64 for `shapes_semantic`) and 120 in
+            evaluation.
         seed: of the whole world, 0 or more.
 
     Returns:
-        Samples of image uint8 [size, size, 3]. Training annotation: Segments, one per object and kind of stuff
-        (`shapes_panoptic`); Segments, one per class (`shapes_semantic`); Instances without masks (`shapes_boxes`).
-        Evaluation: Instances with boxes and visible masks for `shapes_boxes`, panoptic Segments for the others; the
+        Samples of image uint8 [size, size, 3]. Training annotation: Segments, one per object and
+        kind of stuff (`shapes_panoptic`); Segments, one per class (`shapes_semantic`); Instances
+        without masks (`shapes_boxes`).
+        Evaluation: Instances with boxes and visible masks for `shapes_boxes`, panoptic Segments for
+            the others; the
         spec's task says so.
 
     Raises:
@@ -504,7 +582,10 @@ def shapes_dataset(
     """
     _check_split(name, split)
     if size < MIN_SIZE:
-        raise ValueError(f"dataset '{name}': size is {size}, but shapes need images of at least {MIN_SIZE} pixels")
+        raise ValueError(
+            f"dataset '{name}': size is {size}, but shapes need images of at least {MIN_SIZE} "
+            "pixels"
+        )
     for key, value in (("count", count), ("seed", seed)):
         if value is not None and value < 0:
             raise ValueError(f"dataset '{name}': {key} is {value}, but must be 0 or more")
@@ -515,9 +596,9 @@ def shapes_dataset(
     return SampleDataset(spec, rows, partial(_load, name=name, split=split, size=size, seed=seed))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 # Contact sheet
-# ---------------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 
 _ZOOM, _SCENES_PER_ROW, _HEADING = 4, 3, 22
 
@@ -525,14 +606,15 @@ _ZOOM, _SCENES_PER_ROW, _HEADING = 4, 3, 22
 def _label_position(mask: BoolArray) -> tuple[float, float]:
     """(x, y) in pixels, well inside the mask."""
     reach = mask.shape[0] // 8
-    padded = Image.fromarray(np.pad(np.uint8(255) * mask, reach))  # so that the border counts as outside
+    # so that the border counts as outside
+    padded = Image.fromarray(np.pad(np.uint8(255) * mask, reach))
     depth = np.asarray(padded.filter(ImageFilter.BoxBlur(reach)))[reach:-reach, reach:-reach]
     y, x = np.unravel_index(np.argmax(np.where(mask, depth, 0)), mask.shape)
     return float(x), float(y)
 
 
 def _write_label(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, text: str) -> None:
-    """Writes the text centred at (x, y), moved where it would leave the picture."""
+    """Writes the text centered at (x, y), moved where it would leave the picture."""
     font = ImageFont.load_default(12)
     half = font.getlength(text) / 2 + 3
     x, y = min(max(x, half), side - half), min(max(y, 8), side - 8)
@@ -540,10 +622,15 @@ def _write_label(draw: ImageDraw.ImageDraw, side: int, x: float, y: float, text:
 
 
 def _overlay(sample: Sample, spec: DatasetSpec) -> Image.Image:
-    """The annotation over the faded image, enlarged: masks tinted, boxes outlined, class names written at each."""
+    """The annotation over the faded image, enlarged: masks tinted, boxes outlined, class names
+    written at each.
+    """
     annotation = sample.annotation
     names = [spec.labels[label] for label in annotation.class_labels]
-    tints = [tuple(int(255 * c) for c in hsv_to_rgb(0.1 + 0.618 * i % 1, 0.9, 1.0)) for i in range(len(names))]
+    tints = [
+        tuple(int(255 * c) for c in hsv_to_rgb(0.1 + 0.618 * i % 1, 0.9, 1.0))
+        for i in range(len(names))
+    ]
     masks: Sequence[BoolArray] = []
     if isinstance(annotation, Segments):
         masks = [annotation.segment_map == i for i in range(len(names))]
@@ -553,7 +640,9 @@ def _overlay(sample: Sample, spec: DatasetSpec) -> Image.Image:
     for i, mask in enumerate(masks):
         pixels[mask] = 0.35 * pixels[mask] + 0.65 * np.array(tints[i])
     side = sample.image.shape[0] * _ZOOM
-    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize((side, side), Image.Resampling.NEAREST)
+    picture = Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).resize(
+        (side, side), Image.Resampling.NEAREST
+    )
     draw = ImageDraw.Draw(picture)
     for i, name in enumerate(names):
         if isinstance(annotation, Instances):
@@ -567,13 +656,19 @@ def _overlay(sample: Sample, spec: DatasetSpec) -> Image.Image:
 
 
 def contact_sheet(path: str | Path, *, size: int = 64, seed: int = 0) -> None:
-    """Writes a picture of some samples of every split: image beside annotation, class names written in."""
+    """Writes a picture of some samples of every split: image beside annotation, class names written
+    in.
+    """
     side = size * _ZOOM
-    sheet = Image.new("RGB", (2 * side * _SCENES_PER_ROW, (side + _HEADING) * len(_COUNTS)), "white")
+    sheet = Image.new(
+        "RGB", (2 * side * _SCENES_PER_ROW, (side + _HEADING) * len(_COUNTS)), "white"
+    )
     for row, (name, split) in enumerate(_COUNTS):
         dataset = shapes_dataset(name, split, size=size, count=_SCENES_PER_ROW, seed=seed)
         top = row * (side + _HEADING)
-        ImageDraw.Draw(sheet).text((6, top + 3), f"{name}, {split}", "black", ImageFont.load_default(14))
+        ImageDraw.Draw(sheet).text(
+            (6, top + 3), f"{name}, {split}", "black", ImageFont.load_default(14)
+        )
         for column in range(len(dataset)):
             sample = dataset[column]
             image = Image.fromarray(sample.image).resize((side, side), Image.Resampling.NEAREST)

@@ -1,4 +1,6 @@
-"""The predicted objects of a held-out set as files for labeling tools, one folder for each kind of output."""
+"""The predicted objects of a held-out set as files for labeling tools, one folder for each kind of
+output.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +41,8 @@ class AnnotationSettings:
 class AnnotationExport:
     """Writes the annotation files of one set.
 
-    Objects of instance output count from the set's `threshold` on. Images are named as the set names them.
+    Objects of instance output count from the set's `threshold` on. Images are named as the set
+    names them.
 
     Args:
         folder: of the set's exports.
@@ -68,7 +71,8 @@ class AnnotationExport:
         style = AnnotationStyle(categories, settings.outlines, settings.image_url_prefix)
         try:
             self.writers = {
-                kind: AnnotationWriter(folder / kind / FOLDER, settings.formats, style, rank) for kind in kinds
+                kind: AnnotationWriter(folder / kind / FOLDER, settings.formats, style, rank)
+                for kind in kinds
             }
         except ValueError as error:
             raise ConfigError(f"--annotations: {eval_set.name}: {error}") from error
@@ -82,7 +86,8 @@ class AnnotationExport:
         """The objects of an image.
 
         Raises:
-            BadSampleError: for an image id that is no file name, and names that one of the formats cannot hold.
+            BadSampleError: for an image id that is no file name, and names that one of the formats
+                cannot hold.
         """
         where = f"image {sample.image_id}: cannot be exported"
         path = _image_file(self.eval_set, index)
@@ -90,7 +95,12 @@ class AnnotationExport:
             inside(writer.folder, f"{sample.image_id}.json", where)
             segments = segments_of(outputs[kind], self.eval_set.threshold)
             image = AnnotatedImage(
-                sample.image_id, str(sample.image_id), sample.file_name, size_of(sample), segments, path
+                sample.image_id,
+                str(sample.image_id),
+                sample.file_name,
+                size_of(sample),
+                segments,
+                path,
             )
             try:
                 writer.add(index, image)
@@ -98,7 +108,9 @@ class AnnotationExport:
                 raise BadSampleError(f"{where}: {error}") from error
 
     def finish(self, processes: int) -> None:
-        """Write the files of all images, from what so many processes have; to be called by one of them."""
+        """Write the files of all images, from what so many processes have; to be called by one of
+        them.
+        """
         for writer in self.writers.values():
             writer.finish(processes)
 
@@ -107,12 +119,19 @@ def segments_of(output: Any, threshold: float) -> list[Segment]:
     """The segments of an output of any kind; threshold: least score of those of instance output."""
     if isinstance(output, PanopticOutput):
         return [
-            cropped(output.segmentation == info["id"], info["label_id"], info.get("score")) for info in output.segments
+            cropped(output.segmentation == info["id"], info["label_id"], info.get("score"))
+            for info in output.segments
         ]
     if isinstance(output, InstancesOutput):
         found = zip(output.masks, output.label_ids.tolist(), output.scores.tolist(), strict=True)
-        return [cropped(mask, label_id, score) for mask, label_id, score in found if score >= threshold]
-    return [cropped(output == label_id, int(label_id), None) for label_id in np.unique(output) if label_id >= 0]
+        return [
+            cropped(mask, label_id, score) for mask, label_id, score in found if score >= threshold
+        ]
+    return [
+        cropped(output == label_id, int(label_id), None)
+        for label_id in np.unique(output)
+        if label_id >= 0
+    ]
 
 
 def _image_file(eval_set: EvaluationSet, index: int) -> Path | None:

@@ -1,10 +1,12 @@
-"""Predictions and the truth they were scored against, in the formats that `python -m dataseg_hf.metrics` reads.
+"""Predictions and the truth they were scored against, in the formats that `python -m
+dataseg_hf.metrics` reads.
 
     SET/panoptic/truth.json, truth/, predictions.json, predictions/       COCO panoptic (`pq`)
-    SET/semantic/truth/, predictions/                                     a class index per pixel (`miou`)
-    SET/instances/truth.json, predictions.json                            COCO instances, results (`mask_ap`, `box_ap`)
+    SET/semantic/truth/, predictions/            a class index per pixel (`miou`)
+    SET/instances/truth.json, predictions.json   COCO instances, results (`mask_ap`, `box_ap`)
 
-The objects of each output for labeling tools (`annotation_files`) are in SET/panoptic/annotations/, and so on.
+The objects of each output for labeling tools (`annotation_files`) are in SET/panoptic/annotations/,
+and so on.
 
 Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-results.
 """
@@ -44,15 +46,18 @@ class SetExport:
 
 
 class Exporter:
-    """Writes the files of one set: the pixels of every image at once, the JSON files when all processes are done.
+    """Writes the files of one set: the pixels of every image at once, the JSON files when all
+    processes are done.
 
-    Category ids are the dataset's own where each class has one number; otherwise (words, several ids of one class) they
-    count from 1 in the order of the classes. The JSON files list id and name of each.
+    Category ids are the dataset's own where each class has one number; otherwise (words, several
+    ids of one class) they count from 1 in the order of the classes. The JSON files list id and name
+    of each.
 
     Args:
         folder: of the set's exports.
         chosen: the set.
-        for_metrics: whether predictions and truth are written, from which `dataseg_hf.metrics` gets the same numbers.
+        for_metrics: whether predictions and truth are written, from which `dataseg_hf.metrics` gets
+            the same numbers.
         annotations: which files for labeling tools are written.
         rank: of this process.
     """
@@ -72,11 +77,15 @@ class Exporter:
         self.annotations: AnnotationExport | None = None
         if annotations is not None and annotations.formats:
             kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in chosen.metrics))
-            self.annotations = AnnotationExport(folder, chosen, self.category_ids, kinds, annotations, rank)
+            self.annotations = AnnotationExport(
+                folder, chosen, self.category_ids, kinds, annotations, rank
+            )
 
     # --- every process
 
-    def write(self, share: SetExport, index: int, sample: Sample, outputs: Mapping[OutputKind, Any]) -> None:
+    def write(
+        self, share: SetExport, index: int, sample: Sample, outputs: Mapping[OutputKind, Any]
+    ) -> None:
         """Write the maps of an image, and note in `share` what belongs into the JSON files.
 
         Raises:
@@ -94,19 +103,34 @@ class Exporter:
         if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
             predicted: PanopticOutput = outputs["panoptic"]
             truth = sample.annotation
-            labels_and_crowds = zip(truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True)
-            listed = [(number, label, crowd) for number, (label, crowd) in enumerate(labels_and_crowds, start=1)]
-            share.panoptic_truth[index] = self._panoptic("truth", sample, truth.segment_map + 1, listed)
+            labels_and_crowds = zip(
+                truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True
+            )
+            listed = [
+                (number, label, crowd)
+                for number, (label, crowd) in enumerate(labels_and_crowds, start=1)
+            ]
+            share.panoptic_truth[index] = self._panoptic(
+                "truth", sample, truth.segment_map + 1, listed
+            )
             listed = [(segment["id"], segment["label_id"], False) for segment in predicted.segments]
-            share.panoptic_predictions[index] = self._panoptic("predictions", sample, predicted.segmentation, listed)
+            share.panoptic_predictions[index] = self._panoptic(
+                "predictions", sample, predicted.segmentation, listed
+            )
         if isinstance(sample.annotation, Segments) and "semantic" in outputs:
             self._semantic("truth", sample, semantic_map(sample.annotation))
             self._semantic("predictions", sample, outputs["semantic"])
 
     def _panoptic(
-        self, side: str, sample: Sample, ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]]
+        self,
+        side: str,
+        sample: Sample,
+        ids: NDArray[np.integer],
+        listed: Sequence[tuple[int, int, bool]],
     ) -> Entry:
-        """Write a map of segment ids, 0 = void, and return its annotation. listed: id, class and crowd flag of each."""
+        """Write a map of segment ids, 0 = void, and return its annotation. listed: id, class and
+        crowd flag of each.
+        """
         name = f"{sample.image_id}.png"
         self._save(rgb_ids(ids), self.folder / "panoptic" / side, name, sample)
         infos = []
@@ -126,7 +150,9 @@ class Exporter:
     def _semantic(self, side: str, sample: Sample, classes: NDArray[np.integer]) -> None:
         """Write a map of class indices, -1 = void as the ignored value."""
         ignored = ignore_index(self.spec)
-        values = np.where(classes < 0, ignored, classes).astype(np.uint8 if ignored == 255 else np.uint16)
+        values = np.where(classes < 0, ignored, classes).astype(
+            np.uint8 if ignored == 255 else np.uint16
+        )
         self._save(values, self.folder / "semantic" / side, f"{sample.image_id}.png", sample)
 
     @staticmethod
@@ -151,20 +177,26 @@ class Exporter:
         if len(set(ids)) < len(ids):
             twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
             raise BadSampleError(
-                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files would be lost; "
+                f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files "
+                "would be lost; "
                 "rename them"
             )
         if self.annotations is not None:
             self.annotations.finish(len(shares))
             if left_out := sum(share.empty_segments for share in shares):
-                print(f"{left_out} predicted segments without a pixel are not in the annotation files.")
+                print(
+                    f"{left_out} predicted segments without a pixel are not in the annotation "
+                    "files."
+                )
         if not self.for_metrics:
             return
         for side in ("truth", "predictions"):
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
             if annotations:
                 self._write_json("panoptic", side, self._listing(images, annotations))
-        objects = {metric.iou_type: metric for metric in metrics.values() if isinstance(metric, MaskAP)}
+        objects = {
+            metric.iou_type: metric for metric in metrics.values() if isinstance(metric, MaskAP)
+        }
         if objects:
             truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
             for number, entry in enumerate(truth, start=1):
@@ -212,7 +244,9 @@ def _in_order(parts: Sequence[Mapping[int, Entry]]) -> list[Entry]:
 def _joined(
     metrics: Sequence[MaskAP], side: str, image_ids: Sequence[ImageId], categories: Sequence[int]
 ) -> list[Entry]:
-    """The annotations of all images, each with what the metrics of masks and of boxes know of it."""
+    """The annotations of all images, each with what the metrics of masks and of boxes know of
+    it.
+    """
     entries: list[Entry] = []
     for image_id in image_ids:
         parts = [metric.state["images"][image_id][side] for metric in metrics]  # type: ignore[literal-required]
@@ -223,7 +257,10 @@ def _joined(
             entry["category_id"] = categories[entry["category_id"]]
             if "segmentation" in entry:
                 rle = entry["segmentation"]
-                entry["segmentation"] = {"size": list(rle["size"]), "counts": rle["counts"].decode("ascii")}
+                entry["segmentation"] = {
+                    "size": list(rle["size"]),
+                    "counts": rle["counts"].decode("ascii"),
+                }
             entries.append(entry)
     return entries
 

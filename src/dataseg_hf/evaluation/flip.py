@@ -9,13 +9,17 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-LEAST_OVERLAP = 0.5
-"""IoU above which two masks can be of the same region: of masks that do not overlap each other at most one is above."""
+MIN_OVERLAP = 0.5
+"""IoU above which two masks can be of the same region: of masks that do not overlap each other at
+most one is above.
+"""
 
 
 @dataclass
 class Proposals:
-    """Of one image: class_logits [N, C + 1], mask_logits [N, h, w], valid_size [2] as fractions of the canvas."""
+    """Of one image: class_logits [N, C + 1], mask_logits [N, h, w], valid_size [2] as fractions of
+    the canvas.
+    """
 
     class_logits: Tensor
     mask_logits: Tensor
@@ -27,7 +31,9 @@ class Proposals:
 
 
 def summed_views(first: Proposals, second: Proposals) -> Proposals:
-    """2 N proposals: the semantic scores sum over proposals, so these give the sum over both views, pixel by pixel."""
+    """2 N proposals: the semantic scores sum over proposals, so these give the sum over both views,
+    pixel by pixel.
+    """
     return Proposals(
         torch.cat([first.class_logits, second.class_logits]),
         torch.cat([first.mask_logits, second.mask_logits]),
@@ -37,20 +43,27 @@ def summed_views(first: Proposals, second: Proposals) -> Proposals:
 
 @torch.no_grad()
 def paired_views(first: Proposals, second: Proposals) -> Proposals:
-    """The N proposals of the first view, each averaged with the one of the second that shows the same region.
+    """The N proposals of the first view, each averaged with the one of the second that shows the
+    same region.
 
-    Queries of two views are not aligned: query 7 may be the dog here and the sky there. So they are paired one to one
-    by the product of mask IoU and of how far the classes agree (Hungarian), and a pair counts where the IoU is above
-    `LEAST_OVERLAP`. A pair gets the mean of its class and mask probabilities. A proposal without partner keeps its
-    mask, and its class probabilities are averaged with "nothing there".
+    Queries of two views are not aligned: query 7 may be the dog here and the sky there. So they are
+    paired one to one by the product of mask IoU and of how far the classes agree (Hungarian), and a
+    pair counts where the IoU is above `MIN_OVERLAP`. A pair gets the mean of its class and mask
+    probabilities. A proposal without partner keeps its mask, and its class probabilities are
+    averaged with "nothing there".
     """
     classes = [view.class_logits.float().softmax(-1) for view in (first, second)]
     masks = [view.mask_logits.float().sigmoid() for view in (first, second)]
-    height, width = (first.valid_size.cpu() * torch.tensor(masks[0].shape[-2:])).ceil().int().tolist()
-    overlap = _iou(*(mask[:, :height, :width] > 0.5 for mask in masks))  # what lies in the padding means nothing
+    height, width = (
+        (first.valid_size.cpu() * torch.tensor(masks[0].shape[-2:])).ceil().int().tolist()
+    )
+    # what lies in the padding means nothing
+    overlap = _iou(*(mask[:, :height, :width] > 0.5 for mask in masks))
     agreement = classes[0][:, :-1] @ classes[1][:, :-1].T
-    likeness = torch.where(overlap > LEAST_OVERLAP, overlap * agreement, 0.0)
-    rows, columns = (torch.from_numpy(i) for i in linear_sum_assignment(likeness.cpu().numpy(), maximize=True))
+    likeness = torch.where(overlap > MIN_OVERLAP, overlap * agreement, 0.0)
+    rows, columns = (
+        torch.from_numpy(i) for i in linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
+    )
     paired = (likeness[rows, columns] > 0).cpu()
     rows, columns = rows[paired], columns[paired]
 
@@ -59,7 +72,9 @@ def paired_views(first: Proposals, second: Proposals) -> Proposals:
     other_classes, other_masks = nothing, masks[0].clone()
     other_classes[rows], other_masks[rows] = classes[1][columns], masks[1][columns]
     mean_classes, mean_masks = (classes[0] + other_classes) / 2, (masks[0] + other_masks) / 2
-    return Proposals(mean_classes.log().clamp(min=-100), mean_masks.logit(eps=1e-6), first.valid_size)
+    return Proposals(
+        mean_classes.log().clamp(min=-100), mean_masks.logit(eps=1e-6), first.valid_size
+    )
 
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:

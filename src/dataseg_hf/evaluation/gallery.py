@@ -37,17 +37,23 @@ def pictures(
     image_std: Sequence[float],
     nothing_found: bool = False,
 ) -> list[list[Image.Image]]:
-    """Rows of image, truth and prediction for the first images of a set, drawn as its first metric sees them.
+    """Rows of image, truth and prediction for the first images of a set, drawn as its first metric
+    sees them.
 
     nothing_found: in the whole set; the best proposals stand for the prediction then.
     """
     indices = range(min(count, len(chosen.data)))
-    return list(picture_rows(model, chosen, indices, Inference(image_mean, image_std), nothing_found))
+    return list(
+        picture_rows(model, chosen, indices, Inference(image_mean, image_std), nothing_found)
+    )
 
 
 def titles(nothing_found: bool) -> list[str]:
     """Of the columns of such rows."""
-    return [*TITLES[:2], f"{MAX_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2]]
+    return [
+        *TITLES[:2],
+        f"{MAX_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2],
+    ]
 
 
 def picture_rows(
@@ -60,16 +66,29 @@ def picture_rows(
     """The same for any images of the set, in the order of `indices`."""
     was_training = model.training
     model.eval()
-    batches = [list(indices[start : start + chosen.batch_size]) for start in range(0, len(indices), chosen.batch_size)]
+    batches = [
+        list(indices[start : start + chosen.batch_size])
+        for start in range(0, len(indices), chosen.batch_size)
+    ]
     for _, sample, output in proposals_of(model, chosen, batches, inference):
         draw = draw_proposals if nothing_found else draw_output
-        yield [Image.fromarray(sample.image), draw_truth(sample, chosen), draw(output, sample, chosen)]
+        yield [
+            Image.fromarray(sample.image),
+            draw_truth(sample, chosen),
+            draw(output, sample, chosen),
+        ]
     model.train(was_training)
 
 
-def best_and_worst(scores: Sequence[ImageScore], count: int) -> tuple[list[ImageScore], list[ImageScore]]:
-    """The `count` images with the highest and the lowest score, the extreme ones first; no image is in both."""
-    ranked = sorted((s for s in scores if not math.isnan(s.value)), key=lambda s: (-s.value, s.index))
+def best_and_worst(
+    scores: Sequence[ImageScore], count: int
+) -> tuple[list[ImageScore], list[ImageScore]]:
+    """The `count` images with the highest and the lowest score, the extreme ones first; no image is
+    in both.
+    """
+    ranked = sorted(
+        (s for s in scores if not math.isnan(s.value)), key=lambda s: (-s.value, s.index)
+    )
     best = ranked[: min(count, math.ceil(len(ranked) / 2))]
     return best, ranked[len(best) :][-count:][::-1]
 
@@ -81,8 +100,12 @@ def gallery(
     inference: Inference,
     nothing_found: bool = False,
 ) -> Image.Image:
-    """Rows of image, truth and prediction, each under its image's id and score; `nothing_found` as for `pictures`."""
-    rows = list(picture_rows(model, chosen, [score.index for score in scores], inference, nothing_found))
+    """Rows of image, truth and prediction, each under its image's id and score; `nothing_found` as
+    for `pictures`.
+    """
+    rows = list(
+        picture_rows(model, chosen, [score.index for score in scores], inference, nothing_found)
+    )
     scorer = SCORERS[chosen.metrics[0]]
     what = f"{scorer.prefix}{scorer.keys[0]}"
     captions = [f"{score.image_id}: {what} {score.value:.3f}" for score in scores]
@@ -96,7 +119,10 @@ def draw_truth(sample: Sample, chosen: EvaluationSet) -> Image.Image:
     if isinstance(truth, Segments) and kind == "semantic":
         return semantic_overlay(image, semantic_map(truth), names)
     if isinstance(truth, Segments) and kind == "panoptic":
-        segments = [{"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)]
+        segments = [
+            {"id": number, "label_id": int(label)}
+            for number, label in enumerate(truth.class_labels)
+        ]
         return overlay(image, truth.segment_map, segments, names)
     return _draw_objects(image, objects_of(sample, chosen.data.spec), chosen)
 
@@ -133,6 +159,7 @@ def _draw_scored(found: InstancesOutput, image: Image.Image, chosen: EvaluationS
     if chosen.metrics[0] == "box_ap":
         return boxes_overlay(image, found.boxes, label_ids, names)
     segments = [
-        {"label_id": label_id, "score": score} for label_id, score in zip(label_ids, found.scores.tolist(), strict=True)
+        {"label_id": label_id, "score": score}
+        for label_id, score in zip(label_ids, found.scores.tolist(), strict=True)
     ]
     return overlay(image, found.masks, segments, names)

@@ -1,4 +1,6 @@
-"""From a held-out set to what the model says about each of its images: forward passes and the outputs of each task."""
+"""From a held-out set to what the model says about each of its images: forward passes and the
+outputs of each task.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,8 @@ OutputKind: TypeAlias = Literal["panoptic", "semantic", "instances"]
 class Inference:
     """How images go through the model.
 
-    image_mean, image_std: normalisation of pixel values in 0..1. flip: also show the mirror image (`evaluation.flip`).
+    image_mean, image_std: normalization of pixel values in 0..1. flip: also show the mirror image
+        (`evaluation.flip`).
     num_workers: loading processes.
     """
 
@@ -45,7 +48,8 @@ class Inference:
 class ImageOutput:
     """What the model proposes for one image. `things` bool [C].
 
-    proposals: for panoptic and instance output. summed: for semantic output. Different only where views were joined.
+    proposals: for panoptic and instance output. summed: for semantic output. Different only where
+        views were joined.
     """
 
     proposals: Proposals
@@ -55,7 +59,9 @@ class ImageOutput:
 
 @dataclass
 class PanopticOutput:
-    """segmentation: int32 [H, W], segment id per pixel, 0 = none; segments: dicts with id and label_id among others."""
+    """segmentation: int32 [H, W], segment id per pixel, 0 = none; segments: dicts with id and
+    label_id among others.
+    """
 
     segmentation: NDArray[np.int32]
     segments: list[dict[str, Any]]
@@ -63,8 +69,8 @@ class PanopticOutput:
 
 @dataclass
 class InstancesOutput:
-    """Scored objects, best first, which may overlap: masks bool [K, H, W], their tight boxes [K, 4] (xyxy, the far
-    edges one past the mask), scores float32 [K], label_ids int64 [K].
+    """Scored objects, best first, which may overlap: masks bool [K, H, W], their tight boxes [K, 4]
+    (xyxy, the far edges one past the mask), scores float32 [K], label_ids int64 [K].
     """
 
     masks: NDArray[np.bool_]
@@ -73,11 +79,12 @@ class InstancesOutput:
     label_ids: NDArray[np.int64]
 
 
-# --- loading and forward passes --------------------------------------------------------------------------------------
+# --- loading and forward passes -------------------------------------------------------------------
 
 
 class _Inputs(Dataset):
-    """Samples with their images as the model takes them; what cannot be read is returned as its error.
+    """Samples with their images as the model takes them; what cannot be read is returned as its
+    error.
 
     Raised in a worker process, the error would come back as the text of a traceback.
     """
@@ -100,11 +107,13 @@ def _as_is(items: list[Any]) -> list[Any]:
     return items
 
 
-def share_of_batches(count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> list[list[int]]:
+def share_of_batches(
+    count: int, batch_size: int, rank: int = 0, world_size: int = 1
+) -> list[list[int]]:
     """Every `world_size`-th batch of `count` images, so that none is scored twice.
 
-    Whole batches: a forward pass depends in its last bits on which images it holds, and must not depend on the number
-    of processes.
+    Whole batches: a forward pass depends in its last bits on which images it holds, and must not
+    depend on the number of processes.
     """
     starts = range(rank * batch_size, count, world_size * batch_size)
     return [list(range(start, min(start + batch_size, count))) for start in starts]
@@ -148,19 +157,32 @@ def proposals_of(
 
 
 def _forward(
-    model: DaTaSegModel, chosen: EvaluationSet, pixel_values: Tensor, pixel_mask: Tensor, things: Tensor
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    pixel_values: Tensor,
+    pixel_mask: Tensor,
+    things: Tensor,
 ) -> list[Proposals]:
-    classes: dict[str, Any] = {"text_embeddings": chosen.text_embeddings.to(model.device), "is_thing": things}
+    classes: dict[str, Any] = {
+        "text_embeddings": chosen.text_embeddings.to(model.device),
+        "is_thing": things,
+    }
     if model.config.knows_stored_vocabularies_only:
         classes = {"vocabulary": chosen.vocabulary}
-    output = model(pixel_values=pixel_values.to(model.device), pixel_mask=pixel_mask.to(model.device), **classes)
+    output = model(
+        pixel_values=pixel_values.to(model.device),
+        pixel_mask=pixel_mask.to(model.device),
+        **classes,
+    )
     return [
         Proposals(*parts)
-        for parts in zip(output.class_queries_logits, output.masks_queries_logits, output.valid_size, strict=True)
+        for parts in zip(
+            output.class_queries_logits, output.masks_queries_logits, output.valid_size, strict=True
+        )
     ]
 
 
-# --- outputs ---------------------------------------------------------------------------------------------------------
+# --- outputs --------------------------------------------------------------------------------------
 
 
 def size_of(sample: Sample) -> tuple[int, int]:
@@ -173,7 +195,8 @@ def outputs_of(
 ) -> Mapping[OutputKind, Any]:
     """The outputs of those kinds, each computed once, at the size of the image.
 
-    `panoptic`: PanopticOutput; `semantic`: class per pixel, int64 [H, W]; `instances`: InstancesOutput.
+    `panoptic`: PanopticOutput; `semantic`: class per pixel, int64 [H, W]; `instances`:
+        InstancesOutput.
     """
     found: dict[OutputKind, Any] = {}
     if "panoptic" in kinds:
@@ -181,7 +204,9 @@ def outputs_of(
     if "semantic" in kinds:
         found["semantic"] = semantic_output(output, sample)
     if "instances" in kinds:
-        found["instances"] = instances_output(output, sample, max_instances=max(MAX_DETS, chosen.max_dets))
+        found["instances"] = instances_output(
+            output, sample, max_instances=max(MAX_DETS, chosen.max_dets)
+        )
     return found
 
 
@@ -203,7 +228,9 @@ def panoptic_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) 
 def semantic_output(output: ImageOutput, sample: Sample) -> NDArray[np.int64]:
     """The most likely class per pixel."""
     seen = output.summed
-    predicted = semantic_prediction(seen.class_logits, seen.mask_logits, seen.valid_size, size_of(sample))
+    predicted = semantic_prediction(
+        seen.class_logits, seen.mask_logits, seen.valid_size, size_of(sample)
+    )
     return predicted.cpu().numpy()
 
 
@@ -214,13 +241,19 @@ def instances_output(
     return _scored(output, output.things, sample, threshold, max_instances)
 
 
-def best_proposals(output: ImageOutput, sample: Sample, count: int, things_only: bool) -> InstancesOutput:
-    """The `count` surest proposals, whatever their score: what a model would find that is not sure of anything yet."""
+def best_proposals(
+    output: ImageOutput, sample: Sample, count: int, things_only: bool
+) -> InstancesOutput:
+    """The `count` surest proposals, whatever their score: what a model would find that is not sure
+    of anything yet.
+    """
     classes = output.things if things_only else torch.ones_like(output.things)
     return _scored(output, classes, sample, 0.0, count)
 
 
-def _scored(output: ImageOutput, classes: Tensor, sample: Sample, threshold: float, count: int) -> InstancesOutput:
+def _scored(
+    output: ImageOutput, classes: Tensor, sample: Sample, threshold: float, count: int
+) -> InstancesOutput:
     """The top `count` masks of some classes (bool [C]) above the threshold."""
     seen = output.proposals
     predicted = instance_prediction(
@@ -246,5 +279,10 @@ def _boxes_of(predicted: InstancePrediction) -> NDArray[np.float64]:
     for box, crop, (rows, columns) in zip(boxes, predicted.crops, predicted.windows, strict=True):
         mask = crop.cpu().numpy()
         y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box[:] = columns.start + x[0], rows.start + y[0], columns.start + x[-1] + 1, rows.start + y[-1] + 1
+        box[:] = (
+            columns.start + x[0],
+            rows.start + y[0],
+            columns.start + x[-1] + 1,
+            rows.start + y[-1] + 1,
+        )
     return boxes

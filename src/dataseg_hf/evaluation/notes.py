@@ -1,4 +1,6 @@
-"""What to say beside the metrics of a set whose predictions, as a whole, cannot be right: none, or all of one class."""
+"""What to say beside the metrics of a set whose predictions, as a whole, cannot be right: none, or
+all of one class.
+"""
 
 from dataclasses import dataclass
 
@@ -14,9 +16,13 @@ from .sets import EvaluationSet
 MIN_SCORE = 0.3
 """Of a drawn instance (our setting); scored are those below it too."""
 ONE_CLASS, MAX_TRUE_SHARE = 0.99, 0.9
-"""Share of the predictions above which they count as one class, unless it has that share of the truth (our setting)."""
+"""Share of the predictions above which they count as one class, unless it has that share of the
+truth (our setting).
+"""
 NEXT_TO_NOTHING = 0.01
-"""Predictions for each segment or object of the truth up to which a model finds nothing (our setting)."""
+"""Predictions for each segment or object of the truth up to which a model finds nothing (our
+setting).
+"""
 
 _UNITS: dict[OutputKind, str] = {"panoptic": "segment", "semantic": "pixel", "instances": "object"}
 
@@ -27,7 +33,8 @@ class Summary:
 
     Args:
         images: how many.
-        predicted, true: int64 [C], the number of pixels, segments, or objects (from `MIN_SCORE` on) of each class.
+        predicted, true: int64 [C], the number of pixels, segments, or objects (from `MIN_SCORE` on)
+            of each class.
         highest: class probability or score of any proposal.
     """
 
@@ -66,8 +73,13 @@ def summarize(
     """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
     truth = sample.annotation
     if isinstance(predicted, InstancesOutput):
-        found, true = predicted.label_ids[predicted.scores >= MIN_SCORE], objects_of(sample, spec).class_labels
-        return Summary(1, _counts(found, spec), _counts(true, spec), float(predicted.scores.max(initial=0.0)))
+        found, true = (
+            predicted.label_ids[predicted.scores >= MIN_SCORE],
+            objects_of(sample, spec).class_labels,
+        )
+        return Summary(
+            1, _counts(found, spec), _counts(true, spec), float(predicted.scores.max(initial=0.0))
+        )
     assert isinstance(truth, Segments)
     if isinstance(predicted, PanopticOutput):
         labels = np.array([segment["label_id"] for segment in predicted.segments], np.int64)
@@ -77,18 +89,26 @@ def summarize(
 
 
 def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> list[str]:
-    """What is odd about the predictions of a set, with the likely reason; nothing where they look alive."""
+    """What is odd about the predictions of a set, with the likely reason; nothing where they look
+    alive.
+    """
     if summary.is_empty:
         if kind == "instances":
-            what = f"the highest score is {summary.highest:.2f}, and pictures show those from {MIN_SCORE} on"
+            what = (
+                f"the highest score is {summary.highest:.2f}, and pictures show those from "
+                f"{MIN_SCORE} on"
+            )
         else:
             what = (
-                f"the highest class probability is {summary.highest:.2f}, and a segment needs more than the threshold "
-                f"{eval_set.threshold} and than 'nothing there', and {eval_set.overlap_threshold} of its mask"
+                f"the highest class probability is {summary.highest:.2f}, and a segment needs more "
+                "than the threshold "
+                f"{eval_set.threshold} and than 'nothing there', and {eval_set.overlap_threshold} "
+                "of its mask"
             )
         count = int(summary.predicted.sum())
         return [
-            f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where the truth has "
+            f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where "
+            "the truth has "
             f"{summary.true.sum()}: {what}. Usual after a short training, when scores "
             f"are still low{'' if kind == 'instances' else '; a lower threshold shows more'}"
         ]
@@ -97,9 +117,12 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     share = summary.predicted[first] / max(1, total)
     if share >= ONE_CLASS and summary.true[first] < MAX_TRUE_SHARE * summary.true.sum():
         return [
-            f"{share:.0%} of the predicted {_UNITS[kind]}s are '{eval_set.data.spec.labels[first]}', one of "
-            f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; later a sign of a "
-            "rate too high, of a class that dominates the mix, or of names whose embeddings are alike"
+            f"{share:.0%} of the predicted {_UNITS[kind]}s are "
+            f"'{eval_set.data.spec.labels[first]}', one of "
+            f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; "
+            "later a sign of a "
+            "rate too high, of a class that dominates the mix, or of names whose embeddings are "
+            "alike"
         ]
     return []
 

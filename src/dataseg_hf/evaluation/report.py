@@ -25,7 +25,8 @@ def figure_path(folder: Path, set_name: str, key: str) -> Path:
 
 
 def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`results.json`: the facts, `results` as `{set}/{metric}`, and by set `notes`, `per_class` and `images`.
+    """`results.json`: the facts, `results` as `{set}/{metric}`, and by set `notes`, `per_class` and
+    `images`.
 
     What is undefined is null.
     """
@@ -38,26 +39,46 @@ def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: P
             for result in results
         },
         "images": {
-            result.name: {str(image.image_id): image.value for image in result.image_scores} for result in results
+            result.name: {str(image.image_id): image.value for image in result.image_scores}
+            for result in results
         },
     }
     (folder / "results.json").write_text(json.dumps(json.loads(as_json(content)), indent=1) + "\n")
 
 
 def write_markdown(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`report.md`: the facts but for `evaluation`, an overview, then every set with its classes and pictures."""
+    """`report.md`: the facts but for `evaluation`, an overview, then every set with its classes and
+    pictures.
+    """
     lines = [f"# Evaluation of {facts['model']}", ""]
-    lines += [f"- {key}: {value}" for key, value in facts.items() if key not in ("model", "evaluation")]
-    lines += ["", "Fractions in 0..1; a dash stands where there was nothing to measure.", "", *overview(results)]
+    lines += [
+        f"- {key}: {value}" for key, value in facts.items() if key not in ("model", "evaluation")
+    ]
+    lines += [
+        "",
+        "Fractions in 0..1; a dash stands where there was nothing to measure.",
+        "",
+        *overview(results),
+    ]
     lines += ["", *(f"- {line}" for line in note_lines(results))]
     for result in results:
         lines += ["", f"## {result.name}", "", *_values_table(result)]
         for metric, values in result.metrics.items():
-            lines += ["", f"### {result.name}: `{metric}` per class", "", *_class_table(values["per_class"])]
+            lines += [
+                "",
+                f"### {result.name}: `{metric}` per class",
+                "",
+                *_class_table(values["per_class"]),
+            ]
         for key, title in FIGURES.items():
             path = figure_path(folder, result.name, key)
             if path.is_file():
-                lines += ["", f"{title}:", "", f"![{title} of {result.name}]({path.relative_to(folder).as_posix()})"]
+                lines += [
+                    "",
+                    f"{title}:",
+                    "",
+                    f"![{title} of {result.name}]({path.relative_to(folder).as_posix()})",
+                ]
     (folder / "report.md").write_text("\n".join(lines) + "\n")
 
 
@@ -82,11 +103,15 @@ def note_lines(results: Sequence[SetResult]) -> list[str]:
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """A Markdown table."""
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    return lines + [f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows]
+    return lines + [
+        f"| {' | '.join(text.replace('|', chr(92) + '|') for text in row)} |" for row in rows
+    ]
 
 
 def cell(value: float) -> str:
-    """A number for a table: counts whole, fractions to four digits, a dash for what is undefined."""
+    """A number for a table: counts whole, fractions to four digits, a dash for what is
+    undefined.
+    """
     if isinstance(value, int):
         return str(value)
     return "-" if math.isnan(value) else f"{value:.4f}"
@@ -99,5 +124,7 @@ def _values_table(result: SetResult) -> list[str]:
 
 def _class_table(per_class: Mapping[str, Mapping[str, Any]]) -> list[str]:
     columns = list(next(iter(per_class.values())))
-    rows = [[name, *(cell(values[column]) for column in columns)] for name, values in per_class.items()]
+    rows = [
+        [name, *(cell(values[column]) for column in columns)] for name, values in per_class.items()
+    ]
     return table(["class", *columns], rows)

@@ -1,4 +1,6 @@
-"""A whole evaluation from options to report: loads the model, checks that everything can be scored, scores, writes."""
+"""A whole evaluation from options to report: loads the model, checks that everything can be scored,
+scores, writes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -19,7 +21,14 @@ from ..pictures.figures import draw_confusion, draw_precision_recall
 from ..processes import on_main
 from ..settings.datasets import load_held_out
 from ..settings.model import configured_text_encoder, embed
-from ..settings.run import ConfigError, EvalEntry, MetricName, expand, paths_read, with_default_range
+from ..settings.run import (
+    ConfigError,
+    EvalEntry,
+    MetricName,
+    expand,
+    paths_read,
+    with_default_range,
+)
 from ..sharing.checkpoint import load_checkpoint
 from ..version import __version__
 from .annotations import AnnotationSettings
@@ -37,34 +46,52 @@ CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 def run_evaluation(
     options: EvaluationOptions, settings: HeldOutSettings, config_file: str | None = None
 ) -> list[SetResult]:
-    """Score, and leave `results.json`, `report.md`, `pictures/` and, where asked for, `exports/` in the output folder.
+    """Score, and leave `results.json`, `report.md`, `pictures/` and, where asked for, `exports/` in
+    the output folder.
 
     Args:
         config_file: where the settings were read from; it is not moved to make room for the report.
 
     Raises:
-        ConfigError: for options and settings that cannot work, before any image goes through the model.
+        ConfigError: for options and settings that cannot work, before any image goes through the
+            model.
         BadSampleError: for an image that cannot be read.
     """
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
     entries = settings.chosen(options.datasets)
-    reads = paths_read({f"evaluation.{name}": entry for name, entry in entries.items()}, settings.text_encoder,
-                       {"--model": options.model, "--config": config_file})  # fmt: skip
-    folder = check_output_folder(expand(options.output_dir, "--output_dir"), "evaluation", "--output_dir", reads)
+    reads = paths_read(
+        {f"evaluation.{name}": entry for name, entry in entries.items()},
+        settings.text_encoder,
+        {"--model": options.model, "--config": config_file},
+    )
+    folder = check_output_folder(
+        expand(options.output_dir, "--output_dir"), "evaluation", "--output_dir", reads
+    )
     accelerator = Accelerator()
     model, processor = load_checkpoint(options.model)
-    entries = {name: with_default_range(entry, processor.value_range) for name, entry in entries.items()}
-    sets = [evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()]
-    # as in training, whose own evaluation gives the same numbers to the last digit: convolutions round by layout
+    entries = {
+        name: with_default_range(entry, processor.value_range) for name, entry in entries.items()
+    }
+    sets = [
+        evaluation_set(name, entry, options, settings, model) for name, entry in entries.items()
+    ]
+    # as in training, whose own evaluation gives the same numbers to the last digit: convolutions
+    # round by layout
     anything: Any = model.eval()  # the signature known to type checkers lacks memory_format
     anything.to(accelerator.device, memory_format=torch.channels_last)
     make_room(folder, reads, accelerator)
 
-    inference = Inference(processor.image_mean, processor.image_std, options.flip, options.num_workers)
-    processes = Processes(accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state]))
+    inference = Inference(
+        processor.image_mean, processor.image_std, options.flip, options.num_workers
+    )
+    processes = Processes(
+        accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
+    )
     results = []
-    with tqdm(total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process) as bar:
+    with tqdm(
+        total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process
+    ) as bar:
         for chosen in sets:
             bar.set_description(chosen.name)
             done = bar.n
@@ -79,7 +106,8 @@ def run_evaluation(
                     exporter=exporter_of(chosen, options, folder, accelerator),
                 )
             )
-            bar.update(done + len(chosen.data) - bar.n)  # a share may be larger or smaller than the others
+            # a share may be larger or smaller than the others
+            bar.update(done + len(chosen.data) - bar.n)
             if accelerator.is_main_process:
                 draw(model, chosen, results[-1], inference, options.gallery, folder)
     if accelerator.is_main_process:
@@ -92,16 +120,21 @@ def run_evaluation(
     return results
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------
 
 
 def evaluation_set(
-    name: str, entry: EvalEntry, options: EvaluationOptions, settings: HeldOutSettings, model: DaTaSegModel
+    name: str,
+    entry: EvalEntry,
+    options: EvaluationOptions,
+    settings: HeldOutSettings,
+    model: DaTaSegModel,
 ) -> EvaluationSet:
     """A held-out set with the names that the model shall use on it.
 
     Raises:
-        ConfigError: for data that is not there, names that cannot be embedded, a metric that the truth cannot give.
+        ConfigError: for data that is not there, names that cannot be embedded, a metric that the
+            truth cannot give.
     """
     key = f"evaluation.{name}"
     data = load_held_out(entry, key)
@@ -116,17 +149,24 @@ def evaluation_set(
         batch_size=options.batch_size or entry.batch_size,
         max_dets=options.max_dets or entry.max_dets,
     )
-    return EvaluationSet.of(name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model))
+    return EvaluationSet.of(
+        name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model)
+    )
 
 
 def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
-    """Raise ConfigError where a mirror image shows something else, or does not line up with the image."""
+    """Raise ConfigError where a mirror image shows something else, or does not line up with the
+    image.
+    """
     for label in spec.labels:
         if {"left", "right"} & set(label.lower().split()):
-            raise ConfigError(f"--flip: the mirror image of '{label}' of {key} is something else; leave it out")
+            raise ConfigError(
+                f"--flip: the mirror image of '{label}' of {key} is something else; leave it out"
+            )
     if image_size % MIRROR_STRIDE:
         raise ConfigError(
-            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror image would not lie "
+            f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror "
+            "image would not lie "
             "on the same cells; change it, or leave out --flip"
         )
 
@@ -156,23 +196,30 @@ def exporter_of(
     """What writes the files that the options ask for; None where they ask for none."""
     if not (options.export or options.annotations):
         return None
-    annotations = AnnotationSettings(options.annotations, options.outlines, options.image_url_prefix)
+    annotations = AnnotationSettings(
+        options.annotations, options.outlines, options.image_url_prefix
+    )
     target = folder / "exports" / chosen.name
     return Exporter(target, chosen, options.export, annotations, accelerator.process_index)
 
 
 def embeddings_of(
-    labels: Sequence[str], entry: EvalEntry, key: str, settings: HeldOutSettings, model: DaTaSegModel
+    labels: Sequence[str],
+    entry: EvalEntry,
+    key: str,
+    settings: HeldOutSettings,
+    model: DaTaSegModel,
 ) -> Tensor:
     """Text embeddings [C, D] of the names of a set, in the space of the model.
 
-    Those of a vocabulary stored in the model where the entry names one; else the model's text encoder embeds the names;
-    where it has none, because its embeddings came out of files, the one of the settings, or, without one, the names
-    that the model stores.
+    Those of a vocabulary stored in the model where the entry names one; else the model's text
+    encoder embeds the names; where it has none, because its embeddings came out of files, the one
+    of the settings, or, without one, the names that the model stores.
     """
     if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
         raise ConfigError(
-            f"{key}.vocabulary: is required, as the model has parts of its own for each of its vocabularies "
+            f"{key}.vocabulary: is required, as the model has parts of its own for each of its "
+            "vocabularies "
             f"{sorted(model.config.vocabularies or {})}"
         )
     if entry.vocabulary is not None:
@@ -184,8 +231,10 @@ def embeddings_of(
         return embed(model.embed, labels, key)
     if settings.text_encoder is None:
         raise ConfigError(
-            f"{key}.vocabulary: the model cannot embed names by itself, and stores none for [{listed(missing)}]; "
-            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its "
+            f"{key}.vocabulary: the model cannot embed names by itself, and stores none for "
+            f"[{listed(missing)}]; "
+            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a "
+            "`text_encoder` of its "
             f"space ({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
@@ -197,12 +246,18 @@ def embeddings_of(
     return embeddings
 
 
-def stored_embeddings(labels: Sequence[str], vocabulary: str, key: str, model: DaTaSegModel) -> Tensor:
-    """The embeddings of a vocabulary of the model, which must have the same names in the same order."""
+def stored_embeddings(
+    labels: Sequence[str], vocabulary: str, key: str, model: DaTaSegModel
+) -> Tensor:
+    """The embeddings of a vocabulary of the model, which must have the same names in the same
+    order.
+    """
     try:
         stored = model.stored_vocabulary(vocabulary)["labels"]
     except ValueError as error:
-        raise ConfigError(f"{key}.vocabulary: {error}; leave it out to embed the set's own names") from error
+        raise ConfigError(
+            f"{key}.vocabulary: {error}; leave it out to embed the set's own names"
+        ) from error
     if list(stored) != list(labels):
         differing = sorted(set(stored) ^ set(labels))[:3]
         raise ConfigError(
@@ -213,22 +268,33 @@ def stored_embeddings(labels: Sequence[str], vocabulary: str, key: str, model: D
 
 
 def draw(
-    model: DaTaSegModel, chosen: EvaluationSet, result: SetResult, inference: Inference, count: int, folder: Path
+    model: DaTaSegModel,
+    chosen: EvaluationSet,
+    result: SetResult,
+    inference: Inference,
+    count: int,
+    folder: Path,
 ) -> None:
     """The figures of a set, and its best and worst images."""
     if result.confusion is not None and result.confusion.any():
-        draw_confusion(result.confusion, result.labels, figure_path(folder, chosen.name, "confusion"))
+        draw_confusion(
+            result.confusion, result.labels, figure_path(folder, chosen.name, "confusion")
+        )
     for metric, curves in result.curves.items():
         objects = CURVES[metric]
         path = figure_path(folder, chosen.name, f"{objects}-precision-recall")
         draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
-    for key, scores in zip(("best", "worst"), best_and_worst(result.image_scores, count), strict=True):
+    for key, scores in zip(
+        ("best", "worst"), best_and_worst(result.image_scores, count), strict=True
+    ):
         if scores:
             picture = gallery(model, chosen, scores, inference, result.nothing_found)
             picture.save(figure_path(folder, chosen.name, key))
 
 
-def facts_of(options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator) -> dict[str, Any]:
+def facts_of(
+    options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator
+) -> dict[str, Any]:
     """What was evaluated how; `evaluation` has the settings of the sets."""
     return {
         "model": options.model,

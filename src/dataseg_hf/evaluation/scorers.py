@@ -16,9 +16,11 @@ from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
 class Scorer:
     """How a metric of an evaluation is measured.
 
-    kind: the output of the model that it scores. keys: what of the computed metric is reported, the headline first,
-    under `{prefix}{key}`. new: the metric of no image, given the spec and `max_dets` (for AP). update: adds an image,
-    given the output and the sample. headline: the first of the keys for a metric of one image.
+    kind: the output of the model that it scores. keys: what of the computed metric is reported, the
+        headline first,
+    under `{prefix}{key}`. new: the metric of no image, given the spec and `max_dets` (for AP).
+    update: adds an image, given the output and the sample. headline: the first of the keys for a
+    metric of one image.
     """
 
     kind: OutputKind
@@ -40,7 +42,9 @@ def _new_pq(spec: DatasetSpec, max_dets: int) -> PanopticQuality:
     return PanopticQuality(spec.labels, spec.is_thing)
 
 
-def _update_pq(metric: PanopticQuality, predicted: PanopticOutput, sample: Sample, spec: DatasetSpec) -> None:
+def _update_pq(
+    metric: PanopticQuality, predicted: PanopticOutput, sample: Sample, spec: DatasetSpec
+) -> None:
     metric.update(predicted.segmentation, predicted.segments, _segments(sample))
 
 
@@ -62,7 +66,9 @@ def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> MaskAP:
     return MaskAP(spec.labels, iou_type, max_dets)
 
 
-def _update_ap(metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec) -> None:
+def _update_ap(
+    metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec
+) -> None:
     metric.update(
         {
             "masks": predicted.masks,
@@ -77,16 +83,24 @@ def _update_ap(metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec:
 
 
 def _image_ap(metric: MaskAP) -> float:
-    """AP of the one image of a metric. Only the classes of its truth count, so only they are looked at."""
+    """AP of the one image of a metric. Only the classes of its truth count, so only they are looked
+    at.
+    """
     ((image_id, record),) = metric.state["images"].items()
     present = sorted({annotation["category_id"] for annotation in record["truth"]})
     place = {class_index: number for number, class_index in enumerate(present)}
     truth, predictions = (
-        [{**entry, "category_id": place[entry["category_id"]]} for entry in entries if entry["category_id"] in place]
+        [
+            {**entry, "category_id": place[entry["category_id"]]}
+            for entry in entries
+            if entry["category_id"] in place
+        ]
         for entries in (record["truth"], record["predictions"])
     )
     reduced: ImageRecord = {"size": record["size"], "truth": truth, "predictions": predictions}
-    curves = precision_and_recall({image_id: reduced}, max(1, len(present)), metric.iou_type, metric.max_dets)
+    curves = precision_and_recall(
+        {image_id: reduced}, max(1, len(present)), metric.iou_type, metric.max_dets
+    )
     return ap_summary(curves)["ap"]
 
 
@@ -109,8 +123,12 @@ SCORERS: Mapping[MetricName, Scorer] = {
         _update_miou,
         lambda metric: metric.compute()["miou"],
     ),
-    "mask_ap": Scorer("instances", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap),
-    "box_ap": Scorer("instances", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap),
+    "mask_ap": Scorer(
+        "instances", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
+    ),
+    "box_ap": Scorer(
+        "instances", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
+    ),
 }
 
 
@@ -123,5 +141,8 @@ def objects_of(sample: Sample, spec: DatasetSpec) -> Instances:
 
 def _segments(sample: Sample) -> Segments:
     if not isinstance(sample.annotation, Segments):
-        raise TypeError(f"image {sample.image_id}: the reader gave objects, but the task of its dataset says segments")
+        raise TypeError(
+            f"image {sample.image_id}: the reader gave objects, but the task of its dataset says "
+            "segments"
+        )
     return sample.annotation

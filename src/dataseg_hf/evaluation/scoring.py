@@ -1,4 +1,6 @@
-"""Scores of a model on held-out sets: (model, sets) -> {"{set}/{metric}": value}, on any number of processes."""
+"""Scores of a model on held-out sets: (model, sets) -> {"{set}/{metric}": value}, on any number of
+processes.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -72,12 +74,20 @@ class SetResult:
 
     def values(self) -> dict[str, float]:
         """The numbers over all classes, as fractions, e.g. `pq`, `mask_ap50`."""
-        return {key: value for name in self.metrics for key, value in SCORERS[name].values(self.metrics[name]).items()}
+        return {
+            key: value
+            for name in self.metrics
+            for key, value in SCORERS[name].values(self.metrics[name]).items()
+        }
 
 
 def metric_names(chosen: EvaluationSet) -> list[str]:
     """Keys of what `evaluate` measures on a set."""
-    return [f"{chosen.name}/{SCORERS[name].prefix}{key}" for name in chosen.metrics for key in SCORERS[name].keys]
+    return [
+        f"{chosen.name}/{SCORERS[name].prefix}{key}"
+        for name in chosen.metrics
+        for key in SCORERS[name].keys
+    ]
 
 
 def evaluate(
@@ -93,7 +103,8 @@ def evaluate(
     """All metrics of all sets, as fractions.
 
     Args:
-        rank, world_size: This process scores every `world_size`-th batch, so that no image counts twice.
+        rank, world_size: This process scores every `world_size`-th batch, so that no image counts
+            twice.
         gather: Collects an object from every process.
         progress: Called with the number of images just scored.
 
@@ -106,7 +117,11 @@ def evaluate(
 
 def values_of(results: Sequence[SetResult]) -> dict[str, float]:
     """The numbers of all sets as `{set}/{metric}`."""
-    return {f"{result.name}/{key}": value for result in results for key, value in result.values().items()}
+    return {
+        f"{result.name}/{key}": value
+        for result in results
+        for key, value in result.values().items()
+    }
 
 
 def score(
@@ -137,33 +152,48 @@ def score(
         if other.failure is not None:
             raise BadSampleError(f"evaluation.{chosen.name}: {other.failure}")
     spec = chosen.data.spec
-    metrics: dict[MetricName, Any] = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
+    metrics: dict[MetricName, Any] = {
+        name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics
+    }
     for other in shares:
         for name, metric in metrics.items():
             metric.merge(other.states[name])
     if exporter is not None and processes.rank == 0:
         exporter.finish([other.export for other in shares if other.export is not None], metrics)
-    summaries = {kind: sum((other.summaries[kind] for other in shares), no_images(spec)) for kind in share.summaries}
-    curves = {name: metric.curves() for name, metric in metrics.items() if isinstance(metric, MaskAP)}
+    summaries = {
+        kind: sum((other.summaries[kind] for other in shares), no_images(spec))
+        for kind in share.summaries
+    }
+    curves = {
+        name: metric.curves() for name, metric in metrics.items() if isinstance(metric, MaskAP)
+    }
     return SetResult(
         name=chosen.name,
         images=len(chosen.data),
         labels=spec.labels,
         metrics={
-            name: average_precision(curves[name], spec.labels) if name in curves else metric.compute()
+            name: average_precision(curves[name], spec.labels)
+            if name in curves
+            else metric.compute()
             for name, metric in metrics.items()
         },
         image_scores=sorted(image_score for other in shares for image_score in other.image_scores),
-        confusion=next((m.state["confusion"] for m in metrics.values() if isinstance(m, MeanIoU)), None),
+        confusion=next(
+            (m.state["confusion"] for m in metrics.values() if isinstance(m, MeanIoU)), None
+        ),
         curves=curves,
-        notes=[note for kind, summary in summaries.items() for note in notes_of(summary, kind, chosen)],
+        notes=[
+            note for kind, summary in summaries.items() for note in notes_of(summary, kind, chosen)
+        ],
         nothing_found=summaries[SCORERS[chosen.metrics[0]].kind].is_empty,
     )
 
 
 @dataclass
 class _Share:
-    """What one process found: states of its metrics, scores of its images, what it exported; or what went wrong."""
+    """What one process found: states of its metrics, scores of its images, what it exported; or
+    what went wrong.
+    """
 
     states: dict[MetricName, Any]
     summaries: dict[OutputKind, Summary] = field(default_factory=dict)
@@ -181,12 +211,18 @@ def _score_share(
     rank_images: bool,
     exporter: Exporter | None,
 ) -> _Share:
-    """The images of this process. A failure is handed on, because the other processes wait at the gathering."""
+    """The images of this process. A failure is handed on, because the other processes wait at the
+    gathering.
+    """
     spec = chosen.data.spec
     metrics = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
     kinds = list(dict.fromkeys(SCORERS[name].kind for name in chosen.metrics))
-    share = _Share({}, dict.fromkeys(kinds, no_images(spec)), export=None if exporter is None else SetExport())
-    batches = share_of_batches(len(chosen.data), chosen.batch_size, processes.rank, processes.world_size)
+    share = _Share(
+        {}, dict.fromkeys(kinds, no_images(spec)), export=None if exporter is None else SetExport()
+    )
+    batches = share_of_batches(
+        len(chosen.data), chosen.batch_size, processes.rank, processes.world_size
+    )
     try:
         for index, sample, proposals in proposals_of(model, chosen, batches, inference):
             outputs = outputs_of(proposals, sample, chosen, kinds)
@@ -196,7 +232,9 @@ def _score_share(
                 scorer.update(of_image, outputs[scorer.kind], sample, spec)
                 metric.merge(of_image.state)
                 if rank_images and name == chosen.metrics[0]:
-                    share.image_scores.append(ImageScore(index, sample.image_id, scorer.headline(of_image)))
+                    share.image_scores.append(
+                        ImageScore(index, sample.image_id, scorer.headline(of_image))
+                    )
             for kind in kinds:
                 share.summaries[kind] += summarize(outputs[kind], proposals, sample, spec)
             if exporter is not None and share.export is not None:

@@ -16,7 +16,9 @@ TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
     "mask_ap": ("panoptic", "instance"),
     "box_ap": ("panoptic", "instance", "boxes"),
 }
-"""What the truth must be for each metric; what the model was trained on for those names does not matter."""
+"""What the truth must be for each metric; what the model was trained on for those names does not
+matter.
+"""
 
 
 @dataclass
@@ -25,11 +27,12 @@ class EvaluationSet:
 
     Args:
         text_embeddings: [C, D] of the names of its spec, in their order.
-        vocabulary: that of the model with these names; asked for instead of them in a model that has parts of its own
-            for each.
+        vocabulary: that of the model with these names; asked for instead of them in a model that
+            has parts of its own for each.
         image_size: side of the square canvas.
         shortest_edge: see `resize_only`.
-        threshold, overlap_threshold: least class probability of a panoptic segment, and least share of its own mask.
+        threshold, overlap_threshold: least class probability of a panoptic segment, and least share
+            of its own mask.
         max_dets: best predictions per image and class that count for AP.
 
     Raises:
@@ -49,7 +52,9 @@ class EvaluationSet:
     max_dets: int = MAX_DETS
 
     @classmethod
-    def of(cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor) -> "EvaluationSet":
+    def of(
+        cls, name: str, entry: EvalEntry, data: SampleDataset, text_embeddings: Tensor
+    ) -> "EvaluationSet":
         """The set that an entry of the settings describes."""
         return cls(
             name=name,
@@ -70,7 +75,9 @@ class EvaluationSet:
             problem = missing_truth(metric, self.data.spec)
             if problem is not None:
                 possible = list(possible_metrics(self.data.spec))
-                raise ConfigError(f"evaluation.{self.name}.metrics: {problem}; choose from {possible}")
+                raise ConfigError(
+                    f"evaluation.{self.name}.metrics: {problem}; choose from {possible}"
+                )
 
 
 def possible_metrics(spec: DatasetSpec) -> tuple[MetricName, ...]:

@@ -1,4 +1,6 @@
-"""What an evaluation is told: typed options, and the held-out sets of a YAML file, refused where impossible."""
+"""What an evaluation is told: typed options, and the held-out sets of a YAML file, refused where
+impossible.
+"""
 
 import json
 from collections.abc import Sequence
@@ -7,12 +9,19 @@ from typing import Any, get_args
 
 from jsonargparse import ArgumentError, ArgumentParser
 
-from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, AnnotationFormat, Outlines
+from ..prediction.annotation_files import (
+    ANNOTATION_FORMATS,
+    LOCAL_FILES,
+    AnnotationFormat,
+    Outlines,
+)
 from ..settings.run import ConfigError, EvalEntry, MetricName, read_settings, wrong_types
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
-"""Of the coarsest grid. On canvases of whole multiples the cells of a mirror image are those of the image."""
+"""Of the coarsest grid. On canvases of whole multiples the cells of a mirror image are those of the
+image.
+"""
 
 
 @dataclass(frozen=True)
@@ -23,7 +32,8 @@ class EvaluationOptions:
         model: Folder of a checkpoint, or its id on the Hub.
         output_dir: Folder of the report; what an earlier evaluation left there is moved aside.
         datasets: Entries of `evaluation` to score; all of them by default.
-        metrics: Instead of those of each entry; `all` is every metric that the truth of an entry allows.
+        metrics: Instead of those of each entry; `all` is every metric that the truth of an entry
+            allows.
         flip: Also show the model each image mirrored and join both (test-time augmentation).
         export: Write predictions and truth in COCO's formats.
         annotations: Formats for labeling tools in which the predicted objects are written, too.
@@ -31,7 +41,8 @@ class EvaluationOptions:
         image_url_prefix: Of the image addresses in Label Studio's files.
         gallery: Best and worst images to draw of each set; 0 for none.
         batch_size: Images at once, instead of that of each entry.
-        max_dets: Best predictions per image and class that count for AP, instead of that of each entry.
+        max_dets: Best predictions per image and class that count for AP, instead of that of each
+            entry.
         num_workers: Loading processes per process.
         num_threads: Threads of torch on the CPU; by default torch's own choice.
     """
@@ -60,9 +71,15 @@ class EvaluationOptions:
             raise ConfigError(f"--metrics: '{ALL_METRICS}' includes the others; give it alone")
         for name in self.annotations:
             if name not in ANNOTATION_FORMATS:
-                raise ConfigError(f"--annotations: '{name}' is not allowed; choose from {list(ANNOTATION_FORMATS)}")
+                raise ConfigError(
+                    f"--annotations: '{name}' is not allowed; choose from "
+                    f"{list(ANNOTATION_FORMATS)}"
+                )
         if self.outlines not in get_args(Outlines):
-            raise ConfigError(f"--outlines: '{self.outlines}' is not allowed; choose from {list(get_args(Outlines))}")
+            raise ConfigError(
+                f"--outlines: '{self.outlines}' is not allowed; choose from "
+                f"{list(get_args(Outlines))}"
+            )
         for option, least in (
             ("gallery", 0),
             ("batch_size", 1),
@@ -77,12 +94,14 @@ class EvaluationOptions:
 
 @dataclass(frozen=True)
 class HeldOutSettings:
-    """The part of a run's settings that an evaluation reads; the others (mix, schedule, ...) belong to training.
+    """The part of a run's settings that an evaluation reads; the others (mix, schedule, ...) belong
+    to training.
 
     Args:
-        evaluation: Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the model.
-        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot embed by itself,
-            because its own embeddings came out of files.
+        evaluation: Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the
+            model.
+        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot
+            embed by itself, because its own embeddings came out of files.
     """
 
     evaluation: dict[str, EvalEntry]
@@ -93,12 +112,17 @@ class HeldOutSettings:
             entry.check(f"evaluation.{name}")
 
     def chosen(self, names: Sequence[str]) -> dict[str, EvalEntry]:
-        """The entries of those names, all for none; ConfigError for an unknown one, or nothing at all."""
+        """The entries of those names, all for none; ConfigError for an unknown one, or nothing at
+        all.
+        """
         if not self.evaluation:
             raise ConfigError("evaluation: the settings name no held-out set; add an entry")
         for name in names:
             if name not in self.evaluation:
-                raise ConfigError(f"--datasets: no entry '{name}' in evaluation; there are {sorted(self.evaluation)}")
+                raise ConfigError(
+                    f"--datasets: no entry '{name}' in evaluation; there are "
+                    f"{sorted(self.evaluation)}"
+                )
         return {name: self.evaluation[name] for name in names or self.evaluation}
 
 
@@ -109,10 +133,15 @@ def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
         overrides: `--evaluation.NAME.key value`, as for training.
 
     Raises:
-        ConfigError: in one line, with the key, for an unknown or impossible setting, or a missing file.
+        ConfigError: in one line, with the key, for an unknown or impossible setting, or a missing
+            file.
     """
     settings = read_settings(file)
-    read = {name: settings[name] for name in ("evaluation", "text_encoder") if settings.get(name) is not None}
+    read = {
+        name: settings[name]
+        for name in ("evaluation", "text_encoder")
+        if settings.get(name) is not None
+    }
     parser = ArgumentParser(exit_on_error=False)
     parser.add_argument("--settings", action="config")
     parser.add_class_arguments(HeldOutSettings, nested_key=None)

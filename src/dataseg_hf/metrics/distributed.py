@@ -14,9 +14,11 @@ class Metric(Protocol):
 
 
 def merge_processes(metric: Metric) -> None:
-    """Give every process of `torch.distributed`'s default group the images of all; without a group nothing changes.
+    """Give every process of `torch.distributed`'s default group the images of all; without a group
+    nothing changes.
 
-    Every process must call it, with or without images of its own, and score each image on one process only.
+    Every process must call it, with or without images of its own, and score each image on one
+    process only.
     """
     import torch.distributed as dist
 

@@ -49,12 +49,16 @@ def require_number(value: Any, where: str) -> float:
 
 
 def read_class_map(path: Path) -> NDArray[np.integer]:
-    """Class per pixel [H, W] of a PNG with one number per pixel: grey of 1 to 16 bits, or the indices of a palette."""
+    """Class per pixel [H, W] of a PNG with one number per pixel: gray of 1 to 16 bits, or the
+    indices of a palette.
+    """
     return read_id_map(_existing(path), path, min_side=1)
 
 
 def read_segment_ids(path: Path) -> NDArray[np.integer]:
-    """Segment ids R + 256 G + 65536 B [H, W] of an RGB PNG (https://cocodataset.org/#format-data)."""
+    """Segment ids R + 256 G + 65536 B [H, W] of an RGB PNG
+    (https://cocodataset.org/#format-data).
+    """
     return read_rgb_ids(_existing(path), path, min_side=1)
 
 

@@ -1,4 +1,6 @@
-"""Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by faster-coco-eval."""
+"""Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by
+faster-coco-eval.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
@@ -11,7 +13,9 @@ from .rle import Masks, mask_annotations
 from .validation import check_class_ids, check_labels, check_segments
 
 MAX_DETS = 100
-"""Best predictions per image and class that count, if not said otherwise (pycocotools' `params.maxDets[2]`)."""
+"""Best predictions per image and class that count, if not said otherwise (pycocotools'
+`params.maxDets[2]`).
+"""
 FEWER_DETS = (1, 10)
 """Further limits at which recall is given."""
 
@@ -23,9 +27,10 @@ ApState: TypeAlias = dict[str, dict[ImageId, "ImageRecord"]]
 class Predictions(TypedDict, total=False):
     """Scored instances of one image.
 
-    `scores` float [K] and `label_ids` int [K] always; `masks`, bool [K, H, W] or K RLE dicts, for `segm`; `boxes`,
-    [K, 4] xyxy in pixels, for `bbox`. Instances may overlap. Masks are small, medium or large by their own area, also
-    beside boxes: the way of Detectron2 and mmdetection, which take the boxes out before pycocotools would go by them.
+    `scores` float [K] and `label_ids` int [K] always; `masks`, bool [K, H, W] or K RLE dicts, for
+    `segm`; `boxes`, [K, 4] xyxy in pixels, for `bbox`. Instances may overlap. Masks are small,
+    medium or large by their own area, also beside boxes: the way of Detectron2 and mmdetection,
+    which take the boxes out before pycocotools would go by them.
     """
 
     masks: Masks
@@ -35,8 +40,9 @@ class Predictions(TypedDict, total=False):
 
 
 class InstanceTruth(TypedDict, total=False):
-    """True instances of one image: `label_ids` int [M], `masks` or `boxes` as in `Predictions`, and where there are
-    crowds `iscrowd` [M]. Boxes with masks beside them are small, medium or large by the area of their mask.
+    """True instances of one image: `label_ids` int [M], `masks` or `boxes` as in `Predictions`, and
+    where there are crowds `iscrowd` [M]. Boxes with masks beside them are small, medium or large by
+    the area of their mask.
     """
 
     masks: Masks
@@ -46,7 +52,9 @@ class InstanceTruth(TypedDict, total=False):
 
 
 class ImageRecord(TypedDict):
-    """One image as COCO keeps it: height and width, and annotations without ids (boxes as xywh, masks as RLE)."""
+    """One image as COCO keeps it: height and width, and annotations without ids (boxes as xywh,
+    masks as RLE).
+    """
 
     size: tuple[int, int]
     truth: list[dict[str, Any]]
@@ -54,8 +62,9 @@ class ImageRecord(TypedDict):
 
 
 class ApCurves(NamedTuple):
-    """`precision` float64 [10 IoU thresholds 0.50, 0.55, ..., 0.95; 101 recalls 0, 0.01, ..., 1; C; 4 areas; 3 limits]
-    and `recall` float64 [10, C, 4, 3]; -1 where undefined. Areas: all, small, medium, large. Limits: 1, 10, `max_dets`.
+    """`precision` float64 [10 IoU thresholds 0.50, 0.55, ..., 0.95; 101 recalls 0, 0.01, ..., 1; C;
+    4 areas; 3 limits] and `recall` float64 [10, C, 4, 3]; -1 where undefined. Areas: all, small,
+    medium, large. Limits: 1, 10, `max_dets`.
     """
 
     precision: NDArray[np.float64]
@@ -66,15 +75,18 @@ class ApCurves(NamedTuple):
 class MaskAP:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
-    The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10 and `max_dets` in
-    pycocotools' `params.maxDets`. (Its `summarize` gives -1 for `ap` unless that is 100; `eval["precision"]` holds the
-    numbers.)
+    The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10
+    and `max_dets` in pycocotools' `params.maxDets`. (Its `summarize` gives -1 for `ap` unless that
+    is 100; `eval["precision"]` holds the numbers.)
 
-    `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the order of the image
+    `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the
+        order of the image
     ids, as in pycocotools, so that the result does not depend on who saw which image.
     """
 
-    def __init__(self, labels: Sequence[str], iou_type: IouType = "segm", max_dets: int = MAX_DETS) -> None:
+    def __init__(
+        self, labels: Sequence[str], iou_type: IouType = "segm", max_dets: int = MAX_DETS
+    ) -> None:
         if max_dets <= FEWER_DETS[-1]:
             raise ValueError(f"max_dets: must be above {FEWER_DETS[-1]}, not {max_dets}")
         self.max_dets = max_dets
@@ -98,9 +110,9 @@ class MaskAP:
         """Add the image `image_id` of `image_size` (height, width).
 
         Raises:
-            ValueError: for an image that was added before, parts of unequal length, masks of another size, truth
-                without masks for `segm`, classes out of range, scores or boxes that are not finite, boxes that are not
-                xyxy.
+            ValueError: for an image that was added before, parts of unequal length, masks of
+                another size, truth without masks for `segm`, classes out of range, scores or boxes
+                that are not finite, boxes that are not xyxy.
         """
         size = (int(image_size[0]), int(image_size[1]))
         num_classes = len(self.labels)
@@ -114,15 +126,20 @@ class MaskAP:
     def merge(self, other_state: ApState) -> None:
         """Add the images of another MaskAP with the same classes and IoU type."""
         if set(other_state) != {"images"}:
-            raise ValueError(f"merge: expected a state with the key 'images', got {sorted(other_state)}")
+            raise ValueError(
+                f"merge: expected a state with the key 'images', got {sorted(other_state)}"
+            )
         shape_key = {"segm": "segmentation", "bbox": "bbox"}[self.iou_type]
         for image_id, record in other_state["images"].items():
             if image_id in self.state["images"]:
-                raise ValueError(f"image {image_id} was added before; each image must be scored once")
+                raise ValueError(
+                    f"image {image_id} was added before; each image must be scored once"
+                )
             for annotation in record["truth"] + record["predictions"]:
                 if shape_key not in annotation or annotation["category_id"] >= len(self.labels):
                     raise ValueError(
-                        f"merge: the state is not of a {self.iou_type} metric with {len(self.labels)} classes"
+                        f"merge: the state is not of a {self.iou_type} metric with "
+                        f"{len(self.labels)} classes"
                     )
         self.state["images"].update(other_state["images"])
 
@@ -132,20 +149,28 @@ class MaskAP:
 
     def curves(self) -> ApCurves:
         """Precision and recall of all images, from which `average_precision` takes its means."""
-        return precision_and_recall(self.state["images"], len(self.labels), self.iou_type, self.max_dets)
+        return precision_and_recall(
+            self.state["images"], len(self.labels), self.iou_type, self.max_dets
+        )
 
 
 def precision_and_recall(
-    images: Mapping[ImageId, ImageRecord], num_classes: int, iou_type: IouType, max_dets: int = MAX_DETS
+    images: Mapping[ImageId, ImageRecord],
+    num_classes: int,
+    iou_type: IouType,
+    max_dets: int = MAX_DETS,
 ) -> ApCurves:
     """COCO's matching of predictions and truth, and what it makes of precision and recall."""
     from faster_coco_eval import COCOeval_faster
 
-    in_order = [images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))]
+    in_order = [
+        images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))
+    ]
     truth = _coco(in_order, [image["truth"] for image in in_order], num_classes)
     predictions = _coco(in_order, [image["predictions"] for image in in_order], num_classes)
     evaluation = COCOeval_faster(truth, predictions, "bbox")
-    if iou_type == "segm":  # by itself the library would encode every mask anew, which takes longer than the matching
+    # by itself the library would encode every mask anew, which takes longer than the matching
+    if iou_type == "segm":
         ious = _mask_ious(in_order, max_dets)
         evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
     evaluation.params.maxDets = [*FEWER_DETS, max_dets]
@@ -158,22 +183,27 @@ def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]
     """COCO's average precision and average recall.
 
     Returns:
-        `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that occur in the truth;
-        `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to
-        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best
-        1, 10, 100 predictions per image and class, mean over thresholds and classes; `ar_small`, `ar_medium`,
-        `ar_large`; `per_class`: label -> the same. `nan` without truth of that kind.
+        `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that
+            occur in the truth;
+        `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up
+            to 32 * 32, up to
+        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100` (the last one named by `max_dets`):
+        recall of the best 1, 10, 100 predictions per image and class, mean over thresholds and
+        classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same. `nan` without
+        truth of that kind.
     """
     precision, recall, max_dets = curves
     result = ap_summary(curves)
     result["per_class"] = {
-        label: ap_summary(ApCurves(precision[:, :, [k]], recall[:, [k]], max_dets)) for k, label in enumerate(labels)
+        label: ap_summary(ApCurves(precision[:, :, [k]], recall[:, [k]], max_dets))
+        for k, label in enumerate(labels)
     }
     return result
 
 
 def instances_from_segments(truth: Segments, is_thing: Sequence[bool]) -> Instances:
-    """The thing segments of a panoptic annotation as instances; boxes are tight, their far edges one past the mask.
+    """The thing segments of a panoptic annotation as instances; boxes are tight, their far edges
+    one past the mask.
 
     A segment without pixels keeps an empty mask and the box 0, 0, 0, 0.
 
@@ -194,7 +224,11 @@ def instances_from_segments(truth: Segments, is_thing: Sequence[bool]) -> Instan
 def _as_truth(truth: Instances | InstanceTruth) -> InstanceTruth:
     if not isinstance(truth, Instances):
         return truth
-    parts: InstanceTruth = {"label_ids": truth.class_labels, "boxes": truth.boxes, "iscrowd": truth.is_crowd}
+    parts: InstanceTruth = {
+        "label_ids": truth.class_labels,
+        "boxes": truth.boxes,
+        "iscrowd": truth.is_crowd,
+    }
     return parts if truth.masks is None else parts | {"masks": truth.masks}
 
 
@@ -208,16 +242,26 @@ def _truth_annotations(
     count = len(label_ids)
     is_crowd = np.asarray(truth.get("iscrowd", np.zeros(count)))
     if is_crowd.shape != (count,):
-        raise ValueError(f"truth.iscrowd: expected shape ({count},) as label_ids, got {is_crowd.shape}")
-    shapes = mask_annotations(truth["masks"], count, size, "truth.masks") if "masks" in truth else None
+        raise ValueError(
+            f"truth.iscrowd: expected shape ({count},) as label_ids, got {is_crowd.shape}"
+        )
+    shapes = (
+        mask_annotations(truth["masks"], count, size, "truth.masks") if "masks" in truth else None
+    )
     if iou_type == "bbox":
         if "boxes" not in truth:
             raise ValueError("truth: ['boxes'] missing, needed for iou_type='bbox'")
         boxes = _box_annotations(np.asarray(truth["boxes"]), count, "truth.boxes")
         # COCO sorts an object into small, medium, large by its mask, for boxes too
-        shapes = boxes if shapes is None else [b | {"area": s["area"]} for b, s in zip(boxes, shapes, strict=True)]
+        shapes = (
+            boxes
+            if shapes is None
+            else [b | {"area": s["area"]} for b, s in zip(boxes, shapes, strict=True)]
+        )
     elif shapes is None:
-        raise ValueError("truth.masks: AP of masks needs masks in the truth; use iou_type='bbox' for boxes")
+        raise ValueError(
+            "truth.masks: AP of masks needs masks in the truth; use iou_type='bbox' for boxes"
+        )
     for shape, label, crowd in zip(shapes, label_ids.tolist(), is_crowd.tolist(), strict=True):
         shape.update(category_id=label, iscrowd=int(crowd))
     return shapes
@@ -230,11 +274,17 @@ def _predicted_annotations(
     missing = [key for key in (shape_key, "scores", "label_ids") if key not in predictions]
     if missing:
         raise ValueError(f"predictions: {missing} missing, needed for iou_type='{iou_type}'")
-    scores, label_ids = np.asarray(predictions["scores"], dtype=np.float64), np.asarray(predictions["label_ids"])
+    scores, label_ids = (
+        np.asarray(predictions["scores"], dtype=np.float64),
+        np.asarray(predictions["label_ids"]),
+    )
     check_class_ids(label_ids, num_classes, "predictions.label_ids")
     count = len(label_ids)
     if scores.shape != (count,) or not np.isfinite(scores).all():
-        raise ValueError(f"predictions.scores: expected {count} finite numbers as label_ids, got shape {scores.shape}")
+        raise ValueError(
+            f"predictions.scores: expected {count} finite numbers as label_ids, got shape "
+            f"{scores.shape}"
+        )
     if iou_type == "segm":
         shapes = mask_annotations(predictions["masks"], count, size, "predictions.masks")
     else:
@@ -249,11 +299,15 @@ def _box_annotations(boxes: NDArray[Any], count: int, name: str) -> list[dict[st
     if count == 0 and boxes.size == 0:
         return []
     if boxes.shape != (count, 4) or not np.isfinite(boxes).all():
-        raise ValueError(f"{name}: expected {count} finite boxes [{count}, 4], got shape {boxes.shape}")
+        raise ValueError(
+            f"{name}: expected {count} finite boxes [{count}, 4], got shape {boxes.shape}"
+        )
     corners = boxes.astype(np.float64)
     extent = corners[:, 2:] - corners[:, :2]
     if (extent < 0).any():
-        raise ValueError(f"{name}: {boxes[(extent < 0).any(axis=1)][0]} ends before it begins; boxes are xyxy")
+        raise ValueError(
+            f"{name}: {boxes[(extent < 0).any(axis=1)][0]} ends before it begins; boxes are xyxy"
+        )
     return [
         {"bbox": [*start.tolist(), *side.tolist()], "area": float(side.prod())}
         for start, side in zip(corners[:, :2], extent, strict=True)
@@ -270,30 +324,48 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _coco(images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]], num_classes: int) -> Any:
-    """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not matched"."""
+def _coco(
+    images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]], num_classes: int
+) -> Any:
+    """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not
+    matched".
+    """
     from faster_coco_eval import COCO
 
-    placed = ((number, annotation) for number, group in enumerate(annotations) for annotation in group)
+    placed = (
+        (number, annotation) for number, group in enumerate(annotations) for annotation in group
+    )
     coco = COCO()
     coco.dataset = {
-        "images": [{"id": i, "height": im["size"][0], "width": im["size"][1]} for i, im in enumerate(images)],
-        "annotations": [{**annotation, "image_id": i, "id": n} for n, (i, annotation) in enumerate(placed, start=1)],
+        "images": [
+            {"id": i, "height": im["size"][0], "width": im["size"][1]}
+            for i, im in enumerate(images)
+        ],
+        "annotations": [
+            {**annotation, "image_id": i, "id": n}
+            for n, (i, annotation) in enumerate(placed, start=1)
+        ],
         "categories": [{"id": k} for k in range(num_classes)],
     }
     coco.createIndex()
     return coco
 
 
-def _mask_ious(images: Sequence[ImageRecord], max_dets: int) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """IoU of predictions, best first, and truth, [D, M], by number of the image and class where there are both."""
+def _mask_ious(
+    images: Sequence[ImageRecord], max_dets: int
+) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """IoU of predictions, best first, and truth, [D, M], by number of the image and class where
+    there are both.
+    """
     from faster_coco_eval.core import mask as coco_mask
 
     ious = {}
     for number, image in enumerate(images):
         truth, predictions = (_by_class(image[side]) for side in ("truth", "predictions"))
         for label in truth.keys() & predictions.keys():
-            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[:max_dets]
+            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[
+                :max_dets
+            ]
             ious[number, label] = coco_mask.iou(
                 [annotation["segmentation"] for annotation in best],
                 [annotation["segmentation"] for annotation in truth[label]],

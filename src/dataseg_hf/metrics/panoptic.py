@@ -1,4 +1,6 @@
-"""Panoptic quality (Kirillov et al., CVPR 2019, arXiv 1801.00868), counted by the rules of COCO's panopticapi."""
+"""Panoptic quality (Kirillov et al., CVPR 2019, arXiv 1801.00868), counted by the rules of COCO's
+panopticapi.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +16,9 @@ from .validation import check_labels, check_same_size, check_segments, check_sta
 PanopticState: TypeAlias = dict[str, NDArray[Any]]
 
 IOU_UNIT = 2.0**-53
-"""A matched IoU lies in (0.5, 1], where every float64 is a whole multiple of this: its sums can be kept exactly."""
+"""A matched IoU lies in (0.5, 1], where every float64 is a whole multiple of this: its sums can be
+kept exactly.
+"""
 
 LARGEST_TABLE = 2**20
 """Pairs of segments up to which the overlaps are counted in a dense table."""
@@ -32,17 +36,21 @@ class PanopticCounts(NamedTuple):
 class PanopticQuality:
     """PQ, SQ and RQ over all classes, things and stuff.
 
-    Per image the counts equal those of panopticapi bit for bit. Over images panopticapi adds floats, so that its last
-    bits depend on its number of processes; here the sums of the images are added exactly, in any order.
+    Per image the counts equal those of panopticapi bit for bit. Over images panopticapi adds
+    floats, so that its last bits depend on its number of processes; here the sums of the images are
+    added exactly, in any order.
 
-    `state`: `iou_units`, Python integers [C], the summed IoU of matches in units of 2^-53; `tp`, `fp`, `fn` int64 [C].
+    `state`: `iou_units`, Python integers [C], the summed IoU of matches in units of 2^-53; `tp`,
+        `fp`, `fn` int64 [C].
     """
 
     def __init__(self, labels: Sequence[str], is_thing: Sequence[bool]) -> None:
         self.labels = check_labels(labels)
         self.is_thing = np.asarray(is_thing, dtype=bool)
         if self.is_thing.shape != (len(self.labels),):
-            raise ValueError(f"is_thing: expected {len(self.labels)} flags as labels, got {self.is_thing.shape}")
+            raise ValueError(
+                f"is_thing: expected {len(self.labels)} flags as labels, got {self.is_thing.shape}"
+            )
         self.reset()
 
     def reset(self) -> None:
@@ -51,14 +59,22 @@ class PanopticQuality:
         self.state: PanopticState = {"iou_units": np.zeros(num_classes, dtype=object)}
         self.state |= {key: np.zeros(num_classes, dtype=np.int64) for key in ("tp", "fp", "fn")}
 
-    def update(self, pred_map: ArrayLike, pred_segments: Sequence[Mapping[str, Any]], truth: Segments) -> None:
-        """Count one image. `pred_map` and `pred_segments` as for `panoptic_counts`, as are the errors."""
+    def update(
+        self, pred_map: ArrayLike, pred_segments: Sequence[Mapping[str, Any]], truth: Segments
+    ) -> None:
+        """Count one image. `pred_map` and `pred_segments` as for `panoptic_counts`, as are the
+        errors.
+        """
         check_segments(truth, len(self.labels))
         listed = [
             {"id": index, "label_id": label, "iscrowd": crowd}
-            for index, (label, crowd) in enumerate(zip(truth.class_labels, truth.is_crowd, strict=True))
+            for index, (label, crowd) in enumerate(
+                zip(truth.class_labels, truth.is_crowd, strict=True)
+            )
         ]
-        self.add(panoptic_counts(pred_map, pred_segments, truth.segment_map, listed, len(self.labels)))
+        self.add(
+            panoptic_counts(pred_map, pred_segments, truth.segment_map, listed, len(self.labels))
+        )
 
     def add(self, counts: PanopticCounts) -> None:
         """Count one image by what `panoptic_counts` made of it."""
@@ -84,30 +100,40 @@ def panoptic_counts(
 ) -> PanopticCounts:
     """Matched IoU, true positives, false positives and false negatives per class, of one image.
 
-    The rules of `panopticapi/evaluation.py`: two segments of one class match where IoU > 0.5; the union leaves out the
-    part of the prediction that lies in void. A crowd matches nothing. A truth segment without match is a false
-    negative, unless it is a crowd. A predicted segment without match is a false positive, unless more than half of it
-    lies in void or in the crowd of its class (of several crowds of one class the one listed last; COCO has one).
-    A truth segment without pixels is a false negative, a predicted one is an error.
+    The rules of `panopticapi/evaluation.py`: two segments of one class match where IoU > 0.5; the
+    union leaves out the part of the prediction that lies in void. A crowd matches nothing. A truth
+    segment without match is a false negative, unless it is a crowd. A predicted segment without
+    match is a false positive, unless more than half of it lies in void or in the crowd of its class
+    (of several crowds of one class the one listed last; COCO has one). A truth segment without
+    pixels is a false negative, a predicted one is an error.
 
     Args:
-        pred_map: int [H, W], segment id per pixel; -1 and every id that `pred_segments` does not list is unassigned.
-        pred_segments: dicts with `id` >= 0 and `label_id` in 0..C-1, as transformers' `segments_info`. An id that is
-            listed again is one segment, of the label listed last, as in panopticapi; two labels are warned of.
-        truth_map: int [H, W], segment id per pixel; every id that `truth_segments` does not list is void.
+        pred_map: int [H, W], segment id per pixel; -1 and every id that `pred_segments` does not
+            list is unassigned.
+        pred_segments: dicts with `id` >= 0 and `label_id` in 0..C-1, as transformers'
+            `segments_info`. An id that is listed again is one segment, of the label listed last, as
+            in panopticapi; two labels are warned of.
+        truth_map: int [H, W], segment id per pixel; every id that `truth_segments` does not list is
+            void.
         truth_segments: dicts with `id`, `label_id`, and `iscrowd` (0 where absent).
         num_classes: the number of classes, C.
 
     Raises:
-        ValueError: for maps of different size, labels out of range, a listed predicted segment without pixels.
+        ValueError: for maps of different size, labels out of range, a listed predicted segment
+            without pixels.
     """
     predicted, true = integer_map(pred_map, "pred_map"), integer_map(truth_map, "truth_map")
     check_same_size(predicted, true)
-    truth_ids, truth_labels = _listed_segments(truth_segments, num_classes, "truth_segments", _refuse)
-    pred_ids, pred_labels = _listed_segments(pred_segments, num_classes, "pred_segments", _warn_of_shared_ids)
+    truth_ids, truth_labels = _listed_segments(
+        truth_segments, num_classes, "truth_segments", _refuse
+    )
+    pred_ids, pred_labels = _listed_segments(
+        pred_segments, num_classes, "pred_segments", _warn_of_shared_ids
+    )
     is_crowd, crowd_of_class = _crowds(truth_segments, truth_ids, num_classes)
 
-    # Place 0 stands for void in the truth and for unassigned in the prediction; class -1 belongs to both.
+    # Place 0 stands for void in the truth and for unassigned in the prediction; class -1 belongs to
+    # both.
     truth_class, pred_class = np.append(-1, truth_labels), np.append(-1, pred_labels)
     t, p, overlap = _overlaps(true, predicted, truth_ids, pred_ids)
     truth_area = _sum_by(t, overlap, len(truth_class))
@@ -124,7 +150,9 @@ def panoptic_counts(
     missed = ~is_crowd
     missed[t[matched]] = missed[0] = False
     excused_area = void_area + _sum_by(
-        p, np.where((p > 0) & (t > 0) & (crowd_of_class[pred_class[p]] == t), overlap, 0), len(pred_class)
+        p,
+        np.where((p > 0) & (t > 0) & (crowd_of_class[pred_class[p]] == t), overlap, 0),
+        len(pred_class),
     )
     wrong = 2 * excused_area <= pred_area
     wrong[p[matched]] = wrong[0] = False
@@ -138,18 +166,23 @@ def panoptic_counts(
     )
 
 
-def panoptic_quality(state: PanopticState, labels: Sequence[str], is_thing: NDArray[np.bool_]) -> dict[str, Any]:
+def panoptic_quality(
+    state: PanopticState, labels: Sequence[str], is_thing: NDArray[np.bool_]
+) -> dict[str, Any]:
     """PQ = SQ * RQ per class, and its averages.
 
-    PQ = iou / (tp + fp / 2 + fn / 2), SQ = iou / tp (0 without tp), RQ = tp / (tp + fp / 2 + fn / 2).
+    PQ = iou / (tp + fp / 2 + fn / 2), SQ = iou / tp (0 without tp), RQ = tp / (tp + fp / 2 + fn /
+    2).
 
     Returns:
-        `pq`, `sq`, `rq`: means over the classes with tp + fp + fn > 0, `nan` if there is none; the same with the
-        suffixes `_things` and `_stuff`; `per_class`: label -> `pq`, `sq`, `rq` (`nan` where the class never occurred),
-        `tp`, `fp`, `fn`.
+        `pq`, `sq`, `rq`: means over the classes with tp + fp + fn > 0, `nan` if there is none; the
+            same with the
+        suffixes `_things` and `_stuff`; `per_class`: label -> `pq`, `sq`, `rq` (`nan` where the
+        class never occurred), `tp`, `fp`, `fn`.
     """
     tp, fp, fn = (state[key] for key in ("tp", "fp", "fn"))
-    iou = np.array([units / 2**53 for units in state["iou_units"]], dtype=np.float64)  # of integers: rounds only once
+    # of integers: rounds only once
+    iou = np.array([units / 2**53 for units in state["iou_units"]], dtype=np.float64)
     weight = tp + 0.5 * fp + 0.5 * fn
     occurred = weight > 0
     undefined = np.where(occurred, 0.0, np.nan)
@@ -160,7 +193,9 @@ def panoptic_quality(state: PanopticState, labels: Sequence[str], is_thing: NDAr
     }
     groups = {"": occurred, "_things": occurred & is_thing, "_stuff": occurred & ~is_thing}
     result: dict[str, Any] = {
-        key + suffix: _mean_in_order(value[group]) for suffix, group in groups.items() for key, value in values.items()
+        key + suffix: _mean_in_order(value[group])
+        for suffix, group in groups.items()
+        for key, value in values.items()
     }
     result["per_class"] = {
         label: {key: float(value[i]) for key, value in values.items()}
@@ -178,7 +213,10 @@ def unlisted_ids(id_map: ArrayLike, segments: Sequence[Mapping[str, Any]]) -> li
 
 
 def _listed_segments(
-    segments: Sequence[Mapping[str, Any]], num_classes: int, name: str, on_two_labels: Callable[[str], None]
+    segments: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    name: str,
+    on_two_labels: Callable[[str], None],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Ids in ascending order and their classes, both [K]; of an id with two labels the last one."""
     label_of: dict[int, int] = {}
@@ -187,9 +225,15 @@ def _listed_segments(
         if segment_id < 0:
             raise ValueError(f"{name}: id {segment_id} is negative; negative ids mean unassigned")
         if not 0 <= label_id < num_classes:
-            raise ValueError(f"{name}: segment {segment_id} has label_id {label_id}, allowed: 0..{num_classes - 1}")
+            raise ValueError(
+                f"{name}: segment {segment_id} has label_id {label_id}, allowed: "
+                f"0..{num_classes - 1}"
+            )
         if label_of.get(segment_id, label_id) != label_id:
-            on_two_labels(f"{name}: id {segment_id} is listed with labels {label_of[segment_id]} and {label_id}")
+            on_two_labels(
+                f"{name}: id {segment_id} is listed with labels {label_of[segment_id]} and "
+                f"{label_id}"
+            )
         label_of[segment_id] = label_id
     ids = sorted(label_of)
     return np.array(ids, dtype=np.int64), np.array([label_of[i] for i in ids], dtype=np.int64)
@@ -201,7 +245,8 @@ def _refuse(message: str) -> None:
 
 def _warn_of_shared_ids(message: str) -> None:
     warnings.warn(
-        f"{message}, and counts as the last one. transformers numbers segments so after it has fused stuff "
+        f"{message}, and counts as the last one. transformers numbers segments so after it has "
+        "fused stuff "
         "(Mask2Former, MaskFormer, OneFormer); such predictions score too low",
         stacklevel=4,
     )
@@ -210,7 +255,9 @@ def _warn_of_shared_ids(message: str) -> None:
 def _crowds(
     segments: Sequence[Mapping[str, Any]], ids: NDArray[np.int64], num_classes: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Crowd flag per place, bool [K + 1], and per class the place of the crowd that excuses, int64 [C], -1 if none."""
+    """Crowd flag per place, bool [K + 1], and per class the place of the crowd that excuses, int64
+    [C], -1 if none.
+    """
     is_crowd = np.zeros(len(ids) + 1, dtype=bool)
     of_class = np.full(num_classes, -1, dtype=np.int64)
     for segment in segments:
@@ -222,9 +269,14 @@ def _crowds(
 
 
 def _overlaps(
-    true: NDArray[Any], predicted: NDArray[Any], truth_ids: NDArray[np.int64], pred_ids: NDArray[np.int64]
+    true: NDArray[Any],
+    predicted: NDArray[Any],
+    truth_ids: NDArray[np.int64],
+    pred_ids: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs of places that share pixels, in ascending order, and how many pixels: three int64 [N]."""
+    """Pairs of places that share pixels, in ascending order, and how many pixels: three int64
+    [N].
+    """
     width, height = len(pred_ids) + 1, len(truth_ids) + 1
     runs = (
         (_place_of(true_id, truth_ids) * width + _place_of(pred_id, pred_ids), length)
@@ -247,7 +299,8 @@ def _place_of(values: NDArray[np.int64], ids: NDArray[np.int64]) -> NDArray[np.i
     """1 + position in the sorted `ids` for every value, 0 where it is not among them."""
     if not ids.size:
         return np.zeros_like(values)
-    if ids[-1] < values.size:  # a table that is no longer than the values is quicker than the search
+    # a table that is no longer than the values is quicker than the search
+    if ids[-1] < values.size:
         table = np.zeros(ids[-1] + 2, dtype=np.int64)
         table[ids] = np.arange(1, len(ids) + 1)
         return table[clamp_outside(values, len(table) - 1)]
@@ -260,7 +313,9 @@ def _sum_by(index: NDArray[np.int64], values: NDArray[Any], length: int) -> NDAr
     return np.bincount(index, weights=values, minlength=length).astype(np.int64)
 
 
-def _iou_by_class(classes: NDArray[np.int64], iou: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
+def _iou_by_class(
+    classes: NDArray[np.int64], iou: NDArray[np.float64], num_classes: int
+) -> NDArray[np.float64]:
     """Sums of `iou` per class, added in the order of the pairs, as panopticapi does."""
     sums = np.zeros(num_classes, dtype=np.float64)
     np.add.at(sums, classes, iou)
@@ -268,12 +323,15 @@ def _iou_by_class(classes: NDArray[np.int64], iou: NDArray[np.float64], num_clas
 
 
 def _mean_in_order(values: NDArray[np.float64]) -> float:
-    """Mean by adding one value after the other, as panopticapi does; numpy's pairwise sum has other last bits."""
+    """Mean by adding one value after the other, as panopticapi does; numpy's pairwise sum has other
+    last bits.
+    """
     return float(np.cumsum(values)[-1] / len(values)) if len(values) else float("nan")
 
 
 def _check_listed_have_pixels(ids: NDArray[np.int64], areas: NDArray[np.int64]) -> None:
     if (areas == 0).any():
         raise ValueError(
-            f"pred_segments: segment {ids[areas == 0][0]} has no pixel in pred_map; leave it out of the list"
+            f"pred_segments: segment {ids[areas == 0][0]} has no pixel in pred_map; leave it out "
+            "of the list"
         )

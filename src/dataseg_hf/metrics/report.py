@@ -21,8 +21,13 @@ def as_table(result: dict[str, Any]) -> str:
     per_class: dict[str, dict[str, Any]] = result["per_class"]
     totals = {key: value for key, value in result.items() if key != "per_class"}
     columns = list(next(iter(per_class.values())))
-    classes = [["class", *columns], *([name, *map(_cell, values.values())] for name, values in per_class.items())]
-    return "\n".join([*_lines([[key, _cell(value)] for key, value in totals.items()]), "", *_lines(classes)])
+    classes = [
+        ["class", *columns],
+        *([name, *map(_cell, values.values())] for name, values in per_class.items()),
+    ]
+    return "\n".join(
+        [*_lines([[key, _cell(value)] for key, value in totals.items()]), "", *_lines(classes)]
+    )
 
 
 def _cell(value: Any) -> str:
@@ -36,7 +41,10 @@ def _lines(rows: list[list[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
         )
         for row in rows
     ]

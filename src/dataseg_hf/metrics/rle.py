@@ -1,4 +1,6 @@
-"""Run-length encoded masks in COCO's form: {"size": [height, width], "counts": compressed bytes}, column by column."""
+"""Run-length encoded masks in COCO's form: {"size": [height, width], "counts": compressed bytes},
+column by column.
+"""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -10,19 +12,26 @@ from ..data.run_lengths import run_lengths
 
 Rle: TypeAlias = dict[str, Any]
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]
-"""Bool [M, H, W], or M RLE dicts whose `counts` are compressed (bytes or str) or a list of run lengths."""
+"""Bool [M, H, W], or M RLE dicts whose `counts` are compressed (bytes or str) or a list of run
+lengths.
+"""
 
 
-def mask_annotations(masks: Masks, count: int, size: tuple[int, int], name: str) -> list[dict[str, Any]]:
-    """`segmentation` (compressed RLE) and `area` (pixels) of each of `count` masks of `size` (height, width).
+def mask_annotations(
+    masks: Masks, count: int, size: tuple[int, int], name: str
+) -> list[dict[str, Any]]:
+    """`segmentation` (compressed RLE) and `area` (pixels) of each of `count` masks of `size`
+    (height, width).
 
     Raises:
-        ValueError: for another number of masks, another size, or run lengths that do not fill the image; `name` is in
-            the message.
+        ValueError: for another number of masks, another size, or run lengths that do not fill the
+            image; `name` is in the message.
     """
     if isinstance(masks, np.ndarray):
         if masks.dtype != np.bool_ or masks.shape != (count, *size):
-            raise ValueError(f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}")
+            raise ValueError(
+                f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}"
+            )
         runs = [run_lengths(mask) for mask in masks]
         rles = [_compressed(runs_of_mask, size) for runs_of_mask in runs]
     else:
@@ -37,7 +46,7 @@ def mask_annotations(masks: Masks, count: int, size: tuple[int, int], name: str)
 
 
 def polygons_to_rle(polygons: list[list[float]], size: tuple[int, int]) -> Rle:
-    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterisation."""
+    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterization."""
     from faster_coco_eval import mask_api_new_cpp as coco_mask
 
     return coco_mask.merge(coco_mask.frPyObjects(polygons, *size), 0)
@@ -51,17 +60,30 @@ def _compressed(runs: list[int], size: tuple[int, int]) -> Rle:
 
 def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
     """`rle` with `counts` as bytes."""
-    if not isinstance(rle, dict) or not isinstance(rle.get("counts"), (bytes, str, list)) or "size" not in rle:
-        raise ValueError(f"{name}: expected an RLE, a dict with `size` [height, width] and `counts`")
+    if (
+        not isinstance(rle, dict)
+        or not isinstance(rle.get("counts"), (bytes, str, list))
+        or "size" not in rle
+    ):
+        raise ValueError(
+            f"{name}: expected an RLE, a dict with `size` [height, width] and `counts`"
+        )
     if tuple(rle["size"]) != size:
-        raise ValueError(f"{name}: RLE of size {tuple(rle['size'])}, the image is {size} (height, width)")
+        raise ValueError(
+            f"{name}: RLE of size {tuple(rle['size'])}, the image is {size} (height, width)"
+        )
     counts = rle["counts"]
     if isinstance(counts, bytes):
         return {"size": list(size), "counts": counts}
     if isinstance(counts, str):
         return {"size": list(size), "counts": counts.encode()}
-    if not all(isinstance(run, int) and run >= 0 for run in counts) or sum(counts) != size[0] * size[1]:
-        raise ValueError(f"{name}: run lengths must be whole numbers >= 0 that add up to {size[0] * size[1]}")
+    if (
+        not all(isinstance(run, int) and run >= 0 for run in counts)
+        or sum(counts) != size[0] * size[1]
+    ):
+        raise ValueError(
+            f"{name}: run lengths must be whole numbers >= 0 that add up to {size[0] * size[1]}"
+        )
     return _compressed(counts, size)
 
 
@@ -80,6 +102,7 @@ def _checked_runs(rles: list[Rle], size: tuple[int, int], name: str) -> list[lis
     for index, runs_of_mask in enumerate(runs):
         if sum(runs_of_mask) != size[0] * size[1]:
             raise ValueError(
-                f"{name}[{index}]: run lengths add up to {sum(runs_of_mask)} pixels, the image has {size[0] * size[1]}"
+                f"{name}[{index}]: run lengths add up to {sum(runs_of_mask)} pixels, the image has "
+                f"{size[0] * size[1]}"
             )
     return runs

@@ -1,4 +1,6 @@
-"""Mean IoU of semantic segmentation, over the pixels of all images together (the convention of ADE20K and mmseg)."""
+"""Mean IoU of semantic segmentation, over the pixels of all images together (the convention of
+ADE20K and mmseg).
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -17,7 +19,8 @@ SemanticState: TypeAlias = dict[str, NDArray[np.int64]]
 class MeanIoU:
     """Mean IoU, frequency-weighted IoU, pixel and mean accuracy.
 
-    `state`: `confusion` int64 [C, C + 1], rows truth, columns prediction; the last column counts predictions that are
+    `state`: `confusion` int64 [C, C + 1], rows truth, columns prediction; the last column counts
+        predictions that are
     no class.
     """
 
@@ -29,11 +32,15 @@ class MeanIoU:
     def reset(self) -> None:
         """Forget all images."""
         num_classes = len(self.labels)
-        self.state: SemanticState = {"confusion": np.zeros((num_classes, num_classes + 1), dtype=np.int64)}
+        self.state: SemanticState = {
+            "confusion": np.zeros((num_classes, num_classes + 1), dtype=np.int64)
+        }
 
     def update(self, pred: ArrayLike, truth: ArrayLike) -> None:
         """Count one image; arguments and errors as for `confusion_matrix`."""
-        self.state["confusion"] += confusion_matrix(pred, truth, len(self.labels), self.ignore_index)
+        self.state["confusion"] += confusion_matrix(
+            pred, truth, len(self.labels), self.ignore_index
+        )
 
     def merge(self, other_state: SemanticState) -> None:
         """Add the state of another MeanIoU over the same classes."""
@@ -45,17 +52,22 @@ class MeanIoU:
         return iou_scores(self.state["confusion"], self.labels)
 
 
-def confusion_matrix(pred: ArrayLike, truth: ArrayLike, num_classes: int, ignore_index: int = -1) -> NDArray[np.int64]:
-    """Pixels per (true class, predicted class), int64 [C, C + 1]; pixels without a true class are left out.
+def confusion_matrix(
+    pred: ArrayLike, truth: ArrayLike, num_classes: int, ignore_index: int = -1
+) -> NDArray[np.int64]:
+    """Pixels per (true class, predicted class), int64 [C, C + 1]; pixels without a true class are
+    left out.
 
     Args:
         pred: int [H, W]; a value outside 0..C-1 counts as wrong, in the last column.
         truth: int [H, W].
         num_classes: the number of classes, C.
-        ignore_index: value of `truth` that is left out; it may be a class, which then has no pixels of its own.
+        ignore_index: value of `truth` that is left out; it may be a class, which then has no pixels
+            of its own.
 
     Raises:
-        ValueError: for maps of different size, or a true class that is neither in 0..C-1 nor `ignore_index`.
+        ValueError: for maps of different size, or a true class that is neither in 0..C-1 nor
+            `ignore_index`.
     """
     predicted, true = integer_map(pred, "pred"), integer_map(truth, "truth")
     check_same_size(predicted, true)
@@ -76,9 +88,12 @@ def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
     """Scores of a confusion matrix [C, C + 1].
 
     Returns:
-        `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as mmseg's nan-mean;
-        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labelled pixels that are right;
-        `mean_acc`: mean recall over the classes that occur in the truth; `per_class`: label -> `iou`, `acc`.
+        `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as mmseg's
+            nan-mean;
+        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labeled pixels
+            that are right;
+        `mean_acc`: mean recall over the classes that occur in the truth; `per_class`: label ->
+            `iou`, `acc`.
         `nan` where there is nothing to average.
     """
     right = np.diag(confusion)
@@ -92,12 +107,16 @@ def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
         "fwiou": float((iou * true)[true > 0].sum() / total) if total else float("nan"),
         "pixel_acc": float(right.sum() / total) if total else float("nan"),
         "mean_acc": float(accuracy[true > 0].mean()) if total else float("nan"),
-        "per_class": {label: {"iou": float(iou[i]), "acc": float(accuracy[i])} for i, label in enumerate(labels)},
+        "per_class": {
+            label: {"iou": float(iou[i]), "acc": float(accuracy[i])}
+            for i, label in enumerate(labels)
+        },
     }
 
 
 def semantic_map(truth: Segments) -> NDArray[np.int32]:
-    """Class per pixel, int32 [H, W], -1 where void: the segments of one class become one, crowds among them.
+    """Class per pixel, int32 [H, W], -1 where void: the segments of one class become one, crowds
+    among them.
 
     Raises:
         ValueError: if `segment_map` holds an index that `class_labels` does not have.
@@ -112,6 +131,7 @@ def _check_void(values: NDArray[np.int64], num_classes: int, ignore_index: int) 
     unknown = values[values != ignore_index]
     if unknown.size:
         raise ValueError(
-            f"truth: value {unknown[0]} is neither a class (0..{num_classes - 1}) nor the ignored {ignore_index}; "
+            f"truth: value {unknown[0]} is neither a class (0..{num_classes - 1}) nor the ignored "
+            f"{ignore_index}; "
             "map raw ids to classes first"
         )

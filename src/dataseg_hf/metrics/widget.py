@@ -10,7 +10,9 @@ from .report import as_json
 
 
 def metric_page(metric: evaluate.Metric, example: dict[str, Any]) -> gr.Blocks:
-    """A page that calls `metric.compute` with one JSON object of its arguments; `example` is there to begin with."""
+    """A page that calls `metric.compute` with one JSON object of its arguments; `example` is there
+    to begin with.
+    """
 
     def score(arguments: str) -> Any:
         try:
@@ -22,7 +24,9 @@ def metric_page(metric: evaluate.Metric, example: dict[str, Any]) -> gr.Blocks:
     with gr.Blocks(title=metric.name) as page:
         gr.Markdown(f"# {metric.name}\n{metric.description}\n```{metric.inputs_description}```")
         with gr.Row():
-            arguments = gr.Code(json.dumps(example, indent=1), language="json", label="Arguments of compute")
+            arguments = gr.Code(
+                json.dumps(example, indent=1), language="json", label="Arguments of compute"
+            )
             result = gr.JSON(label="Result")
         gr.Button("Compute", variant="primary").click(score, arguments, result, api_name="score")
     return page

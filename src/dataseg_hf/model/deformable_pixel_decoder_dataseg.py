@@ -1,4 +1,6 @@
-"""Mask2Former's pixel decoder: multi-scale deformable attention over three feature maps, plain PyTorch."""
+"""Mask2Former's pixel decoder: multi-scale deformable attention over three feature maps, plain
+PyTorch.
+"""
 
 import math
 from collections.abc import Sequence
@@ -10,7 +12,13 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
-from .layers_dataseg import FeedForward, InsideGroupNorm, NormedConvolution, resize_inside, sine_positions
+from .layers_dataseg import (
+    FeedForward,
+    InsideGroupNorm,
+    NormedConvolution,
+    resize_inside,
+    sine_positions,
+)
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, channels_last, enlarge
 
 POINTS = 4  # sampled per head and level (Deformable DETR)
@@ -22,7 +30,8 @@ Size = tuple[int, int]
 def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights: Tensor) -> Tensor:
     """Weighted sum of bilinear samples from several maps; outside of a map is zero.
 
-    One point at a time is added up: the samples of all points together would need 12 times the memory of the result.
+    One point at a time is added up: the samples of all points together would need 12 times the
+    memory of the result.
 
     Args:
         value: float32 [B, A, d, S], the maps' cells one after the other, S = sum of h * w.
@@ -34,7 +43,8 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
         float32 [B, A * d, Q].
     """
     batch, heads, channels, _ = value.shape
-    # coordinates stay in separate planes: the view is what grid_sample reads fastest, and needs no copy
+    # coordinates stay in separate planes: the view is what grid_sample reads fastest, and needs no
+    # copy
     grids = places.flatten(0, 1).transpose(-1, -2)
     shares = weights.flatten(0, 1)[:, None]
     total = value.new_zeros(batch * heads, channels, places.shape[-1])
@@ -43,13 +53,17 @@ def sample_points(value: Tensor, sizes: Sequence[Size], places: Tensor, weights:
         level_map = cells[level].unflatten(-1, size)
         for point in range(places.shape[3]):
             grid = grids[:, level, point].unsqueeze(1)
-            sampled = F.grid_sample(level_map, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+            sampled = F.grid_sample(
+                level_map, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            )
             total.addcmul_(sampled[:, :, 0], shares[:, :, level, point])
     return total.unflatten(0, (batch, heads)).flatten(1, 2)
 
 
 class ChannelsFirstLinear(nn.Linear):
-    """A linear layer whose result lies in memory as [B, C, S]: sampling reads one channel at a time."""
+    """A linear layer whose result lies in memory as [B, C, S]: sampling reads one channel at a
+    time.
+    """
 
     def forward(self, input: Tensor) -> Tensor:
         """[B, S, d] -> [B, C, S]."""
@@ -71,7 +85,10 @@ class SamplingOffsets(ChannelsFirstLinear):
         direction = direction / direction.abs().amax(-1, keepdim=True)
         distance = torch.arange(1, POINTS + 1, dtype=torch.float32)[:, None]
         init.zeros_(self.weight)
-        init.copy_(self.bias, (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten())
+        init.copy_(
+            self.bias,
+            (direction[:, None, None] * distance).expand(-1, QUERY_LEVELS, -1, -1).flatten(),
+        )
 
 
 class SamplingWeights(ChannelsFirstLinear):
@@ -101,13 +118,18 @@ class DeformableAttention(nn.Module):
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
 
     def forward(
-        self, hidden_states: Tensor, positions: Tensor, centres: Tensor, inside: Tensor, sizes: Sequence[Size]
+        self,
+        hidden_states: Tensor,
+        positions: Tensor,
+        centers: Tensor,
+        inside: Tensor,
+        sizes: Sequence[Size],
     ) -> Tensor:
         """Attention of all cells to places around them.
 
         Args:
             hidden_states, positions: [B, S, hidden_dim], the cells of all maps.
-            centres: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
+            centers: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
             inside: bool [B, S], false in the padding, which gives nothing.
             sizes: (h, w) per map.
         """
@@ -120,16 +142,18 @@ class DeformableAttention(nn.Module):
             mixed = sample_points(
                 value.float().unflatten(1, (self.heads, -1)),
                 sizes,
-                sampling_places(centres, offsets.float(), sizes),
+                sampling_places(centers, offsets.float(), sizes),
                 weights.float().softmax(2).unflatten(2, (QUERY_LEVELS, POINTS)),
             )
         return self.output(mixed.transpose(1, 2).to(hidden_states.dtype))
 
 
-def sampling_places(centres: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
-    """[B, A, L, P, 2, S], from the cells' centres [2, S] and offsets [B, A, L, P, 2, S] in cells of each map."""
+def sampling_places(centers: Tensor, offsets: Tensor, sizes: Sequence[Size]) -> Tensor:
+    """[B, A, L, P, 2, S], from the cells' centers [2, S] and offsets [B, A, L, P, 2, S] in cells of
+    each map.
+    """
     cell = torch.tensor([(2 / width, 2 / height) for height, width in sizes], device=offsets.device)
-    return torch.addcmul(centres, offsets, cell[:, None, :, None])
+    return torch.addcmul(centers, offsets, cell[:, None, :, None])
 
 
 class DeformableEncoderLayer(GradientCheckpointingLayer):
@@ -142,25 +166,34 @@ class DeformableEncoderLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config.hidden_dim, config.encoder_feedforward_dim)
 
     def forward(
-        self, hidden_states: Tensor, positions: Tensor, centres: Tensor, inside: Tensor, sizes: Sequence[Size]
+        self,
+        hidden_states: Tensor,
+        positions: Tensor,
+        centers: Tensor,
+        inside: Tensor,
+        sizes: Sequence[Size],
     ) -> Tensor:
         """Arguments and result as `DeformableAttention.forward`."""
-        mixed = self.attention(hidden_states, positions, centres, inside, sizes)
+        mixed = self.attention(hidden_states, positions, centers, inside, sizes)
         return self.feed_forward(self.norm(hidden_states + mixed))
 
 
 class DeformablePixelDecoder(nn.Module):
-    """Deformable attention among the three coarsest maps, then a feature pyramid up to the finest (Mask2Former).
+    """Deformable attention among the three coarsest maps, then a feature pyramid up to the finest
+    (Mask2Former).
 
-    Equal to Mask2Former's where no image is padded; padded cells give nothing to others, which it does not prevent.
+    Equal to Mask2Former's where no image is padded; padded cells give nothing to others, which it
+    does not prevent.
     """
 
     def __init__(self, config: DaTaSegConfig, channels: Sequence[int]) -> None:
         super().__init__()
         if len(channels) <= QUERY_LEVELS:
             raise ValueError(
-                f"the deformable pixel decoder needs feature maps at {QUERY_LEVELS + 1} or more strides, the backbone "
-                f"gives {len(channels)}: name more stages in `backbone_config.out_features`, or use the 'fpn' one"
+                f"the deformable pixel decoder needs feature maps at {QUERY_LEVELS + 1} or more "
+                "strides, the backbone "
+                f"gives {len(channels)}: name more stages in `backbone_config.out_features`, or "
+                "use the 'fpn' one"
             )
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)
@@ -169,35 +202,50 @@ class DeformablePixelDecoder(nn.Module):
             for c in reversed(channels[-QUERY_LEVELS:])
         )
         self.level_embedding = nn.Embedding(QUERY_LEVELS, dim)
-        self.encoder = nn.ModuleList(DeformableEncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleList(
+            DeformableEncoderLayer(config) for _ in range(config.encoder_layers)
+        )
         finer = list(reversed(channels[:-QUERY_LEVELS]))
         self.laterals = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim)) for c in finer
+            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim))
+            for c in finer
         )
         self.outputs = nn.ModuleList(
             NormedConvolution(
-                nn.Conv2d(dim, dim, 3, padding=1, bias=False), InsideGroupNorm(GROUPS, dim), nn.ReLU(inplace=True)
+                nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+                InsideGroupNorm(GROUPS, dim),
+                nn.ReLU(inplace=True),
             )
             for _ in finer
         )
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the
+        padding.
+        """
         coarsest_first = [channels_last(x) for x in reversed(feature_maps)]
         grids = [resize_inside(inside, x.shape[-2:]) for x in coarsest_first]
-        maps = [project(x, grid) for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)]
+        maps = [
+            project(x, grid)
+            for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)
+        ]
         levels = self.encode(maps, grids[:QUERY_LEVELS])
         finest = levels[-1]
         for lateral, output, feature, grid in zip(
-            self.laterals, self.outputs, coarsest_first[QUERY_LEVELS:], grids[QUERY_LEVELS:], strict=True
+            self.laterals,
+            self.outputs,
+            coarsest_first[QUERY_LEVELS:],
+            grids[QUERY_LEVELS:],
+            strict=True,
         ):
             sideways = lateral(feature, grid)
             finest = output(sideways + enlarge(finest, sideways), grid)
         return PixelFeatures(self.mask_projection(finest), levels)
 
     def encode(self, maps: Sequence[Tensor], grids: Sequence[Tensor]) -> list[Tensor]:
-        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same shapes.
+        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same
+        shapes.
 
         grids: bool [B, h_l, w_l], false in the padding.
         """
@@ -211,15 +259,17 @@ class DeformablePixelDecoder(nn.Module):
             ],
             dim=1,
         )
-        centres = torch.cat([cell_centres(size, hidden_states.device) for size in sizes], dim=1)
+        centers = torch.cat([cell_centers(size, hidden_states.device) for size in sizes], dim=1)
         cells_inside = torch.cat([grid.flatten(1) for grid in grids], dim=1)
         for layer in self.encoder:
-            hidden_states = layer(hidden_states, positions, centres, cells_inside, sizes)
+            hidden_states = layer(hidden_states, positions, centers, cells_inside, sizes)
         parts = hidden_states.split([height * width for height, width in sizes], dim=1)
-        return [part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)]
+        return [
+            part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)
+        ]
 
 
-def cell_centres(size: Size, device: torch.device) -> Tensor:
-    """x and y of the cells' centres of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
+def cell_centers(size: Size, device: torch.device) -> Tensor:
+    """x and y of the cells' centers of a map (h, w), -1 and 1 = its edges: float32 [2, h * w]."""
     y, x = ((2 * torch.arange(side, device=device) + 1) / side - 1 for side in size)
     return torch.stack([x.expand(size), y[:, None].expand(size)]).flatten(1)

@@ -1,4 +1,6 @@
-"""Several strides from a backbone that has one (ViTDet's simple feature pyramid, Li et al., ECCV 2022)."""
+"""Several strides from a backbone that has one (ViTDet's simple feature pyramid, Li et al., ECCV
+2022).
+"""
 
 from collections.abc import Sequence
 from typing import cast
@@ -21,10 +23,11 @@ class ChannelLayerNorm(nn.LayerNorm):
 
 
 class FeaturePyramid(nn.Module):
-    """A plain vision transformer with maps at a quarter, half, once and twice the stride of its patches.
+    """A plain vision transformer with maps at a quarter, half, once and twice the stride of its
+    patches.
 
-    Images whose sides are no multiple of the coarsest stride are resized to the next one, so that all maps cover the
-    whole image and their cells nest.
+    Images whose sides are no multiple of the coarsest stride are resized to the next one, so that
+    all maps cover the whole image and their cells nest.
     """
 
     def __init__(self, transformer: nn.Module, config: PreTrainedConfig) -> None:
@@ -52,6 +55,10 @@ class FeaturePyramid(nn.Module):
         stride = self.coarsest_stride
         size = [-(-side // stride) * stride for side in pixel_values.shape[-2:]]
         if size != list(pixel_values.shape[-2:]):
-            pixel_values = F.interpolate(pixel_values, size=size, mode="bilinear", align_corners=False)
+            pixel_values = F.interpolate(
+                pixel_values, size=size, mode="bilinear", align_corners=False
+            )
         once = self.transformer(pixel_values).feature_maps[0]
-        return BackboneOutput(feature_maps=(self.to_quarter(once), self.to_half(once), once, F.max_pool2d(once, 2)))
+        return BackboneOutput(
+            feature_maps=(self.to_quarter(once), self.to_half(once), once, F.max_pool2d(once, 2))
+        )

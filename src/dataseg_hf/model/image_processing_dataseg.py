@@ -32,10 +32,21 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME, TensorType, logging
 
-from .image_reading_dataseg import ValueRange, check_value_range, read_image, rgb_pixels, scaled_to_8_bits
+from .image_reading_dataseg import (
+    ValueRange,
+    check_value_range,
+    read_image,
+    rgb_pixels,
+    scaled_to_8_bits,
+)
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from .mask_nms_dataseg import checked_iou
-from .postprocessing_dataseg import InstancePrediction, instance_prediction, panoptic_prediction, semantic_prediction
+from .postprocessing_dataseg import (
+    InstancePrediction,
+    instance_prediction,
+    panoptic_prediction,
+    semantic_prediction,
+)
 
 logger = logging.get_logger(__name__)
 MASK2FORMER_LONGEST_EDGE = 1333  # of transformers' Mask2FormerImageProcessor
@@ -48,26 +59,31 @@ class DaTaSegImageOptions(ImagesKwargs, total=False):  # type: ignore[call-arg] 
 
 
 class DaTaSegImageProcessor(PilBackend):
-    """Resizes the longer side to `size["longest_edge"]` pixels, normalises, and pads to a square of that side.
+    """Resizes the longer side to `size["longest_edge"]` pixels, normalizes, and pads to a square of
+    that side.
 
-    The canvas is the one of training, so a model sees what it was trained on. `do_pad=False` skips the padding, for
-    images of one size.
+    The canvas is the one of training, so a model sees what it was trained on. `do_pad=False` skips
+    the padding, for images of one size.
 
-    Files (paths, addresses, base64) are read as in training (`image_reading_dataseg.py`): upright, and scaled to 8 bits
-    by `value_range`, by what the file tells, or by the image's own range. PIL images likewise, but as they lie: their
-    size is what `target_sizes` says. Arrays and tensors: uint8 as they are; other types by `value_range` where there is
-    one, else they must be integers in 0..255, or floats in 0..255 (with `do_rescale=False`, as the model wants them).
+    Files (paths, addresses, base64) are read as in training (`image_reading_dataseg.py`): upright,
+    and scaled to 8 bits by `value_range`, by what the file tells, or by the image's own range. PIL
+    images likewise, but as they lie: their size is what `target_sizes` says. Arrays and tensors:
+    uint8 as they are; other types by `value_range` where there is one, else they must be integers
+    in 0..255, or floats in 0..255 (with `do_rescale=False`, as the model wants them).
 
     Args:
         size: `{"longest_edge": N}`, or N alone, in pixels (640).
-        image_mean, image_std: per RGB channel, of pixel values in 0..1 (ImageNet's, as Swin was trained with).
+        image_mean, image_std: per RGB channel, of pixel values in 0..1 (ImageNet's, as Swin was
+            trained with).
         do_resize, do_rescale, rescale_factor, do_normalize, do_pad: as in transformers.
         pad_size: `{"height": H, "width": W}`, another canvas than the square.
-        value_range: `(low, high)`, what becomes black and white in images of more than 8 bits; that of training.
+        value_range: `(low, high)`, what becomes black and white in images of more than 8 bits; that
+            of training.
 
     Raises:
-        ValueError: for an unsupported option, and for arrays that are neither 8-bit nor float without a `value_range`,
-            images that do not fit the canvas, or floats in 0..1 where `do_rescale` would divide them by 255 again.
+        ValueError: for an unsupported option, and for arrays that are neither 8-bit nor float
+            without a `value_range`, images that do not fit the canvas, or floats in 0..1 where
+            `do_rescale` would divide them by 255 again.
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]  # noqa: RUF012 - the base class's type
@@ -84,16 +100,20 @@ class DaTaSegImageProcessor(PilBackend):
 
     def to_dict(self) -> dict[str, Any]:
         """What `preprocessor_config.json` holds."""
-        # Without a type of its own for videos, `pipeline()` of transformers 5.23 takes the code of the image processor
-        # for that of a video processor, and asks the user whether to run it.
+        # Without a type of its own for videos, `pipeline()` of transformers 5.23 takes the code of
+        # the image processor for that of a video processor, and asks the user whether to run it.
         return {**super().to_dict(), "video_processor_type": "none"}
 
     @classmethod
-    def from_mask2former(cls, name_or_path: str | Path, revision: str | None = None) -> "DaTaSegImageProcessor":
-        """The processor for a model that started from a transformers Mask2Former, with its size, mean and deviation.
+    def from_mask2former(
+        cls, name_or_path: str | Path, revision: str | None = None
+    ) -> "DaTaSegImageProcessor":
+        """The processor for a model that started from a transformers Mask2Former, with its size,
+        mean and deviation.
 
-        The longer side becomes the largest that the checkpoint's processor makes, the side of the canvas a multiple of
-        its `size_divisor`. A checkpoint without a processor gets transformers' default, 1333 pixels, and a warning.
+        The longer side becomes the largest that the checkpoint's processor makes, the side of the
+        canvas a multiple of its `size_divisor`. A checkpoint without a processor gets transformers'
+        default, 1333 pixels, and a warning.
 
         Args:
             name_or_path: Hub id or folder.
@@ -103,10 +123,20 @@ class DaTaSegImageProcessor(PilBackend):
         try:
             settings, _ = cls.get_image_processor_dict(name_or_path, revision=revision or "main")
         except OSError:
-            logger.warning(f"'{name_or_path}' has no {IMAGE_PROCESSOR_NAME}: taking the sizes of Mask2Former's default")
+            logger.warning(
+                f"'{name_or_path}' has no {IMAGE_PROCESSOR_NAME}: taking the sizes of "
+                "Mask2Former's default"
+            )
         longest, divisor = _longest_edge(settings), int(settings.get("size_divisor") or 32)
         side = -(-longest // divisor) * divisor
-        taken = ("image_mean", "image_std", "do_resize", "do_rescale", "rescale_factor", "do_normalize")
+        taken = (
+            "image_mean",
+            "image_std",
+            "do_resize",
+            "do_rescale",
+            "rescale_factor",
+            "do_normalize",
+        )
         return cls(
             size={"longest_edge": longest},
             pad_size={"height": side, "width": side},
@@ -115,7 +145,9 @@ class DaTaSegImageProcessor(PilBackend):
 
     # --- images to inputs
 
-    def _standardize_kwargs(self, size: Any = None, value_range: Any = None, **kwargs: Any) -> dict[str, Any]:
+    def _standardize_kwargs(
+        self, size: Any = None, value_range: Any = None, **kwargs: Any
+    ) -> dict[str, Any]:
         if isinstance(size, int):
             size = {"longest_edge": size}
         if isinstance(size, SizeDict):
@@ -133,7 +165,8 @@ class DaTaSegImageProcessor(PilBackend):
             timeout: seconds to wait for an address.
 
         Raises:
-            OSError, ValueError, SyntaxError, Image.DecompressionBombError: for what cannot be read as an image.
+            OSError, ValueError, SyntaxError, Image.DecompressionBombError: for what cannot be read
+            as an image.
         """
         if isinstance(source, str):
             source = _file_or_content(source, timeout)
@@ -146,14 +179,18 @@ class DaTaSegImageProcessor(PilBackend):
         return super().fetch_images(image_url_or_urls)
 
     def _prepare_images_structure(self, images: Any, expected_ndims: int = 3) -> list[Any]:
-        """A flat list of images; 2-D arrays, which transformers refuses, are grey images."""
+        """A flat list of images; 2-D arrays, which transformers refuses, are gray images."""
         images = self.fetch_images(images)
         if isinstance(images, (list, tuple)):
             images = [_with_channel(image) for image in images]
         return list(make_flat_list_of_images(_with_channel(images), expected_ndims=expected_ndims))
 
     def process_image(
-        self, image: Any, input_data_format: Any = None, value_range: ValueRange | None = None, **kwargs: Any
+        self,
+        image: Any,
+        input_data_format: Any = None,
+        value_range: ValueRange | None = None,
+        **kwargs: Any,
     ) -> NDArray[Any]:
         """RGB array [3, H, W], uint8 or float32, of a PIL image, array or tensor."""
         if isinstance(image, Image.Image):
@@ -186,23 +223,33 @@ class DaTaSegImageProcessor(PilBackend):
         **kwargs: Any,
     ) -> BatchFeature:
         if do_center_crop or resample != PILImageResampling.BILINEAR:
-            raise ValueError("images are resized bilinearly and never cropped: drop `do_center_crop` and `resample`")
+            raise ValueError(
+                "images are resized bilinearly and never cropped: drop `do_center_crop` and "
+                "`resample`"
+            )
         mean = torch.tensor(image_mean if do_normalize else 0.0).view(-1, 1, 1)
         std = torch.tensor(image_std if do_normalize else 1.0).view(-1, 1, 1)
         factor = rescale_factor if do_rescale else 1.0
-        normalised = []
+        normalized = []
         for array in images:
             if do_rescale and array.dtype != np.uint8 and array.max() <= 1:
-                raise ValueError("float images are expected in 0..255, these are in 0..1: pass `do_rescale=False`")
+                raise ValueError(
+                    "float images are expected in 0..255, these are in 0..1: pass "
+                    "`do_rescale=False`"
+                )
             pixels = torch.from_numpy(np.ascontiguousarray(array))
             if do_resize:
-                pixels = _resize(pixels, scaled_size(array.shape[1], array.shape[2], size.longest_edge))
-            normalised.append(pixels.float().mul_(factor / std).sub_(mean / std))
+                pixels = _resize(
+                    pixels, scaled_size(array.shape[1], array.shape[2], size.longest_edge)
+                )
+            normalized.append(pixels.float().mul_(factor / std).sub_(mean / std))
         if do_pad:
-            canvas = (size.longest_edge,) * 2 if pad_size is None else (pad_size.height, pad_size.width)
+            canvas = (
+                (size.longest_edge,) * 2 if pad_size is None else (pad_size.height, pad_size.width)
+            )
         else:
-            canvas = _common_size(normalised)
-        return BatchFeature(_pad(normalised, canvas), tensor_type=return_tensors)
+            canvas = _common_size(normalized)
+        return BatchFeature(_pad(normalized, canvas), tensor_type=return_tensors)
 
     # --- outputs to segmentations
 
@@ -213,7 +260,8 @@ class DaTaSegImageProcessor(PilBackend):
 
         Args:
             outputs: of `DaTaSegModel`, for a batch of B images.
-            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+            target_sizes: height and width of each result; by default the size of the predicted
+                masks, without padding.
 
         Returns:
             B maps int64 [H, W], indices into the vocabulary.
@@ -223,7 +271,10 @@ class DaTaSegImageProcessor(PilBackend):
         """
         return [
             semantic_prediction(
-                outputs.class_queries_logits[i], outputs.masks_queries_logits[i], outputs.valid_size[i], size
+                outputs.class_queries_logits[i],
+                outputs.masks_queries_logits[i],
+                outputs.valid_size[i],
+                size,
             )
             for i, size in enumerate(_sizes(outputs, target_sizes))
         ]
@@ -244,19 +295,23 @@ class DaTaSegImageProcessor(PilBackend):
             outputs: of `DaTaSegModel`, for a batch of B images.
             threshold: least class probability of a proposal.
             mask_threshold: least mask probability of a pixel of a segment.
-            overlap_mask_area_threshold: least share of its own mask that a segment keeps, else it is dropped.
-            label_ids_to_fuse: categories with one segment per image; by default the vocabulary's stuff.
-            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
-            mask2former_rules: decide as transformers' Mask2Former does (`mask2former_panoptic_dataseg.py`), which among
-                other things leaves no pixel between the masks free.
+            overlap_mask_area_threshold: least share of its own mask that a segment keeps, else it
+                is dropped.
+            label_ids_to_fuse: categories with one segment per image; by default the vocabulary's
+                stuff.
+            target_sizes: height and width of each result; by default the size of the predicted
+                masks, without padding.
+            mask2former_rules: decide as transformers' Mask2Former does
+                (`mask2former_panoptic_dataseg.py`), which among other things leaves no pixel
+                between the masks free.
 
         Returns:
-            B dicts: `segmentation` int32 [H, W], 0 = no segment; `segments_info`, per segment `id` (from 1),
-            `label_id`, `was_fused` and `score`.
+            B dicts: `segmentation` int32 [H, W], 0 = no segment; `segments_info`, per segment `id`
+            (from 1), `label_id`, `was_fused` and `score`.
 
         Raises:
-            ValueError: unless there are B target sizes, or for a label id outside the vocabulary, or a threshold that
-                is no number.
+            ValueError: unless there are B target sizes, or for a label id outside the vocabulary,
+                or a threshold that is no number.
         """
         _check_thresholds(
             threshold=threshold,
@@ -276,7 +331,9 @@ class DaTaSegImageProcessor(PilBackend):
                 mask_threshold,
                 overlap_mask_area_threshold,
             )
-            results.append({"segmentation": prediction.segmentation, "segments_info": prediction.segments})
+            results.append(
+                {"segmentation": prediction.segmentation, "segments_info": prediction.segments}
+            )
         return results
 
     def post_process_instance_segmentation(
@@ -290,28 +347,32 @@ class DaTaSegImageProcessor(PilBackend):
         return_binary_maps: bool = False,
         nms: float | None = None,
     ) -> list[dict[str, Any]]:
-        """The things of each image, best first. They may overlap: only binary maps and run lengths show all of them.
+        """The things of each image, best first. They may overlap: only binary maps and run lengths
+        show all of them.
 
         Args:
             outputs: of `DaTaSegModel`, for a batch of B images.
             threshold: least score (class probability times mean mask probability).
             mask_threshold: least mask probability of a pixel of an instance.
-            overlap_mask_area_threshold: for the single map, in which the better of two overlapping instances wins:
-                least share of its own mask that an instance keeps, else it is dropped.
-            target_sizes: height and width of each result; by default the size of the predicted masks, without padding.
+            overlap_mask_area_threshold: for the single map, in which the better of two overlapping
+                instances wins: least share of its own mask that an instance keeps, else it is
+                dropped.
+            target_sizes: height and width of each result; by default the size of the predicted
+                masks, without padding.
             return_coco_annotation: run lengths instead of a map.
             return_binary_maps: binary maps instead of a map.
-            nms: of two instances of a category whose masks have a larger IoU than this, the one with the lower score is
-                left out; None keeps both.
+            nms: of two instances of a category whose masks have a larger IoU than this, the one
+                with the lower score is left out; None keeps both.
 
         Returns:
-            B dicts: `segmentation` int32 [H, W] with ids, -1 = no instance; or bool [K, H, W]; or K lists
-            `[start, length, start, length, ...]` over the row-by-row pixels, the first one counted 1.
-            `segments_info`, per instance `id` (from 0), `label_id`, `was_fused` (false) and `score`.
+            B dicts: `segmentation` int32 [H, W] with ids, -1 = no instance; or bool [K, H, W]; or K
+            lists `[start, length, start, length, ...]` over the row-by-row pixels, the first one
+            counted 1. `segments_info`, per instance `id` (from 0), `label_id`, `was_fused` (false)
+            and `score`.
 
         Raises:
-            ValueError: unless there are B target sizes, or if two formats are asked for, `nms` is no IoU, or a
-                threshold is no number.
+            ValueError: unless there are B target sizes, or if two formats are asked for, `nms` is
+                no IoU, or a threshold is no number.
         """
         _check_thresholds(
             threshold=threshold,
@@ -343,7 +404,12 @@ class DaTaSegImageProcessor(PilBackend):
                 segmentation, kept = _single_map(found, overlap_mask_area_threshold)
             label_ids, scores = found.label_ids.tolist(), found.scores.tolist()
             segments = [
-                {"id": number, "label_id": label_ids[index], "was_fused": False, "score": round(scores[index], 6)}
+                {
+                    "id": number,
+                    "label_id": label_ids[index],
+                    "was_fused": False,
+                    "score": round(scores[index], 6),
+                }
                 for number, index in enumerate(kept)
             ]
             results.append({"segmentation": segmentation, "segments_info": segments})
@@ -355,7 +421,11 @@ def _longest_edge(settings: Mapping[str, Any]) -> int:
     size = settings.get("size") or {}
     if isinstance(size, int):  # as in transformers before 4.27: the shorter side
         return int(settings.get("max_size") or MASK2FORMER_LONGEST_EDGE)
-    return int(size.get("longest_edge") or max(size.get("height", 0), size.get("width", 0)) or MASK2FORMER_LONGEST_EDGE)
+    return int(
+        size.get("longest_edge")
+        or max(size.get("height", 0), size.get("width", 0))
+        or MASK2FORMER_LONGEST_EDGE
+    )
 
 
 def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
@@ -365,7 +435,9 @@ def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
 
 
 def run_lengths(mask: Tensor) -> list[int]:
-    """Run lengths of a bool mask [H, W] as transformers writes them: `[start, length, ...]`, row by row, from 1."""
+    """Run lengths of a bool mask [H, W] as transformers writes them: `[start, length, ...]`, row by
+    row, from 1.
+    """
     pixels = np.pad(mask.cpu().numpy().astype(np.int8).ravel(), 1)
     edges = np.flatnonzero(np.diff(pixels))
     starts, ends = edges[::2], edges[1::2]
@@ -377,7 +449,9 @@ def _with_channel(image: Any) -> Any:
 
 
 def _file_or_content(source: str, timeout: float | None) -> str | bytes:
-    """The path, or what an address or a base64 text holds, as transformers' `load_image` tells them apart."""
+    """The path, or what an address or a base64 text holds, as transformers' `load_image` tells them
+    apart.
+    """
     if source.startswith(("http://", "https://")):
         answer = get_session().get(source, timeout=timeout, follow_redirects=True)
         if answer.status_code >= 400:
@@ -391,11 +465,13 @@ def _file_or_content(source: str, timeout: float | None) -> str | bytes:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except ValueError as error:
-        raise ValueError(f"'{source[:200]}' is no image file that is there, http(s) address or base64 text") from error
+        raise ValueError(
+            f"'{source[:200]}' is no image file that is there, http(s) address or base64 text"
+        ) from error
 
 
 def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """[1 or 3 or 4, H, W] -> [3, H, W]: grey repeated, alpha dropped."""
+    """[1 or 3 or 4, H, W] -> [3, H, W]: gray repeated, alpha dropped."""
     return image.repeat(3, axis=0) if len(image) == 1 else image[:3]
 
 
@@ -405,25 +481,32 @@ def _readable(image: NDArray[Any]) -> NDArray[Any]:
     if np.issubdtype(image.dtype, np.integer) and image.min() >= 0 and image.max() <= 255:
         return image.astype(np.uint8)
     raise ValueError(
-        f"images must be integers in 0..255 or floats, got {image.dtype} in {image.min()}..{image.max()}: pass "
+        f"images must be integers in 0..255 or floats, got {image.dtype} in "
+        f"{image.min()}..{image.max()}: pass "
         "`value_range=(low, high)`, the values that become black and white"
     )
 
 
 def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """[3, H, W] -> [3, *size], bilinear with antialiasing; uint8 stays uint8."""
-    return F.interpolate(pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return F.interpolate(
+        pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True
+    )[0]
 
 
 def _common_size(images: Sequence[Tensor]) -> tuple[int, int]:
     sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
     if len(sizes) > 1:
-        raise ValueError(f"images of different sizes (height, width) {sizes} make no batch: pass `do_pad=True`")
+        raise ValueError(
+            f"images of different sizes (height, width) {sizes} make no batch: pass `do_pad=True`"
+        )
     return sizes[0]
 
 
 def _pad(images: Sequence[Tensor], canvas: tuple[int, int]) -> dict[str, Tensor]:
-    """Zeros at the bottom and right: `pixel_values` float32 [B, 3, *canvas], `pixel_mask` int64 [B, *canvas]."""
+    """Zeros at the bottom and right: `pixel_values` float32 [B, 3, *canvas], `pixel_mask` int64 [B,
+    *canvas].
+    """
     pixel_values = torch.zeros(len(images), 3, *canvas)
     pixel_mask = torch.zeros(len(images), *canvas, dtype=torch.int64)
     for i, image in enumerate(images):
@@ -438,12 +521,17 @@ def _pad(images: Sequence[Tensor], canvas: tuple[int, int]) -> dict[str, Tensor]
     return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
 
 
-def _sizes(outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None) -> list[tuple[int, int] | None]:
+def _sizes(
+    outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None
+) -> list[tuple[int, int] | None]:
     batch = len(outputs.class_queries_logits)
     if target_sizes is None:
         return [None] * batch
     if len(target_sizes) != batch:
-        raise ValueError(f"{len(target_sizes)} target sizes for {batch} images: give the (height, width) of each image")
+        raise ValueError(
+            f"{len(target_sizes)} target sizes for {batch} images: give the (height, width) of "
+            "each image"
+        )
     return [_target_size(size) for size in target_sizes]
 
 
@@ -453,7 +541,9 @@ def _target_size(size: Any) -> tuple[int, int]:
     except (TypeError, ValueError):
         height = width = 0
     if min(height, width) < 1:
-        raise ValueError(f"a target size is the (height, width) of an image in pixels, got {size!r:.60}")
+        raise ValueError(
+            f"a target size is the (height, width) of an image in pixels, got {size!r:.60}"
+        )
     return height, width
 
 
@@ -470,16 +560,26 @@ def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
     chosen = set(label_ids)
     unknown = sorted(chosen - set(range(len(is_thing))))
     if unknown:
-        raise ValueError(f"`label_ids_to_fuse` {unknown} are outside the vocabulary of {len(is_thing)} categories")
-    return torch.tensor([label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device)
+        raise ValueError(
+            f"`label_ids_to_fuse` {unknown} are outside the vocabulary of {len(is_thing)} "
+            "categories"
+        )
+    return torch.tensor(
+        [label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device
+    )
 
 
 def _single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, list[int]]:
-    """All instances in one map int32 [H, W], -1 = none, the better before the worse; and which of them got into it."""
-    # one instance after another, of few pixels each: nothing for a GPU, and NumPy's calls are the cheapest
+    """All instances in one map int32 [H, W], -1 = none, the better before the worse; and which of
+    them got into it.
+    """
+    # one instance after another, of few pixels each: nothing for a GPU, and NumPy's calls are the
+    # cheapest
     segmentation = np.full(found.size, -1, dtype=np.int32)
     kept: list[int] = []
-    for index, (crop, window, whole) in enumerate(zip(found.crops, found.windows, found.areas, strict=True)):
+    for index, (crop, window, whole) in enumerate(
+        zip(found.crops, found.windows, found.areas, strict=True)
+    ):
         around = segmentation[window]
         visible = crop.cpu().numpy() & (around < 0)
         area = np.count_nonzero(visible)

@@ -1,14 +1,18 @@
-"""Image files as upright 8-bit RGB, the same for training and inference, and id maps as the numbers that they store.
+"""Image files as upright 8-bit RGB, the same for training and inference, and id maps as the numbers
+that they store.
 
-Images of 8 bits are used as they are. Others are scaled to 0..255 by the first of these ranges that there is:
+Images of 8 bits are used as they are. Others are scaled to 0..255 by the first of these ranges that
+there is:
 
 1. `value_range`: a pair (low, high) that the user states, in the file's own values;
-2. what the file tells: the bits of a 12-bit TIFF or of a PNG's sBIT chunk, or a TIFF's least and greatest sample value.
+2. what the file tells: the bits of a 12-bit TIFF or of a PNG's sBIT chunk, or a TIFF's least and
+greatest sample value.
    Values outside of it prove it wrong, and then it does not count;
 3. the image's own range: its least and greatest value, over all channels.
 
-low becomes 0, high 255, values between them are rounded and values outside clipped. NaN, and what a TIFF of GDAL calls
-"no data", become 0; so does an image of one value that is scaled by its own range. The ranges are our setting.
+low becomes 0, high 255, values between them are rounded and values outside clipped. NaN, and what a
+TIFF of GDAL calls "no data", become 0; so does an image of one value that is scaled by its own
+range. The ranges are our setting.
 """
 
 import math
@@ -28,17 +32,20 @@ Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
 
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113  # tags of a TIFF
-_LEAST_AND_GREATEST = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
+# tags of a TIFF
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113
+_MIN_AND_MAX = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
 _UNSIGNED, _SIGNED = 1, 2  # values of the tag SampleFormat
 
-# Pillow decodes RGB of 16 bits to the upper byte of each value; decoded in the other byte order it gives the lower one
+# Pillow decodes RGB of 16 bits to the upper byte of each value; decoded in the other byte order it
+# gives the lower one
 _LOWER_BYTES = {
     f"{mode};16{order}": f"{mode};16{other}"
     for mode in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
 }
-_LOWER_BYTES["LA;16B"] = "RGBA"  # the four bytes of a pixel: the lower one of its grey value is the second
+# the four bytes of a pixel: the lower one of its gray value is the second
+_LOWER_BYTES["LA;16B"] = "RGBA"
 
 
 class IdMapError(ValueError):
@@ -46,13 +53,19 @@ class IdMapError(ValueError):
 
 
 def check_value_range(value_range: Sequence[float]) -> ValueRange:
-    """The pair (low, high) of floats; ValueError for anything but two finite numbers, the lower one first."""
+    """The pair (low, high) of floats; ValueError for anything but two finite numbers, the lower one
+    first.
+    """
     if isinstance(value_range, (list, tuple)) and len(value_range) == 2:
         low, high = value_range
-        numbers = all(isinstance(end, (int, float)) and not isinstance(end, bool) for end in value_range)
+        numbers = all(
+            isinstance(end, (int, float)) and not isinstance(end, bool) for end in value_range
+        )
         if numbers and math.isfinite(low) and math.isfinite(high) and low < high:
             return float(low), float(high)
-    raise ValueError(f"value_range: must be two numbers [low, high] with low < high, not {value_range!r}")
+    raise ValueError(
+        f"value_range: must be two numbers [low, high] with low < high, not {value_range!r}"
+    )
 
 
 @dataclass(frozen=True)
@@ -79,14 +92,18 @@ def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Imag
     """The upright RGB image of a file (path, bytes or open file) or of a PIL image.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow raises for a file that it cannot
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow raises for a
+        file that it cannot
             read.
         TypeError: for anything else, such as an array.
     """
     if isinstance(source, Image.Image):
         return Image.fromarray(rgb_pixels(source, value_range)[0])
     if not (isinstance(source, (str, Path, bytes)) or hasattr(source, "read")):
-        raise TypeError(f"an image is a path, bytes or a PIL image, not {type(source).__name__}; see `Image.fromarray`")
+        raise TypeError(
+            f"an image is a path, bytes or a PIL image, not {type(source).__name__}; see "
+            "`Image.fromarray`"
+        )
     with open_file(source) as image:
         return Image.fromarray(rgb_pixels(image, value_range)[0])
 
@@ -99,7 +116,9 @@ def open_file(source: Any) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         start = source[:4] if isinstance(source, bytes) else _first_bytes(file)
         if start in (b"II*\0", b"MM\0*"):
-            raise ValueError("a kind of TIFF that Pillow does not read; convert it to 8 or 16 bits") from error
+            raise ValueError(
+                "a kind of TIFF that Pillow does not read; convert it to 8 or 16 bits"
+            ) from error
         raise
 
 
@@ -120,9 +139,10 @@ def rgb_pixels(
 ) -> tuple[NDArray[np.uint8], Scaling]:
     """Read-only uint8 RGB [H, W, 3] of an image, and how its values were scaled.
 
-    Grey, palette and CMYK images become RGB, alpha is dropped; of several pages or frames the first one is read. An
-    image that was just opened is read as its file is. One that was loaded, cropped or made elsewhere has lost what
-    Pillow does not keep: a PNG's sBIT chunk, and the lower bytes of RGB in 16 bits.
+    Gray, palette and CMYK images become RGB, alpha is dropped; of several pages or frames the first
+    one is read. An image that was just opened is read as its file is. One that was loaded, cropped
+    or made elsewhere has lost what Pillow does not keep: a PNG's sBIT chunk, and the lower bytes of
+    RGB in 16 bits.
 
     Args:
         value_range: the values that become 0 and 255, in an image of more than 8 bits.
@@ -138,7 +158,7 @@ def rgb_pixels(
         lower = upright(lower, annotation_size) if turn else lower
         values = np.asarray(seen)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
     elif image.mode[0] in "IF" or _is_signed_byte(image):
-        values = _grey_values(seen, image)
+        values = _gray_values(seen, image)
     else:
         return np.asarray(_eight_bits(seen)), Scaling()
     pixels, scaling = _scaled(values, image, value_range, bits)
@@ -148,8 +168,8 @@ def rgb_pixels(
 def upright(image: Image.Image, annotation_size: Size | None = None) -> Image.Image:
     """The image turned as its EXIF orientation says.
 
-    An annotation that was made on the stored pixels of a photograph taken upright, told by its size, keeps those
-    pixels.
+    An annotation that was made on the stored pixels of a photograph taken upright, told by its
+    size, keeps those pixels.
     """
     orientation = _orientation(image)
     made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
@@ -190,10 +210,11 @@ def _linear(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
 
 
 def stored_ids(image: Image.Image) -> NDArray[np.integer]:
-    """Ids [H, W] of an image that was just opened: grey of 1 to 32 bits, or the indices of a palette.
+    """Ids [H, W] of an image that was just opened: gray of 1 to 32 bits, or the indices of a
+    palette.
 
-    Ids are the numbers in the file. Pillow multiplies grey of 2 and 4 bits by 85 and 17, and shows a TIFF in which 0 is
-    white in negative; both are undone.
+    Ids are the numbers in the file. Pillow multiplies gray of 2 and 4 bits by 85 and 17, and shows
+    a TIFF in which 0 is white in negative; both are undone.
 
     Raises:
         IdMapError: for a mode with more or less than one integer per pixel.
@@ -201,7 +222,10 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
     raw_mode = _raw_mode(image)
     _load(image)
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
-        raise IdMapError(f"expected one id per pixel (grey of 1 to 16 bits, or palette), not {image.mode}; convert it")
+        raise IdMapError(
+            f"expected one id per pixel (gray of 1 to 16 bits, or palette), not {image.mode}; "
+            "convert it"
+        )
     ids = np.asarray(image)
     if image.mode == "1":
         ids = ids.astype(np.uint8)
@@ -216,7 +240,9 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
 
 
 def is_16_bit_rgb(image: Image.Image) -> bool:
-    """Whether the file of an image that was just opened has 16 bits per channel, of which Pillow keeps 8."""
+    """Whether the file of an image that was just opened has 16 bits per channel, of which Pillow
+    keeps 8.
+    """
     return _raw_mode(image) in _LOWER_BYTES
 
 
@@ -235,11 +261,18 @@ def _load(image: Image.Image) -> None:
 
 def _refuse_unknown_16_bits(image: Image.Image) -> None:
     """ValueError for what Pillow would read as 8 bits, or as noise, without a word."""
-    in_planes = image.format == "TIFF" and _tag(image, _PLANAR) == 2 and _number(image, _BITS_PER_SAMPLE) == 16
+    in_planes = (
+        image.format == "TIFF"
+        and _tag(image, _PLANAR) == 2
+        and _number(image, _BITS_PER_SAMPLE) == 16
+    )
     raw_mode = _raw_mode(image)
-    if image.mode[0] not in "IF" and (in_planes or (";16" in raw_mode and raw_mode not in _LOWER_BYTES)):
+    if image.mode[0] not in "IF" and (
+        in_planes or (";16" in raw_mode and raw_mode not in _LOWER_BYTES)
+    ):
         raise ValueError(
-            f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which Pillow does not keep; "
+            f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which "
+            "Pillow does not keep; "
             "convert it to RGB of 16 bits, pixel by pixel"
         )
 
@@ -254,7 +287,9 @@ def _raw_mode(image: Image.Image) -> str:
 
 
 def _lower_bytes(image: Image.Image) -> Image.Image | None:
-    """The image in the lower bytes of its values, if its file has 16 bits per channel and is still open."""
+    """The image in the lower bytes of its values, if its file has 16 bits per channel and is still
+    open.
+    """
     if not is_16_bit_rgb(image):
         return None
     file: Any = image.fp  # type: ignore[attr-defined]
@@ -275,7 +310,11 @@ def _lower_bytes(image: Image.Image) -> Image.Image | None:
 def _significant_bits(image: Image.Image) -> int | None:
     """Bits of a PNG's sBIT chunk, which stands before the pixels; None without one."""
     file: Any = getattr(image, "fp", None)
-    if image.format != "PNG" or file is None or not (image.mode.startswith("I") or is_16_bit_rgb(image)):
+    if (
+        image.format != "PNG"
+        or file is None
+        or not (image.mode.startswith("I") or is_16_bit_rgb(image))
+    ):
         return None
     position = file.tell()
     file.seek(8)
@@ -290,12 +329,18 @@ def _significant_bits(image: Image.Image) -> int | None:
     return bits if bits and bits < 16 else None
 
 
-def _grey_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
-    """Values [H, W] of a grey image of more than 8 bits. opened: the same image with what its file tells."""
+def _gray_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
+    """Values [H, W] of a gray image of more than 8 bits. opened: the same image with what its file
+    tells.
+    """
     values = np.asarray(image)
     if _is_signed_byte(opened):
         return values.view(np.int8)  # Pillow has no signed mode of 8 bits
-    if values.dtype == np.int32 and _number(opened, _BITS_PER_SAMPLE) == 32 and _sample_format(opened) == _UNSIGNED:
+    if (
+        values.dtype == np.int32
+        and _number(opened, _BITS_PER_SAMPLE) == 32
+        and _sample_format(opened) == _UNSIGNED
+    ):
         return values.view(np.uint32)  # Pillow has no unsigned mode
     return values.astype(np.uint16) if values.dtype.str == ">u2" else values
 
@@ -320,14 +365,18 @@ def _scaled(
     if value_range is None:
         told = _told_range(image, bits, values)
         believed = told is not None and told[0] <= least and greatest <= told[1]
-        rule, value_range = ("file", told) if told is not None and believed else ("own range", (least, greatest))
+        rule, value_range = (
+            ("file", told) if told is not None and believed else ("own range", (least, greatest))
+        )
     pixels = scaled_to_8_bits(values, value_range)
     if _tag(image, _PHOTOMETRIC) == 0:  # 0 is white; in 8 bits Pillow sees to it
         pixels = 255 - pixels
     if not complete:
         pixels[~known & ~np.isinf(values)] = 0
     low, high = value_range
-    scaling = Scaling(_depth(values, image), rule, low, high, bool(least < low or greatest > high), not complete)
+    scaling = Scaling(
+        _depth(values, image), rule, low, high, bool(least < low or greatest > high), not complete
+    )
     return pixels, scaling
 
 
@@ -351,7 +400,7 @@ def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> V
     stored_bits = _number(image, _BITS_PER_SAMPLE)
     if stored_bits is None:
         return None
-    for least, greatest in _LEAST_AND_GREATEST:
+    for least, greatest in _MIN_AND_MAX:
         low, high = _number(image, least), _number(image, greatest)
         if high is not None and not _is_whole_type(high, stored_bits, values):
             return (low or 0.0, high) if (low or 0.0) < high else None
@@ -359,7 +408,9 @@ def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> V
 
 
 def _fills_upper_bits(values: NDArray[Any], bits: int) -> bool:
-    """Whether values of so many bits were shifted up, as the PNG specification wants it, or stored as they are."""
+    """Whether values of so many bits were shifted up, as the PNG specification wants it, or stored
+    as they are.
+    """
     return bool(values.max() >= 2**bits or not (values & (2 ** (16 - bits) - 1)).any())
 
 

@@ -13,7 +13,8 @@ from .configuration_dataseg import DaTaSegConfig
 class InsideGroupNorm(nn.GroupNorm):
     """GroupNorm whose statistics leave the padding out, and whose result is zero there.
 
-    A padded image is then normalised as it would be alone, and convolutions meet zeros at its edge, as at a canvas'.
+    A padded image is then normalized as it would be alone, and convolutions meet zeros at its edge,
+    as at a canvas'.
     """
 
     def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
@@ -22,19 +23,24 @@ class InsideGroupNorm(nn.GroupNorm):
         values = input.float() * cells
         per_channel = self.num_channels // self.num_groups
         count = (per_channel * cells.sum((1, 2, 3))).clamp(min=1)[:, None]
-        # first per channel, which any memory format allows; a norm, as a product would write a map of its own
+        # first per channel, which any memory format allows; a norm, as a product would write a map
+        # of its own
         sums, norms = values.sum((2, 3)), torch.linalg.vector_norm(values, dim=(2, 3))
         mean = sums.unflatten(1, (-1, per_channel)).sum(-1) / count
         square = norms.square().unflatten(1, (-1, per_channel)).sum(-1) / count
         variance = (square - mean.square()).clamp(min=0)
-        scale = torch.rsqrt(variance + self.eps).repeat_interleave(per_channel, 1) * self.weight.float()
+        scale = (
+            torch.rsqrt(variance + self.eps).repeat_interleave(per_channel, 1) * self.weight.float()
+        )
         shift = self.bias.float() - mean.repeat_interleave(per_channel, 1) * scale
         result = torch.addcmul(shift[..., None, None], values, scale[..., None, None])
         return result.mul_(cells).to(input.dtype)
 
 
 def group_norm(channels: int) -> InsideGroupNorm:
-    """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone has no spread."""
+    """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone
+    has no spread.
+    """
     return InsideGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
 
 
@@ -56,9 +62,11 @@ def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
 def sine_positions(
     inside: Tensor, channels: int, position_in_cell: float = 0.5, temperature: float = 10000.0
 ) -> Tensor:
-    """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h * w, channels].
+    """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h *
+    w, channels].
 
-    Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 = a cell's centre.
+    Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 =
+    a cell's center.
     """
     counted = inside.float()
     positions = []
@@ -86,7 +94,9 @@ def eager_attention(
     dropout: float = 0.0,
     **kwargs: object,
 ) -> tuple[Tensor, Tensor]:
-    """Plain attention for `attn_implementation="eager"`: heads [B, A, Q, d] -> [B, Q, A, d] and the weights."""
+    """Plain attention for `attn_implementation="eager"`: heads [B, A, Q, d] -> [B, Q, A, d] and the
+    weights.
+    """
     scores = query @ key.transpose(2, 3) * scaling
     if attention_mask is not None:
         scores = scores + attention_mask
@@ -107,14 +117,22 @@ class Attention(nn.Module):
         self.value = nn.Linear(config.hidden_dim, config.hidden_dim)
         self.output = nn.Linear(config.hidden_dim, config.hidden_dim)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """query [B, Q, d], key and value [B, K, d], additive mask broadcastable to [B, A, Q, K] -> [B, Q, d]."""
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention)
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None = None
+    ) -> Tensor:
+        """query [B, Q, d], key and value [B, K, d], additive mask broadcastable to [B, A, Q, K] ->
+        [B, Q, d].
+        """
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(
+            self.config._attn_implementation, eager_attention
+        )
         heads = [
             projection(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
             for projection, x in ((self.query, query), (self.key, key), (self.value, value))
         ]
-        mixed, _ = attend(self, *heads, attention_mask, scaling=self.head_dim**-0.5, dropout=0.0, is_causal=False)
+        mixed, _ = attend(
+            self, *heads, attention_mask, scaling=self.head_dim**-0.5, dropout=0.0, is_causal=False
+        )
         return self.output(mixed.flatten(2))
 
 
@@ -129,12 +147,18 @@ class FeedForward(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[..., hidden_dim] -> same shape."""
-        return self.norm(hidden_states + self.outer(F.relu(self.inner(hidden_states), inplace=True)))
+        return self.norm(
+            hidden_states + self.outer(F.relu(self.inner(hidden_states), inplace=True))
+        )
 
 
 class MLP(nn.Sequential):
     """Linear layers with ReLUs between them: the embedding heads."""
 
     def __init__(self, hidden_dim: int, output_dim: int, layers: int = 3) -> None:
-        hidden = [module for _ in range(layers - 1) for module in (nn.Linear(hidden_dim, hidden_dim), nn.ReLU())]
+        hidden = [
+            module
+            for _ in range(layers - 1)
+            for module in (nn.Linear(hidden_dim, hidden_dim), nn.ReLU())
+        ]
         super().__init__(*hidden, nn.Linear(hidden_dim, output_dim))

@@ -1,6 +1,7 @@
 """Matching costs and losses on mask logits: pure functions of tensors, in float32.
 
-Shapes: B images, N queries, M targets (padded to the batch's largest number), P points, h x w mask grid. Points are
+Shapes: B images, N queries, M targets (padded to the batch's largest number), P points, h x w mask
+    grid. Points are
 (x, y) in 0..1 of the padded canvas.
 """
 
@@ -16,11 +17,11 @@ except ImportError:  # inference does not match anything
     linear_sum_assignment = None  # type: ignore[assignment]
 
 
-# --- points ----------------------------------------------------------------------------------------------------------
+# --- points ---------------------------------------------------------------------------------------
 
 
-def cell_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """Centres of all cells of a grid, row by row: [height * width, 2]."""
+def cell_centers(height: int, width: int, device: torch.device) -> Tensor:
+    """Centers of all cells of a grid, row by row: [height * width, 2]."""
     y = (torch.arange(height, device=device) + 0.5) / height
     x = (torch.arange(width, device=device) + 0.5) / width
     return torch.stack([x.repeat(height), y.repeat_interleave(width)], dim=-1)
@@ -31,8 +32,8 @@ def random_points(num_points: int, valid_size: Tensor, seeds: Tensor | None) -> 
 
     Args:
         valid_size: [B, 2], height and width of the image as fractions of the canvas.
-        seeds: int64 [B], one per image, so that an image's points do not depend on its batch; None draws from torch's
-            global generator.
+        seeds: int64 [B], one per image, so that an image's points do not depend on its batch; None
+            draws from torch's global generator.
     """
     device = valid_size.device
     if seeds is None:
@@ -48,7 +49,9 @@ def random_points(num_points: int, valid_size: Tensor, seeds: Tensor | None) -> 
 
 def sample_grid(grid: Tensor, points: Tensor) -> Tensor:
     """Bilinear values of grid [B, K, h, w] at points [B, P, 2] shared by the K maps: [B, K, P]."""
-    return F.grid_sample(grid, 2 * points[:, None] - 1, padding_mode="border", align_corners=False)[:, :, 0]
+    return F.grid_sample(grid, 2 * points[:, None] - 1, padding_mode="border", align_corners=False)[
+        :, :, 0
+    ]
 
 
 def nearest_index(points: Tensor, height: int, width: int) -> Tensor:
@@ -61,31 +64,37 @@ def nearest_index(points: Tensor, height: int, width: int) -> Tensor:
 def uncertain_points(
     mask_logits: Tensor, candidates: Tensor, num_points: int, importance_sample_ratio: float
 ) -> Tensor:
-    """Points where a mask is least certain, filled up with uniform ones (PointRend): [B, M, num_points, 2].
+    """Points where a mask is least certain, filled up with uniform ones (PointRend): [B, M,
+    num_points, 2].
 
     Args:
         mask_logits: [B, M, h, w].
-        candidates: uniform points [B, K, 2], K >= num_points, shared by the image's masks (our setting: one draw per
-            image instead of one per mask).
+        candidates: uniform points [B, K, 2], K >= num_points, shared by the image's masks (our
+            setting: one draw per image instead of one per mask).
         importance_sample_ratio: share of the points chosen by uncertainty.
     """
     uncertainty = -sample_grid(mask_logits, candidates).abs()
     num_uncertain = int(importance_sample_ratio * num_points)
     chosen = uncertainty.topk(num_uncertain, dim=-1).indices
     uncertain = (
-        candidates[:, None].expand(-1, mask_logits.shape[1], -1, -1).gather(2, chosen[..., None].expand(-1, -1, -1, 2))
+        candidates[:, None]
+        .expand(-1, mask_logits.shape[1], -1, -1)
+        .gather(2, chosen[..., None].expand(-1, -1, -1, 2))
     )
-    uniform = candidates[:, None, : num_points - num_uncertain].expand(-1, mask_logits.shape[1], -1, -1)
+    uniform = candidates[:, None, : num_points - num_uncertain].expand(
+        -1, mask_logits.shape[1], -1, -1
+    )
     return torch.cat([uncertain, uniform], dim=2)
 
 
-# --- matching --------------------------------------------------------------------------------------------------------
+# --- matching -------------------------------------------------------------------------------------
 
 
 def pairwise_bce_cost(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     """Mean binary cross-entropy of every query with every target over the valid points: [B, N, M].
 
-    One matrix product: bce(x, t) = softplus(x) - x t. logits [B, N, P], targets [B, M, P] in 0..1, valid [B, P].
+    One matrix product: bce(x, t) = softplus(x) - x t. logits [B, N, P], targets [B, M, P] in 0..1,
+    valid [B, P].
     """
     count = valid.sum(-1).clamp(min=1)[:, None, None]
     negative = (F.softplus(logits) * valid[:, None]).sum(-1, keepdim=True)
@@ -105,11 +114,13 @@ def pairwise_dice_cost(probabilities: Tensor, targets: Tensor, valid: Tensor) ->
 
 
 def hungarian(cost: Tensor, present: Tensor) -> Tensor:
-    """One-to-one assignment of least cost: for each target its query, int64 [L, B, M], -1 where it has none.
+    """One-to-one assignment of least cost: for each target its query, int64 [L, B, M], -1 where it
+    has none.
 
     Args:
         cost: [L, B, N, M], finite.
-        present: bool [B, M], false for padding. With more targets than queries the dearest targets go without.
+        present: bool [B, M], false for padding. With more targets than queries the dearest targets
+            go without.
 
     Raises:
         FloatingPointError: for a cost that is not finite, naming the image's place in the batch.
@@ -122,23 +133,29 @@ def hungarian(cost: Tensor, present: Tensor) -> Tensor:
         columns = mask.nonzero()[:, 0]
         part = table[:, image][:, :, columns]
         if not torch.isfinite(part).all():
-            raise FloatingPointError(f"the matching cost of image {image} of the batch is not finite")
+            raise FloatingPointError(
+                f"the matching cost of image {image} of the batch is not finite"
+            )
         for layer, matrix in enumerate(part.numpy()):
             queries, targets = linear_sum_assignment(matrix)
             assigned[layer, image, columns[targets]] = torch.from_numpy(queries)
     return assigned.to(cost.device)
 
 
-# --- losses ----------------------------------------------------------------------------------------------------------
+# --- losses ---------------------------------------------------------------------------------------
 
 
 def classification_loss(
-    logits: Tensor, class_targets: Tensor, no_object_weight: float, num_targets: Tensor, num_images: Tensor
+    logits: Tensor,
+    class_targets: Tensor,
+    no_object_weight: float,
+    num_targets: Tensor,
+    num_images: Tensor,
 ) -> Tensor:
     """Softmax cross-entropy over C categories and background, background weighted down.
 
-    The normaliser is the sum of weights that a one-to-one matching gives, computed from the counts of the whole
-    optimiser step, so that processes and micro-batches add up to one batch.
+    The normalizer is the sum of weights that a one-to-one matching gives, computed from the counts
+    of the whole optimizer step, so that processes and micro-batches add up to one batch.
 
     Args:
         logits: [B, N, C + 1], last = background.
@@ -147,14 +164,20 @@ def classification_loss(
     """
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = no_object_weight
-    total = F.cross_entropy(logits.transpose(1, 2), class_targets, weight=weight, ignore_index=-100, reduction="sum")
+    total = F.cross_entropy(
+        logits.transpose(1, 2), class_targets, weight=weight, ignore_index=-100, reduction="sum"
+    )
     num_queries = logits.shape[1]
-    normalizer = num_targets + no_object_weight * (num_images * num_queries - num_targets).clamp(min=0)
+    normalizer = num_targets + no_object_weight * (num_images * num_queries - num_targets).clamp(
+        min=0
+    )
     return total / normalizer.clamp(min=1)
 
 
 def bce_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross-entropy averaged over the valid points: logits, targets, valid [..., P] -> [...]."""
+    """Binary cross-entropy averaged over the valid points: logits, targets, valid [..., P] ->
+    [...].
+    """
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return (loss * valid).sum(-1) / valid.sum(-1).clamp(min=1)
 
@@ -166,22 +189,25 @@ def dice_loss(probabilities: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
     return 1 - (2 * intersection + 1) / (mass + 1)
 
 
-# --- boxes -----------------------------------------------------------------------------------------------------------
+# --- boxes ----------------------------------------------------------------------------------------
 
 
 def axis_projections(mask_logits: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability that a mask touches each column and each row: [B, N, w], [B, N, h]. inside: bool [B, h, w]."""
+    """Probability that a mask touches each column and each row: [B, N, w], [B, N, h]. inside: bool
+    [B, h, w].
+    """
     probabilities = mask_logits.sigmoid() * inside[:, None]
     return probabilities.amax(-2), probabilities.amax(-1)
 
 
 def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """Cells of an axis whose centre lies in [low, high), at least the one at the middle: float [..., cells].
+    """Cells of an axis whose center lies in [low, high), at least the one at the middle: float
+    [..., cells].
 
     low, high: [...] in 0..1 of the canvas.
     """
-    centres = (torch.arange(cells, device=low.device) + 0.5) / cells
-    covered = (centres >= low[..., None]) & (centres < high[..., None])
+    centers = (torch.arange(cells, device=low.device) + 0.5) / cells
+    covered = (centers >= low[..., None]) & (centers < high[..., None])
     middle = (((low + high) / 2) * cells).long().clamp(0, cells - 1)
     return (covered | F.one_hot(middle, cells).bool()).float()
 
@@ -189,11 +215,12 @@ def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
 def color_affinity_loss(
     mask_logits: Tensor, image: Tensor, box_cells: Tensor, threshold: float, dilation: int = 2
 ) -> Tensor:
-    """Neighbours of like colour inside the box belong to the same side of the mask (BoxInst's pairwise term).
+    """Neighbors of like color inside the box belong to the same side of the mask (BoxInst's
+    pairwise term).
 
-    -log P(both in or both out), averaged over the pairs in the box whose colour similarity exp(-||difference|| / 2)
-    reaches the threshold; pairs are `dilation` cells apart, in four directions. Colours are the model's normalised RGB
-    (BoxInst takes Lab: our setting).
+    -log P(both in or both out), averaged over the pairs in the box whose color similarity
+    exp(-||difference|| / 2) reaches the threshold; pairs are `dilation` cells apart, in four
+    directions. Colors are the model's normalized RGB (BoxInst takes Lab: our setting).
 
     Args:
         mask_logits: [K, h, w]. image: [K, 3, h, w]. box_cells: [K, h, w], 1 inside the box.
@@ -204,7 +231,7 @@ def color_affinity_loss(
     inside, outside = F.logsigmoid(mask_logits), F.logsigmoid(-mask_logits)
     total = mask_logits.new_zeros(len(mask_logits))
     pairs = mask_logits.new_zeros(len(mask_logits))
-    for first, second in neighbour_pairs(dilation):
+    for first, second in neighbor_pairs(dilation):
         difference = first(image) - second(image)
         similar = (-0.5 * difference.square().sum(1).sqrt()).exp() >= threshold
         weight = similar * torch.maximum(first(box_cells), second(box_cells))
@@ -214,8 +241,12 @@ def color_affinity_loss(
     return total / pairs.clamp(min=1)
 
 
-def neighbour_pairs(step: int) -> list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
-    """Views (first, second) of a map [..., h, w] that pair each cell with its right, lower and diagonal neighbours."""
+def neighbor_pairs(
+    step: int,
+) -> list[tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]]:
+    """Views (first, second) of a map [..., h, w] that pair each cell with its right, lower and
+    diagonal neighbors.
+    """
     return [
         (lambda x: x[..., :, :-step], lambda x: x[..., :, step:]),
         (lambda x: x[..., :-step, :], lambda x: x[..., step:, :]),

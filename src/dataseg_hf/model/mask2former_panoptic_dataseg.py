@@ -1,10 +1,12 @@
-"""Panoptic results by the rules of transformers' Mask2Former, for checkpoints whose results shall stay what they were.
+"""Panoptic results by the rules of transformers' Mask2Former, for checkpoints whose results shall
+stay what they were.
 
-They differ from ours (`postprocessing_dataseg.py`) in that probabilities are enlarged instead of logits, every pixel
-goes to some proposal, the score counts in the area of a proposal's own mask, and proposals of a fused category are kept
-or dropped one by one. On a grid of 384 x 384 cells, to which transformers first resizes all masks, the result is that
-of transformers, bit for bit, save that the segment counter is never set back, which there gives some things one id;
-that a fused segment is listed once; and that a map without a segment is 0, not -1.
+They differ from ours (`postprocessing_dataseg.py`) in that probabilities are enlarged instead of
+logits, every pixel goes to some proposal, the score counts in the area of a proposal's own mask,
+and proposals of a fused category are kept or dropped one by one. On a grid of 384 x 384 cells, to
+which transformers first resizes all masks, the result is that of transformers, bit for bit, save
+that the segment counter is never set back, which there gives some things one id; that a fused
+segment is listed once; and that a map without a segment is 0, not -1.
 
 Shapes: N queries, C categories, h x w mask grid, H x W result.
 """
@@ -27,13 +29,16 @@ def mask2former_panoptic_prediction(
     mask_threshold: float = 0.5,
     overlap_mask_area_threshold: float = 0.8,
 ) -> PanopticPrediction:
-    """One id map: a segment per thing, and per fused category one segment, whose score is that of its best proposal.
+    """One id map: a segment per thing, and per fused category one segment, whose score is that of
+    its best proposal.
 
-    A pixel goes to the proposal with the largest class probability times mask probability; a proposal is kept when it
-    has more than `overlap_mask_area_threshold` of the pixels where that product reaches `mask_threshold`.
+    A pixel goes to the proposal with the largest class probability times mask probability; a
+    proposal is kept when it has more than `overlap_mask_area_threshold` of the pixels where that
+    product reaches `mask_threshold`.
 
     Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one segment per image.
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one
+            segment per image.
         valid_size: [2]; padding is cropped to whole cells.
         size: height and width of the output; None keeps the mask grid.
         threshold: the class probability above which a proposal takes part.
@@ -44,13 +49,18 @@ def mask2former_panoptic_prediction(
     kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
     scores, label_ids = scores[kept], label_ids[kept]
     # one by one, as small maps find their memory sooner than one large one
-    probabilities = [mask_logits[query, :height, :width].float().sigmoid() for query in kept.tolist()]
+    probabilities = [
+        mask_logits[query, :height, :width].float().sigmoid() for query in kept.tolist()
+    ]
     windows = _reach(probabilities, scores, size, mask_threshold)
     owner, own_areas = _owners(probabilities, scores, windows, size, mask_threshold)
 
     visible = [owner[window] == number for number, window in enumerate(windows)]
-    areas = torch.tensor([int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=owner.device)
-    shares = (areas / own_areas).double()  # a quotient of float32 against a threshold of float64, as there
+    areas = torch.tensor(
+        [int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=owner.device
+    )
+    # a quotient of float32 against a threshold of float64, as there
+    shares = (areas / own_areas).double()
     large_enough = (areas > 0) & (own_areas > 0) & (shares > overlap_mask_area_threshold)
     segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
     segments: list[dict] = []
@@ -63,17 +73,23 @@ def mask2former_panoptic_prediction(
             segments[segment_id - 1]["score"] = max(segments[segment_id - 1]["score"], score)
             continue
         was_fused = bool(fused[label_id])
-        segments.append({"id": segment_id, "label_id": label_id, "was_fused": was_fused, "score": score})
+        segments.append(
+            {"id": segment_id, "label_id": label_id, "was_fused": was_fused, "score": score}
+        )
         if was_fused:
             id_of_category[label_id] = segment_id
     return PanopticPrediction(segmentation, segments)
 
 
-def _reach(probabilities: list[Tensor], scores: Tensor, size: tuple[int, int], mask_threshold: float) -> list[Window]:
-    """For each proposal a window of the result, outside which it neither wins a pixel nor reaches the threshold.
+def _reach(
+    probabilities: list[Tensor], scores: Tensor, size: tuple[int, int], mask_threshold: float
+) -> list[Window]:
+    """For each proposal a window of the result, outside which it neither wins a pixel nor reaches
+    the threshold.
 
-    One of the four cells around a pixel counts for a quarter or more of its value, so who wins there has at least a
-    quarter of the best value of that cell, and so a cell with a quarter of the least best value around.
+    One of the four cells around a pixel counts for a quarter or more of its value, so who wins
+    there has at least a quarter of the best value of that cell, and so a cell with a quarter of the
+    least best value around.
     """
     if not probabilities:
         return []
@@ -95,7 +111,9 @@ def _reach(probabilities: list[Tensor], scores: Tensor, size: tuple[int, int], m
 
 
 def _least_around(values: Tensor) -> Tensor:
-    """The least of the 3 x 3 values around each of [h, w]; a pooling layer takes ten times as long."""
+    """The least of the 3 x 3 values around each of [h, w]; a pooling layer takes ten times as
+    long.
+    """
     for axis in (0, 1):
         least, count = values.clone(), values.shape[axis] - 1
         for to, start in ((0, 1), (1, 0)):
@@ -106,9 +124,15 @@ def _least_around(values: Tensor) -> Tensor:
 
 
 def _owners(
-    probabilities: list[Tensor], scores: Tensor, windows: list[Window], size: tuple[int, int], mask_threshold: float
+    probabilities: list[Tensor],
+    scores: Tensor,
+    windows: list[Window],
+    size: tuple[int, int],
+    mask_threshold: float,
 ) -> tuple[Tensor, Tensor]:
-    """The proposal that each pixel goes to, int32 [H, W], and the area of each proposal's own mask, int64 [K]."""
+    """The proposal that each pixel goes to, int32 [H, W], and the area of each proposal's own mask,
+    int64 [K].
+    """
     owner = torch.zeros(size, dtype=torch.int32, device=scores.device)
     best = torch.full(size, -1.0, device=scores.device)
     areas = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
@@ -121,23 +145,25 @@ def _owners(
 
 
 # up to this sum of height and width torch enlarges with other arithmetic
-LEAST_SIDES = 129
+MIN_SIDES = 129
 
 
 def _enlarged(probability: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     """The window of a map [h, w] that `F.interpolate` has made of `size`, to the bit.
 
-    What lies behind the window is left out, but nothing before it: other indices would round another way, and pixels
-    where two proposals tie would go to another one.
+    What lies behind the window is left out, but nothing before it: other indices would round
+    another way, and pixels where two proposals tie would go to another one.
     """
     height, width = probability.shape
     scale = size[0] / height, size[1] / width
     rows = _cells_before(window[0].stop, height, scale[0])
     columns = _cells_before(window[1].stop, width, scale[1])
-    if int(rows * scale[0]) + int(columns * scale[1]) < LEAST_SIDES:
+    if int(rows * scale[0]) + int(columns * scale[1]) < MIN_SIDES:
         rows, columns = height, width
     if (rows, columns) == (height, width):
-        enlarged = F.interpolate(probability[None, None], size=size, mode="bilinear", align_corners=False)
+        enlarged = F.interpolate(
+            probability[None, None], size=size, mode="bilinear", align_corners=False
+        )
     else:
         part = probability[None, None, :rows, :columns]
         enlarged = F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)

@@ -1,7 +1,8 @@
 """Non-maximum suppression of instances by the IoU of their masks, within a category (our setting).
 
-Two masks are compared only where their windows and areas allow such an IoU, and only where the windows overlap: time
-and memory grow with the pairs that may repeat each other, not with (number of masks)^2 x (size of the image).
+Two masks are compared only where their windows and areas allow such an IoU, and only where the
+windows overlap: time and memory grow with the pairs that may repeat each other, not with (number of
+masks)^2 x (size of the image).
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 Window = tuple[slice, slice]  # rows and columns of an image
-DEFAULT_IOU = 0.7  # of what people look at; chosen by benchmarks/repeated_instances.py (docs/evaluation.md)
-SAMPLES = 2**15  # pixels on which two masks are compared at most: an IoU is then off by less than 0.01
+# of what people look at; chosen by benchmarks/repeated_instances.py (docs/evaluation.md)
+DEFAULT_IOU = 0.7
+# pixels on which two masks are compared at most: an IoU is then off by less than 0.01
+SAMPLES = 2**15
 
 
 def checked_iou(nms: float | None) -> float | None:
@@ -32,8 +35,8 @@ def without_repeats(
     label_ids: Sequence[int],
     max_iou: float,
 ) -> list[int]:
-    """Places of the instances that stay, in order: those whose IoU with every better one of their category that stays
-    is at most `max_iou`.
+    """Places of the instances that stay, in order: those whose IoU with every better one of their
+    category that stays is at most `max_iou`.
 
     Args:
         masks: K binary masks, each within its window; best first.
@@ -47,7 +50,15 @@ def without_repeats(
         better = kept.setdefault(label_id, [])
         if not any(
             _may_exceed(windows[place], areas[place], windows[other], areas[other], max_iou)
-            and _iou(masks[place], windows[place], areas[place], masks[other], windows[other], areas[other]) > max_iou
+            and _iou(
+                masks[place],
+                windows[place],
+                areas[place],
+                masks[other],
+                windows[other],
+                areas[other],
+            )
+            > max_iou
             for other in better
         ):
             better.append(place)

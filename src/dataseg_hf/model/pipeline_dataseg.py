@@ -15,30 +15,39 @@ from .words_dataseg import checked_flags, checked_words, did_you_mean
 SUBTASKS = ("panoptic", "semantic", "instance")
 KEPT_LISTS = 64  # of words whose embeddings are kept
 OPTIONS = (
-    "vocabulary", "is_thing", "subtask", "threshold", "mask_threshold", "overlap_mask_area_threshold", "nms", "timeout",
+    "vocabulary",
+    "is_thing",
+    "subtask",
+    "threshold",
+    "mask_threshold",
+    "overlap_mask_area_threshold",
+    "nms",
+    "timeout",
     "local_files_only",
-)  # fmt: skip
+)
 
 
 class DaTaSegPipeline(ImageSegmentationPipeline):
     """`ImageSegmentationPipeline` for DaTaSeg: any vocabulary, and instances that may overlap.
 
-    Beside its parent's arguments (`subtask`, `threshold`, `mask_threshold`, `overlap_mask_area_threshold`,
-    `timeout`), at construction or per call:
+    Beside its parent's arguments (`subtask`, `threshold`, `mask_threshold`,
+    `overlap_mask_area_threshold`, `timeout`), at construction or per call:
 
-        vocabulary: name of a stored vocabulary, or a list of words, which the model's text encoder embeds; default is
-            the model's default vocabulary. The model itself is not changed.
-        is_thing: for a list of words, whether each is countable; all of them by default. Words that are not make one
-            segment each in panoptic results and none in instance results.
-        nms: of two instances of a category whose masks have a larger IoU than this (0.7), the one with the lower score
-            is left out; None keeps both.
+        vocabulary: name of a stored vocabulary, or a list of words, which the model's text encoder
+            embeds; default is the model's default vocabulary. The model itself is not changed.
+        is_thing: for a list of words, whether each is countable; all of them by default. Words that
+            are not make one segment each in panoptic results and none in instance results.
+        nms: of two instances of a category whose masks have a larger IoU than this (0.7), the one
+            with the lower score is left out; None keeps both.
 
-    Images are paths, addresses, base64 texts or PIL images; all are turned upright, and images of more than 8 bits are
-    scaled as the image processor's `value_range` says. Results are those of the parent, per image a list of
-    `{"score", "label", "mask"}`; masks of instances are complete, also where they overlap.
+    Images are paths, addresses, base64 texts or PIL images; all are turned upright, and images of
+    more than 8 bits are scaled as the image processor's `value_range` says. Results are those of
+    the parent, per image a list of `{"score", "label", "mask"}`; masks of instances are complete,
+    also where they overlap.
 
     Raises:
-        ValueError: for an unknown vocabulary, subtask or argument, or words that cannot be embedded.
+        ValueError: for an unknown vocabulary, subtask or argument, or words that cannot be
+            embedded.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -49,7 +58,10 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         """Nothing: the parent's list holds the models of transformers only."""
 
     def _sanitize_parameters(
-        self, vocabulary: str | Sequence[str] | None = None, is_thing: Sequence[bool] | None = None, **kwargs: Any
+        self,
+        vocabulary: str | Sequence[str] | None = None,
+        is_thing: Sequence[bool] | None = None,
+        **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         unknown = sorted(set(kwargs) - set(OPTIONS))
         if unknown:
@@ -64,7 +76,9 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             postprocess["nms"] = checked_iou(kwargs["nms"])
         if isinstance(vocabulary, str):
             if is_thing is not None:
-                raise ValueError(f"the stored vocabulary '{vocabulary}' has its own thing flags: drop `is_thing`")
+                raise ValueError(
+                    f"the stored vocabulary '{vocabulary}' has its own thing flags: drop `is_thing`"
+                )
             postprocess["labels"] = list(self.model.stored_vocabulary(vocabulary)["labels"])
             forward["classes"] = {"vocabulary": vocabulary}
         elif vocabulary is not None:
@@ -84,13 +98,22 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             if len(self._embedded) == KEPT_LISTS:
                 del self._embedded[next(iter(self._embedded))]  # the oldest
             self._embedded[key] = self.model.embed(words).to(self.device)
-        return {"text_embeddings": self._embedded[key], "is_thing": torch.tensor(flags, device=self.device)}
+        return {
+            "text_embeddings": self._embedded[key],
+            "is_thing": torch.tensor(flags, device=self.device),
+        }
 
-    def preprocess(self, image: Any, subtask: str | None = None, timeout: float | None = None) -> Any:
-        """The model's inputs, of an image read as in training (`DaTaSegImageProcessor.read_image`)."""
+    def preprocess(
+        self, image: Any, subtask: str | None = None, timeout: float | None = None
+    ) -> Any:
+        """The model's inputs, of an image read as in training
+        (`DaTaSegImageProcessor.read_image`).
+        """
         return super().preprocess(self.image_processor.read_image(image, timeout), subtask)
 
-    def _forward(self, model_inputs: dict[str, Any], classes: Mapping[str, Any] | None = None) -> Any:
+    def _forward(
+        self, model_inputs: dict[str, Any], classes: Mapping[str, Any] | None = None
+    ) -> Any:
         target_size = model_inputs.pop("target_size")
         outputs = self.model(**model_inputs, **(classes or {}))
         outputs["target_size"] = target_size
@@ -106,11 +129,15 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         labels: Sequence[str] | None = None,
         nms: float | None = DEFAULT_IOU,
     ) -> list[dict[str, Any]]:
-        """The segments of one image; `labels` are the names of the categories, the model's `id2label` by default."""
+        """The segments of one image; `labels` are the names of the categories, the model's
+        `id2label` by default.
+        """
         names: Any = self.model.config.id2label if labels is None else labels
         sizes = model_outputs["target_size"]
         if subtask == "semantic":
-            (classes,) = self.image_processor.post_process_semantic_segmentation(model_outputs, target_sizes=sizes)
+            (classes,) = self.image_processor.post_process_semantic_segmentation(
+                model_outputs, target_sizes=sizes
+            )
             return [
                 {"score": None, "label": names[label_id], "mask": _mask_image(classes == label_id)}
                 for label_id in classes.unique().tolist()
@@ -127,13 +154,17 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
             )
             masks = [result["segmentation"] == segment["id"] for segment in result["segments_info"]]
         return [
-            {"score": segment["score"], "label": names[segment["label_id"]], "mask": _mask_image(mask)}
+            {
+                "score": segment["score"],
+                "label": names[segment["label_id"]],
+                "mask": _mask_image(mask),
+            }
             for segment, mask in zip(result["segments_info"], masks, strict=True)
         ]
 
 
 def _mask_image(mask: Tensor) -> Image.Image:
-    """Grey image of a bool mask [H, W]: 255 inside, 0 outside."""
+    """Gray image of a bool mask [H, W]: 255 inside, 0 outside."""
     return Image.fromarray((mask.to(torch.uint8) * 255).numpy())
 
 

@@ -1,4 +1,6 @@
-"""From backbone features to multi-scale features for the queries and one high-resolution map for the masks."""
+"""From backbone features to multi-scale features for the queries and one high-resolution map for
+the masks.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -23,8 +25,9 @@ QUERY_LEVELS = 3
 
 
 class PixelFeatures(NamedTuple):
-    """mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride. levels: [B, hidden_dim, h_l, w_l],
-    coarsest first, for the queries' cross-attention."""
+    """mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride. levels: [B,
+    hidden_dim, h_l, w_l], coarsest first, for the queries' cross-attention.
+    """
 
     mask_features: Tensor
     levels: list[Tensor]
@@ -53,7 +56,8 @@ class PixelDecoder(nn.Module):
         super().__init__()
         if len(channels) < 2:
             raise ValueError(
-                f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more strides: "
+                f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more "
+                "strides: "
                 "name several stages in `backbone_config.out_features`"
             )
         # the finest map has the most cells by far, so its width is a setting of its own
@@ -66,29 +70,44 @@ class PixelDecoder(nn.Module):
         self.encoder = nn.ModuleList(EncoderLayer(config) for _ in range(config.encoder_layers))
         self.mask_reduction = nn.Conv2d(config.hidden_dim, config.mask_dim, 1)
         self.outputs = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(dim, dim, 3, padding=1, bias=False), group_norm(dim), nn.ReLU(inplace=True))
+            NormedConvolution(
+                nn.Conv2d(dim, dim, 3, padding=1, bias=False),
+                group_norm(dim),
+                nn.ReLU(inplace=True),
+            )
             for dim in dims[:-1]
         )
         self.mask_projection = nn.Conv2d(config.mask_dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the padding."""
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the
+        padding.
+        """
         grids = [resize_inside(inside, x.shape[-2:]) for x in feature_maps]
         finest, *coarser = [
-            lateral(channels_last(x), grid) for lateral, x, grid in zip(self.laterals, feature_maps, grids, strict=True)
+            lateral(channels_last(x), grid)
+            for lateral, x, grid in zip(self.laterals, feature_maps, grids, strict=True)
         ]
         finest_output, *outputs = self.outputs
         levels = [self.encode(coarser[-1], inside)]
-        for lateral, output, grid in zip(reversed(coarser[:-1]), reversed(outputs), reversed(grids[1:-1]), strict=True):
+        for lateral, output, grid in zip(
+            reversed(coarser[:-1]), reversed(outputs), reversed(grids[1:-1]), strict=True
+        ):
             levels.append(output(lateral + enlarge(levels[-1], lateral), grid))
-        mask_features = finest_output(finest + enlarge(self.mask_reduction(levels[-1]), finest), grids[0])
+        mask_features = finest_output(
+            finest + enlarge(self.mask_reduction(levels[-1]), finest), grids[0]
+        )
         return PixelFeatures(self.mask_projection(mask_features), levels[:QUERY_LEVELS])
 
     def encode(self, coarsest: Tensor, inside: Tensor) -> Tensor:
-        """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same shape."""
+        """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same
+        shape.
+        """
         grid = resize_inside(inside, coarsest.shape[-2:])
         hidden_states = coarsest.flatten(2).transpose(1, 2)
-        positions = sine_positions(grid, hidden_states.shape[-1], self.position_in_cell).to(hidden_states.dtype)
+        positions = sine_positions(grid, hidden_states.shape[-1], self.position_in_cell).to(
+            hidden_states.dtype
+        )
         mask = additive_mask(~grid.flatten(1), hidden_states.dtype)[:, None, None]
         for layer in self.encoder:
             hidden_states = layer(hidden_states, positions, mask)
@@ -96,8 +115,9 @@ class PixelDecoder(nn.Module):
 
 
 def channels_last(x: Tensor) -> Tensor:
-    """The same map [B, C, h, w], laid out as the cells of attention are; on CPUs 1x1 convolutions and resizing of what
-    follows then take half the time, and no cells are copied."""
+    """The same map [B, C, h, w], laid out as the cells of attention are; on CPUs 1x1 convolutions
+    and resizing of what follows then take half the time, and no cells are copied.
+    """
     return x.contiguous(memory_format=torch.channels_last)
 
 

@@ -1,8 +1,9 @@
-"""From proposals to results: MERGE at inference, and the output of each task at the size of the image.
+"""From proposals to results: MERGE at inference, and the output of each task at the size of the
+image.
 
-Only the proposals that can appear are enlarged, one at a time and only where they can appear, with a running maximum:
-time and memory grow with what is seen, not with the number of queries or categories. Results carry no gradient, so
-logits may be given with theirs.
+Only the proposals that can appear are enlarged, one at a time and only where they can appear, with
+a running maximum: time and memory grow with what is seen, not with the number of queries or
+categories. Results carry no gradient, so logits may be given with theirs.
 
 Shapes: N queries, C categories, h x w mask grid, H x W result.
 """
@@ -56,24 +57,28 @@ class InstancePrediction:
     @property
     def masks(self) -> Tensor:
         """The masks at full size, bool [K, H, W], built anew at each call."""
-        masks = torch.zeros(len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device)
+        masks = torch.zeros(
+            len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device
+        )
         for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
             mask[window] = crop
         return masks
 
 
-# --- resizing --------------------------------------------------------------------------------------------------------
+# --- resizing -------------------------------------------------------------------------------------
 
 
 class AxisResize:
-    """Bilinear resize of the first `valid` share of an axis of `cells` to `size` pixels, padding cropped.
+    """Bilinear resize of the first `valid` share of an axis of `cells` to `size` pixels, padding
+    cropped.
 
-    Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i], also where the image
-    ends within a cell. `valid`: scalar tensor.
+    Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i],
+    also where the image ends within a cell. `valid`: scalar tensor.
     """
 
     def __init__(self, cells: int, valid: Tensor, size: int) -> None:
-        last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1  # the last cell that holds some of the image
+        # the last cell that holds some of the image
+        last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1
         position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
         position = position.clamp(min=0).minimum(last)
         self.low = position.long()
@@ -82,15 +87,20 @@ class AxisResize:
         self._first, self._last = self.low.tolist(), self.high.tolist()  # one wait for the device
 
     def pixels(self, cells: Tensor) -> Tensor:
-        """For bool [K, cells] the smallest ranges of pixels that hold all those that touch a true cell: [K, 2]."""
+        """For bool [K, cells] the smallest ranges of pixels that hold all those that touch a true
+        cell: [K, 2].
+        """
         true = cells.int()
         first, end = true.argmax(-1), cells.shape[-1] - true.flip(-1).argmax(-1)
-        ranges = torch.stack([torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1)
+        ranges = torch.stack(
+            [torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1
+        )
         return ranges.where(cells.any(-1, keepdim=True), 0)
 
     def enlarge(self, values: Tensor, pixels: slice) -> Tensor:
-        """Some of the pixels, along the second axis of values [K, cells, ...], which begins at the cell that the first
-        of those pixels touches: [K, pixels, ...]."""
+        """Some of the pixels, along the second axis of values [K, cells, ...], which begins at the
+        cell that the first of those pixels touches: [K, pixels, ...].
+        """
         start = self._first[pixels.start]
         low, high = self.low[pixels] - start, self.high[pixels] - start
         weight = self.weight[pixels].view(-1, *[1] * (values.ndim - 2))
@@ -102,7 +112,9 @@ class AxisResize:
 
 
 class Resize:
-    """Crops the padding of maps [K, h, w] and resizes them bilinearly to `size`. valid_size: [2], as shares of h, w."""
+    """Crops the padding of maps [K, h, w] and resizes them bilinearly to `size`. valid_size: [2],
+    as shares of h, w.
+    """
 
     def __init__(self, grid: tuple[int, int], valid_size: Tensor, size: tuple[int, int]) -> None:
         self.size = size
@@ -111,12 +123,15 @@ class Resize:
 
     def window(self, maps: Tensor, rows: slice, columns: slice) -> Tensor:
         """Those pixels of the result, for maps [K, h, w]."""
-        return self.enlarge(maps[:, self.rows.cells(rows), self.columns.cells(columns)], rows, columns)
+        return self.enlarge(
+            maps[:, self.rows.cells(rows), self.columns.cells(columns)], rows, columns
+        )
 
     def enlarge(self, cells: Tensor, rows: slice, columns: slice) -> Tensor:
         """Those pixels of the result from the cells [K, h', w'] that they touch."""
         maps, height, width = cells.shape
-        # as one table of rows: there, values are picked twice as fast as along the last of three axes
+        # as one table of rows: there, values are picked twice as fast as along the last of three
+        # axes
         by_columns = self.columns.enlarge(cells.reshape(maps * height, width), columns)
         return self.rows.enlarge(by_columns.view(maps, height, columns.stop - columns.start), rows)
 
@@ -124,7 +139,10 @@ class Resize:
         """Of K maps the pixels that touch cells of the rows bool [K, h] and columns bool [K, w]."""
         ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
         filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
-        return [(slice(*row), slice(*column)) for row, column in ranges.where(filled[:, None, None], 0).tolist()]
+        return [
+            (slice(*row), slice(*column))
+            for row, column in ranges.where(filled[:, None, None], 0).tolist()
+        ]
 
 
 def where_reached(maps: Sequence[Tensor], least: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,23 +165,31 @@ def spans(rows: Tensor) -> list[slice]:
 
 
 def chosen_maps(mask_logits: Tensor, queries: Sequence[int]) -> list[Tensor]:
-    """float32 [h, w] of each query; views where they are float32 already, as a copy takes longer than what follows."""
+    """float32 [h, w] of each query; views where they are float32 already, as a copy takes longer
+    than what follows.
+    """
     return [mask_logits[query].float() for query in queries]
 
 
 def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions of the canvas."""
+    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions
+    of the canvas.
+    """
     resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size)
     return resize.window(masks, slice(0, size[0]), slice(0, size[1]))
 
 
 def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
-    """Cells of the mask grid that the image covers, at least one: the output size where none is asked for."""
-    height, width = (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
+    """Cells of the mask grid that the image covers, at least one: the output size where none is
+    asked for.
+    """
+    height, width = (
+        (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
+    )
     return height, width
 
 
-# --- semantic --------------------------------------------------------------------------------------------------------
+# --- semantic -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -172,8 +198,9 @@ def semantic_prediction(
 ) -> Tensor:
     """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i), int64 [H, W].
 
-    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is dropped after it.
-    Works in bands of rows, in which only the categories that can win are enlarged.
+    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is
+    dropped after it. Works in bands of rows, in which only the categories that can win are
+    enlarged.
     """
     size = size or valid_grid(mask_logits, valid_size)
     resize = Resize((mask_logits.shape[-2], mask_logits.shape[-1]), valid_size, size)
@@ -193,8 +220,9 @@ def semantic_prediction(
 
 
 def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
-    """Rows of the result in bands, for which about BAND_ELEMENTS scores are computed; one row of cells has that many
-    `row_elements`."""
+    """Rows of the result in bands, for which about BAND_ELEMENTS scores are computed; one row of
+    cells has that many `row_elements`.
+    """
     height = resize.size[0]
     cells = resize.rows.cells(slice(0, height)).stop
     count = max(1, int((BAND_ELEMENTS / row_elements - 1) * height / cells))
@@ -203,11 +231,12 @@ def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
 
 
 def _can_win(scores: Tensor) -> Tensor:
-    """Indices of the categories of scores [C, h, w] that can be the largest at some place between the cells.
+    """Indices of the categories of scores [C, h, w] that can be the largest at some place between
+    the cells.
 
-    A bilinear value lies between the least and the largest of its four cells, so the best one is at least the least of
-    any category. It is also at least a quarter of the sum of the cells' own best categories, of which each cell has
-    one. What is nowhere as large as these cannot win.
+    A bilinear value lies between the least and the largest of its four cells, so the best one is at
+    least the least of any category. It is also at least a quarter of the sum of the cells' own best
+    categories, of which each cell has one. What is nowhere as large as these cannot win.
     """
     largest, least, best = scores, scores, scores.amax(0)
     for axis in (-2, -1):
@@ -220,7 +249,7 @@ def _can_win(scores: Tensor) -> Tensor:
     return (~(largest < reached)).flatten(1).any(1).nonzero()[:, 0]
 
 
-# --- panoptic --------------------------------------------------------------------------------------------------------
+# --- panoptic -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -236,12 +265,14 @@ def panoptic_prediction(
 ) -> PanopticPrediction:
     """One id map: a segment per thing, and per fused category one segment (MERGE at inference).
 
-    A proposal takes part when its best category is not background and has more than `threshold`; a pixel goes to the
-    proposal with the largest class probability times mask probability; a segment stays when it keeps at least
-    `overlap_mask_area_threshold` of its own mask (MaskFormer's procedure).
+    A proposal takes part when its best category is not background and has more than `threshold`; a
+    pixel goes to the proposal with the largest class probability times mask probability; a segment
+    stays when it keeps at least `overlap_mask_area_threshold` of its own mask (MaskFormer's
+    procedure).
 
     Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one segment per image.
+        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one
+            segment per image.
         valid_size: [2]. size: height and width of the output; None keeps the mask grid.
     """
     size = size or valid_grid(mask_logits, valid_size)
@@ -279,10 +310,11 @@ def _owners(
     size: tuple[int, int],
     mask_threshold: float,
 ) -> tuple[Tensor, list[tuple[Window, Tensor]]]:
-    """The group that each pixel goes to, int32 [H, W] from 1, and of each group the window and the binary mask in it.
+    """The group that each pixel goes to, int32 [H, W] from 1, and of each group the window and the
+    binary mask in it.
 
-    A pixel that goes to a value below the least score times `mask_threshold` is above that threshold in no mask and
-    stays empty, whoever has it: such values are left out.
+    A pixel that goes to a value below the least score times `mask_threshold` is above that
+    threshold in no mask and stays empty, whoever has it: such values are left out.
     """
     owner = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
     best = torch.zeros(size, device=mask_logits.device)
@@ -315,7 +347,9 @@ def _owners(
 
 
 def _merge_proposals(kept: Tensor, label_ids: Tensor, fused: Tensor) -> list[list[int]]:
-    """Groups of proposals that make one segment each: every thing alone, all of one fused category together."""
+    """Groups of proposals that make one segment each: every thing alone, all of one fused category
+    together.
+    """
     groups: dict[tuple[str, int], list[int]] = {}
     for query, label_id, merges in zip(
         kept.tolist(), label_ids[kept].tolist(), fused[label_ids[kept]].tolist(), strict=True
@@ -325,7 +359,9 @@ def _merge_proposals(kept: Tensor, label_ids: Tensor, fused: Tensor) -> list[lis
 
 
 def _logit(probability: Tensor) -> Tensor:
-    """Mask logits of the probabilities, a little less, so that rounding drops no pixel that reaches them."""
+    """Mask logits of the probabilities, a little less, so that rounding drops no pixel that reaches
+    them.
+    """
     return probability.clamp(max=1 - 1e-6).logit() - 1e-3
 
 
@@ -335,7 +371,10 @@ def _hull(windows: list[Window]) -> Window:
     if not filled:
         return slice(0, 0), slice(0, 0)
     rows, columns = (
-        slice(min(window[axis].start for window in filled), max(window[axis].stop for window in filled))
+        slice(
+            min(window[axis].start for window in filled),
+            max(window[axis].stop for window in filled),
+        )
         for axis in (0, 1)
     )
     return rows, columns
@@ -344,12 +383,13 @@ def _hull(windows: list[Window]) -> Window:
 def _within(window: Window, around: Window) -> Window:
     """A window in the coordinates of another that holds it."""
     rows, columns = (
-        slice(inner.start - outer.start, inner.stop - outer.start) for inner, outer in zip(window, around, strict=True)
+        slice(inner.start - outer.start, inner.stop - outer.start)
+        for inner, outer in zip(window, around, strict=True)
     )
     return rows, columns
 
 
-# --- instances -------------------------------------------------------------------------------------------------------
+# --- instances ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
@@ -364,9 +404,11 @@ def instance_prediction(
     max_instances: int = 100,
     nms: float | None = None,
 ) -> InstancePrediction:
-    """The best (query, thing category) pairs as scored masks; nothing is merged and masks may overlap.
+    """The best (query, thing category) pairs as scored masks; nothing is merged and masks may
+    overlap.
 
-    score = class probability times the mean mask probability inside the mask (Mask2Former). Empty masks are left out.
+    score = class probability times the mean mask probability inside the mask (Mask2Former). Empty
+    masks are left out.
 
     Args:
         class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
@@ -376,7 +418,8 @@ def instance_prediction(
     size = size or valid_grid(mask_logits, valid_size)
     probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
     best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
-    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its mask
+    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its
+    # mask
     above = int((best > threshold).count_nonzero())  # the first ones, as they are sorted
     best, index = best[:above], index[:above]
     queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
@@ -414,7 +457,8 @@ def _without_repeats(found: InstancePrediction, max_iou: float) -> InstancePredi
 def _binary_masks(
     logits: Sequence[Tensor], valid_size: Tensor, size: tuple[int, int], mask_threshold: float
 ) -> tuple[list[Tensor], list[Window], list[int], Tensor]:
-    """Binary masks of K logits [h, w], each within its window, their areas, and the mean probability inside, [K].
+    """Binary masks of K logits [h, w], each within its window, their areas, and the mean
+    probability inside, [K].
 
     The mean of an empty mask is 0.
     """
@@ -441,7 +485,9 @@ def _binary_masks(
 
 
 def _bundles(windows: Sequence[Window]) -> Iterator[range]:
-    """Successive windows that together have no more than BUNDLE_PIXELS pixels, or one alone that has."""
+    """Successive windows that together have no more than BUNDLE_PIXELS pixels, or one alone that
+    has.
+    """
     first = pixels = 0
     for place, (rows, columns) in enumerate(windows):
         area = (rows.stop - rows.start) * (columns.stop - columns.start)

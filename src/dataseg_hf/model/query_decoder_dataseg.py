@@ -1,4 +1,6 @@
-"""Learnable queries become proposals: Mask2Former's masked-attention decoder, and what its heads see."""
+"""Learnable queries become proposals: Mask2Former's masked-attention decoder, and what its heads
+see.
+"""
 
 import math
 
@@ -8,7 +10,14 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .configuration_dataseg import DaTaSegConfig
-from .layers_dataseg import MLP, Attention, FeedForward, additive_mask, resize_inside, sine_positions
+from .layers_dataseg import (
+    MLP,
+    Attention,
+    FeedForward,
+    additive_mask,
+    resize_inside,
+    sine_positions,
+)
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures
 from .tasks_dataseg import dot_product
 
@@ -16,7 +25,8 @@ from .tasks_dataseg import dot_product
 class MaskView(nn.Module):
     """Encodes the shape of a query's own mask for the class head (our setting).
 
-    The mask (detached) is sampled on a square around its mean, `mask_view_extent` times its RMS radius to each side.
+    The mask (detached) is sampled on a square around its mean, `mask_view_extent` times its RMS
+    radius to each side.
     """
 
     def __init__(self, config: DaTaSegConfig) -> None:
@@ -24,10 +34,15 @@ class MaskView(nn.Module):
         self.size, self.extent = config.mask_view_size, float(config.mask_view_extent)
         side = math.ceil(math.ceil(self.size / 2) / 2)
         self.convolutions = nn.Sequential(
-            nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.GELU(), nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.GELU()
+            nn.Conv2d(1, 16, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.Conv2d(16, 32, 3, stride=2, padding=1),
+            nn.GELU(),
         )
         self.projection = nn.Sequential(
-            nn.Linear(32 * side * side, config.hidden_dim), nn.GELU(), nn.Linear(config.hidden_dim, config.hidden_dim)
+            nn.Linear(32 * side * side, config.hidden_dim),
+            nn.GELU(),
+            nn.Linear(config.hidden_dim, config.hidden_dim),
         )
         self.norm = nn.LayerNorm(config.hidden_dim)
 
@@ -35,36 +50,49 @@ class MaskView(nn.Module):
         """mask_logits [B, N, h, w], inside bool [B, h, w] -> [B, N, hidden_dim]."""
         batch, queries = mask_logits.shape[:2]
         masks = mask_logits.detach().float().sigmoid() * inside[:, None]
-        crops = F.grid_sample(masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1), align_corners=False)
+        crops = F.grid_sample(
+            masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1), align_corners=False
+        )
         code = self.convolutions(crops.to(mask_logits.dtype)).flatten(1)
         return self.norm(self.projection(code)).view(batch, queries, -1)
 
     @torch.no_grad()
     def silence(self) -> None:
-        """Start from adding nothing, in a model whose class head knows its queries already; it learns from there."""
+        """Start from adding nothing, in a model whose class head knows its queries already; it
+        learns from there.
+        """
         self.norm.weight.zero_()
         self.norm.bias.zero_()
 
     def window(self, masks: Tensor) -> Tensor:
-        """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size, size, 2]."""
+        """Sampling grid around each mask [B, N, h, w], in grid_sample's coordinates: [B, N, size,
+        size, 2].
+        """
         height, width = masks.shape[-2:]
         masks = masks.float()
         mass = masks.sum((-2, -1)).clamp(min=1e-6)
         x = torch.arange(width, device=masks.device) + 0.5
         y = torch.arange(height, device=masks.device) + 0.5
         columns, rows = masks.sum(-2), masks.sum(-1)
-        # no matrix product: autocast would compute it in half precision, in which the squares overflow
+        # no matrix product: autocast would compute it in half precision, in which the squares
+        # overflow
         mean_x, mean_y = (columns * x).sum(-1) / mass, (rows * y).sum(-1) / mass
         variance = (
-            (columns * (x - mean_x[..., None]).square()).sum(-1) + (rows * (y - mean_y[..., None]).square()).sum(-1)
+            (columns * (x - mean_x[..., None]).square()).sum(-1)
+            + (rows * (y - mean_y[..., None]).square()).sum(-1)
         ) / mass
         half_side = self.extent * variance.clamp(min=0.25).sqrt()
         step = torch.linspace(-1, 1, self.size, device=masks.device)
         sample_x = (mean_x[..., None] + half_side[..., None] * step) * (2 / width) - 1
         sample_y = (mean_y[..., None] + half_side[..., None] * step) * (2 / height) - 1
         grid = (*sample_x.shape, self.size)
-        return torch.stack([sample_x[..., None, :].expand(grid[0], grid[1], self.size, self.size),
-                            sample_y[..., :, None].expand(grid[0], grid[1], self.size, self.size)], dim=-1)  # fmt: skip
+        return torch.stack(
+            [
+                sample_x[..., None, :].expand(grid[0], grid[1], self.size, self.size),
+                sample_y[..., :, None].expand(grid[0], grid[1], self.size, self.size),
+            ],
+            dim=-1,
+        )
 
 
 class DecoderLayer(GradientCheckpointingLayer):
@@ -79,10 +107,16 @@ class DecoderLayer(GradientCheckpointingLayer):
         self.feed_forward = FeedForward(config.hidden_dim, config.dim_feedforward)
 
     def forward(
-        self, queries: Tensor, query_positions: Tensor, memory: Tensor, located_memory: Tensor, mask: Tensor
+        self,
+        queries: Tensor,
+        query_positions: Tensor,
+        memory: Tensor,
+        located_memory: Tensor,
+        mask: Tensor,
     ) -> Tensor:
-        """queries, query_positions [B, N, d]; memory, and with its positions located_memory, [B, K, d]; additive mask
-        [B, 1, N, K]."""
+        """queries, query_positions [B, N, d]; memory, and with its positions located_memory, [B, K,
+        d]; additive mask [B, 1, N, K].
+        """
         seen = self.cross_attention(queries + query_positions, located_memory, memory, mask)
         queries = self.cross_norm(queries + seen)
         located = queries + query_positions
@@ -102,16 +136,19 @@ class QueryDecoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.decoder_layers))
         self.norm = nn.LayerNorm(config.hidden_dim)
         self.mask_head = MLP(config.hidden_dim, config.mask_dim)
-        self.class_head = MLP(config.hidden_dim, config.text_embedding_dim, config.class_head_layers)
+        self.class_head = MLP(
+            config.hidden_dim, config.text_embedding_dim, config.class_head_layers
+        )
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 
     def forward(
         self, features: PixelFeatures, inside: Tensor, every_layer: bool
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
-        """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the last one only; and
-        the mask logits of the last one, [B, N, h, w].
+        """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
+        last one only; and the mask logits of the last one, [B, N, h, w].
 
-        inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier layers are computed at
+        inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier
+            layers are computed at
         the resolution of the attention that reads them.
         """
         batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
@@ -126,7 +163,8 @@ class QueryDecoder(nn.Module):
             level = number % len(memory)
             mask_embeddings = self.mask_head(self.norm(queries))
             if every_layer:
-                with torch.no_grad():  # only the class head sees these masks, and it takes no gradient from them
+                # only the class head sees these masks, and it takes no gradient from them
+                with torch.no_grad():
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
                 heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
             mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
@@ -136,16 +174,24 @@ class QueryDecoder(nn.Module):
         heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
         return heads, mask_logits
 
-    def memory(self, features: PixelFeatures, inside: Tensor) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-        """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the image, [B, h, w]."""
+    def memory(
+        self, features: PixelFeatures, inside: Tensor
+    ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+        """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the
+        image, [B, h, w].
+        """
         memory, located, grids = [], [], []
         embeddings = self.level_embedding(torch.arange(QUERY_LEVELS, device=inside.device))
-        for level, embedding in zip(features.levels, embeddings, strict=False):  # a backbone may have fewer
+        # a backbone may have fewer
+        for level, embedding in zip(features.levels, embeddings, strict=False):
             grid = resize_inside(inside, level.shape[-2:])
             # contiguous, lest each of the layers that read it keeps a copy of its own
             cells = level.flatten(2).transpose(1, 2).contiguous()
             memory.append(cells + embedding)
-            located.append(memory[-1] + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype))
+            located.append(
+                memory[-1]
+                + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype)
+            )
             grids.append(grid)
         return memory, located, grids
 
@@ -153,25 +199,33 @@ class QueryDecoder(nn.Module):
         """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
         queries = self.norm(queries)
         if self.mask_view is not None:
-            queries = queries + self.mask_view(mask_logits, resize_inside(inside, mask_logits.shape[-2:]))
+            queries = queries + self.mask_view(
+                mask_logits, resize_inside(inside, mask_logits.shape[-2:])
+            )
         return self.class_head(queries)
 
     @staticmethod
     @torch.no_grad()
     def coarse_features(features: PixelFeatures) -> list[Tensor]:
-        """The mask features at the grid of each level, [B, mask_dim, h_l, w_l], for the masks of the attention.
+        """The mask features at the grid of each level, [B, mask_dim, h_l, w_l], for the masks of
+        the attention.
 
-        Resizing commutes with the dot product, so the features are resized once instead of N masks in every layer.
+        Resizing commutes with the dot product, so the features are resized once instead of N masks
+        in every layer.
         """
         return [
-            F.interpolate(features.mask_features, size=level.shape[-2:], mode="bilinear", align_corners=False)
+            F.interpolate(
+                features.mask_features, size=level.shape[-2:], mode="bilinear", align_corners=False
+            )
             for level in features.levels
         ]
 
     @staticmethod
     @torch.no_grad()
     def attention_mask(mask_embeddings: Tensor, coarse_features: Tensor, grid: Tensor) -> Tensor:
-        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is empty."""
+        """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is
+        empty.
+        """
         inside = grid.flatten(1)[:, None]
         outside = (dot_product(mask_embeddings, coarse_features) < 0).flatten(2) | ~inside
         blocked = outside & ~(outside.all(-1, keepdim=True) & inside)

@@ -1,4 +1,6 @@
-"""What the code of a checkpoint needs: importing this says so in an older environment, before anything else fails."""
+"""What the code of a checkpoint needs: importing this says so in an older environment, before
+anything else fails.
+"""
 
 from transformers.utils.versions import require_version
 
@@ -6,7 +8,8 @@ OLDEST_TRANSFORMERS = "5.18"
 
 require_version(
     f"transformers>={OLDEST_TRANSFORMERS}",
-    f"DaTaSeg's code is newer than your transformers: pip install -U 'transformers>={OLDEST_TRANSFORMERS}'",
+    "DaTaSeg's code is newer than your transformers: pip install -U "
+    f"'transformers>={OLDEST_TRANSFORMERS}'",
 )
 
 __all__ = ["OLDEST_TRANSFORMERS"]

@@ -1,7 +1,9 @@
-"""What makes a saved folder load by itself: the names of its classes in the config, and all the code beside it.
+"""What makes a saved folder load by itself: the names of its classes in the config, and all the
+code beside it.
 
-`DaTaSegConfig.save_pretrained` writes both, so that every way of saving a model does: `model.save_pretrained`, that of
-a pipeline, and `Trainer.save_model`. transformers alone would leave out what the saved class itself does not import.
+`DaTaSegConfig.save_pretrained` writes both, so that every way of saving a model does:
+`model.save_pretrained`, that of a pipeline, and `Trainer.save_model`. transformers alone would
+leave out what the saved class itself does not import.
 """
 
 import shutil
@@ -19,7 +21,10 @@ AUTO_MAP = {
     "AutoModelForImageSegmentation": MODEL_CLASS,
     "AutoImageProcessor": "image_processing_dataseg.DaTaSegImageProcessor",
 }
-PIPELINE_ENTRY = {"impl": "pipeline_dataseg.DaTaSegPipeline", "pt": ["AutoModelForImageSegmentation"]}
+PIPELINE_ENTRY = {
+    "impl": "pipeline_dataseg.DaTaSegPipeline",
+    "pt": ["AutoModelForImageSegmentation"],
+}
 CUSTOM_PIPELINES = {PIPELINE_TASK: PIPELINE_ENTRY, PLAIN_PIPELINE_TASK: PIPELINE_ENTRY}
 
 
@@ -32,7 +37,9 @@ def copy_code(folder: str | Path) -> None:
 
 
 def _needed() -> tuple[type, ...]:
-    """The classes named above. transformers copies the files that a file imports, so that these are always there."""
+    """The classes named above. transformers copies the files that a file imports, so that these are
+    always there.
+    """
     from .configuration_dataseg import DaTaSegConfig
     from .image_processing_dataseg import DaTaSegImageProcessor
     from .modeling_dataseg import DaTaSegModel

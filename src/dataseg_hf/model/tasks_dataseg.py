@@ -1,10 +1,12 @@
-"""The four tasks: for each its targets, its MERGE and its losses. What each makes of the proposals at inference is in
-`postprocessing_dataseg.py`.
+"""The four tasks: for each its targets, its MERGE and its losses. What each makes of the proposals
+at inference is in `postprocessing_dataseg.py`.
 
-One representation serves all of them: N pairs of mask proposal and class prediction. A task says which categories MERGE
-fuses (`merged_categories`) and what its annotation supervises (masks or boxes).
+One representation serves all of them: N pairs of mask proposal and class prediction. A task says
+which categories MERGE fuses (`merged_categories`) and what its annotation supervises (masks or
+boxes).
 
-Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), P points, h x w mask grid.
+Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), P
+    points, h x w mask grid.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ from .configuration_dataseg import DaTaSegConfig
 from .losses_dataseg import (
     axis_projections,
     bce_loss,
-    cell_centres,
+    cell_centers,
     classification_loss,
     color_affinity_loss,
     dice_loss,
@@ -37,19 +39,22 @@ from .words_dataseg import did_you_mean
 
 LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
 IGNORED = -100
-# the colour-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that is worth 10 % of
-# a step's time (our setting)
+# the color-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
+# is worth 10 % of a step's time (our setting)
 RECOMPUTED_CELLS = 2**20
 
 
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
-    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would copy the features."""
+    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w]. A plain matrix product; einsum would
+    copy the features.
+    """
     return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
 
 
 @dataclass
 class Proposals:
-    """Output of one decoder layer, without the masks themselves, so that the losses compute only those they compare.
+    """Output of one decoder layer, without the masks themselves, so that the losses compute only
+    those they compare.
 
     Args:
         class_logits: float32 [B, N, C + 1] (last = background).
@@ -73,11 +78,11 @@ class Truth:
 
     Args:
         labels: per image the dict described at `DaTaSegModel.forward`.
-        image: normalised pixels [B, 3, H, W].
+        image: normalized pixels [B, 3, H, W].
         inside: bool [B, H, W], false in the padding.
         valid_size: [B, 2], height and width of each image as fractions of the canvas.
         is_thing: bool [C].
-        num_targets, num_images: scalars over all processes and micro-batches of the optimiser step.
+        num_targets, num_images: scalars over all processes and micro-batches of the optimizer step.
         seeds: int64 [B] or None, for the sampled points.
     """
 
@@ -93,7 +98,9 @@ class Truth:
 
 @dataclass
 class LossResult:
-    """Weighted `terms`, summed over the decoder layers, whose sum is the loss; `unmatched` targets found no query."""
+    """Weighted `terms`, summed over the decoder layers, whose sum is the loss; `unmatched` targets
+    found no query.
+    """
 
     terms: dict[str, Tensor]
     unmatched: Tensor
@@ -106,7 +113,7 @@ class PointValues:
     Args:
         values: [B, M, P].
         valid: weight of annotated pixels of the image, [B, P] or, per target, [B, M, P].
-        void: weight of pixels which count nowhere (unlabelled, crowd), alike.
+        void: weight of pixels which count nowhere (unlabeled, crowd), alike.
     """
 
     values: Tensor
@@ -115,7 +122,7 @@ class PointValues:
 
 
 def count_targets(labels: Sequence[Mapping[str, Tensor]]) -> int:
-    """Number of targets of a batch, crowd regions left out: what normalises its mask losses."""
+    """Number of targets of a batch, crowd regions left out: what normalizes its mask losses."""
     return sum(len(label["class_labels"]) - int(_crowd(label).sum()) for label in labels)
 
 
@@ -128,7 +135,7 @@ def loss_weights(config: DaTaSegConfig, overrides: Mapping[str, float] | None) -
     return {**weights, **(overrides or {})}
 
 
-# --- targets ---------------------------------------------------------------------------------------------------------
+# --- targets --------------------------------------------------------------------------------------
 
 
 class _Targets:
@@ -146,7 +153,9 @@ class _Targets:
         given = torch.cat([label["class_labels"] for label in truth.labels])
         wrong = given[(given < 0) | (given >= num_categories)]
         if len(wrong):
-            raise ValueError(f"class label {int(wrong[0])} in a vocabulary of {num_categories} categories")
+            raise ValueError(
+                f"class label {int(wrong[0])} in a vocabulary of {num_categories} categories"
+            )
 
 
 class SegmentMapTargets(_Targets):
@@ -154,28 +163,39 @@ class SegmentMapTargets(_Targets):
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
-        self.maps = torch.stack([_renumbered(label, kept) for label, kept in zip(truth.labels, self.kept, strict=True)])
+        self.maps = torch.stack(
+            [_renumbered(label, kept) for label, kept in zip(truth.labels, self.kept, strict=True)]
+        )
         self.inside = _nearest_resize(truth.inside, self.maps.shape[-2:])
 
     def at(self, points: Tensor, seated: Tensor | None = None) -> PointValues:
-        """Values of all targets, or of the seated ones [B, K], at points [B, P, 2], or each its own [B, M, P, 2]."""
+        """Values of all targets, or of the seated ones [B, K], at points [B, P, 2], or each its own
+        [B, M, P, 2].
+        """
         index = nearest_index(points, *self.maps.shape[-2:])
         segment = self.maps.flatten(1).gather(1, index.flatten(1)).view_as(index)
         inside = self.inside.flatten(1).gather(1, index.flatten(1)).view_as(index)
-        number = torch.arange(self.classes.shape[1], device=segment.device) if seated is None else seated
+        number = (
+            torch.arange(self.classes.shape[1], device=segment.device) if seated is None else seated
+        )
         values = (segment if segment.dim() == 3 else segment[:, None]) == number[..., None]
-        return PointValues(values.float(), (inside & (segment >= 0)).float(), (inside & (segment < 0)).float())
+        return PointValues(
+            values.float(), (inside & (segment >= 0)).float(), (inside & (segment < 0)).float()
+        )
 
 
 class MaskTargets(_Targets):
-    """Targets of `masks` labels: instances that may overlap; crowd masks are void. The masks are never copied: 500 of
-    them are larger than the network."""
+    """Targets of `masks` labels: instances that may overlap; crowd masks are void. The masks are
+    never copied: 500 of them are larger than the network.
+    """
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self.grid = truth.labels[0]["masks"].shape[-2:]
         self.masks = [label["masks"].flatten(1) for label in truth.labels]
-        self.void = torch.stack([(label["masks"][_crowd(label)] > 0).any(0) for label in truth.labels])
+        self.void = torch.stack(
+            [(label["masks"][_crowd(label)] > 0).any(0) for label in truth.labels]
+        )
         self.inside = _nearest_resize(truth.inside, self.grid)
 
     def at(self, points: Tensor, seated: Tensor | None = None) -> PointValues:
@@ -194,29 +214,35 @@ class MaskTargets(_Targets):
 
 
 class BoxTargets(_Targets):
-    """Targets of `boxes` labels as projections onto the axes of the mask grid; crowd boxes are void.
+    """Targets of `boxes` labels as projections onto the axes of the mask grid; crowd boxes are
+    void.
 
-    columns [B, M, w], rows [B, M, h]: cells that the box covers. tight: bool [B, M, 2], false on an axis on which the
-    box was cut. inside, void: bool [B, h, w].
+    columns [B, M, w], rows [B, M, h]: cells that the box covers. tight: bool [B, M, 2], false on an
+    axis on which the box was cut. inside, void: bool [B, h, w].
     """
 
     def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
         super().__init__(truth)
         height, width = grid
-        boxes = torch.zeros(*self.classes.shape, 4, device=truth.image.device)  # float32 whatever the image is
+        # float32 whatever the image is
+        boxes = torch.zeros(*self.classes.shape, 4, device=truth.image.device)
         self.tight = torch.zeros(*self.classes.shape, 2, dtype=torch.bool, device=boxes.device)
         self.inside = _nearest_resize(truth.inside, grid)
         self.void = torch.zeros_like(self.inside)
         for image, (kept, label) in enumerate(zip(self.kept, truth.labels, strict=True)):
-            if len(kept) and not bool(((label["boxes"] > -1e-3) & (label["boxes"] < 1 + 1e-3)).all()):
+            if len(kept) and not bool(
+                ((label["boxes"] > -1e-3) & (label["boxes"] < 1 + 1e-3)).all()
+            ):
                 raise ValueError(
-                    f"boxes of image {image} of the batch lie outside 0..1; give them as fractions of the canvas"
+                    f"boxes of image {image} of the batch lie outside 0..1; give them as fractions "
+                    "of the canvas"
                 )
             boxes[image, : len(kept)] = label["boxes"][kept].to(boxes)
             self.tight[image, : len(kept)] = _box_axes(label)[kept]
             crowd = label["boxes"][_crowd(label)].to(boxes)
             crowd_cells = _box_cells(
-                interval_cells(crowd[:, 0], crowd[:, 2], width), interval_cells(crowd[:, 1], crowd[:, 3], height)
+                interval_cells(crowd[:, 0], crowd[:, 2], width),
+                interval_cells(crowd[:, 1], crowd[:, 3], height),
             )
             self.void[image] = self.inside[image] & crowd_cells.bool().any(0)
         self.columns = interval_cells(boxes[..., 0], boxes[..., 2], width)
@@ -224,23 +250,29 @@ class BoxTargets(_Targets):
 
 
 def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: int) -> PointValues:
-    """Targets on all cells of a grid, each the mean of four points: its nearest pixel alone is half a pixel off."""
-    centres = cell_centres(height, width, targets.classes.device)
-    # a little less than a quarter: at even strides a quarter falls on the border of two pixels, and one side wins
-    quarter = centres.new_tensor([0.24 / width, 0.24 / height])
-    corners = centres.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
-    points = (centres[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
+    """Targets on all cells of a grid, each the mean of four points: its nearest pixel alone is half
+    a pixel off.
+    """
+    centers = cell_centers(height, width, targets.classes.device)
+    # a little less than a quarter: at even strides a quarter falls on the border of two pixels, and
+    # one side wins
+    quarter = centers.new_tensor([0.24 / width, 0.24 / height])
+    corners = centers.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
+    points = (centers[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
     at_points = targets.at(points)
     weight = at_points.valid.unflatten(1, (-1, 4))
     values = (at_points.values.unflatten(2, (-1, 4)) * weight[:, None]).sum(-1)
     return PointValues(
-        values / weight.sum(-1).clamp(min=1)[:, None], weight.mean(-1), at_points.void.unflatten(1, (-1, 4)).mean(-1)
+        values / weight.sum(-1).clamp(min=1)[:, None],
+        weight.mean(-1),
+        at_points.void.unflatten(1, (-1, 4)).mean(-1),
     )
 
 
 def _renumbered(label: Mapping[str, Tensor], kept: Tensor) -> Tensor:
     """Segment map [H, W] whose indices count the kept segments only; crowd segments become void."""
-    number = kept.new_full((len(label["class_labels"]) + 1,), -1)  # the last entry is void, index -1
+    # the last entry is void, index -1
+    number = kept.new_full((len(label["class_labels"]) + 1,), -1)
     number[kept] = torch.arange(len(kept), device=kept.device)
     return number[label["segment_map"].long()]
 
@@ -252,7 +284,9 @@ def _box_cells(columns: Tensor, rows: Tensor) -> Tensor:
 
 def _crowd(label: Mapping[str, Tensor]) -> Tensor:
     crowd = label.get("is_crowd")
-    return torch.zeros_like(label["class_labels"], dtype=torch.bool) if crowd is None else crowd.bool()
+    return (
+        torch.zeros_like(label["class_labels"], dtype=torch.bool) if crowd is None else crowd.bool()
+    )
 
 
 def _box_axes(label: Mapping[str, Tensor]) -> Tensor:
@@ -261,12 +295,12 @@ def _box_axes(label: Mapping[str, Tensor]) -> Tensor:
 
 
 def _nearest_resize(inside: Tensor, size: Sequence[int]) -> Tensor:
-    """bool [B, H, W] at the cell centres of another grid: bool [B, *size]."""
-    index = nearest_index(cell_centres(size[0], size[1], inside.device), *inside.shape[-2:])
+    """bool [B, H, W] at the cell centers of another grid: bool [B, *size]."""
+    index = nearest_index(cell_centers(size[0], size[1], inside.device), *inside.shape[-2:])
     return inside.flatten(1)[:, index].view(len(inside), *size)
 
 
-# --- from matching to groups -----------------------------------------------------------------------------------------
+# --- from matching to groups ----------------------------------------------------------------------
 
 
 @dataclass
@@ -276,7 +310,8 @@ class Groups:
     Args:
         seated: int64 [B, K], indices of the targets that the losses see (`seat`).
         matched: int64 [B, K], -1 = none.
-        recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a target's group.
+        recruits: (image, query, seat), int64 [R] each: unmatched proposals that MERGE adds to a
+            target's group.
         ignored: bool [B, N], no class loss.
     """
 
@@ -286,9 +321,13 @@ class Groups:
     ignored: Tensor
 
     def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
-        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED. classes: [B, M]."""
+        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED.
+        classes: [B, M].
+        """
         classes = rows_of(classes, self.seated)
-        targets = torch.full((len(classes), num_queries), background, dtype=torch.int64, device=classes.device)
+        targets = torch.full(
+            (len(classes), num_queries), background, dtype=torch.int64, device=classes.device
+        )
         targets[self.ignored] = IGNORED
         image, target = (self.matched >= 0).nonzero(as_tuple=True)
         targets[image, self.matched[image, target]] = classes[image, target]
@@ -298,8 +337,9 @@ class Groups:
 
 
 def seat(matched: Tensor, num_queries: int) -> Tensor:
-    """Indices of the targets that the losses see, int64 [B, K]: all, or with more targets than queries those that found
-    one, so that what the losses take does not grow with targets that have none.
+    """Indices of the targets that the losses see, int64 [B, K]: all, or with more targets than
+    queries those that found one, so that what the losses take does not grow with targets that have
+    none.
 
     matched: int64 [B, M], -1 = none.
     """
@@ -314,49 +354,78 @@ def rows_of(values: Tensor, seated: Tensor) -> Tensor:
 
 
 def gather_matched(maps: Tensor, matched: Tensor) -> Tensor:
-    """Rows of maps [B, N, ...] that the matching chose: [B, M, ...]; any row where a target has no query."""
-    index = matched.clamp(min=0).view(*matched.shape, *[1] * (maps.dim() - 2)).expand(-1, -1, *maps.shape[2:])
+    """Rows of maps [B, N, ...] that the matching chose: [B, M, ...]; any row where a target has no
+    query.
+    """
+    index = (
+        matched.clamp(min=0)
+        .view(*matched.shape, *[1] * (maps.dim() - 2))
+        .expand(-1, -1, *maps.shape[2:])
+    )
     return maps.gather(1, index)
 
 
 def matched_masks(layers: Sequence[Proposals], matched: Sequence[Tensor]) -> Tensor:
-    """Mask logits of the matched queries only, all layers in one product: L times [B, M] -> [B, L * M, h, w].
+    """Mask logits of the matched queries only, all layers in one product: L times [B, M] -> [B, L *
+    M, h, w].
 
     Each product with the features would leave a gradient as large as they are.
     """
-    chosen = [gather_matched(layer.mask_embeddings, rows) for layer, rows in zip(layers, matched, strict=True)]
+    chosen = [
+        gather_matched(layer.mask_embeddings, rows)
+        for layer, rows in zip(layers, matched, strict=True)
+    ]
     return dot_product(torch.cat(chosen, dim=1), layers[0].mask_features)
 
 
-def merged_masks(layers: Sequence[Proposals], groups: Sequence[Groups], reduction: str = "maximum") -> Tensor:
-    """MERGE in training: mask logits [B, L * M, h, w] of L layers, over each target's group the elementwise maximum,
-    or, "soft", the logit of the probability that any of them covers the cell."""
+def merged_masks(
+    layers: Sequence[Proposals], groups: Sequence[Groups], reduction: str = "maximum"
+) -> Tensor:
+    """MERGE in training: mask logits [B, L * M, h, w] of L layers, over each target's group the
+    elementwise maximum, or, "soft", the logit of the probability that any of them covers the cell.
+    """
     masks = matched_masks(layers, [group.matched for group in groups])
     num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
     image = torch.cat([group.recruits[0] for group in groups])
-    query = torch.cat([group.recruits[1] + number * num_queries for number, group in enumerate(groups)])
-    target = torch.cat([group.recruits[2] + number * num_targets for number, group in enumerate(groups)])
+    query = torch.cat(
+        [group.recruits[1] + number * num_queries for number, group in enumerate(groups)]
+    )
+    target = torch.cat(
+        [group.recruits[2] + number * num_targets for number, group in enumerate(groups)]
+    )
     if len(image) == 0:
         return masks
     order = image.argsort(stable=True)
     image, query, target = image[order], query[order], target[order]
     embeddings = torch.cat([layer.mask_embeddings for layer in layers], dim=1)
     per_image = embeddings[image, query].split(image.bincount(minlength=len(masks)).tolist())
-    recruits = [code @ cells for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)]
+    recruits = [
+        code @ cells
+        for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)
+    ]
     rows = masks.flatten(2).flatten(0, 1)
     index = (image * masks.shape[1] + target)[:, None].expand(-1, rows.shape[1])
     if reduction == "soft":
         return _covered_by_any(rows, index, torch.cat(recruits)).view_as(masks)
-    return rows.scatter_reduce(0, index, torch.cat(recruits), "amax", include_self=True).view_as(masks)
+    return rows.scatter_reduce(0, index, torch.cat(recruits), "amax", include_self=True).view_as(
+        masks
+    )
 
 
 def _covered_by_any(rows: Tensor, index: Tensor, recruits: Tensor) -> Tensor:
-    """Logit of 1 - prod(1 - sigmoid(m)) over each row of [K, P] and the recruits [R, P] that `index` [R, P] adds to it;
-    rows without any stay as they are, to the bit."""
+    """Logit of 1 - prod(1 - sigmoid(m)) over each row of [K, P] and the recruits [R, P] that
+    `index` [R, P] adds to it; rows without any stay as they are, to the bit.
+    """
     # 1 - sigmoid(m) = exp(-softplus(m)), so that the product is a sum
-    total = F.softplus(rows.float()).scatter_add(0, index, F.softplus(recruits.float())).clamp(min=1e-30)
+    total = (
+        F.softplus(rows.float())
+        .scatter_add(0, index, F.softplus(recruits.float()))
+        .clamp(min=1e-30)
+    )
     soft = total + torch.log(-torch.expm1(-total))
-    joined = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(0, index[:, 0], True)
+    joined = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
+        0, index[:, 0], True
+    )
     return torch.where(joined[:, None], soft.to(rows.dtype), rows)
 
 
@@ -371,11 +440,13 @@ def recruit(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Unmatched proposals that join a target of a merged category (our reading of MERGE).
 
-    A proposal joins the target of its most likely category, background included among the candidates, when more than
-    `least_overlap` (None: none is asked for) of its own non-empty mask, void left out, lies inside that target.
+    A proposal joins the target of its most likely category, background included among the
+    candidates, when more than `least_overlap` (None: none is asked for) of its own non-empty mask,
+    void left out, lies inside that target.
 
     Args:
-        class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the points.
+        class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the
+            points.
         classes: [B, M], -1 = padding. matched: [B, M]. merged: bool [C].
 
     Returns:
@@ -409,7 +480,7 @@ def _no_recruits(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return none, none, none
 
 
-# --- supervision -----------------------------------------------------------------------------------------------------
+# --- supervision ----------------------------------------------------------------------------------
 
 
 def mask_supervision(
@@ -420,7 +491,8 @@ def mask_supervision(
     weights: Mapping[str, float],
     merged: Tensor,
 ) -> LossResult:
-    """Class, mask (binary cross-entropy) and dice losses of every decoder layer against mask targets.
+    """Class, mask (binary cross-entropy) and dice losses of every decoder layer against mask
+    targets.
 
     merged: bool [C], the categories whose proposals MERGE in training.
     """
@@ -436,7 +508,11 @@ def mask_supervision(
     del whole
     for masks, group in zip(masks_of_layers, groups, strict=True):
         if all_cells:
-            prediction, compared, values = masks.flatten(2), at_points, rows_of(at_points.values, group.seated)
+            prediction, compared, values = (
+                masks.flatten(2),
+                at_points,
+                rows_of(at_points.values, group.seated),
+            )
         else:
             own = _loss_points(masks, truth, config)
             prediction, compared = _sample_own(masks, own), targets.at(own, group.seated)
@@ -460,9 +536,11 @@ def mask_groups(
     merged: Tensor,
     all_cells: bool,
 ) -> tuple[PointValues, list[Groups]]:
-    """Matching and MERGE: the targets at the points on which masks are compared, and the groups of each layer.
+    """Matching and MERGE: the targets at the points on which masks are compared, and the groups of
+    each layer.
 
-    all_cells: compare on all cells of the mask grid instead of `config.train_num_points` random points.
+    all_cells: compare on all cells of the mask grid instead of `config.train_num_points` random
+        points.
     """
     mask_features = layers[0].mask_features.float()
     if all_cells:
@@ -471,7 +549,8 @@ def mask_groups(
     else:
         points = random_points(config.train_num_points, truth.valid_size, truth.seeds)
         at_points = targets.at(points)
-        # sampling commutes with the dot product, so the features are sampled once instead of all masks
+        # sampling commutes with the dot product, so the features are sampled once instead of all
+        # masks
         features = sample_grid(mask_features, points)
     cost, seen = [], []
     for layer in layers:
@@ -480,10 +559,13 @@ def mask_groups(
         cost.append(
             weights["class"] * class_cost(layer.class_logits, targets.classes)
             + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
-            + weights["dice"] * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
+            + weights["dice"]
+            * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
         )
     groups = []
-    for layer, in_mask, matched in zip(layers, seen, hungarian(torch.stack(cost), targets.present), strict=True):
+    for layer, in_mask, matched in zip(
+        layers, seen, hungarian(torch.stack(cost), targets.present), strict=True
+    ):
         foreground = in_mask.float()
         seated = seat(matched, foreground.shape[1])
         matched = rows_of(matched, seated)
@@ -491,7 +573,15 @@ def mask_groups(
         if config.merge_in_training:
             values = PointValues(rows_of(at_points.values, seated), at_points.valid, at_points.void)
             classes = rows_of(targets.classes, seated)
-            recruits = recruit(layer.class_logits, foreground, values, classes, matched, merged, config.merge_overlap)
+            recruits = recruit(
+                layer.class_logits,
+                foreground,
+                values,
+                classes,
+                matched,
+                merged,
+                config.merge_overlap,
+            )
         ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
         groups.append(Groups(seated, matched, recruits, ignored))
     return at_points, groups
@@ -504,7 +594,7 @@ def box_supervision(
     config: DaTaSegConfig,
     weights: Mapping[str, float],
 ) -> LossResult:
-    """Class, projection and colour-affinity losses of every decoder layer against box targets."""
+    """Class, projection and color-affinity losses of every decoder layer against box targets."""
     tight = targets.tight.float()
     void, inside = targets.void.flatten(1).float(), targets.inside.flatten(1).float()
     with torch.no_grad():
@@ -514,25 +604,44 @@ def box_supervision(
             ignored_of.append(mostly_void((all_masks > 0).flatten(2).float(), void, inside))
             columns, rows = axis_projections(all_masks, targets.inside)
             projection = (
-                pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns)) * tight[:, None, :, 0]
+                pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns))
+                * tight[:, None, :, 0]
             )
-            projection += pairwise_dice_cost(rows, targets.rows, torch.ones_like(targets.rows)) * tight[:, None, :, 1]
+            projection += (
+                pairwise_dice_cost(rows, targets.rows, torch.ones_like(targets.rows))
+                * tight[:, None, :, 1]
+            )
             cost.append(
-                weights["class"] * class_cost(layer.class_logits, targets.classes) + weights["projection"] * projection
+                weights["class"] * class_cost(layer.class_logits, targets.classes)
+                + weights["projection"] * projection
             )
         groups = []
-        for matched, ignored in zip(hungarian(torch.stack(cost), targets.present), ignored_of, strict=True):
+        for matched, ignored in zip(
+            hungarian(torch.stack(cost), targets.present), ignored_of, strict=True
+        ):
             seated = seat(matched, ignored.shape[1])
-            groups.append(Groups(seated, rows_of(matched, seated), _no_recruits(matched.device), ignored))
+            groups.append(
+                Groups(seated, rows_of(matched, seated), _no_recruits(matched.device), ignored)
+            )
 
-    # a colour that nothing is like, so that no pair reaches into the padding
-    image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(~targets.inside[:, None], torch.inf)
-    terms = {term: layers[0].class_logits.new_zeros(()) for term in ("class", "projection", "color_affinity")}
-    masks_of_layers = matched_masks(layers, [group.matched for group in groups]).float().chunk(len(layers), dim=1)
+    # a color that nothing is like, so that no pair reaches into the padding
+    image = _area_resize(truth.image, targets.inside.shape[-2:]).masked_fill(
+        ~targets.inside[:, None], torch.inf
+    )
+    terms = {
+        term: layers[0].class_logits.new_zeros(())
+        for term in ("class", "projection", "color_affinity")
+    }
+    masks_of_layers = (
+        matched_masks(layers, [group.matched for group in groups]).float().chunk(len(layers), dim=1)
+    )
     for layer, masks, group in zip(layers, masks_of_layers, groups, strict=True):
         terms["class"] = terms["class"] + _class_loss(layer, targets, group, truth, config)
 
-        box_columns, box_rows = rows_of(targets.columns, group.seated), rows_of(targets.rows, group.seated)
+        box_columns, box_rows = (
+            rows_of(targets.columns, group.seated),
+            rows_of(targets.rows, group.seated),
+        )
         counted = (group.matched >= 0).float()[..., None] * rows_of(tight, group.seated)
         columns, rows = axis_projections(masks, targets.inside)
         projection = dice_loss(columns, box_columns, torch.ones_like(columns)) * counted[..., 0]
@@ -540,40 +649,67 @@ def box_supervision(
         terms["projection"] = terms["projection"] + projection.sum() / truth.num_targets
         if weights["color_affinity"] > 0:
             affinity = _box_affinity(
-                masks, image, box_columns, box_rows, targets.inside, group.matched, config.color_affinity_threshold
+                masks,
+                image,
+                box_columns,
+                box_rows,
+                targets.inside,
+                group.matched,
+                config.color_affinity_threshold,
             )
             terms["color_affinity"] = terms["color_affinity"] + affinity / truth.num_targets
     return _weighted(terms, weights, targets, groups[-1])
 
 
 def _box_affinity(masks: Tensor, *rest: Any) -> Tensor:
-    """As `_sum_of_affinities`; many masks are compared again in the backward pass instead of keeping their pairs."""
+    """As `_sum_of_affinities`; many masks are compared again in the backward pass instead of
+    keeping their pairs.
+    """
     if masks.numel() <= RECOMPUTED_CELLS:
         return _sum_of_affinities(masks, *rest)
-    return cast(Tensor, checkpoint(_sum_of_affinities, masks, *rest, use_reentrant=False, preserve_rng_state=False))
+    return cast(
+        Tensor,
+        checkpoint(_sum_of_affinities, masks, *rest, use_reentrant=False, preserve_rng_state=False),
+    )
 
 
 def _sum_of_affinities(
-    masks: Tensor, image: Tensor, columns: Tensor, rows: Tensor, inside: Tensor, matched: Tensor, threshold: float
+    masks: Tensor,
+    image: Tensor,
+    columns: Tensor,
+    rows: Tensor,
+    inside: Tensor,
+    matched: Tensor,
+    threshold: float,
 ) -> Tensor:
-    """Colour-affinity loss, summed over the matched of masks [B, K, h, w]. columns: [B, K, w], rows: [B, K, h]."""
+    """Color-affinity loss, summed over the matched of masks [B, K, h, w]. columns: [B, K, w],
+    rows: [B, K, h].
+    """
     where, target = (matched >= 0).nonzero(as_tuple=True)
     cells = _box_cells(columns[where, target], rows[where, target]) * inside[where]
     return color_affinity_loss(masks[where, target], image[where], cells, threshold).sum()
 
 
 def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
-    """Minus the probability of each target's class: [B, N, C + 1], [B, M] -> [B, N, M]; padding costs 0."""
+    """Minus the probability of each target's class: [B, N, C + 1], [B, M] -> [B, N, M]; padding
+    costs 0.
+    """
     probabilities = class_logits.softmax(-1)
     index = classes.clamp(min=0)[:, None].expand(-1, probabilities.shape[1], -1)
     return -probabilities.gather(2, index) * (classes >= 0)[:, None]
 
 
-def _class_loss(layer: Proposals, targets: _Targets, groups: Groups, truth: Truth, config: DaTaSegConfig) -> Tensor:
+def _class_loss(
+    layer: Proposals, targets: _Targets, groups: Groups, truth: Truth, config: DaTaSegConfig
+) -> Tensor:
     background = layer.class_logits.shape[-1] - 1
     class_targets = groups.class_targets(targets.classes, layer.class_logits.shape[1], background)
     return classification_loss(
-        layer.class_logits, class_targets, config.no_object_weight, truth.num_targets, truth.num_images
+        layer.class_logits,
+        class_targets,
+        config.no_object_weight,
+        truth.num_targets,
+        truth.num_images,
     )
 
 
@@ -581,8 +717,12 @@ def _loss_points(masks: Tensor, truth: Truth, config: DaTaSegConfig) -> Tensor:
     """Points of the loss, per target: [B, M, P, 2]."""
     # one off, so that they are not the points of the matching
     seeds = None if truth.seeds is None else truth.seeds + 1
-    candidates = random_points(int(config.oversample_ratio * config.train_num_points), truth.valid_size, seeds)
-    return uncertain_points(masks.detach(), candidates, config.train_num_points, config.importance_sample_ratio)
+    candidates = random_points(
+        int(config.oversample_ratio * config.train_num_points), truth.valid_size, seeds
+    )
+    return uncertain_points(
+        masks.detach(), candidates, config.train_num_points, config.importance_sample_ratio
+    )
 
 
 def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
@@ -595,12 +735,14 @@ def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(image.float(), size=tuple(size), mode="area")
 
 
-def _weighted(terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, last: Groups) -> LossResult:
+def _weighted(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float], targets: _Targets, last: Groups
+) -> LossResult:
     named = {f"loss_{term}": weights[term] * value for term, value in terms.items()}
     return LossResult(named, targets.present.sum() - (last.matched >= 0).sum())
 
 
-# --- the tasks -------------------------------------------------------------------------------------------------------
+# --- the tasks ------------------------------------------------------------------------------------
 
 
 class Task:
@@ -614,7 +756,11 @@ class Task:
         raise ValueError(f"task {self.name} defines no merge")
 
     def loss(
-        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+        self,
+        layers: Sequence[Proposals],
+        truth: Truth,
+        config: DaTaSegConfig,
+        weights: Mapping[str, float],
     ) -> LossResult:
         """Losses of all decoder layers against the truth of this task."""
         raise ValueError(f"task {self.name} defines no loss")
@@ -622,20 +768,31 @@ class Task:
     def check_labels(self, labels: Sequence[Mapping[str, Tensor]]) -> None:
         """Refuse labels that do not carry this task's annotation."""
         if not isinstance(labels, Sequence) or isinstance(labels, str):
-            raise ValueError(f"`labels` must be a list with a dict per image, got {type(labels).__name__}")
+            raise ValueError(
+                f"`labels` must be a list with a dict per image, got {type(labels).__name__}"
+            )
         for image, label in enumerate(labels):
             if not isinstance(label, Mapping):
-                raise ValueError(f"labels[{image}] must be a dict of tensors, got {type(label).__name__}")
+                raise ValueError(
+                    f"labels[{image}] must be a dict of tensors, got {type(label).__name__}"
+                )
             missing = sorted({"class_labels", self.annotation} - set(label))
             if missing:
-                raise ValueError(f"task '{self.name}' needs {missing} in labels[{image}], which has {sorted(label)}")
+                raise ValueError(
+                    f"task '{self.name}' needs {missing} in labels[{image}], which has "
+                    f"{sorted(label)}"
+                )
             for key, value in label.items():
                 if not isinstance(value, Tensor):
-                    raise ValueError(f"labels[{image}]['{key}'] must be a tensor, got {type(value).__name__}")
+                    raise ValueError(
+                        f"labels[{image}]['{key}'] must be a tensor, got {type(value).__name__}"
+                    )
 
 
 class Panoptic(Task):
-    """A segment per thing and per stuff class: proposals of one stuff category merge, things stay apart."""
+    """A segment per thing and per stuff class: proposals of one stuff category merge, things stay
+    apart.
+    """
 
     name = "panoptic"
     annotation = "segment_map"
@@ -645,7 +802,11 @@ class Panoptic(Task):
         return ~is_thing
 
     def loss(
-        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+        self,
+        layers: Sequence[Proposals],
+        truth: Truth,
+        config: DaTaSegConfig,
+        weights: Mapping[str, float],
     ) -> LossResult:
         """Class, mask and dice losses on the merged masks."""
         merged = self.merged_categories(truth.is_thing)
@@ -673,7 +834,11 @@ class Instance(Task):
         return torch.zeros_like(is_thing)
 
     def loss(
-        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+        self,
+        layers: Sequence[Proposals],
+        truth: Truth,
+        config: DaTaSegConfig,
+        weights: Mapping[str, float],
     ) -> LossResult:
         """Class, mask and dice losses, one to one."""
         merged = self.merged_categories(truth.is_thing)
@@ -681,17 +846,23 @@ class Instance(Task):
 
 
 class Boxes(Instance):
-    """A box per object: masks are learnt from their projections, and come out as instances."""
+    """A box per object: masks are learned from their projections, and come out as instances."""
 
     name = "boxes"
     annotation = "boxes"
 
     def loss(
-        self, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig, weights: Mapping[str, float]
+        self,
+        layers: Sequence[Proposals],
+        truth: Truth,
+        config: DaTaSegConfig,
+        weights: Mapping[str, float],
     ) -> LossResult:
-        """Class, projection and colour-affinity losses, one to one."""
+        """Class, projection and color-affinity losses, one to one."""
         grid = layers[0].mask_features.shape[-2:]
-        return box_supervision(BoxTargets(truth, (grid[0], grid[1])), layers, truth, config, weights)
+        return box_supervision(
+            BoxTargets(truth, (grid[0], grid[1])), layers, truth, config, weights
+        )
 
 
 TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
@@ -701,5 +872,7 @@ TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), I
 def get_task(name: str) -> Task:
     """The task of that name; ValueError lists the known ones."""
     if not isinstance(name, str) or name not in TASKS:
-        raise ValueError(f"unknown task {name!r:.40}; known are {sorted(TASKS)}{did_you_mean(str(name), TASKS)}")
+        raise ValueError(
+            f"unknown task {name!r:.40}; known are {sorted(TASKS)}{did_you_mean(str(name), TASKS)}"
+        )
     return TASKS[name]

@@ -1,7 +1,7 @@
 """Text embeddings on disk, found again by the content they were computed from.
 
-They lie in the folder that the variable `DATASEG_CACHE` names, by default `dataseg` in the Hugging Face home. Files may
-be deleted at any time.
+They lie in the folder that the variable `DATASEG_CACHE` names, by default `dataseg` in the Hugging
+Face home. Files may be deleted at any time.
 """
 
 import hashlib
@@ -39,7 +39,9 @@ def folder_digest(folder: Path) -> str:
 
 
 def cache_key(tower: str, prompts: Sequence[str], templates: int) -> str:
-    """Digest of what decides the embeddings: the tower's content, all prompts in order, how many make one row."""
+    """Digest of what decides the embeddings: the tower's content, all prompts in order, how many
+    make one row.
+    """
     return hashlib.sha256(json.dumps([tower, templates, list(prompts)]).encode()).hexdigest()
 
 
@@ -54,7 +56,9 @@ def read_cached(key: str) -> Tensor | None:
 
 
 def write_cached(key: str, embeddings: Tensor) -> None:
-    """Keep embeddings under a key, at once or not at all; where the folder is not writable, nothing is kept."""
+    """Keep embeddings under a key, at once or not at all; where the folder is not writable, nothing
+    is kept.
+    """
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Category names -> frozen text embeddings: float32 [C, D], unit norm, one row per name.
 
-The classifier of DaTaSeg is a frozen text encoder's view of a dataset's category names (Gu et al., NeurIPS 2023,
-arXiv 2306.01736). Here a spec, which a config can keep, becomes one of its sources: hashed n-grams (nothing to
-download), a CLIP or SigLIP text tower, or files of embeddings computed elsewhere. Different sources, or different
-towers, are different spaces.
+The classifier of DaTaSeg is a frozen text encoder's view of a dataset's category names (Gu et al.,
+NeurIPS 2023, arXiv 2306.01736). Here a spec, which a config can keep, becomes one of its sources:
+hashed n-grams (nothing to download), a CLIP or SigLIP text tower, or files of embeddings computed
+elsewhere. Different sources, or different towers, are different spaces.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,18 @@ from .text_towers_dataseg import HubTextEncoder
 
 
 class PrecomputedTextEncoder:
-    """What a checkpoint remembers of embeddings that came from a file: where from, not how to make more."""
+    """What a checkpoint remembers of embeddings that came from a file: where from, not how to make
+    more.
+    """
 
     def __init__(self, source: str) -> None:
         self.source = source
 
     @property
     def dim(self) -> int:
-        """Raises ValueError, as embedding does: the length stands in the checkpoint's own embeddings."""
+        """Raises ValueError, as embedding does: the length stands in the checkpoint's own
+        embeddings.
+        """
         raise self._refusal()
 
     def __call__(self, names: Sequence[str]) -> Tensor:
@@ -33,7 +37,8 @@ class PrecomputedTextEncoder:
 
     def _refusal(self) -> ValueError:
         return ValueError(
-            "this checkpoint cannot embed new words: its embeddings were precomputed; choose a stored vocabulary, or "
+            "this checkpoint cannot embed new words: its embeddings were precomputed; choose a "
+            "stored vocabulary, or "
             f"give `text_embeddings=` of the same space ({self.source})"
         )
 
@@ -60,13 +65,16 @@ def build_text_encoder(spec: Mapping[str, Any]) -> TextEncoder:
     - `{"kind": "hashed_ngrams", "dim": 256}`: `HashedNgramEncoder`.
     - `{"kind": "hashed_names", "dim": 256}`: `HashedNameEncoder`.
     - `{"kind": "hub", "name_or_path": ..., "templates": [...], "revision": ...}`: `HubTextEncoder`.
-    - `{"kind": "file", "path": ..., "names": ..., "names_key": ..., "aliases": {...}, "key": ...}`: `FileTextEncoder`;
-      names are a list, or the path of a `.txt` (a name per line) or `.json` (a list, or an object with `names_key`).
-    - `{"kind": "files", "files": [{"path": ..., "names": ..., ...}, ...]}`: `JoinedTextEncoder` of such files.
+    - `{"kind": "file", "path": ..., "names": ..., "names_key": ..., "aliases": {...}, "key": ...}`:
+      `FileTextEncoder`; names are a list, or the path of a `.txt` (a name per line) or `.json` (a
+      list, or an object with `names_key`).
+    - `{"kind": "files", "files": [{"path": ..., "names": ..., ...}, ...]}`: `JoinedTextEncoder` of
+      such files.
     - `{"kind": "precomputed", "source": ...}`: `PrecomputedTextEncoder`, which refuses to embed.
 
     Raises:
-        ValueError: for an unknown kind, an unknown option, or a missing one; the message lists what is allowed.
+        ValueError: for an unknown kind, an unknown option, or a missing one; the message lists what
+            is allowed.
     """
     options = dict(spec)
     name = options.pop("kind", None)

@@ -25,14 +25,18 @@ class TextEncoder(Protocol):
 
 
 def checked_names(names: Sequence[str]) -> list[str]:
-    """The names as a list; raises ValueError for none at all, a blank one, or one string in place of a list."""
+    """The names as a list; raises ValueError for none at all, a blank one, or one string in place
+    of a list.
+    """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}")
     if len(names) == 0:
         raise ValueError("names is empty: give at least one category name")
     for index, name in enumerate(names):
         if not name.strip():
-            raise ValueError(f"category name {index} is empty: every category needs a name to embed")
+            raise ValueError(
+                f"category name {index} is empty: every category needs a name to embed"
+            )
     return list(names)
 
 
@@ -51,13 +55,15 @@ class _HashedEncoder:
 
 
 class HashedNgramEncoder(_HashedEncoder):
-    """Text embeddings without a model: names that share words are neighbours, others are nearly orthogonal.
+    """Text embeddings without a model: names that share words are neighbors, others are nearly
+    orthogonal.
 
-    Lower-cased, punctuation read as spaces; a word contributes itself and its character 3-grams and 4-grams (with
-    word boundaries, as in fastText, arXiv 1607.04606), which draw "circle" and "circles" together. Each feature is a
-    vector of random signs (Achlioptas 2003) taken from its hash, so equal on every platform and version. Words add up:
-    their order does not count ("house cat" and "cat house" are one embedding), nor does meaning ("sofa" and "couch" are
-    strangers). Weights and features are our setting.
+    Lower-cased, punctuation read as spaces; a word contributes itself and its character 3-grams and
+    4-grams (with word boundaries, as in fastText, arXiv 1607.04606), which draw "circle" and
+    "circles" together. Each feature is a vector of random signs (Achlioptas 2003) taken from its
+    hash, so equal on every platform and version. Words add up: their order does not count ("house
+    cat" and "cat house" are one embedding), nor does meaning ("sofa" and "couch" are strangers).
+    Weights and features are our setting.
     """
 
     WORD_WEIGHT = 1.0
@@ -65,7 +71,9 @@ class HashedNgramEncoder(_HashedEncoder):
     NGRAM_SIZES = (3, 4)
 
     def __call__(self, names: Sequence[str]) -> Tensor:
-        """Embed C names: float32 [C, D], unit norm; ValueError for a name without a letter or digit."""
+        """Embed C names: float32 [C, D], unit norm; ValueError for a name without a letter or
+        digit.
+        """
         rows = np.stack([self._name_vector(name) for name in checked_names(names)])
         return F.normalize(torch.from_numpy(rows), dim=-1).float()
 
@@ -78,7 +86,9 @@ class HashedNgramEncoder(_HashedEncoder):
     def _word_vector(self, word: str) -> NDArray[np.floating[Any]]:
         marked = f"<{word}>"
         ngrams = [marked[i : i + n] for n in self.NGRAM_SIZES for i in range(len(marked) - n + 1)]
-        spelling = np.sum([self._signs("ngram", ngram) for ngram in ngrams], axis=0) / len(ngrams) ** 0.5
+        spelling = (
+            np.sum([self._signs("ngram", ngram) for ngram in ngrams], axis=0) / len(ngrams) ** 0.5
+        )
         return self.WORD_WEIGHT * self._signs("word", word) + self.NGRAM_WEIGHT * spelling
 
     def _signs(self, kind: str, text: str) -> NDArray[np.floating[Any]]:
@@ -86,10 +96,12 @@ class HashedNgramEncoder(_HashedEncoder):
 
 
 class HashedNameEncoder(_HashedEncoder):
-    """A direction of its own for every name, nearly orthogonal to all others: class numbers instead of meaning.
+    """A direction of its own for every name, nearly orthogonal to all others: class numbers instead
+    of meaning.
 
-    Equal names, of whatever dataset, are one class; all others are strangers ("circle" and "circles", too). The
-    baseline of a label space merged by hand (MSeg, Lambert et al., CVPR 2020), with `category_map` as the hand.
+    Equal names, of whatever dataset, are one class; all others are strangers ("circle" and
+    "circles", too). The baseline of a label space merged by hand (MSeg, Lambert et al., CVPR 2020),
+    with `category_map` as the hand.
     """
 
     def __call__(self, names: Sequence[str]) -> Tensor:

@@ -19,14 +19,16 @@ class FileTextEncoder:
     """Embeddings computed elsewhere, looked up by name.
 
     Args:
-        path: `.npy` [C, D], `.safetensors`, `.pt` or `.pth` (a tensor, or a dict of tensors); any float type, any norm.
+        path: `.npy` [C, D], `.safetensors`, `.pt` or `.pth` (a tensor, or a dict of tensors); any
+            float type, any norm.
         names: the C row names, in row order.
         aliases: other name -> row name, for datasets that call the same thing differently.
         key: which tensor of the file; may be left out when there is one only.
 
     Raises:
-        ValueError: for another file type, unsafe or missing content, a shape other than [C, D], C other than the number
-            of names, duplicate names, zero or non-finite rows, an alias that points to no row or hides one.
+        ValueError: for another file type, unsafe or missing content, a shape other than [C, D], C
+            other than the number of names, duplicate names, zero or non-finite rows, an alias that
+            points to no row or hides one.
         FileNotFoundError: for a missing file.
     """
 
@@ -43,12 +45,19 @@ class FileTextEncoder:
         self._row = {name: index for index, name in enumerate(names)}
         duplicates = sorted({name for index, name in enumerate(names) if self._row[name] != index})
         if duplicates:
-            raise ValueError(f"{self.path}: duplicate row names {duplicates}; every row needs a name of its own")
+            raise ValueError(
+                f"{self.path}: duplicate row names {duplicates}; every row needs a name of its own"
+            )
         for alias, target in (aliases or {}).items():
             if alias in self._row:
-                raise ValueError(f"{self.path}: alias '{alias}' is already the name of a row; remove it or rename it")
+                raise ValueError(
+                    f"{self.path}: alias '{alias}' is already the name of a row; remove it or "
+                    "rename it"
+                )
             if target not in names:
-                raise ValueError(f"{self.path}: alias '{alias}' points to '{target}', {self._no_row(target)}")
+                raise ValueError(
+                    f"{self.path}: alias '{alias}' points to '{target}', {self._no_row(target)}"
+                )
         self._row |= {alias: self._row[target] for alias, target in (aliases or {}).items()}
 
     @property
@@ -57,11 +66,15 @@ class FileTextEncoder:
         return self._table.shape[1]
 
     def __call__(self, names: Sequence[str]) -> Tensor:
-        """Look up C names: float32 [C, D], unit norm; ValueError naming all that are neither a row nor an alias."""
+        """Look up C names: float32 [C, D], unit norm; ValueError naming all that are neither a row
+        nor an alias.
+        """
         names = checked_names(names)
         missing = [f"'{name}', {self._no_row(name)}" for name in names if name not in self._row]
         if missing:
-            raise ValueError(f"{self.path}: no embedding for {'; '.join(missing)}; add the names to `aliases`")
+            raise ValueError(
+                f"{self.path}: no embedding for {'; '.join(missing)}; add the names to `aliases`"
+            )
         return self._table[[self._row[name] for name in names]]
 
     def __contains__(self, name: str) -> bool:
@@ -73,7 +86,8 @@ class FileTextEncoder:
 
 
 class JoinedTextEncoder:
-    """Several files of embeddings in one text space: a name is looked up in the first file that has it.
+    """Several files of embeddings in one text space: a name is looked up in the first file that has
+    it.
 
     Raises:
         ValueError: for files of different dimension.
@@ -82,7 +96,9 @@ class JoinedTextEncoder:
     def __init__(self, files: Sequence[FileTextEncoder]) -> None:
         dims = {str(file.path): file.dim for file in files}
         if len(set(dims.values())) != 1:
-            raise ValueError(f"files of text embeddings to join must have one dimension, got {dims}")
+            raise ValueError(
+                f"files of text embeddings to join must have one dimension, got {dims}"
+            )
         self.files = list(files)
 
     @property
@@ -97,8 +113,12 @@ class JoinedTextEncoder:
         missing = [name for name, file in zip(names, found, strict=True) if file is None]
         if missing:
             tables = ", ".join(str(file.path) for file in self.files)
-            raise ValueError(f"no embedding for {missing} in any of {tables}; add the names to `aliases` of one")
-        return torch.cat([file([name]) for name, file in zip(names, found, strict=True) if file is not None])
+            raise ValueError(
+                f"no embedding for {missing} in any of {tables}; add the names to `aliases` of one"
+            )
+        return torch.cat(
+            [file([name]) for name, file in zip(names, found, strict=True) if file is not None]
+        )
 
 
 def _read_table(path: Path, key: str | None) -> Tensor:
@@ -117,13 +137,18 @@ def _read_table(path: Path, key: str | None) -> Tensor:
         try:
             content = torch.load(path, map_location="cpu", weights_only=True)
         except UnpicklingError as error:
-            raise ValueError(f"{path}: holds more than tensors, which is not loaded; save the tensor alone") from error
+            raise ValueError(
+                f"{path}: holds more than tensors, which is not loaded; save the tensor alone"
+            ) from error
         if isinstance(content, dict):
             content = content[_chosen_key(list(content), key, path)]
         if not isinstance(content, Tensor):
             raise ValueError(f"{path}: expected a tensor [C, D], got {type(content).__name__}")
         return content
-    raise ValueError(f"{path}: unknown type '{path.suffix}' of embeddings; allowed: .npy, .safetensors, .pt, .pth")
+    raise ValueError(
+        f"{path}: unknown type '{path.suffix}' of embeddings; allowed: .npy, .safetensors, .pt, "
+        ".pth"
+    )
 
 
 def _chosen_key(keys: list[str], key: str | None, path: Path) -> str:
@@ -137,30 +162,49 @@ def _chosen_key(keys: list[str], key: str | None, path: Path) -> str:
 def _unit_rows(table: Tensor, names: Sequence[str], path: Path) -> Tensor:
     """The table as float32 [C, D] of unit rows, checked against its row names."""
     if table.ndim != 2 or not table.is_floating_point():
-        raise ValueError(f"{path}: embeddings must be floats [C, D], got {table.dtype} {list(table.shape)}")
+        raise ValueError(
+            f"{path}: embeddings must be floats [C, D], got {table.dtype} {list(table.shape)}"
+        )
     if len(table) != len(names):
-        raise ValueError(f"{path}: {len(table)} rows but {len(names)} names; each row needs exactly one name")
+        raise ValueError(
+            f"{path}: {len(table)} rows but {len(names)} names; each row needs exactly one name"
+        )
     table = table.float()
     norms = table.norm(dim=-1)
-    bad = [name for name, norm in zip(names, norms.tolist(), strict=True) if not 0 < norm < float("inf")]
+    bad = [
+        name
+        for name, norm in zip(names, norms.tolist(), strict=True)
+        if not 0 < norm < float("inf")
+    ]
     if bad:
-        raise ValueError(f"{path}: zero or non-finite embeddings for {bad}; compute these rows again")
+        raise ValueError(
+            f"{path}: zero or non-finite embeddings for {bad}; compute these rows again"
+        )
     return table / norms[:, None]
 
 
 def read_names(names: Sequence[str] | str, names_key: str | None) -> Sequence[str]:
-    """Row names: as given, or from a `.txt` (one per line) or `.json` (a list, or the list under `names_key`)."""
+    """Row names: as given, or from a `.txt` (one per line) or `.json` (a list, or the list under
+    `names_key`).
+    """
     if not isinstance(names, str):
         return names
     path = Path(names)
     if path.suffix == ".txt":
-        return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [
+            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+        ]
     if path.suffix != ".json":
-        raise ValueError(f"{path}: unknown type '{path.suffix}' of names; allowed: a list, or a path to .txt or .json")
+        raise ValueError(
+            f"{path}: unknown type '{path.suffix}' of names; allowed: a list, or a path to .txt or "
+            ".json"
+        )
     content = json.loads(path.read_text(encoding="utf-8"))
     if isinstance(content, dict):
         if names_key not in content:
-            raise ValueError(f"{path}: `names_key` must be one of {sorted(content)}, got {names_key!r}")
+            raise ValueError(
+                f"{path}: `names_key` must be one of {sorted(content)}, got {names_key!r}"
+            )
         content = content[names_key]
     if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path}: the names must be a list of strings")

@@ -7,14 +7,21 @@ from typing import Any, NamedTuple, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import AutoConfig, AutoTokenizer, CLIPTextModelWithProjection, Siglip2TextModel, SiglipTextModel
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    CLIPTextModelWithProjection,
+    Siglip2TextModel,
+    SiglipTextModel,
+)
 
 from .text_cache_dataseg import cache_key, folder_digest, read_cached, write_cached
 from .text_encoder_dataseg import checked_names
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
-# A checkpoint holds the image tower too; naming its keys here keeps the loading report silent about them.
+# A checkpoint holds the image tower too; naming its keys here keeps the loading report silent about
+# them.
 _IMAGE_TOWER = [r"^vision_model\.", r"^visual_projection\.", r"^logit_(scale|bias)$"]
 
 
@@ -31,7 +38,9 @@ class _Siglip2Text(Siglip2TextModel):
 
 
 class _Tower(NamedTuple):
-    """How a family's text tower is run: its class, which output is the embedding, the config field of its length."""
+    """How a family's text tower is run: its class, which output is the embedding, the config field
+    of its length.
+    """
 
     model_class: Any
     output: str
@@ -55,11 +64,12 @@ _TOWERS = {
 class HubTextEncoder:
     """Text embeddings of a CLIP, SigLIP or SigLIP 2 text tower, from the Hub or a local folder.
 
-    Every template is filled with the name and embedded; the unit embeddings are averaged and made unit norm again
-    (prompt ensembling, CLIP, arXiv 2103.00020). Prompts are lower-cased, as all three families were trained, and those
-    of SigLIP padded to the full length. The tower is fetched at the first use and kept in evaluation mode on `device`;
-    it belongs to no module, so it never enters a checkpoint. Embeddings are kept on disk by the content of tower and
-    prompts (`text_cache_dataseg.py`): for names embedded before, the tower is not even loaded.
+    Every template is filled with the name and embedded; the unit embeddings are averaged and made
+    unit norm again (prompt ensembling, CLIP, arXiv 2103.00020). Prompts are lower-cased, as all
+    three families were trained, and those of SigLIP padded to the full length. The tower is fetched
+    at the first use and kept in evaluation mode on `device`; it belongs to no module, so it never
+    enters a checkpoint. Embeddings are kept on disk by the content of tower and prompts
+    (`text_cache_dataseg.py`): for names embedded before, the tower is not even loaded.
 
     Args:
         name_or_path: Hub id or local folder with a config, safetensors weights and a tokenizer.
@@ -70,7 +80,8 @@ class HubTextEncoder:
 
     Raises:
         OSError: at first use, when the tower cannot be fetched.
-        ValueError: for a template without `{}`, an unsupported or incomplete model, or a prompt longer than it reads.
+        ValueError: for a template without `{}`, an unsupported or incomplete model, or a prompt
+            longer than it reads.
     """
 
     BATCH_SIZE = 64  # prompts
@@ -83,8 +94,15 @@ class HubTextEncoder:
         device: str | torch.device = "cpu",
         use_cache: bool = True,
     ) -> None:
-        if isinstance(templates, str) or not templates or any(t.count("{}") != 1 for t in templates):
-            raise ValueError(f"templates must be a list of strings with one {{}} each for the name, got {templates!r}")
+        if (
+            isinstance(templates, str)
+            or not templates
+            or any(t.count("{}") != 1 for t in templates)
+        ):
+            raise ValueError(
+                f"templates must be a list of strings with one {{}} each for the name, got "
+                f"{templates!r}"
+            )
         self.name_or_path = name_or_path
         self.templates = tuple(templates)
         self.revision = revision
@@ -102,7 +120,9 @@ class HubTextEncoder:
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Embed C names: float32 [C, D] on the CPU, unit norm."""
         names = checked_names(names)
-        prompts = [template.replace("{}", name).lower() for name in names for template in self.templates]
+        prompts = [
+            template.replace("{}", name).lower() for name in names for template in self.templates
+        ]
         content = self._content() if self.use_cache else None
         if content is None:
             return self._ensemble(prompts)
@@ -114,7 +134,9 @@ class HubTextEncoder:
         return cached
 
     def _content(self) -> str | None:
-        """What the tower is, whatever it is called: the digest of a folder, or the commit on the Hub, where known."""
+        """What the tower is, whatever it is called: the digest of a folder, or the commit on the
+        Hub, where known.
+        """
         folder = Path(self.name_or_path)
         if folder.is_dir():
             return folder_digest(folder)
@@ -124,7 +146,9 @@ class HubTextEncoder:
     @torch.no_grad()
     def _ensemble(self, prompts: list[str]) -> Tensor:
         """Unit means [C, D] of the unit embeddings of C groups of prompts, one per template."""
-        batches = [prompts[i : i + self.BATCH_SIZE] for i in range(0, len(prompts), self.BATCH_SIZE)]
+        batches = [
+            prompts[i : i + self.BATCH_SIZE] for i in range(0, len(prompts), self.BATCH_SIZE)
+        ]
         features = torch.cat([self._embed(batch) for batch in batches])
         means = F.normalize(features, dim=-1).unflatten(0, (-1, len(self.templates))).mean(dim=1)
         return F.normalize(means, dim=-1)
@@ -139,12 +163,17 @@ class HubTextEncoder:
         for prompt, ids in zip(prompts, input_ids, strict=True):
             if len(ids) > limit:
                 raise ValueError(
-                    f"prompt {prompt!r} has {len(ids)} tokens, '{self.name_or_path}' reads at most {limit}"
+                    f"prompt {prompt!r} has {len(ids)} tokens, '{self.name_or_path}' reads at most "
+                    f"{limit}"
                 )
         padded = self._tokenizer.pad(
-            {"input_ids": input_ids}, padding=self._tower().padding, max_length=limit, return_tensors="pt"
+            {"input_ids": input_ids},
+            padding=self._tower().padding,
+            max_length=limit,
+            return_tensors="pt",
         )
-        # No padding mask: SigLIP was trained without one, and CLIP is causal: its end token sees no padding.
+        # No padding mask: SigLIP was trained without one, and CLIP is causal: its end token sees no
+        # padding.
         output = self._model(input_ids=padded["input_ids"].to(self.device))
         return cast(Tensor, output[self._tower().output]).cpu()
 
@@ -158,8 +187,10 @@ class HubTextEncoder:
         )
         if info["missing_keys"]:
             raise ValueError(
-                f"'{self.name_or_path}' has no weights for {sorted(info['missing_keys'])}, which would be random; "
-                "give a checkpoint of the whole CLIP or SigLIP model, or of its text model with projection"
+                f"'{self.name_or_path}' has no weights for {sorted(info['missing_keys'])}, which "
+                "would be random; "
+                "give a checkpoint of the whole CLIP or SigLIP model, or of its text model with "
+                "projection"
             )
         return model.eval().to(self.device)
 
@@ -167,7 +198,10 @@ class HubTextEncoder:
         model_type = self._top_config().model_type
         if model_type not in _TOWERS:
             allowed = ", ".join(sorted(_TOWERS))
-            raise ValueError(f"'{self.name_or_path}' is a '{model_type}' model; a text tower must be one of: {allowed}")
+            raise ValueError(
+                f"'{self.name_or_path}' is a '{model_type}' model; a text tower must be one of: "
+                f"{allowed}"
+            )
         return _TOWERS[model_type]
 
     def _text_config(self) -> Any:
@@ -184,7 +218,9 @@ class HubTextEncoder:
         except OSError as error:
             revision = f" at revision '{self.revision}'" if self.revision else ""
             raise OSError(
-                f"text tower '{self.name_or_path}'{revision} cannot be loaded ({str(error).strip().splitlines()[0]}); "
-                "choose a stored vocabulary, give `text_embeddings=` yourself, or the path of a local folder with "
+                f"text tower '{self.name_or_path}'{revision} cannot be loaded "
+                f"({str(error).strip().splitlines()[0]}); "
+                "choose a stored vocabulary, give `text_embeddings=` yourself, or the path of a "
+                "local folder with "
                 "config, safetensors and tokenizer"
             ) from error

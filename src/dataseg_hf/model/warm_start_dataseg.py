@@ -1,4 +1,6 @@
-"""Weights to start from: transformers' Mask2Former, whose decoders and masks ours can equal, or a backbone alone."""
+"""Weights to start from: transformers' Mask2Former, whose decoders and masks ours can equal, or a
+backbone alone.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,8 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 LEVELS = 3  # feature maps that Mask2Former's queries read
 
-# transformers' names -> ours; the cross-attention's fused projection and the pyramid's order are dealt with in code
+# transformers' names -> ours; the cross-attention's fused projection and the pyramid's order are
+# dealt with in code
 RENAMED = (
     (r"^model\.pixel_level_module\.encoder\.", "backbone."),
     (r"^model\.pixel_level_module\.decoder\.level_embed$", "pixel_decoder.level_embedding.weight"),
@@ -37,9 +40,18 @@ RENAMED = (
     (r"^model\.transformer_module\.queries_embedder\.", "query_decoder.query_positions."),
     (r"^model\.transformer_module\.level_embed\.", "query_decoder.level_embedding."),
     (r"^model\.transformer_module\.decoder\.layernorm\.", "query_decoder.norm."),
-    (r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.0\.0\.", "query_decoder.mask_head.0."),
-    (r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.1\.0\.", "query_decoder.mask_head.2."),
-    (r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.2\.0\.", "query_decoder.mask_head.4."),
+    (
+        r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.0\.0\.",
+        "query_decoder.mask_head.0.",
+    ),
+    (
+        r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.1\.0\.",
+        "query_decoder.mask_head.2.",
+    ),
+    (
+        r"^model\.transformer_module\.decoder\.mask_predictor\.mask_embedder\.2\.0\.",
+        "query_decoder.mask_head.4.",
+    ),
     (r"^model\.transformer_module\.decoder\.layers\.", "query_decoder.layers."),
     (r"\.self_attn_layer_norm\.", ".self_norm."),
     (r"\.cross_attn_layer_norm\.", ".cross_norm."),
@@ -50,7 +62,10 @@ RENAMED = (
     (r"\.cross_attn\.out_proj\.", ".cross_attention.output."),
     (r"^((?:pixel_decoder\.encoder|query_decoder\.layers)\.\d+)\.fc1\.", r"\1.feed_forward.inner."),
     (r"^((?:pixel_decoder\.encoder|query_decoder\.layers)\.\d+)\.fc2\.", r"\1.feed_forward.outer."),
-    (r"^((?:pixel_decoder\.encoder|query_decoder\.layers)\.\d+)\.final_layer_norm\.", r"\1.feed_forward.norm."),
+    (
+        r"^((?:pixel_decoder\.encoder|query_decoder\.layers)\.\d+)\.final_layer_norm\.",
+        r"\1.feed_forward.norm.",
+    ),
 )
 FUSED = re.compile(r"^(query_decoder\.layers\.\d+)\.cross_attn\.in_proj_(weight|bias)$")
 PYRAMID = re.compile(r"^pixel_decoder\.(adapter|layer)_(\d+)\.(.+)$")
@@ -64,10 +79,11 @@ class WarmStart:
 
     Args:
         taken: Names of the model's weights that came from the checkpoint.
-        new: Names of those that were initialised anew.
+        new: Names of those that were initialized anew.
         unused: Names of the checkpoint's weights that found no place.
-        explained: With an aligned classifier, the share of the variance of the checkpoint's class weights that the
-            text embeddings can express: 1 when there are fewer labels than text dimensions.
+        explained: With an aligned classifier, the share of the variance of the checkpoint's class
+            weights that the text embeddings can express: 1 when there are fewer labels than text
+            dimensions.
     """
 
     taken: list[str] = field(default_factory=list)
@@ -78,18 +94,29 @@ class WarmStart:
     def summary(self) -> str:
         """Counts, and the modules that hold what is new, in one line."""
         modules = sorted({".".join(name.split(".")[:2]) for name in self.new})
-        aligned = "" if self.explained is None else f"; classifier aligned, {self.explained:.1%} explained"
+        aligned = (
+            ""
+            if self.explained is None
+            else f"; classifier aligned, {self.explained:.1%} explained"
+        )
         return (
-            f"{len(self.taken)} weights taken, {len(self.new)} initialised anew ({', '.join(modules) or 'none'}), "
+            f"{len(self.taken)} weights taken, {len(self.new)} initialized anew "
+            f"({', '.join(modules) or 'none'}), "
             f"{len(self.unused)} of the checkpoint unused{aligned}"
         )
 
 
-def read_mask2former(name_or_path: str | Path, revision: str | None) -> Mask2FormerForUniversalSegmentation:
-    """A transformers Mask2Former from the Hub or a folder, in float32; ValueError for any other architecture."""
+def read_mask2former(
+    name_or_path: str | Path, revision: str | None
+) -> Mask2FormerForUniversalSegmentation:
+    """A transformers Mask2Former from the Hub or a folder, in float32; ValueError for any other
+    architecture.
+    """
     config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     if not isinstance(config, Mask2FormerConfig):
-        raise ValueError(f"'{name_or_path}' is a '{config.model_type}' checkpoint, not a 'mask2former' one")
+        raise ValueError(
+            f"'{name_or_path}' is a '{config.model_type}' checkpoint, not a 'mask2former' one"
+        )
     _check_form(config, str(name_or_path))
     return Mask2FormerForUniversalSegmentation.from_pretrained(
         name_or_path, config=config, revision=revision, dtype=torch.float32, use_safetensors=True
@@ -103,7 +130,9 @@ def mask2former_labels(name_or_path: str | Path, revision: str | None = None) ->
 
 
 def _check_form(config: Mask2FormerConfig, name: str) -> None:
-    """Raise ValueError for the forms of Mask2Former that no released checkpoint has and ours cannot take."""
+    """Raise ValueError for the forms of Mask2Former that no released checkpoint has and ours cannot
+    take.
+    """
     wrong = []
     if config.pre_norm:
         wrong.append("pre_norm=True")
@@ -111,15 +140,22 @@ def _check_form(config: Mask2FormerConfig, name: str) -> None:
         wrong.append("an input projection of the transformer decoder")
     if config.activation_function != "relu":
         wrong.append(f"activation_function='{config.activation_function}'")
-    finer = [stride for stride in config.feature_strides[:-LEVELS] if stride >= config.common_stride]
+    finer = [
+        stride for stride in config.feature_strides[:-LEVELS] if stride >= config.common_stride
+    ]
     if len(finer) != len(config.feature_strides) - LEVELS or not finer:
-        wrong.append(f"common_stride={config.common_stride} and feature_strides={list(config.feature_strides)}")
+        wrong.append(
+            f"common_stride={config.common_stride} and "
+            f"feature_strides={list(config.feature_strides)}"
+        )
     if wrong:
         raise ValueError(f"'{name}': cannot start from a Mask2Former with {' and '.join(wrong)}")
 
 
 def mask2former_settings(config: Mask2FormerConfig) -> dict[str, Any]:
-    """Options of `DaTaSegConfig` with which the network is the given Mask2Former, up to the classifier."""
+    """Options of `DaTaSegConfig` with which the network is the given Mask2Former, up to the
+    classifier.
+    """
     return {
         "backbone_config": config.backbone_config.to_dict(),
         "pixel_decoder": "deformable",
@@ -127,7 +163,8 @@ def mask2former_settings(config: Mask2FormerConfig) -> dict[str, Any]:
         "mask_dim": config.mask_feature_size,
         "encoder_layers": config.encoder_layers,
         "encoder_feedforward_dim": config.encoder_feedforward_dim,
-        "decoder_layers": config.decoder_layers - 1,  # theirs counts the prediction before the first layer
+        # theirs counts the prediction before the first layer
+        "decoder_layers": config.decoder_layers - 1,
         "dim_feedforward": config.dim_feedforward,
         "num_attention_heads": config.num_attention_heads,
         "num_queries": config.num_queries,
@@ -165,20 +202,29 @@ def _pyramid_name(name: str, finer: int) -> str:
     match = PYRAMID.match(name)
     if not match:
         return name
-    return f"pixel_decoder.{'laterals' if match[1] == 'adapter' else 'outputs'}.{finer - int(match[2])}.{match[3]}"
+    part = "laterals" if match[1] == "adapter" else "outputs"
+    return f"pixel_decoder.{part}.{finer - int(match[2])}.{match[3]}"
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WarmStart:
     """Copy the weights whose name and shape fit into the model, and say which did."""
     own = model.state_dict()
-    fitting = {name: value for name, value in weights.items() if name in own and own[name].shape == value.shape}
+    fitting = {
+        name: value
+        for name, value in weights.items()
+        if name in own and own[name].shape == value.shape
+    }
     model.load_state_dict(fitting, strict=False)
     return WarmStart(
-        taken=sorted(fitting), new=sorted(set(own) - set(fitting)), unused=sorted(set(weights) - set(fitting))
+        taken=sorted(fitting),
+        new=sorted(set(own) - set(fitting)),
+        unused=sorted(set(weights) - set(fitting)),
     )
 
 
-def backbone_settings(name_or_path: str | Path, revision: str | None, one_stride: Sequence[str]) -> PreTrainedConfig:
+def backbone_settings(
+    name_or_path: str | Path, revision: str | None, one_stride: Sequence[str]
+) -> PreTrainedConfig:
     """The config of a checkpoint, as that of a backbone whose every stage gives a feature map.
 
     Of the architectures in `one_stride`, whose maps are all of one size, only the last stage does.
@@ -187,14 +233,19 @@ def backbone_settings(name_or_path: str | Path, revision: str | None, one_stride
     if isinstance(config, MobileNetV2Config):
         return config
     if not isinstance(config, BackboneConfigMixin):
-        raise ValueError(f"'{name_or_path}' is a '{config.model_type}' checkpoint, which is no backbone")
+        raise ValueError(
+            f"'{name_or_path}' is a '{config.model_type}' checkpoint, which is no backbone"
+        )
     stages = [stage for stage in config.stage_names if stage != "stem"]
     config.out_features = stages[-1:] if config.model_type in one_stride else stages
     return config
 
 
-def take_backbone(backbone: nn.Module, name_or_path: str | Path, revision: str | None = None) -> WarmStart:
-    """Copy the weights of any checkpoint of the backbone's architecture, with or without heads, into the backbone.
+def take_backbone(
+    backbone: nn.Module, name_or_path: str | Path, revision: str | None = None
+) -> WarmStart:
+    """Copy the weights of any checkpoint of the backbone's architecture, with or without heads,
+    into the backbone.
 
     Raises:
         OSError: for a checkpoint that cannot be fetched.
@@ -204,18 +255,29 @@ def take_backbone(backbone: nn.Module, name_or_path: str | Path, revision: str |
     found = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
     if found != own.config.model_type:
         raise ValueError(
-            f"'{name_or_path}' is a '{found}' checkpoint, the model's backbone a '{own.config.model_type}'"
+            f"'{name_or_path}' is a '{found}' checkpoint, the model's backbone a "
+            f"'{own.config.model_type}'"
         )
     # the class itself: AutoBackbone.from_pretrained reads no local folders
     pretrained, info = type(own).from_pretrained(
-        name_or_path, config=own.config, revision=revision, use_safetensors=True, output_loading_info=True
+        name_or_path,
+        config=own.config,
+        revision=revision,
+        use_safetensors=True,
+        output_loading_info=True,
     )
-    weights = {name: value for name, value in pretrained.state_dict().items() if name not in info["missing_keys"]}
+    weights = {
+        name: value
+        for name, value in pretrained.state_dict().items()
+        if name not in info["missing_keys"]
+    }
     return take_weights(own, weights)
 
 
 class AlignedClassifier(NamedTuple):
-    """A class embedding head (weight [D, d], bias [D]), a background embedding [D], and `WarmStart.explained`."""
+    """A class embedding head (weight [D, d], bias [D]), a background embedding [D], and
+    `WarmStart.explained`.
+    """
 
     weight: Tensor
     bias: Tensor
@@ -224,32 +286,39 @@ class AlignedClassifier(NamedTuple):
 
 
 def align_classifier(weight: Tensor, bias: Tensor, text_embeddings: Tensor) -> AlignedClassifier:
-    """The head whose dot products with the text embeddings are nearest to a linear classifier's logits (our setting).
+    """The head whose dot products with the text embeddings are nearest to a linear classifier's
+    logits (our setting).
 
-    Softmax does not see what is added to all logits, so both sides are centred over the classes; the head is then the
-    least-squares solution of least norm. Where the embeddings of the names are independent the products are the logits.
-    The cosine keeps their order, but divides by the class embedding's length: see `mean_length`.
+    Softmax does not see what is added to all logits, so both sides are centered over the classes;
+    the head is then the least-squares solution of least norm. Where the embeddings of the names are
+    independent the products are the logits. The cosine keeps their order, but divides by the class
+    embedding's length: see `mean_length`.
 
     Args:
         weight, bias: [C + 1, d], [C + 1] of the linear classifier, last = background.
         text_embeddings: [C, D].
     """
-    weight, bias, text = weight.double(), bias.double(), F.normalize(text_embeddings.double(), dim=-1)
+    weight, bias, text = (
+        weight.double(),
+        bias.double(),
+        F.normalize(text_embeddings.double(), dim=-1),
+    )
     # unlike every name, those to come included
     background = -F.normalize(text.mean(0), dim=-1)
     names = torch.cat([text, background[None]])
-    centred = names - names.mean(0)
+    centered = names - names.mean(0)
     wanted = weight - weight.mean(0)
-    solve = torch.linalg.pinv(centred)
+    solve = torch.linalg.pinv(centered)
     head, offset = solve @ wanted, solve @ (bias - bias.mean())
-    missed = centred @ head - wanted
+    missed = centered @ head - wanted
     explained = float(1 - missed.square().sum() / wanted.square().sum())
     return AlignedClassifier(head.float(), offset.float(), background.float(), explained)
 
 
 @torch.no_grad()
 def mean_length(model: nn.Module) -> float:
-    """Mean length of the class embeddings on smooth noise, which is much that on images (`docs/warm_start.md`).
+    """Mean length of the class embeddings on smooth noise, which is much that on images
+    (`docs/warm_start.md`).
 
     As the factor of the cosine it gives back the length that the cosine takes away, in the mean.
     """

@@ -1,4 +1,6 @@
-"""Names that a user types: of vocabularies, categories and arguments, and what was meant by one that is none."""
+"""Names that a user types: of vocabularies, categories and arguments, and what was meant by one
+that is none.
+"""
 
 import difflib
 import re
@@ -22,7 +24,9 @@ def close_name(name: str, known: Iterable[str]) -> str | None:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: a question where a known name is like it, or nothing."""
+    """The end of a message about an unknown name: a question where a known name is like it, or
+    nothing.
+    """
     close = close_name(name, known)
     return "" if close is None else f"; did you mean '{close}'?"
 
@@ -33,11 +37,13 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:MAX_LISTED]) + more
 
 
-# --- vocabularies: name -> {"labels": [...], "is_thing": [...]}, as a config stores them ------------------------------
+# --- vocabularies: name -> {"labels": [...], "is_thing": [...]}, as a config stores them ----------
 
 
 def parse_vocabulary(text: str, stored: Mapping[str, Any]) -> str | list[str]:
-    """What a line of text asks for: the name of a stored vocabulary, or the words between the commas."""
+    """What a line of text asks for: the name of a stored vocabulary, or the words between the
+    commas.
+    """
     return text.strip() if text.strip() in stored else parse_words(text)
 
 
@@ -51,44 +57,67 @@ def checked_words(words: object, stored: Mapping[str, Any] | None = None) -> lis
 
     Args:
         words: what the caller gave for them.
-        stored: vocabularies, whose names are not taken for categories; those that are categories themselves excepted.
+        stored: vocabularies, whose names are not taken for categories; those that are categories
+            themselves excepted.
 
     Raises:
-        ValueError: unless they are an ordered collection of names, or if one is nearly a vocabulary's name.
+        ValueError: unless they are an ordered collection of names, or if one is nearly a
+            vocabulary's name.
     """
     if isinstance(words, (str, bytes, Mapping, set, frozenset)) or not isinstance(words, Iterable):
-        raise ValueError(f"a vocabulary must be a list of names, got {type(words).__name__} {words!r:.60}")
+        raise ValueError(
+            f"a vocabulary must be a list of names, got {type(words).__name__} {words!r:.60}"
+        )
     names = list(words)
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise ValueError(f"a vocabulary must be a list of names, got {type(wrong[0]).__name__} {wrong[0]!r:.60} in it")
+        raise ValueError(
+            f"a vocabulary must be a list of names, got {type(wrong[0]).__name__} {wrong[0]!r:.60} "
+            "in it"
+        )
     for name in names:
         meant = meant_vocabulary(name, stored or {}, alone=len(names) == 1)
         if meant is not None:
             raise ValueError(
-                f"'{name}' is no category of this model, but like the name of a vocabulary: did you mean '{meant}'? "
-                f"A vocabulary is asked for by its name alone; to look for a thing called so, write 'a {name}'"
+                f"'{name}' is no category of this model, but like the name of a vocabulary: did "
+                f"you mean '{meant}'? "
+                "A vocabulary is asked for by its name alone; to look for a thing called so, "
+                f"write 'a {name}'"
             )
     return names
 
 
 def checked_flags(is_thing: object, count: int) -> list[bool]:
-    """Thing flags of `count` names, all true where None is given; ValueError for what is no list of true and false."""
+    """Thing flags of `count` names, all true where None is given; ValueError for what is no list of
+    true and false.
+    """
     if is_thing is None:
         return [True] * count
-    flags = is_thing.tolist() if hasattr(is_thing, "tolist") else is_thing  # of a tensor or an array
-    if not isinstance(flags, Sequence) or isinstance(flags, str) or not all(flag in (0, 1) for flag in flags):
-        raise ValueError(f"`is_thing` must be a list of true and false, one per name, got {is_thing!r:.80}")
+    # of a tensor or an array
+    flags = is_thing.tolist() if hasattr(is_thing, "tolist") else is_thing
+    if (
+        not isinstance(flags, Sequence)
+        or isinstance(flags, str)
+        or not all(flag in (0, 1) for flag in flags)
+    ):
+        raise ValueError(
+            f"`is_thing` must be a list of true and false, one per name, got {is_thing!r:.80}"
+        )
     return [bool(flag) for flag in flags]
 
 
 def meant_vocabulary(word: str, stored: Mapping[str, Any], alone: bool) -> str | None:
     """The stored vocabulary that a word seems to name, or None.
 
-    A word alone is compared more strictly: so is a vocabulary asked for, and hardly ever one category.
+    A word alone is compared more strictly: so is a vocabulary asked for, and hardly ever one
+    category.
     """
     plain = plain_name(word)
-    if any(plain == plain_name(label) for vocabulary in stored.values() for label in vocabulary["labels"]):
+    if any(
+        plain == plain_name(label)
+        for vocabulary in stored.values()
+        for label in vocabulary["labels"]
+    ):
         return None
     for name in stored:
         if plain == plain_name(name):
@@ -96,23 +125,33 @@ def meant_vocabulary(word: str, stored: Mapping[str, Any], alone: bool) -> str |
     beginning = [name for name in stored if plain_name(name).startswith(plain)]
     if beginning and len(plain) > 3 and (alone or " " in plain):
         return beginning[0]
-    # 'pet' among other words is a word even if 'pets' is a vocabulary; 'shapes_pan' for 'shapes_panoptic' is none
+    # 'pet' among other words is a word even if 'pets' is a vocabulary; 'shapes_pan' for
+    # 'shapes_panoptic' is none
     return close_name(word, [name for name in stored if alone or " " in plain_name(name)])
 
 
 def unknown_vocabulary(name: str, stored: Mapping[str, Any]) -> str:
     """The message about a vocabulary that is not stored."""
     if not stored:
-        return "this model stores no vocabulary: name one with `add_vocabulary(name, words)`, or train it"
+        return (
+            "this model stores no vocabulary: name one with `add_vocabulary(name, words)`, or "
+            "train it"
+        )
     meant = meant_vocabulary(name, stored, alone=True)
     remedy = (
-        f"did you mean '{meant}'?" if meant else f"words are given as a list: {parse_words(name) or ['cat', 'dog']}"
+        f"did you mean '{meant}'?"
+        if meant
+        else f"words are given as a list: {parse_words(name) or ['cat', 'dog']}"
     )
     return f"no vocabulary '{name}' in this model; stored are {sorted(stored)}; {remedy}"
 
 
-def places_of(words: Sequence[str], stored: Mapping[str, Any], first: str | None) -> list[tuple[str, int] | None]:
-    """Of each word the stored vocabulary that has it, `first` before the others, and its place there; or None."""
+def places_of(
+    words: Sequence[str], stored: Mapping[str, Any], first: str | None
+) -> list[tuple[str, int] | None]:
+    """Of each word the stored vocabulary that has it, `first` before the others, and its place
+    there; or None.
+    """
     place: dict[str, tuple[str, int]] = {}
     for name in sorted(stored, key=lambda name: name != first):
         for index, label in enumerate(stored[name]["labels"]):
@@ -122,7 +161,9 @@ def places_of(words: Sequence[str], stored: Mapping[str, Any], first: str | None
 
 def stored_names(stored: Mapping[str, Any]) -> list[str]:
     """All categories of the stored vocabularies, each once, in their order."""
-    return list(dict.fromkeys(label for vocabulary in stored.values() for label in vocabulary["labels"]))
+    return list(
+        dict.fromkeys(label for vocabulary in stored.values() for label in vocabulary["labels"])
+    )
 
 
 __all__ = [

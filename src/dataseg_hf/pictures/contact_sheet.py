@@ -1,4 +1,6 @@
-"""Some images of a dataset beside their annotation, as one picture: what a wrong id map looks like at a glance."""
+"""Some images of a dataset beside their annotation, as one picture: what a wrong id map looks like
+at a glance.
+"""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -13,8 +15,12 @@ MAX_TITLE = 32  # characters that fit above a cell
 _COLUMNS = 2  # samples beside each other, so that six of them fill a screen
 
 
-def samples_at(data: SampleDataset | SampleStream, positions: Sequence[int], count: int) -> list[Sample]:
-    """At most `count` samples of those at ascending positions, evenly spaced; the first of a stream (read anew)."""
+def samples_at(
+    data: SampleDataset | SampleStream, positions: Sequence[int], count: int
+) -> list[Sample]:
+    """At most `count` samples of those at ascending positions, evenly spaced; the first of a stream
+    (read anew).
+    """
     if isinstance(data, SampleStream):
         wanted = set(positions[:count])
         rows = islice(data.epoch(0), max(wanted, default=-1) + 1)
@@ -23,8 +29,11 @@ def samples_at(data: SampleDataset | SampleStream, positions: Sequence[int], cou
     return [data[positions[i * len(positions) // count]] for i in range(count)]
 
 
-def contact_sheet(samples: Sequence[Sample], spec: DatasetSpec, ignored_as: str = "crowd") -> Image.Image:
-    """A grid of samples: each with its file name above the image, beside it segments or masks, and boxes, with names.
+def contact_sheet(
+    samples: Sequence[Sample], spec: DatasetSpec, ignored_as: str = "crowd"
+) -> Image.Image:
+    """A grid of samples: each with its file name above the image, beside it segments or masks, and
+    boxes, with names.
 
     Args:
         samples: one or more.
@@ -44,7 +53,9 @@ def in_grid(pictures: Sequence[Image.Image], columns: int) -> Image.Image:
     columns = min(columns, len(pictures))
     width = max(picture.width for picture in pictures)
     rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    sheet = Image.new("RGB", (columns * width, sum(max(p.height for p in row) for row in rows)), "white")
+    sheet = Image.new(
+        "RGB", (columns * width, sum(max(p.height for p in row) for row in rows)), "white"
+    )
     top = 0
     for row in rows:
         for column, picture in enumerate(row):
@@ -65,7 +76,9 @@ def _sample_row(sample: Sample, spec: DatasetSpec, ignored_as: str) -> Image.Ima
     else:
         if annotation.masks is not None:
             order = annotation.masks.sum(axis=(1, 2)).argsort()  # the small ones on top
-            cells.append(overlay(image, annotation.masks[order], [segments[i] for i in order], names))
+            cells.append(
+                overlay(image, annotation.masks[order], [segments[i] for i in order], names)
+            )
             titles.append("masks")
         cells.append(boxes_overlay(image, annotation.boxes, labels.tolist(), names))
         titles.append("boxes")

@@ -15,12 +15,22 @@ from matplotlib.axes import Axes
 _MAIN_METRICS = ("pq", "miou", "mask_ap", "box_ap")
 
 
-def draw_curves(history: Sequence[Mapping[str, str]], evaluations: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Loss per dataset (each step, and its running mean), metrics and learning rate against steps, as PNG."""
-    figure, (top, middle, bottom) = plt.subplots(3, 1, figsize=(9, 10), height_ratios=(3, 2, 1), sharex=True)
+def draw_curves(
+    history: Sequence[Mapping[str, str]], evaluations: Sequence[Mapping[str, Any]], path: Path
+) -> None:
+    """Loss per dataset (each step, and its running mean), metrics and learning rate against steps,
+    as PNG.
+    """
+    figure, (top, middle, bottom) = plt.subplots(
+        3, 1, figsize=(9, 10), height_ratios=(3, 2, 1), sharex=True
+    )
     _draw_losses(top, history)
     _draw_metrics(middle, evaluations)
-    bottom.plot([int(r["step"]) for r in history], [float(r["learning_rate"]) for r in history], color="black")
+    bottom.plot(
+        [int(r["step"]) for r in history],
+        [float(r["learning_rate"]) for r in history],
+        color="black",
+    )
     bottom.set_ylabel("learning rate")
     bottom.set_xlabel("step")
     figure.tight_layout()
@@ -60,6 +70,8 @@ def _draw_metrics(axes: Axes, evaluations: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _top(values: Sequence[float]) -> float:
-    """Where an axis of fractions ends: a little above the highest, so that a small metric is seen to grow."""
+    """Where an axis of fractions ends: a little above the highest, so that a small metric is seen
+    to grow.
+    """
     highest = max(values, default=0.0)
     return min(1.0, 1.1 * highest) if highest > 0 else 1.0

@@ -10,14 +10,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ..prediction.segments import Segment
 
-LEAST_SIDE, MOST_SIDE = 384, 1600  # pixels of a picture
-OPACITY = 0.6  # over the grey image, so that the colours stay those of the legend
-LEAST_TEXT = 14  # pixels, height of a line
+MIN_SIDE, MAX_SIDE = 384, 1600  # pixels of a picture
+OPACITY = 0.6  # over the gray image, so that the colors stay those of the legend
+MIN_TEXT = 14  # pixels, height of a line
 INK, PAPER, VOID = (20, 20, 20), (255, 255, 255), (128, 128, 128)
 
 
-def category_colour(label_id: int) -> tuple[int, int, int]:
-    """RGB of a category, 0..255: the same in every image, neighbours in the vocabulary far apart."""
+def category_color(label_id: int) -> tuple[int, int, int]:
+    """RGB of a category, 0..255: the same in every image, neighbors in the vocabulary far
+    apart.
+    """
     hue = label_id * 0.6180339887 % 1  # golden ratio: every new hue falls into the largest gap
     saturation = (0.95, 0.55, 0.75)[label_id % 3]
     value = (1.0, 0.55, 0.8, 0.65, 0.45)[label_id % 5]
@@ -32,35 +34,49 @@ def overlay(
     names: Sequence[str],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """Segments over an image: filled with their category's colour, outlined, named where the name fits, legend below.
+    """Segments over an image: filled with their category's color, outlined, named where the name
+    fits, legend below.
 
     Args:
         image: any mode, W x H.
-        segmentation: int [H, W], segment ids; or bool [K, H, W], one mask per segment, in the order of `segments_info`.
-            Both as `post_process_panoptic_segmentation` and `post_process_instance_segmentation` give them.
+        segmentation: int [H, W], segment ids; or bool [K, H, W], one mask per segment, in the order
+            of `segments_info`. Both as `post_process_panoptic_segmentation` and
+            `post_process_instance_segmentation` give them.
         segments_info: per segment `label_id`, for an id map also `id`, and optionally `score`.
         names: of the categories.
-        mean_colors: fill a segment with the mean color of what it covers, not its category's: for names that are
-            colors, such as "yellow circle".
+        mean_colors: fill a segment with the mean color of what it covers, not its category's: for
+            names that are colors, such as "yellow circle".
 
     Returns:
-        RGB, for the eye: images below 384 pixels are enlarged by a whole factor, those above 1600 reduced.
+        RGB, for the eye: images below 384 pixels are enlarged by a whole factor, those above 1600
+        reduced.
 
     Raises:
         ValueError: if image, masks and segments do not fit together.
     """
     maps = np.asarray(segmentation)
     if maps.ndim not in (2, 3) or (maps.ndim == 3 and len(maps) != len(segments_info)):
-        raise ValueError(f"segmentation {maps.shape} must be [H, W], or [{len(segments_info)}, H, W] for the segments")
+        raise ValueError(
+            f"segmentation {maps.shape} must be [H, W], or [{len(segments_info)}, H, W] for the "
+            "segments"
+        )
     maps = _resampled(maps, image)
-    masks = [maps == segment["id"] for segment in segments_info] if maps.ndim == 2 else list(maps.astype(bool))
-    return _drawn(image, masks, [int(segment["label_id"]) for segment in segments_info], names, mean_colors)
+    masks = (
+        [maps == segment["id"] for segment in segments_info]
+        if maps.ndim == 2
+        else list(maps.astype(bool))
+    )
+    return _drawn(
+        image, masks, [int(segment["label_id"]) for segment in segments_info], names, mean_colors
+    )
 
 
 def segments_overlay(
     image: Image.Image, segments: Sequence[Segment], names: Sequence[str], mean_colors: bool = False
 ) -> Image.Image:
-    """Segments over an image, the first on top; otherwise as `overlay`, without masks of the image's full size."""
+    """Segments over an image, the first on top; otherwise as `overlay`, without masks of the
+    image's full size.
+    """
     rows, columns = _sampled_pixels(image)
     masks = []
     for segment in segments:
@@ -68,7 +84,9 @@ def segments_overlay(
         inside = [(axis >= start) & (axis < start + side) for axis, start, side in
                   ((rows, segment.top, height), (columns, segment.left, width))]  # fmt: skip
         mask = np.zeros((len(rows), len(columns)), dtype=bool)
-        mask[np.ix_(*inside)] = segment.mask[np.ix_(rows[inside[0]] - segment.top, columns[inside[1]] - segment.left)]
+        mask[np.ix_(*inside)] = segment.mask[
+            np.ix_(rows[inside[0]] - segment.top, columns[inside[1]] - segment.left)
+        ]
         masks.append(mask)
     return _drawn(image, masks, [segment.label_id for segment in segments], names, mean_colors)
 
@@ -91,7 +109,7 @@ def _drawn(
         # the legend shows a category as its best segment
         in_legend = dict(reversed(list(zip(label_ids, colors, strict=True))))
     else:
-        colors = [category_colour(label_id) for label_id in label_ids]
+        colors = [category_color(label_id) for label_id in label_ids]
         in_legend = dict(zip(label_ids, colors, strict=True))
     canvas = _painted(image, on_top, colors, edge, mean_colors)
     for number, label_id in enumerate(label_ids):
@@ -100,26 +118,37 @@ def _drawn(
 
 
 def _mean_colors(image: Image.Image, index: NDArray[Any], count: int) -> list[tuple[int, int, int]]:
-    """RGB, 0..255, of the pixels of each index below `count`; the mean is black where there is none."""
+    """RGB, 0..255, of the pixels of each index below `count`; the mean is black where there is
+    none.
+    """
     rows, columns = _sampled_pixels(image)
     pixels = np.asarray(image.convert("RGB"))[rows[:, None], columns].reshape(-1, 3)
     places = np.where(index >= 0, index, count).ravel()
     areas = np.maximum(np.bincount(places, minlength=count + 1), 1)
     means = [np.bincount(places, pixels[:, channel], count + 1) / areas for channel in range(3)]
-    return [(round(red), round(green), round(blue)) for red, green, blue in np.stack(means, axis=-1)[:count].tolist()]
+    return [
+        (round(red), round(green), round(blue))
+        for red, green, blue in np.stack(means, axis=-1)[:count].tolist()
+    ]
 
 
 def boxes_overlay(
-    image: Image.Image, boxes: ArrayLike, label_ids: Sequence[int], names: Sequence[str], mean_colors: bool = False
+    image: Image.Image,
+    boxes: ArrayLike,
+    label_ids: Sequence[int],
+    names: Sequence[str],
+    mean_colors: bool = False,
 ) -> Image.Image:
-    """Boxes over an image: outlined in their category's colour, named where the name fits; otherwise as `overlay`.
+    """Boxes over an image: outlined in their category's color, named where the name fits;
+    otherwise as `overlay`.
 
     Args:
         image: any mode, W x H.
         boxes: [M, 4], xyxy in pixels of the image.
         label_ids: category of each box.
         names: of the categories.
-        mean_colors: outline all in white, and show a category in the legend in the mean color of its first box.
+        mean_colors: outline all in white, and show a category in the legend in the mean color of
+            its first box.
     """
     size = _drawn_size(image)
     scale = np.array([size[0] / image.width, size[1] / image.height] * 2)
@@ -128,13 +157,16 @@ def boxes_overlay(
     stroke = max(2, max(size) // 300)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         corners = (left, top, max(left, right - 1), max(top, bottom - 1))
-        outline = PAPER if mean_colors else category_colour(label_id)
+        outline = PAPER if mean_colors else category_color(label_id)
         ImageDraw.Draw(canvas).rectangle(corners, outline=outline, width=stroke)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
         text = _Text(canvas)
-        if text.width(names[label_id]) + text.margin <= right - left and text.size + text.margin <= bottom - top:
+        if (
+            text.width(names[label_id]) + text.margin <= right - left
+            and text.size + text.margin <= bottom - top
+        ):
             text.write((left + text.margin, top + text.margin), names[label_id], PAPER, outline=INK)
-    in_legend = {label_id: category_colour(label_id) for label_id in label_ids}
+    in_legend = {label_id: category_color(label_id) for label_id in label_ids}
     if mean_colors:
         in_legend |= {
             label_id: _mean_of_box(image, box)
@@ -147,19 +179,26 @@ def _mean_of_box(image: Image.Image, box: NDArray[Any]) -> tuple[int, int, int]:
     """RGB, 0..255, of the middle half of a box, where most objects are."""
     left, top, right, bottom = box.tolist()
     rows, columns = (
-        slice(int(low + (high - low) / 4), max(int(low + (high - low) / 4) + 1, int(high - (high - low) / 4)))
+        slice(
+            int(low + (high - low) / 4),
+            max(int(low + (high - low) / 4) + 1, int(high - (high - low) / 4)),
+        )
         for low, high in ((top, bottom), (left, right))
     )
-    red, green, blue = np.asarray(image.convert("RGB"))[rows, columns].reshape(-1, 3).mean(axis=0).round().tolist()
+    red, green, blue = (
+        np.asarray(image.convert("RGB"))[rows, columns].reshape(-1, 3).mean(axis=0).round().tolist()
+    )
     return int(red), int(green), int(blue)
 
 
 def semantic_overlay(
     image: Image.Image, segmentation: ArrayLike, names: Sequence[str], mean_colors: bool = False
 ) -> Image.Image:
-    """A class map int [H, W], -1 = void, over an image, the legend by area below; otherwise as `overlay`."""
+    """A class map int [H, W], -1 = void, over an image, the legend by area below; otherwise as
+    `overlay`.
+    """
     classes = _resampled(np.asarray(segmentation), image)
-    colors = [category_colour(label_id) for label_id in range(len(names))]
+    colors = [category_color(label_id) for label_id in range(len(names))]
     if mean_colors:
         colors = _mean_colors(image, classes, len(names))
     canvas = _painted(image, classes, colors, _outline(classes), mean_colors)
@@ -177,7 +216,8 @@ def prediction_grid(
     cell_width: int = 384,
     captions: Sequence[str] = (),
 ) -> Image.Image:
-    """Images in rows and columns of one width, a title above each column; e.g. image, truth, prediction.
+    """Images in rows and columns of one width, a title above each column; e.g. image, truth,
+    prediction.
 
     Args:
         rows: with as many images as there are titles.
@@ -189,20 +229,29 @@ def prediction_grid(
         ValueError: for no rows, or a row with another number of images than titles.
     """
     if not rows or any(len(row) != len(titles) for row in rows):
-        raise ValueError(f"{len(titles)} titles need rows of as many images, got rows of {[len(row) for row in rows]}")
+        raise ValueError(
+            f"{len(titles)} titles need rows of as many images, got rows of "
+            f"{[len(row) for row in rows]}"
+        )
     scaled = [
         [
-            image.convert("RGB").resize((cell_width, max(1, round(image.height * cell_width / image.width))))
+            image.convert("RGB").resize(
+                (cell_width, max(1, round(image.height * cell_width / image.width)))
+            )
             for image in row
         ]
         for row in rows
     ]
     heights = [max(image.height for image in row) for row in scaled]
-    margin, line = 6, 2 * LEAST_TEXT
+    margin, line = 6, 2 * MIN_TEXT
     width = len(titles) * (cell_width + margin) + margin
-    row_tops = [line + sum(heights[:n]) + (margin + (line if captions else 0)) * n for n in range(len(rows))]
-    canvas = Image.new("RGB", (width, row_tops[-1] + (line if captions else 0) + heights[-1] + margin), PAPER)
-    text = _Text(canvas, LEAST_TEXT)
+    row_tops = [
+        line + sum(heights[:n]) + (margin + (line if captions else 0)) * n for n in range(len(rows))
+    ]
+    canvas = Image.new(
+        "RGB", (width, row_tops[-1] + (line if captions else 0) + heights[-1] + margin), PAPER
+    )
+    text = _Text(canvas, MIN_TEXT)
     lefts = [margin + column * (cell_width + margin) for column in range(len(titles))]
     for left, title in zip(lefts, titles, strict=True):
         text.write((left, margin), title, INK)
@@ -218,7 +267,7 @@ def prediction_grid(
 def _drawn_size(image: Image.Image) -> tuple[int, int]:
     """Width and height of the picture of an image."""
     longer = max(image.size)
-    factor = -(-LEAST_SIDE // longer) if longer < LEAST_SIDE else min(1, MOST_SIDE / longer)
+    factor = -(-MIN_SIDE // longer) if longer < MIN_SIDE else min(1, MAX_SIDE / longer)
     return max(1, round(image.width * factor)), max(1, round(image.height * factor))
 
 
@@ -226,7 +275,8 @@ def _resampled(maps: NDArray[Any], image: Image.Image) -> NDArray[Any]:
     """Maps [..., H, W] of an image at the size of its picture."""
     if maps.shape[-2:] != (image.height, image.width):
         raise ValueError(
-            f"segmentation {maps.shape[-2:]} and image {(image.height, image.width)} (height, width) differ in size; "
+            f"segmentation {maps.shape[-2:]} and image {(image.height, image.width)} (height, "
+            "width) differ in size; "
             "post-process with `target_sizes`"
         )
     rows, columns = _sampled_pixels(image)
@@ -244,20 +294,22 @@ def _sampled_pixels(image: Image.Image) -> tuple[NDArray[np.int_], NDArray[np.in
 def _painted(
     image: Image.Image,
     index: NDArray[Any],
-    colours: Sequence[tuple[int, int, int]],
+    colors: Sequence[tuple[int, int, int]],
     edge: NDArray[np.bool_],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """The picture of an image with `colours[index]` over it where the index is not negative, and white edges.
+    """The picture of an image with `colors[index]` over it where the index is not negative, and
+    white edges.
 
-    What is painted over is grey; with mean colors instead what is not, so that it does not look like a segment.
+    What is painted over is gray; with mean colors instead what is not, so that it does not look
+    like a segment.
     """
     size = _drawn_size(image)
     resampling = Image.Resampling.NEAREST if size[0] > image.width else Image.Resampling.BILINEAR
     pixels = np.array(image.convert("RGB").resize(size, resampling))
-    palette = np.array([*colours, VOID], dtype=np.float32)
-    grey = np.broadcast_to(pixels.mean(axis=-1, keepdims=True, dtype=np.float32), pixels.shape)
-    below, elsewhere = (pixels, grey) if mean_colors else (grey, pixels)
+    palette = np.array([*colors, VOID], dtype=np.float32)
+    gray = np.broadcast_to(pixels.mean(axis=-1, keepdims=True, dtype=np.float32), pixels.shape)
+    below, elsewhere = (pixels, gray) if mean_colors else (gray, pixels)
     mixed = below * np.float32(1 - OPACITY) + palette[index] * OPACITY
     pixels = np.where(index[..., None] >= 0, mixed.round(), elsewhere).astype(np.uint8)
     pixels[edge] = PAPER
@@ -265,7 +317,7 @@ def _painted(
 
 
 def _outline(values: NDArray[Any]) -> NDArray[np.bool_]:
-    """Pixels of a map that differ from their right or lower neighbour."""
+    """Pixels of a map that differ from their right or lower neighbor."""
     edge = np.zeros(values.shape, dtype=bool)
     edge[:-1] |= values[:-1] != values[1:]
     edge[:, :-1] |= values[:, :-1] != values[:, 1:]
@@ -281,7 +333,8 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
         return
     cropped = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     below = np.cumsum(np.pad(cropped, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
-    room = below[height:] - below[:-height] == height  # every pixel from here down to the foot of the text
+    # every pixel from here down to the foot of the text
+    room = below[height:] - below[:-height] == height
     place = np.arange(cropped.shape[1])
     run = place - np.maximum.accumulate(np.where(room, -1, place), axis=1)
     top, right = np.unravel_index(run.argmax(), run.shape)
@@ -293,7 +346,7 @@ def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> No
 def _legend_by_category(
     label_ids: Sequence[int], names: Sequence[str], colors: Mapping[int, tuple[int, int, int]]
 ) -> list[tuple[str, tuple[int, int, int]]]:
-    """Name, with the number of its segments, and colour of each category that occurs."""
+    """Name, with the number of its segments, and color of each category that occurs."""
     entries = []
     for label_id in dict.fromkeys(label_ids):
         count = label_ids.count(label_id)
@@ -301,8 +354,10 @@ def _legend_by_category(
     return entries or [("no segments", VOID)]
 
 
-def _with_legend(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]) -> Image.Image:
-    """The image with rows of colour swatches and names below it."""
+def _with_legend(
+    image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]
+) -> Image.Image:
+    """The image with rows of color swatches and names below it."""
     text = _Text(image)
     margin, line = text.margin, text.size + 2 * text.margin
     widths = [text.size + text.width(name) + 3 * margin for name, _ in entries]
@@ -313,11 +368,15 @@ def _with_legend(image: Image.Image, entries: Sequence[tuple[str, tuple[int, int
             x, y = margin, y + line
         places.append((x, image.height + y + margin))
         x += width
-    canvas = Image.new("RGB", (max(image.width, max(widths) + margin), image.height + y + line), PAPER)
+    canvas = Image.new(
+        "RGB", (max(image.width, max(widths) + margin), image.height + y + line), PAPER
+    )
     canvas.paste(image, (0, 0))
     legend = _Text(canvas, text.size)
-    for (name, colour), (left, top) in zip(entries, places, strict=True):
-        legend.draw.rectangle((left, top, left + text.size, top + text.size), fill=colour, outline=INK)
+    for (name, color), (left, top) in zip(entries, places, strict=True):
+        legend.draw.rectangle(
+            (left, top, left + text.size, top + text.size), fill=color, outline=INK
+        )
         legend.write((left + text.size + margin, top), name, INK)
     return canvas
 
@@ -326,7 +385,7 @@ class _Text:
     """Writes on an image, in a size that fits it."""
 
     def __init__(self, canvas: Image.Image, size: int | None = None) -> None:
-        self.size = size or max(LEAST_TEXT, max(canvas.size) // 50)
+        self.size = size or max(MIN_TEXT, max(canvas.size) // 50)
         self.margin = self.size * 2 // 5
         self.draw = ImageDraw.Draw(canvas)
         self.font = ImageFont.load_default(self.size)
@@ -339,11 +398,16 @@ class _Text:
         self,
         corner: tuple[float, float],
         text: str,
-        colour: tuple[int, int, int],
+        color: tuple[int, int, int],
         outline: tuple[int, int, int] | None = None,
     ) -> None:
         """Write one line, its upper left corner at (x, y)."""
         stroke = 0 if outline is None else max(1, self.size // 14)
         self.draw.text(
-            (corner[0], corner[1] - self.size // 8), text, colour, self.font, stroke_width=stroke, stroke_fill=outline
+            (corner[0], corner[1] - self.size // 8),
+            text,
+            color,
+            self.font,
+            stroke_width=stroke,
+            stroke_fill=outline,
         )

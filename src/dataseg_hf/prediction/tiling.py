@@ -1,6 +1,7 @@
 """Segmenting an image as a whole, or window by window with the segments joined across windows.
 
-Windows, seams and joining are our setting; the paper does not speak of images larger than the model's.
+Windows, seams and joining are our setting; the paper does not speak of images larger than the
+model's.
 """
 
 from collections import defaultdict
@@ -19,10 +20,15 @@ from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.image_reading_dataseg import rgb_pixels
 from ..model.mask_nms_dataseg import without_repeats
 from ..model.modeling_dataseg import DaTaSegModel
-from ..model.postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from ..model.postprocessing_dataseg import (
+    instance_prediction,
+    panoptic_prediction,
+    semantic_prediction,
+)
 from .segments import Segment, Size, cropped
 
-JOINING_IOU = 0.5  # above it, a segment has at most one partner in a map without overlaps (as in panoptic quality)
+# above it, a segment has at most one partner in a map without overlaps (as in panoptic quality)
+JOINING_IOU = 0.5
 BATCH = 4  # windows at once
 
 
@@ -34,7 +40,8 @@ class Thresholds:
         score: class probability (panoptic), or that times the mask's own certainty (instance).
         mask: probability at which a pixel belongs to a mask.
         overlap: share of its own mask that a panoptic segment keeps.
-        nms: IoU of two instances' masks above which the one with the lower score is left out; None keeps both.
+        nms: IoU of two instances' masks above which the one with the lower score is left out; None
+            keeps both.
     """
 
     score: float = 0.5
@@ -62,10 +69,11 @@ class Window:
 
 
 def windows(size: Size, tile: int, overlap: float) -> list[Window]:
-    """Squares of `tile` pixels that cover an image, evenly spaced, neighbours sharing at least `overlap` of their side.
+    """Squares of `tile` pixels that cover an image, evenly spaced, neighbors sharing at least
+    `overlap` of their side.
 
-    An image that is smaller on an axis is covered there by one window. The cores part the image in the middle of what
-    neighbours share, where both are farthest from their edges.
+    An image that is smaller on an axis is covered there by one window. The cores part the image in
+    the middle of what neighbors share, where both are farthest from their edges.
 
     Raises:
         ValueError: for a tile below 1 pixel, or an overlap outside [0, 1).
@@ -75,7 +83,11 @@ def windows(size: Size, tile: int, overlap: float) -> list[Window]:
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap: must be a share of the tile in [0, 1), not {overlap}")
     rows, columns = (list(_axis_windows(length, tile, overlap)) for length in size)
-    return [Window(row, column, (core_row, core_column)) for row, core_row in rows for column, core_column in columns]
+    return [
+        Window(row, column, (core_row, core_column))
+        for row, core_row in rows
+        for column, core_column in columns
+    ]
 
 
 def _axis_windows(length: int, tile: int, overlap: float) -> Iterator[tuple[slice, slice]]:
@@ -101,22 +113,27 @@ def segment_image(
     """The segments of an image, as it lies, in the model's default vocabulary.
 
     Args:
-        task: "panoptic" (segments do not overlap), "semantic" (one per category that occurs, without score), or
-            "instance" (objects, which may overlap, best first).
+        task: "panoptic" (segments do not overlap), "semantic" (one per category that occurs,
+            without score), or "instance" (objects, which may overlap, best first).
         thresholds: what a segment needs to be reported.
-        tile: side of the windows in pixels of the image; by default the whole image is seen at once. Every window is
-            resized to the model's size.
+        tile: side of the windows in pixels of the image; by default the whole image is seen at
+            once. Every window is resized to the model's size.
         overlap: share of its side that a window has in common with the next, at least.
 
     Raises:
         ValueError: as `windows`, and for a model without a default vocabulary.
     """
-    image = Image.fromarray(rgb_pixels(image, processor.value_range, turn=False)[0])  # one scale for all windows
+    # one scale for all windows
+    image = Image.fromarray(rgb_pixels(image, processor.value_range, turn=False)[0])
     size = (image.height, image.width)
     places = windows(size, max(size) if tile is None else tile, overlap)
     found = list(_predict(model, processor, image, places, task, thresholds))
     things = _is_thing(model)
-    merged = {"panoptic": [not thing for thing in things], "semantic": [True] * len(things), "instance": []}[task]
+    merged = {
+        "panoptic": [not thing for thing in things],
+        "semantic": [True] * len(things),
+        "instance": [],
+    }[task]
     groups = join(found, places, {label_id for label_id, merges in enumerate(merged) if merges})
     if task == "instance":
         instances = [_union(group) for group in groups]
@@ -155,7 +172,9 @@ def _predict(
     """The segments that the model sees in each window, in coordinates of the image."""
     for first in range(0, len(places), BATCH):
         batch = places[first : first + BATCH]
-        crops = [image.crop((w.columns.start, w.rows.start, w.columns.stop, w.rows.stop)) for w in batch]
+        crops = [
+            image.crop((w.columns.start, w.rows.start, w.columns.stop, w.rows.stop)) for w in batch
+        ]
         outputs = model(**processor(crops, return_tensors="pt").to(model.device))
         for number, window in enumerate(batch):
             seen = (outputs.class_queries_logits[number], outputs.masks_queries_logits[number])
@@ -164,7 +183,12 @@ def _predict(
                 segments = _segments_of_map(semantic_prediction(*seen, *whole))
             elif task == "panoptic":
                 panoptic = panoptic_prediction(
-                    *seen, ~outputs.is_thing[number], *whole, thresholds.score, thresholds.mask, thresholds.overlap
+                    *seen,
+                    ~outputs.is_thing[number],
+                    *whole,
+                    thresholds.score,
+                    thresholds.mask,
+                    thresholds.overlap,
                 )
                 segments = _segments_of_map(panoptic.segmentation, panoptic.segments)
             else:
@@ -172,7 +196,9 @@ def _predict(
                     *seen, outputs.is_thing[number], *whole, thresholds.score, thresholds.mask
                 )
                 segments = [
-                    Segment(label_id, round(score, 6), crop.cpu().numpy(), rows.start, columns.start)
+                    Segment(
+                        label_id, round(score, 6), crop.cpu().numpy(), rows.start, columns.start
+                    )
                     for label_id, score, crop, (rows, columns) in zip(
                         instances.label_ids.tolist(),
                         instances.scores.tolist(),
@@ -184,15 +210,22 @@ def _predict(
             yield [segment.moved(window.rows.start, window.columns.start) for segment in segments]
 
 
-def _segments_of_map(ids: Tensor, infos: Sequence[Mapping[str, Any]] | None = None) -> list[Segment]:
-    """Segments of a map int [H, W]: of the ids that `infos` list, or, without, of every category in it."""
+def _segments_of_map(
+    ids: Tensor, infos: Sequence[Mapping[str, Any]] | None = None
+) -> list[Segment]:
+    """Segments of a map int [H, W]: of the ids that `infos` list, or, without, of every category in
+    it.
+    """
     values = ids.cpu().numpy()
     if infos is None:
-        infos = [{"id": label_id, "label_id": label_id, "score": None} for label_id in np.unique(values).tolist()]
+        infos = [
+            {"id": label_id, "label_id": label_id, "score": None}
+            for label_id in np.unique(values).tolist()
+        ]
     return [cropped(values == info["id"], info["label_id"], info["score"]) for info in infos]
 
 
-# --- joining ---------------------------------------------------------------------------------------------------------
+# --- joining --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -203,18 +236,23 @@ class Member:
     segment: Segment
 
 
-def join(found: Sequence[Sequence[Segment]], places: Sequence[Window], merged: Collection[int]) -> list[list[Member]]:
+def join(
+    found: Sequence[Sequence[Segment]], places: Sequence[Window], merged: Collection[int]
+) -> list[list[Member]]:
     """Groups of the windows' segments that are one segment of the image, the best first.
 
-    All segments of a merged category are one. Others are joined when they have one category and, in what their windows
-    share, an IoU above 0.5; the surest pairs first, and never two segments of one window.
+    All segments of a merged category are one. Others are joined when they have one category and, in
+    what their windows share, an IoU above 0.5; the surest pairs first, and never two segments of
+    one window.
 
     Args:
         found: per window its segments, in coordinates of the image.
         places: the windows.
         merged: categories (label ids) that have one segment per image.
     """
-    members = [Member(number, segment) for number, segments in enumerate(found) for segment in segments]
+    members = [
+        Member(number, segment) for number, segments in enumerate(found) for segment in segments
+    ]
     group_of = list(range(len(members)))
     groups: dict[int, list[int]] = {number: [number] for number in group_of}
 
@@ -230,15 +268,21 @@ def join(found: Sequence[Sequence[Segment]], places: Sequence[Window], merged: C
         if label_id in merged and first_of.setdefault(label_id, number) != number:
             unite(first_of[label_id], number)
     for one, other in _pairs(members, places, merged):
-        seen_in = [{members[number].window for number in groups[group_of[side]]} for side in (one, other)]
+        seen_in = [
+            {members[number].window for number in groups[group_of[side]]} for side in (one, other)
+        ]
         if not seen_in[0] & seen_in[1]:
             unite(one, other)
     joined = [[members[number] for number in numbers] for numbers in groups.values()]
     return sorted(joined, key=lambda group: -(_score(group) or 0.0))
 
 
-def _pairs(members: Sequence[Member], places: Sequence[Window], merged: Collection[int]) -> Iterator[tuple[int, int]]:
-    """Numbers of the members that look like one segment seen in two windows, the surest pairs first."""
+def _pairs(
+    members: Sequence[Member], places: Sequence[Window], merged: Collection[int]
+) -> Iterator[tuple[int, int]]:
+    """Numbers of the members that look like one segment seen in two windows, the surest pairs
+    first.
+    """
     in_window: dict[int, list[int]] = defaultdict(list)
     for number, member in enumerate(members):
         if member.segment.label_id not in merged:
@@ -249,7 +293,9 @@ def _pairs(members: Sequence[Member], places: Sequence[Window], merged: Collecti
         columns = _shared(places[first].columns, places[second].columns)
         if rows is None or columns is None:
             continue
-        cuts = {number: members[number].segment.within(rows, columns) for number in [*ours, *theirs]}
+        cuts = {
+            number: members[number].segment.within(rows, columns) for number in [*ours, *theirs]
+        }
         for one in ours:
             for other in theirs:
                 if members[one].segment.label_id == members[other].segment.label_id:
@@ -272,12 +318,16 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 
 def settle(
-    groups: Sequence[Sequence[Member]], places: Sequence[Window], size: Size, least_share: float = 0.0
+    groups: Sequence[Sequence[Member]],
+    places: Sequence[Window],
+    size: Size,
+    least_share: float = 0.0,
 ) -> list[Segment]:
     """Groups as segments that do not overlap.
 
-    A pixel goes to the window in whose core it lies, and where that window sees nothing, to the first other one that
-    sees something. A segment that so keeps less than `least_share` of its pixels is dropped, as within a window.
+    A pixel goes to the window in whose core it lies, and where that window sees nothing, to the
+    first other one that sees something. A segment that so keeps less than `least_share` of its
+    pixels is dropped, as within a window.
     """
     owner = np.zeros(size, dtype=np.int32)
     in_window: dict[int, list[tuple[int, Segment]]] = defaultdict(list)

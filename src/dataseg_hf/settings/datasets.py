@@ -30,10 +30,13 @@ OnBadSample = Literal["raise", "skip", "collect"]
 
 
 def get_spec(name: str, key: str) -> DatasetSpec:
-    """A catalogued dataset, or one of the shapes world; ConfigError lists the known ones."""
+    """A catalogd dataset, or one of the shapes world; ConfigError lists the known ones."""
     known = {**CATALOG, **SHAPES_SPECS}
     if name not in known:
-        raise ConfigError(f"{key}: unknown dataset '{name}'; known are {sorted(known)}, or write its classes there")
+        raise ConfigError(
+            f"{key}: unknown dataset '{name}'; known are {sorted(known)}, or write its classes "
+            "there"
+        )
     return known[name]
 
 
@@ -57,8 +60,13 @@ def _unmapped_spec(source: Source, key: str) -> DatasetSpec:
 def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
     if not settings.classes:
         raise ConfigError(f"{key}.classes: name at least one class")
-    ids = [(raw_id, index) for index, c in enumerate(settings.classes) for raw_id in c.ids or [c.name]]
-    for what, values in (("class name", [c.name for c in settings.classes]), ("id", [raw_id for raw_id, _ in ids])):
+    ids = [
+        (raw_id, index) for index, c in enumerate(settings.classes) for raw_id in c.ids or [c.name]
+    ]
+    for what, values in (
+        ("class name", [c.name for c in settings.classes]),
+        ("id", [raw_id for raw_id, _ in ids]),
+    ):
         twice = [value for value, count in Counter(values).items() if count > 1]
         if twice:
             raise ConfigError(f"{key}.classes: {what} {twice[0]!r} stands there twice")
@@ -71,7 +79,7 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
         classes=tuple(ClassInfo(c.name, c.thing, tuple(c.aliases)) for c in settings.classes),
         id_map=dict(ids),
         void_ids=frozenset(settings.void_ids),
-        licence=settings.licence,
+        license=settings.license,
         homepage=settings.homepage,
     )
 
@@ -79,15 +87,20 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
 # --- data
 
 
-def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") -> SampleDataset | SampleStream:
-    """The images and annotation of an entry; `key` is where it stands in the settings, for messages.
+def load_source(
+    source: Source, key: str, on_bad_sample: OnBadSample = "raise"
+) -> SampleDataset | SampleStream:
+    """The images and annotation of an entry; `key` is where it stands in the settings, for
+    messages.
 
     Args:
-        on_bad_sample: what becomes of images that the reader found unusable: an error for the first ("raise"), left
-            out and printed ("skip"), or left out in silence, as the caller looks at `problems` ("collect").
+        on_bad_sample: what becomes of images that the reader found unusable: an error for the first
+            ("raise"), left out and printed ("skip"), or left out in silence, as the caller looks at
+            `problems` ("collect").
 
     Raises:
-        ConfigError: for a setting that the reader needs and the entry lacks, files that are not there, unusable images.
+        ConfigError: for a setting that the reader needs and the entry lacks, files that are not
+            there, unusable images.
     """
     spec = source_spec(source, key)
     try:
@@ -105,13 +118,17 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
     if isinstance(data, SampleStream):
         for name in ("part", "max_samples"):
             if getattr(source, name) is not None:
-                raise ConfigError(f"{key}.{name}: a streamed dataset is read whole; set it aside, or do not stream")
+                raise ConfigError(
+                    f"{key}.{name}: a streamed dataset is read whole; set it aside, or do not "
+                    "stream"
+                )
         return data
     if data.problems and on_bad_sample == "raise":
         kinds = problem_lines(map(Problem.of, data.problems))
         more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
         raise ConfigError(
-            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' leaves them out"
+            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' "
+            "leaves them out"
         )
     if data.problems and on_bad_sample == "skip":
         for line in problem_lines(map(Problem.of, data.problems)):
@@ -125,18 +142,25 @@ def load_source(source: Source, key: str, on_bad_sample: OnBadSample = "raise") 
     return data
 
 
-def load_held_out(entry: EvalEntry, key: str, on_bad_sample: OnBadSample = "raise") -> SampleDataset:
+def load_held_out(
+    entry: EvalEntry, key: str, on_bad_sample: OnBadSample = "raise"
+) -> SampleDataset:
     """The images and truth of a held-out entry; as `load_source`, and ConfigError for a stream."""
     data = load_source(entry, key, on_bad_sample)
     if isinstance(data, SampleStream):
-        raise ConfigError(f"{key}.options.streaming: held-out sets are shared out by index; set it to false")
+        raise ConfigError(
+            f"{key}.options.streaming: held-out sets are shared out by index; set it to false"
+        )
     return data if entry.corruption is None else corrupted(data, entry.corruption)
 
 
 def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | SampleStream:
     name = source.reader or spec.reader
     if not name:
-        raise ConfigError(f"{key}.reader: is required where the catalog does not know the format; {sorted(READERS)}")
+        raise ConfigError(
+            f"{key}.reader: is required where the catalog does not know the format; "
+            f"{sorted(READERS)}"
+        )
     if name == "shapes":
         return shapes_dataset(spec.name, source.split, count=source.count, seed=source.seed)
     reader = _reader(name, f"{key}.reader")
@@ -154,20 +178,26 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | Sample
     places |= {option: f"{key}.{option}" for option, value in given.items() if value is not None}
     # what the catalog knows of the published files holds for their own format only
     arguments = dict(spec.reader_options) if source.reader in (None, spec.reader) else {}
-    arguments |= {**source.options, **{option: value for option, value in given.items() if value is not None}}
+    arguments |= {
+        **source.options,
+        **{option: value for option, value in given.items() if value is not None},
+    }
     _check_arguments(reader, arguments, places, name, key)
     typed = {
         option: checked_option(reader, option, value, places[option]) if option in places else value
         for option, value in arguments.items()
     }
     expanded = {
-        option: expand(value, places[option]) if isinstance(value, str) and option in places else value
+        option: expand(value, places[option])
+        if isinstance(value, str) and option in places
+        else value
         for option, value in typed.items()
     }
     data = reader(spec, **expanded)
     if not isinstance(data, SampleDataset | SampleStream):
         raise ConfigError(
-            f"{key}.reader: '{name}' returned {type(data).__name__}; a reader returns a SampleDataset or SampleStream"
+            f"{key}.reader: '{name}' returned {type(data).__name__}; a reader returns a "
+            "SampleDataset or SampleStream"
         )
     return data
 
@@ -177,7 +207,10 @@ def _reader(name: str, key: str) -> Reader:
         return READERS[name]
     if ":" not in name:
         known = [*READERS, "shapes"]
-        raise ConfigError(f"{key}: unknown reader '{name}'; known are {known}, or package.module:function of your own")
+        raise ConfigError(
+            f"{key}: unknown reader '{name}'; known are {known}, or package.module:function of "
+            "your own"
+        )
     module, _, function = name.partition(":")
     try:
         reader = getattr(importlib.import_module(module), function)
@@ -185,7 +218,9 @@ def _reader(name: str, key: str) -> Reader:
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{key}: cannot import '{name}': {error}") from error
     except TypeError as error:
-        raise ConfigError(f"{key}: '{name}' is no function of a spec ({error}); name one") from error
+        raise ConfigError(
+            f"{key}: '{name}' is no function of a spec ({error}); name one"
+        ) from error
     return reader
 
 
@@ -193,11 +228,13 @@ def _check_arguments(
     reader: Reader, arguments: Mapping[str, Any], places: Mapping[str, str], name: str, key: str
 ) -> None:
     """ConfigError for what the reader does not take, or needs and does not get."""
-    parameters = dict(list(inspect.signature(reader).parameters.items())[1:])  # the first is the spec
+    # the first is the spec
+    parameters = dict(list(inspect.signature(reader).parameters.items())[1:])
     for option in arguments:
         if option not in parameters:
             raise ConfigError(
-                f"{places.get(option, key)}: reader '{name}' does not take it; it takes {sorted(parameters)}"
+                f"{places.get(option, key)}: reader '{name}' does not take it; it takes "
+                f"{sorted(parameters)}"
             )
     for option, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and option not in arguments:
@@ -205,7 +242,9 @@ def _check_arguments(
 
 
 def checked_option(reader: Reader, option: str, value: Any, place: str) -> Any:
-    """The value of a reader's option, of the type that its signature states; ConfigError names where it stands."""
+    """The value of a reader's option, of the type that its signature states; ConfigError names
+    where it stands.
+    """
     hint = get_type_hints(reader).get(option)
     if hint is None:
         return value
@@ -224,7 +263,10 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
     key = f"datasets.{name}"
     data = load_source(entry, key, on_bad_sample)
     if entry.keep_in_memory and isinstance(data, SampleStream):
-        raise ConfigError(f"{key}.keep_in_memory: a streamed dataset is not held; set it to false, or do not stream")
+        raise ConfigError(
+            f"{key}.keep_in_memory: a streamed dataset is not held; set it to false, or do not "
+            "stream"
+        )
     return TrainingSet(
         name=name,
         data=data,
@@ -234,7 +276,7 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
             image_size=entry.image_size,
             scale_range=entry.scale_range,
             horizontal_flip=entry.horizontal_flip,
-            colour_jitter=entry.colour_jitter,
+            color_jitter=entry.color_jitter,
         ),
         loss_weights=entry.loss_weights,
         split_things=entry.split_things,
@@ -260,7 +302,8 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
         for member in members:
             if member.size is None:
                 raise ConfigError(
-                    f"datasets.{member.name}: the number of streamed images is unknown, so size_temperature cannot "
+                    f"datasets.{member.name}: the number of streamed images is unknown, so "
+                    "size_temperature cannot "
                     "set its share; give probabilities instead"
                 )
             weights.append(member.size ** (1 / config.size_temperature))
@@ -272,8 +315,9 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
 
 @dataclass(frozen=True)
 class MixRow:
-    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the steps, or of the loss
-    where every step has a batch of each; 0..1."""
+    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the
+    steps, or of the loss where every step has a batch of each; 0..1.
+    """
 
     name: str
     task: str
@@ -282,7 +326,7 @@ class MixRow:
     share: float
     batch_size: int
     passes_per_1000_steps: float | None
-    licence: str
+    license: str
 
 
 def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
@@ -295,7 +339,16 @@ def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
         passes = None if not size else 1000 * batches * member.batch_size / size
         spec = member.data.spec
         rows.append(
-            MixRow(member.name, member.task, size, len(spec.classes), share, member.batch_size, passes, spec.licence)
+            MixRow(
+                member.name,
+                member.task,
+                size,
+                len(spec.classes),
+                share,
+                member.batch_size,
+                passes,
+                spec.license,
+            )
         )
     return rows
 
@@ -304,13 +357,15 @@ def mix_table(rows: Sequence[MixRow]) -> str:
     """The resolved mix for the eye, a line per dataset."""
     width = max(len("dataset"), *(len(row.name) for row in rows))
     lines = [
-        f"{'dataset':<{width}} {'task':<9} {'images':>8} {'classes':>7} {'share':>6} {'batch':>5} {'passes/1000':>11}"
+        f"{'dataset':<{width}} {'task':<9} {'images':>8} {'classes':>7} {'share':>6} {'batch':>5} "
+        f"{'passes/1000':>11}"
     ]
     for row in rows:
         images = "stream" if row.images is None else str(row.images)
         passes = "?" if row.passes_per_1000_steps is None else f"{row.passes_per_1000_steps:.2f}"
         lines.append(
-            f"{row.name:<{width}} {row.task:<9} {images:>8} {row.classes:>7} {row.share:>6.1%} {row.batch_size:>5} "
+            f"{row.name:<{width}} {row.task:<9} {images:>8} {row.classes:>7} {row.share:>6.1%} "
+            f"{row.batch_size:>5} "
             f"{passes:>11}"
         )
     return "\n".join(lines)

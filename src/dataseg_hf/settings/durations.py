@@ -6,7 +6,9 @@ from typing import Literal
 
 Duration = int | str
 
-_WRITTEN = re.compile(r"(?P<amount>\d+(?:\.\d+)?) (?:(?P<unit>steps|images)|epochs of (?P<dataset>\S+))")
+_WRITTEN = re.compile(
+    r"(?P<amount>\d+(?:\.\d+)?) (?:(?P<unit>steps|images)|epochs of (?P<dataset>\S+))"
+)
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,10 @@ def parse_duration(duration: Duration) -> ParsedDuration:
         return ParsedDuration(duration, "steps")
     found = _WRITTEN.fullmatch(duration.strip())
     if found is None:
-        raise ValueError(f"'{duration}' is no duration: write a number of steps, 'N images' or 'N epochs of NAME'")
+        raise ValueError(
+            f"'{duration}' is no duration: write a number of steps, 'N images' or 'N epochs of "
+            "NAME'"
+        )
     unit: Literal["steps", "images", "epochs"] = "epochs"
     if found["unit"] is not None:
         unit = "steps" if found["unit"] == "steps" else "images"

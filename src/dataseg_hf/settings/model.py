@@ -1,4 +1,6 @@
-"""The model with which a run starts: new, or from a checkpoint; with the vocabularies of the mix, and its processor."""
+"""The model with which a run starts: new, or from a checkpoint; with the vocabularies of the mix,
+and its processor.
+"""
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +24,7 @@ from .run import ConfigError, RunConfig, expand
 T = TypeVar("T")
 
 
-# --- text ------------------------------------------------------------------------------------------------------------
+# --- text -----------------------------------------------------------------------------------------
 
 
 def run_text_encoder(config: RunConfig) -> TextEncoder:
@@ -31,13 +33,16 @@ def run_text_encoder(config: RunConfig) -> TextEncoder:
 
 
 def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
-    """The text encoder that settings describe. Files may name their rows by a catalogued dataset (`names_of`)."""
+    """The text encoder that settings describe. Files may name their rows by a catalogd dataset
+    (`names_of`).
+    """
     resolved = dict(settings)
     if resolved.get("kind") == "file":
         resolved = _file_settings(resolved, "text_encoder")
     elif resolved.get("kind") == "files":
         resolved["files"] = [
-            _file_settings(file, f"text_encoder.files.{number}") for number, file in enumerate(resolved["files"])
+            _file_settings(file, f"text_encoder.files.{number}")
+            for number, file in enumerate(resolved["files"])
         ]
     try:
         return build_text_encoder(resolved)
@@ -46,19 +51,27 @@ def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
 
 
 def text_encoder_settings(config: RunConfig) -> dict[str, Any]:
-    """What the run says embeds the names, or what the checkpoint was trained with that it starts from."""
+    """What the run says embeds the names, or what the checkpoint was trained with that it starts
+    from.
+    """
     if config.text_encoder is not None:
         return dict(config.text_encoder)
     assert config.model_weights is not None  # RunConfig sees to it
     path, revision = hub_reference(expand(config.model_weights, "model_weights"))
-    trained = _loaded(lambda: DaTaSegConfig.from_pretrained(path, revision=revision), "model_weights", path)
+    trained = _loaded(
+        lambda: DaTaSegConfig.from_pretrained(path, revision=revision), "model_weights", path
+    )
     if trained.text_encoder is None or trained.text_encoder["kind"] == "precomputed":
-        raise ConfigError(f"text_encoder: is required, as '{path}' does not say how to embed new names")
+        raise ConfigError(
+            f"text_encoder: is required, as '{path}' does not say how to embed new names"
+        )
     return dict(trained.text_encoder)
 
 
 def remembered_encoder(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What a checkpoint remembers of its text encoder; a path of this machine is of no use there."""
+    """What a checkpoint remembers of its text encoder; a path of this machine is of no use
+    there.
+    """
     if settings["kind"] not in ("file", "files"):
         return dict(settings)
     files = [settings] if settings["kind"] == "file" else settings["files"]
@@ -75,7 +88,9 @@ def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
     return resolved
 
 
-def embed(encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str], key: str) -> torch.Tensor:
+def embed(
+    encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str], key: str
+) -> torch.Tensor:
     """Embeddings [C, D] of the names; ConfigError says for which entry they failed."""
     try:
         return encoder(labels)
@@ -83,14 +98,17 @@ def embed(encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str
         raise ConfigError(f"{key}: {error}") from error
 
 
-# --- model -----------------------------------------------------------------------------------------------------------
+# --- model ----------------------------------------------------------------------------------------
 
 
-def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder) -> DaTaSegModel:
+def build_model(
+    config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder
+) -> DaTaSegModel:
     """The model with the vocabularies of the mix.
 
     Raises:
-        ConfigError: for settings of which no model can be made, or a checkpoint that is not there or does not fit.
+        ConfigError: for settings of which no model can be made, or a checkpoint that is not there
+            or does not fit.
     """
     model = first_model(config, encoder)
     for member in members:
@@ -108,8 +126,12 @@ def build_model(config: RunConfig, members: Sequence[TrainingSet], encoder: Text
     return model
 
 
-def _training_sets(before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]) -> list[dict[str, Any]]:
-    """What the checkpoint says of its training: the sets of the model it starts from, then those of the mix."""
+def _training_sets(
+    before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]
+) -> list[dict[str, Any]]:
+    """What the checkpoint says of its training: the sets of the model it starts from, then those of
+    the mix.
+    """
     sets = {entry["name"]: dict(entry) for entry in before}
     for member in members:
         sets[member.name] = {
@@ -141,7 +163,10 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
 
 
 def _text_settings(config: RunConfig, encoder: TextEncoder) -> dict[str, Any]:
-    return {"text_embedding_dim": encoder.dim, "text_encoder": remembered_encoder(text_encoder_settings(config))}
+    return {
+        "text_embedding_dim": encoder.dim,
+        "text_encoder": remembered_encoder(text_encoder_settings(config)),
+    }
 
 
 def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
@@ -149,7 +174,9 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
     model = cast(
         DaTaSegModel,
         _loaded(
-            lambda: DaTaSegModel.from_pretrained(path, revision=revision, dtype=torch.float32, **config.model),
+            lambda: DaTaSegModel.from_pretrained(
+                path, revision=revision, dtype=torch.float32, **config.model
+            ),
             "model_weights",
             path,
         ),
@@ -157,23 +184,30 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
     text = _text_settings(config, encoder)
     if encoder.dim != model.config.text_embedding_dim:
         raise ConfigError(
-            f"text_encoder: embeds names in {encoder.dim} dimensions, but '{path}' was trained with "
+            f"text_encoder: embeds names in {encoder.dim} dimensions, but '{path}' was trained "
+            "with "
             f"{model.config.text_embedding_dim}"
         )
     if model.config.text_encoder not in (None, text["text_encoder"]):
         print(
-            f"warning: '{path}' was trained with the text encoder {model.config.text_encoder}, this run embeds names "
-            f"by {text['text_encoder']}: in another text space the model starts without knowing any name"
+            f"warning: '{path}' was trained with the text encoder {model.config.text_encoder}, "
+            "this run embeds names "
+            f"by {text['text_encoder']}: in another text space the model starts without knowing "
+            "any name"
         )
     model.config.text_encoder = text["text_encoder"]
     return model.train()
 
 
 def _from_mask2former(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
-    path, revision = hub_reference(expand(cast(str, config.mask2former_weights), "mask2former_weights"))
+    path, revision = hub_reference(
+        expand(cast(str, config.mask2former_weights), "mask2former_weights")
+    )
 
     def load() -> DaTaSegModel:
-        embeddings = encoder(mask2former_labels(path, revision)) if config.mask2former_classifier else None
+        embeddings = (
+            encoder(mask2former_labels(path, revision)) if config.mask2former_classifier else None
+        )
         model = DaTaSegModel.from_mask2former(
             path,
             text_embeddings=embeddings,
@@ -198,7 +232,9 @@ def _loaded(load: Callable[[], T], key: str, path: str) -> T:
 def build_processor(config: RunConfig) -> DaTaSegImageProcessor:
     """The processor saved with the model: the evaluation size of the default vocabulary."""
     default = config.default_vocabulary or next(iter(config.datasets))
-    sizes = [entry.image_size for entry in config.evaluation.values() if entry.vocabulary == default]
+    sizes = [
+        entry.image_size for entry in config.evaluation.values() if entry.vocabulary == default
+    ]
     size = sizes[0] if sizes else config.datasets[default].image_size
     return DaTaSegImageProcessor(
         size={"longest_edge": size},

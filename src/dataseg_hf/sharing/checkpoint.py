@@ -1,4 +1,6 @@
-"""Checkpoints that carry their own code, so that they load without this package (`trust_remote_code=True`)."""
+"""Checkpoints that carry their own code, so that they load without this package
+(`trust_remote_code=True`).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +32,8 @@ def save_checkpoint(
         model: the bare model, without wrappers of a training framework.
         processor: with the image size of the model's default vocabulary.
         folder: made if missing.
-        state_dict: the weights, where a wrapper spreads them over processes; by default the model's own.
+        state_dict: the weights, where a wrapper spreads them over processes; by default the model's
+            own.
     """
     model.save_pretrained(folder, state_dict=state_dict)
     processor.save_pretrained(folder)
@@ -52,11 +55,15 @@ def load_checkpoint(
     if is_missing_path(name_or_path):
         raise ConfigError(f"{key}: {name_or_path}: no such folder; check the path")
     path, revision = hub_reference(name_or_path)
-    options: dict[str, Any] = {"revision": revision} if dtype is None else {"revision": revision, "dtype": dtype}
+    options: dict[str, Any] = (
+        {"revision": revision} if dtype is None else {"revision": revision, "dtype": dtype}
+    )
     try:
         config = AutoConfig.from_pretrained(path, revision=revision)
         if not isinstance(config, DaTaSegConfig):
-            raise ConfigError(f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg")
+            raise ConfigError(
+                f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg"
+            )
         model = DaTaSegModel.from_pretrained(path, **options)
         return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
     except (OSError, ValueError) as error:

@@ -1,4 +1,6 @@
-"""The model without Python: `torch.export` programs and ONNX files, with the vocabulary as an input."""
+"""The model without Python: `torch.export` programs and ONNX files, with the vocabulary as an
+input.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +16,17 @@ from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
 
 INPUTS = ("pixel_values", "pixel_mask", "text_embeddings")
 OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")
-# others fix the size of the image in the graph: by the padding of their windows, or computed from the size in Python
-DYNAMIC_SIZE_BACKBONES = ("bit", "convnext", "convnextv2", "dinov3_convnext", "pvt_v2", "resnet", "rt_detr_resnet")
+# others fix the size of the image in the graph: by the padding of their windows, or computed from
+# the size in Python
+DYNAMIC_SIZE_BACKBONES = (
+    "bit",
+    "convnext",
+    "convnextv2",
+    "dinov3_convnext",
+    "pvt_v2",
+    "resnet",
+    "rt_detr_resnet",
+)
 STRIDE = 32
 
 
@@ -26,22 +37,28 @@ class InferenceGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor
+    ) -> tuple[Tensor, ...]:
         """Proposals of a batch, as post-processing reads them.
 
         Args:
-            pixel_values: [B, 3, H, W], normalised. pixel_mask: int64 [B, H, W], 0 in the padding.
+            pixel_values: [B, 3, H, W], normalized. pixel_mask: int64 [B, H, W], 0 in the padding.
             text_embeddings: [C, D], of any C categories.
 
         Returns:
-            class_queries_logits [B, N, C + 1], masks_queries_logits [B, N, h, w], valid_size [B, 2].
+            class_queries_logits [B, N, C + 1], masks_queries_logits [B, N, h, w], valid_size [B,
+            2].
         """
         output: DaTaSegOutput = self.model(pixel_values, pixel_mask, text_embeddings)
         return tuple(cast(Tensor, output[name]) for name in OUTPUTS)
 
 
 def export_program(
-    model: DaTaSegModel, image_size: tuple[int, int], dynamic_batch: bool = True, dynamic_size: bool = False
+    model: DaTaSegModel,
+    image_size: tuple[int, int],
+    dynamic_batch: bool = True,
+    dynamic_size: bool = False,
 ) -> ExportedProgram:
     """The inference graph of a model; the number of categories is always free.
 
@@ -60,7 +77,8 @@ def export_program(
     backbone = cast(Any, model.config.backbone_config).model_type
     if dynamic_size and backbone not in DYNAMIC_SIZE_BACKBONES:
         raise ValueError(
-            f"a '{backbone}' backbone fixes height and width in the graph: export without a dynamic size; "
+            f"a '{backbone}' backbone fixes height and width in the graph: export without a "
+            "dynamic size; "
             f"known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
         )
     if model.training:
@@ -88,7 +106,8 @@ def export_onnx(
     dynamic_batch: bool = True,
     dynamic_size: bool = False,
 ) -> None:
-    """Write the inference graph as ONNX, its inputs and outputs named as in `InferenceGraph.forward`.
+    """Write the inference graph as ONNX, its inputs and outputs named as in
+    `InferenceGraph.forward`.
 
     The other arguments are those of `export_program`.
 
@@ -100,14 +119,18 @@ def export_onnx(
         raise ImportError("ONNX needs more packages: pip install dataseg-hf[export]")
     with _eager_backbone(model):
         program = export_program(model, image_size, dynamic_batch, dynamic_size)
-    onnx = torch.onnx.export(program, input_names=list(INPUTS), output_names=list(OUTPUTS), dynamo=True, verbose=False)
+    onnx = torch.onnx.export(
+        program, input_names=list(INPUTS), output_names=list(OUTPUTS), dynamo=True, verbose=False
+    )
     assert onnx is not None
     onnx.save(file, external_data=False)
 
 
 @contextmanager
 def _eager_backbone(model: DaTaSegModel) -> Iterator[None]:
-    """Plain attention in the backbone: torch 2.13 cannot rewrite the fused one of a Swin for ONNX."""
+    """Plain attention in the backbone: torch 2.13 cannot rewrite the fused one of a Swin for
+    ONNX.
+    """
     backbone: Any = model.pretrainable_backbone()
     usual = backbone.config._attn_implementation
     backbone.set_attn_implementation("eager")
@@ -128,8 +151,12 @@ def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
 
     def run(pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> DaTaSegOutput:
         tensors = (pixel_values, pixel_mask, text_embeddings)
-        results = session.run(None, {name: x.numpy() for name, x in zip(INPUTS, tensors, strict=True)})
-        named: dict[str, Any] = {name: torch.from_numpy(x) for name, x in zip(OUTPUTS, results, strict=True)}
+        results = session.run(
+            None, {name: x.numpy() for name, x in zip(INPUTS, tensors, strict=True)}
+        )
+        named: dict[str, Any] = {
+            name: torch.from_numpy(x) for name, x in zip(OUTPUTS, results, strict=True)
+        }
         return DaTaSegOutput(**named)
 
     return run

@@ -1,4 +1,6 @@
-"""The model card of a run: what it was trained on, how well it does, how it is used, what it cannot do."""
+"""The model card of a run: what it was trained on, how well it does, how it is used, what it cannot
+do.
+"""
 
 import html
 import json
@@ -15,13 +17,28 @@ from ..version import __version__
 from .checkpoint import PIPELINE_TASK
 
 METRICS = {
-    "pq": "PQ", "pq_things": "PQ of things", "pq_stuff": "PQ of stuff", "sq": "SQ", "rq": "RQ",
-    "miou": "mIoU", "fwiou": "frequency-weighted IoU", "pixel_acc": "pixel accuracy", "mean_acc": "mean accuracy",
-    "mask_ap": "mask AP", "mask_ap50": "mask AP50", "mask_ap75": "mask AP75", "mask_ap_small": "mask AP, small",
-    "mask_ap_medium": "mask AP, medium", "mask_ap_large": "mask AP, large",
-    "box_ap": "box AP", "box_ap50": "box AP50", "box_ap75": "box AP75", "box_ap_small": "box AP, small",
-    "box_ap_medium": "box AP, medium", "box_ap_large": "box AP, large",
-}  # fmt: skip
+    "pq": "PQ",
+    "pq_things": "PQ of things",
+    "pq_stuff": "PQ of stuff",
+    "sq": "SQ",
+    "rq": "RQ",
+    "miou": "mIoU",
+    "fwiou": "frequency-weighted IoU",
+    "pixel_acc": "pixel accuracy",
+    "mean_acc": "mean accuracy",
+    "mask_ap": "mask AP",
+    "mask_ap50": "mask AP50",
+    "mask_ap75": "mask AP75",
+    "mask_ap_small": "mask AP, small",
+    "mask_ap_medium": "mask AP, medium",
+    "mask_ap_large": "mask AP, large",
+    "box_ap": "box AP",
+    "box_ap50": "box AP50",
+    "box_ap75": "box AP75",
+    "box_ap_small": "box AP, small",
+    "box_ap_medium": "box AP, medium",
+    "box_ap_large": "box AP, large",
+}
 """Key of a result, as `evaluation` names it -> what people call it."""
 
 ANNOTATION = {
@@ -35,8 +52,9 @@ MANY_NAMES = 40  # a longer vocabulary is folded away
 CITATION = """```bibtex
 @inproceedings{gu2023dataseg,
   title = {DaTaSeg: Taming a Universal Multi-Dataset Multi-Task Segmentation Model},
-  author = {Gu, Xiuye and Cui, Yin and Huang, Jonathan and Rashwan, Abdullah and Yang, Xuan and Zhou, Xingyi and
-            Ghiasi, Golnaz and Kuo, Weicheng and Chen, Huizhong and Chen, Liang-Chieh and Ross, David},
+  author = {Gu, Xiuye and Cui, Yin and Huang, Jonathan and Rashwan, Abdullah and Yang, Xuan and
+            Zhou, Xingyi and Ghiasi, Golnaz and Kuo, Weicheng and Chen, Huizhong and
+            Chen, Liang-Chieh and Ross, David},
   booktitle = {NeurIPS}, year = {2023}
 }
 ```"""
@@ -58,8 +76,14 @@ class Record:
     @property
     def scores(self) -> list[tuple[str, str, float]]:
         """(held-out set, metric, value) of every known metric that is defined."""
-        split = [(*key.rpartition("/")[::2], value) for key, value in self.results.items() if "/" in key]
-        return [(name, metric, value) for name, metric, value in split if metric in METRICS and value is not None]
+        split = [
+            (*key.rpartition("/")[::2], value) for key, value in self.results.items() if "/" in key
+        ]
+        return [
+            (name, metric, value)
+            for name, metric, value in split
+            if metric in METRICS and value is not None
+        ]
 
     @property
     def can_embed(self) -> bool:
@@ -68,31 +92,34 @@ class Record:
         return encoder is not None and encoder["kind"] in ("hashed_ngrams", "hub")
 
 
-def model_card(folder: str | Path, repo: str, licence: str | None = None) -> str:
+def model_card(folder: str | Path, repo: str, license: str | None = None) -> str:
     """The card of the model in a run's folder, as Markdown with the Hub's metadata on top.
 
-    Names of datasets and classes are written so that nothing in them acts as Markdown or HTML. Paths of the machine
-    that trained stay out.
+    Names of datasets and classes are written so that nothing in them acts as Markdown or HTML.
+    Paths of the machine that trained stay out.
 
     Args:
-        folder: with `config.json`, and of a run also `run_config.yaml`, `mix.json`, `all_results.json`.
+        folder: with `config.json`, and of a run also `run_config.yaml`, `mix.json`,
+            `all_results.json`.
         repo: id that the card's snippets load the model by.
-        licence: of the weights, as the Hub writes it; without, the metadata states none.
+        license: of the weights, as the Hub writes it; without, the metadata states none.
 
     Raises:
-        ValueError: for one of these files that cannot be read, or lacks what a run of this version writes.
+        ValueError: for one of these files that cannot be read, or lacks what a run of this version
+            writes.
     """
     record = read_record(folder, repo)
     try:
-        return _written(record, repo, licence)
+        return _written(record, repo, license)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f"{folder}: the files of the run do not fit this version ({error!r}); without run_config.yaml, mix.json "
+            f"{folder}: the files of the run do not fit this version ({error!r}); without "
+            "run_config.yaml, mix.json "
             "and all_results.json the model is published without a record of its training"
         ) from error
 
 
-def _written(record: Record, repo: str, licence: str | None) -> str:
+def _written(record: Record, repo: str, license: str | None) -> str:
     """The card of a record."""
     parts = [
         f"# {plain(record.name)}",
@@ -107,11 +134,11 @@ def _written(record: Record, repo: str, licence: str | None) -> str:
         *_vocabularies(record),
         "## Limitations",
         _limitations(record),
-        "## Licence and citation",
-        _licence(record, licence),
+        "## License and citation",
+        _license(record, license),
         CITATION,
     ]
-    metadata = card_data(record, licence)
+    metadata = card_data(record, license)
     return f"---\n{metadata.to_yaml()}\n---\n\n" + "\n\n".join(parts) + "\n"
 
 
@@ -138,7 +165,7 @@ def read_record(folder: str | Path, repo: str) -> Record:
     )
 
 
-def card_data(record: Record, licence: str | None) -> ModelCardData:
+def card_data(record: Record, license: str | None) -> ModelCardData:
     """The metadata, with a result per held-out set and metric."""
     entries = record.settings.get("evaluation", {})
     results = [
@@ -154,10 +181,16 @@ def card_data(record: Record, licence: str | None) -> ModelCardData:
         for name, metric, value in record.scores
     ]
     return ModelCardData(
-        license=licence,
+        license=license,
         library_name="transformers",
         pipeline_tag="image-segmentation",
-        tags=["dataseg", "panoptic-segmentation", "semantic-segmentation", "instance-segmentation", "open-vocabulary"],
+        tags=[
+            "dataseg",
+            "panoptic-segmentation",
+            "semantic-segmentation",
+            "instance-segmentation",
+            "open-vocabulary",
+        ],
         model_name=record.name,
         eval_results=results or None,
     )
@@ -165,7 +198,9 @@ def card_data(record: Record, licence: str | None) -> ModelCardData:
 
 def plain(text: object) -> str:
     """Text that Markdown and HTML show as it stands, on one line."""
-    return re.sub(r"([\\`*_\[\]|#~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False))
+    return re.sub(
+        r"([\\`*_\[\]|#~])", r"\\\1", html.escape(" ".join(str(text).split()), quote=False)
+    )
 
 
 def _spec_name(entry: Mapping[str, Any], default: str) -> str:
@@ -179,15 +214,21 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-# --- sections --------------------------------------------------------------------------------------------------------
+# --- sections -------------------------------------------------------------------------------------
 
 
 def _summary(record: Record) -> str:
-    size = f", {record.results['parameters'] / 1e6:.1f} M parameters" if "parameters" in record.results else ""
+    size = (
+        f", {record.results['parameters'] / 1e6:.1f} M parameters"
+        if "parameters" in record.results
+        else ""
+    )
     backbone = plain(record.config["backbone_config"]["model_type"])
     return (
-        f"A DaTaSeg model ([Gu et al., NeurIPS 2023](https://arxiv.org/abs/2306.01736); {backbone} backbone{size}): "
-        "one set of weights that does panoptic, semantic and instance segmentation in each of its vocabularies, or in "
+        f"A DaTaSeg model ([Gu et al., NeurIPS 2023](https://arxiv.org/abs/2306.01736); {backbone} "
+        f"backbone{size}): "
+        "one set of weights that does panoptic, semantic and instance segmentation in each of its "
+        "vocabularies, or in "
         f"words of your own. Made with dataseg\\_hf {__version__}."
     )
 
@@ -197,8 +238,10 @@ def _usage(record: Record, repo: str) -> list[str]:
     other = list(record.config["vocabularies"])[-1]
     labels = record.config["vocabularies"][other]["labels"][:2]
     parts = [
-        "The code comes with the model (`trust_remote_code=True` runs it: read it, or pin a commit by `revision=`). It "
-        'needs torch, transformers 5, Pillow and scipy. `pipeline("image-segmentation", ...)` gives the same pipeline.',
+        "The code comes with the model (`trust_remote_code=True` runs it: read it, or pin a commit "
+        "by `revision=`). It "
+        'needs torch, transformers 5, Pillow and scipy. `pipeline("image-segmentation", ...)` '
+        "gives the same pipeline.",
         f"""```python
 from transformers import pipeline
 
@@ -218,7 +261,8 @@ segment("photo.jpg", vocabulary={words}, is_thing={[True] * len(labels) + [False
 ```""")
     else:
         parts.append(
-            "Words may be any of its names below. Others need `text_embeddings=` of the space that the model was "
+            "Words may be any of its names below. Others need `text_embeddings=` of the space that "
+            "the model was "
             "trained with: its own were precomputed."
         )
     parts.append(f"""With the Auto classes:
@@ -234,7 +278,8 @@ image = Image.open("photo.jpg")
 with torch.no_grad():
     outputs = model(**processor(image, return_tensors="pt"), vocabulary="{other}")
 sizes = [(image.height, image.width)]
-class_map = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)[0]  # int64 [H, W]
+# int64 [H, W]
+class_map = processor.post_process_semantic_segmentation(outputs, target_sizes=sizes)[0]
 panoptic = processor.post_process_panoptic_segmentation(outputs, target_sizes=sizes)[0]
 print(panoptic["segmentation"].shape, panoptic["segments_info"])
 ```""")
@@ -243,7 +288,10 @@ print(panoptic["segmentation"].shape, panoptic["segments_info"])
 
 def _training(record: Record) -> list[str]:
     if not record.mix:
-        return ["The folder that this model comes from does not say: it was not left by a co-training run."]
+        return [
+            "The folder that this model comes from does not say: it was not left by a co-training "
+            "run."
+        ]
     rows = []
     for row in record.mix:
         entry = record.settings.get("datasets", {}).get(row["name"], {})
@@ -255,18 +303,29 @@ def _training(record: Record) -> list[str]:
                 row["classes"],
                 f"{row['share']:.1%}",
                 row["batch_size"],
-                plain(row["licence"]),
+                plain(row["license"]),
             )
         )
-    header = ("dataset", "annotation", "images", "classes", "share of the steps", "batch", "licence of the data")
+    header = (
+        "dataset",
+        "annotation",
+        "images",
+        "classes",
+        "share of the steps",
+        "batch",
+        "license of the data",
+    )
     settings = record.settings
     encoder = record.config.get("text_encoder") or {"kind": "none"}
     text = encoder.get("name_or_path") or encoder.get("source") or encoder["kind"]
     sizes = sorted({entry["image_size"] for entry in settings["datasets"].values()})
     steps = (
-        f"{record.results.get('steps', settings['max_steps'])} steps, each on a batch of one dataset drawn by its "
-        f"share; AdamW, peak learning rate {settings['learning_rate']:g}, schedule {settings['schedule']}, weight "
-        f"decay {settings['weight_decay']:g}; images of {', '.join(map(str, sizes))} pixels; names embedded by: "
+        f"{record.results.get('steps', settings['max_steps'])} steps, each on a batch of one "
+        "dataset drawn by its "
+        f"share; AdamW, peak learning rate {settings['learning_rate']:g}, schedule "
+        f"{settings['schedule']}, weight "
+        f"decay {settings['weight_decay']:g}; images of {', '.join(map(str, sizes))} pixels; names "
+        "embedded by: "
         f"{plain(text)}; seed {settings['seed']}."
     )
     return [_table(header, rows), steps]
@@ -285,7 +344,9 @@ def _known_homepage(spec: str) -> str:
     try:
         from ..data.catalog import CATALOG
         from ..data.shapes import SHAPES_SPECS
-    except ImportError:  # the catalog needs `datasets`, publishing does not: names are then not linked
+    except (
+        ImportError
+    ):  # the catalog needs `datasets`, publishing does not: names are then not linked
         return ""
     known = {**CATALOG, **SHAPES_SPECS}
     return known[spec].homepage if spec in known else ""
@@ -305,8 +366,10 @@ def _results(record: Record) -> list[str]:
         words = f"vocabulary {plain(vocabulary)}" if vocabulary else "its own names"
         rows.append((plain(name), words, entry.get("image_size", ""), ", ".join(values)))
     note = (
-        "Fractions in 0..1, measured at the end of this run, one seed, on the held-out sets of its settings. PQ is "
-        "panopticapi's, AP pycocotools'; a set scored in its own names can hold words that training never saw."
+        "Fractions in 0..1, measured at the end of this run, one seed, on the held-out sets of its "
+        "settings. PQ is "
+        "panopticapi's, AP pycocotools'; a set scored in its own names can hold words that "
+        "training never saw."
     )
     return [_table(("held-out set", "scored in", "image size", "results"), rows), note]
 
@@ -329,9 +392,11 @@ def _vocabularies(record: Record) -> list[str]:
 
 def _limitations(record: Record) -> str:
     points = [
-        "It finds what its vocabulary names: every pixel of a semantic result gets some name, right or wrong. Words "
+        "It finds what its vocabulary names: every pixel of a semantic result gets some name, "
+        "right or wrong. Words "
         "far from those of the datasets above are guesses.",
-        "Where annotations of the datasets disagree, so do the vocabularies: choose the one whose data is like yours.",
+        "Where annotations of the datasets disagree, so do the vocabularies: choose the one whose "
+        "data is like yours.",
         "It was not examined for bias, nor for any use in which a mistake does harm.",
     ]
     kinds: dict[str, list[str]] = {row["task"]: [] for row in record.mix}
@@ -339,24 +404,41 @@ def _limitations(record: Record) -> str:
         kinds[row["task"]].append(plain(row["name"]))
     if "boxes" in kinds:
         points.append(
-            f"In {', '.join(kinds['boxes'])} it saw boxes only: masks of these classes are inferred from boxes."
+            f"In {', '.join(kinds['boxes'])} it saw boxes only: masks of these classes are "
+            "inferred from boxes."
         )
     if "semantic" in kinds:
         points.append(
-            f"In {', '.join(kinds['semantic'])} no annotation told two of a kind apart: that it does so there "
+            f"In {', '.join(kinds['semantic'])} no annotation told two of a kind apart: that it "
+            "does so there "
             "is carried over from the other datasets."
         )
-    small = [plain(row["name"]) for row in record.mix if row["images"] is not None and row["images"] < 1000]
+    small = [
+        plain(row["name"])
+        for row in record.mix
+        if row["images"] is not None and row["images"] < 1000
+    ]
     if small:
         points.append(f"Fewer than 1,000 images were seen of: {', '.join(small)}.")
     if (record.config.get("text_encoder") or {}).get("kind") == "hashed_ngrams":
-        points.append("Its text embeddings know spelling, not meaning: a synonym is as far away as any other word.")
+        points.append(
+            "Its text embeddings know spelling, not meaning: a synonym is as far away as any other "
+            "word."
+        )
     return "\n".join(f"- {point}" for point in points)
 
 
-def _licence(record: Record, licence: str | None) -> str:
+def _license(record: Record, license: str | None) -> str:
     stated = (
-        f"The weights are published under: {plain(licence)}." if licence else "No licence is stated for the weights."
+        f"The weights are published under: {plain(license)}."
+        if license
+        else "No license is stated for the weights."
     )
-    data = " The datasets have licences of their own, listed above, which may restrict what the weights are used for."
-    return f"{stated}{data if record.mix else ''} The code is under Apache-2.0. If you use the method, cite the paper:"
+    data = (
+        " The datasets have licenses of their own, listed above, which may restrict what the "
+        "weights are used for."
+    )
+    return (
+        f"{stated}{data if record.mix else ''} The code is under Apache-2.0. If you use the "
+        "method, cite the paper:"
+    )

@@ -6,7 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from huggingface_hub import CommitOperation, CommitOperationAdd, CommitOperationDelete, HfApi, ModelInfo, SpaceInfo
+from huggingface_hub import (
+    CommitOperation,
+    CommitOperationAdd,
+    CommitOperationDelete,
+    HfApi,
+    ModelInfo,
+    SpaceInfo,
+)
 from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
@@ -18,11 +25,14 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
-SPACE_MODULES = ("data/run_lengths.py", "pictures/overlay.py", "prediction/segments.py")  # all that the app needs of it
+# all that the app needs of it
+SPACE_MODULES = ("data/run_lengths.py", "pictures/overlay.py", "prediction/segments.py")
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
-"""Files of a model repository that an earlier publication may have left and a later one replaces."""
+"""Files of a model repository that an earlier publication may have left and a later one replaces.
+"""
 
-# what a failing server, network or file raises in huggingface_hub; uploads of weights are wrapped in RuntimeError
+# what a failing server, network or file raises in huggingface_hub; uploads of weights are wrapped
+# in RuntimeError
 _FAILURES = (HTTPError, OSError, RuntimeError, ValueError)
 
 
@@ -57,20 +67,21 @@ def publish(
     repo: str,
     *,
     private: bool | None = None,
-    licence: str | None = None,
+    license: str | None = None,
     message: str = "Publish the model, its code and card",
     api: HfApi | None = None,
 ) -> str:
-    """Publish the model of a run's folder: weights, config, processor, code and a model card, in one commit.
+    """Publish the model of a run's folder: weights, config, processor, code and a model card, in
+    one commit.
 
-    Nothing else of the folder goes up. Files that arrived before a failure are not sent again by the next call, and an
-    unchanged model makes no commit.
+    Nothing else of the folder goes up. Files that arrived before a failure are not sent again by
+    the next call, and an unchanged model makes no commit.
 
     Args:
         folder: where a run, or `checkpoint.save_checkpoint`, left a model.
         repo: id on the Hub, "owner/name"; made where it does not exist.
         private: of a new repository; by default what the owner's settings say.
-        licence: of the weights, as the Hub writes it ("apache-2.0"); not stated by default.
+        license: of the weights, as the Hub writes it ("apache-2.0"); not stated by default.
         message: of the commit.
         api: where to, and as whom; by default what `hf auth login`, HF_TOKEN and HF_ENDPOINT say.
 
@@ -78,30 +89,39 @@ def publish(
         Address of the commit.
 
     Raises:
-        ValueError: for a folder that holds no whole model with its code, or an id that cannot be; nothing was sent.
+        ValueError: for a folder that holds no whole model with its code, or an id that cannot be;
+            nothing was sent.
         PublishError: where the Hub did not take it.
     """
-    return send(model_publication(folder, repo, licence), private=private, message=message, api=api)
+    return send(model_publication(folder, repo, license), private=private, message=message, api=api)
 
 
 def publish_space(
-    folder: str | Path, repo: str, model: str, *, private: bool | None = None, api: HfApi | None = None
+    folder: str | Path,
+    repo: str,
+    model: str,
+    *,
+    private: bool | None = None,
+    api: HfApi | None = None,
 ) -> str:
     """Publish the demo as a Space that shows `model`, an id on the Hub; otherwise as `publish`."""
-    return send(space_publication(folder, repo, model), private=private, message="Publish the demo", api=api)
+    return send(
+        space_publication(folder, repo, model), private=private, message="Publish the demo", api=api
+    )
 
 
-def model_publication(folder: str | Path, repo: str, licence: str | None = None) -> Publication:
+def model_publication(folder: str | Path, repo: str, license: str | None = None) -> Publication:
     """What `publish` would send, checked; ValueError as there."""
     folder = Path(folder)
     _check_repo(repo)
     files: dict[str, Path | bytes] = {name: folder / name for name in checkpoint_files(folder)}
-    files[CARD] = model_card(folder, repo, licence).encode()
+    files[CARD] = model_card(folder, repo, license).encode()
     return Publication(repo, "model", files)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
-    """What `publish_space` would send: the demo, its examples, and the two modules of this package that it imports.
+    """What `publish_space` would send: the demo, its examples, and the two modules of this package
+    that it imports.
 
     Raises:
         ValueError: for a folder without the demo.
@@ -112,9 +132,14 @@ def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
     package = Path(__file__).parent.parent
     files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
-    files |= {f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))}
+    files |= {
+        f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))
+    }
     files |= {f"{package.name}/{name}": package / name for name in SPACE_MODULES}
-    for folder in {package.name, *(f"{package.name}/{Path(name).parent}" for name in SPACE_MODULES)}:
+    for folder in {
+        package.name,
+        *(f"{package.name}/{Path(name).parent}" for name in SPACE_MODULES),
+    }:
         files[f"{folder}/__init__.py"] = b'"""The part of the package that the demo needs."""\n'
     return Publication(repo, "space", files, {"DATASEG_MODEL": model})
 
@@ -128,21 +153,27 @@ def _check_repo(repo: str) -> None:
         raise ValueError(f"repo: '{repo}' names no owner; write owner/name")
 
 
-# --- what a model consists of ----------------------------------------------------------------------------------------
+# --- what a model consists of ---------------------------------------------------------------------
 
 
 def checkpoint_files(folder: str | Path) -> list[str]:
-    """Names of the files that a checkpoint needs to load by itself, card aside; ValueError says what is wrong."""
+    """Names of the files that a checkpoint needs to load by itself, card aside; ValueError says
+    what is wrong.
+    """
     folder = Path(folder)
     config = _read_json(folder / CONFIG)
     if config.get("model_type") != "dataseg":
         raise ValueError(f"{folder / CONFIG}: is a '{config.get('model_type')}' model, not DaTaSeg")
     if not config.get("vocabularies"):
-        raise ValueError(f"{folder / CONFIG}: stores no vocabulary, so the model could name nothing; add one first")
+        raise ValueError(
+            f"{folder / CONFIG}: stores no vocabulary, so the model could name nothing; add one "
+            "first"
+        )
     tower = (config.get("text_encoder") or {}).get("name_or_path", "")
     if tower and (Path(tower).is_dir() or tower.startswith(("/", ".", "~"))):
         raise ValueError(
-            f"{folder / CONFIG}: text_encoder is the local folder '{tower}', which nobody else has; write the id of "
+            f"{folder / CONFIG}: text_encoder is the local folder '{tower}', which nobody else "
+            "has; write the id of "
             "that tower on the Hub there, or null, with which the stored vocabularies still work"
         )
     processor = _read_json(folder / PROCESSOR)
@@ -156,7 +187,9 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise ValueError(f"{file.parent} holds no model: there is no {file.name}; give a finished run") from error
+        raise ValueError(
+            f"{file.parent} holds no model: there is no {file.name}; give a finished run"
+        ) from error
     except ValueError as error:
         raise ValueError(f"{file}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
@@ -173,12 +206,16 @@ def _weight_files(folder: Path) -> list[str]:
         names = [WEIGHTS_INDEX]
     for shard in sorted(shards):
         if not (folder / shard).is_file() or Path(shard).name != shard:
-            raise ValueError(f"{folder} holds no weights: there is no {shard}; only safetensors are published")
+            raise ValueError(
+                f"{folder} holds no weights: there is no {shard}; only safetensors are published"
+            )
         try:
             with safe_open(folder / shard, framework="pt") as file:
                 file.keys()
         except SafetensorError as error:
-            raise ValueError(f"{folder / shard}: is not a whole safetensors file ({error}); save it again") from error
+            raise ValueError(
+                f"{folder / shard}: is not a whole safetensors file ({error}); save it again"
+            ) from error
     return [*names, *sorted(shards)]
 
 
@@ -193,23 +230,31 @@ def _check_embeddings(folder: Path, config: Mapping[str, Any], weights: Iterable
     for name, vocabulary in config["vocabularies"].items():
         if shapes.get(EMBEDDINGS + name, [0])[0] != len(vocabulary["labels"]):
             raise ValueError(
-                f"{folder / CONFIG}: names a vocabulary '{name}' of {len(vocabulary['labels'])} labels, whose text "
-                "embeddings the weights do not hold; add it with model.add_vocabulary and save the model again"
+                f"{folder / CONFIG}: names a vocabulary '{name}' of {len(vocabulary['labels'])} "
+                "labels, whose text "
+                "embeddings the weights do not hold; add it with model.add_vocabulary and save the "
+                "model again"
             )
 
 
 def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str, Any]) -> list[str]:
-    """The files of code that the config, its pipeline and the processor name, and all that these import."""
+    """The files of code that the config, its pipeline and the processor name, and all that these
+    import.
+    """
     without = f"{folder} holds a model without its code, which would load nowhere"
     cure = "save it with dataseg_hf.sharing.checkpoint.save_checkpoint"
     references = [config.get("auto_map"), processor.get("auto_map")]
     if not all(references):
-        raise ValueError(f"{without}: {CONFIG if references[1] else PROCESSOR} has no auto_map; {cure}")
+        raise ValueError(
+            f"{without}: {CONFIG if references[1] else PROCESSOR} has no auto_map; {cure}"
+        )
     named = [*config["auto_map"].values(), *processor["auto_map"].values()]
     named += [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
     for reference in named:
         if "--" in reference:
-            raise ValueError(f"{without}: {CONFIG} takes '{reference}' from another repository; {cure}")
+            raise ValueError(
+                f"{without}: {CONFIG} takes '{reference}' from another repository; {cure}"
+            )
     wanted = {f"{reference.partition('.')[0]}.py" for reference in named}
     found: set[str] = set()
     while wanted - found:
@@ -221,11 +266,14 @@ def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str,
     return sorted(found)
 
 
-# --- sending ---------------------------------------------------------------------------------------------------------
+# --- sending --------------------------------------------------------------------------------------
 
 
-def send(publication: Publication, *, private: bool | None, message: str, api: HfApi | None = None) -> str:
-    """Make the repository where it is missing and commit everything at once; returns the address of the commit.
+def send(
+    publication: Publication, *, private: bool | None, message: str, api: HfApi | None = None
+) -> str:
+    """Make the repository where it is missing and commit everything at once; returns the address of
+    the commit.
 
     The commit is refused where another one came in between, so that two publications never mix.
     """
@@ -252,14 +300,18 @@ def send(publication: Publication, *, private: bool | None, message: str, api: H
         )
     except _FAILURES as error:
         raise PublishError(
-            f"{repo} was not published: {_one_line(error)}. No commit was confirmed, so the repository holds what it "
-            "held before, or all of this, never a part. Try again: what has arrived is not sent again"
+            f"{repo} was not published: {_one_line(error)}. No commit was confirmed, so the "
+            "repository holds what it "
+            "held before, or all of this, never a part. Try again: what has arrived is not sent "
+            "again"
         ) from error
     _check_arrived(publication, api)
     return str(commit.commit_url)
 
 
-def _info(publication: Publication, api: HfApi, files_metadata: bool = False) -> ModelInfo | SpaceInfo:
+def _info(
+    publication: Publication, api: HfApi, files_metadata: bool = False
+) -> ModelInfo | SpaceInfo:
     """What the repository holds now."""
     ask = api.model_info if publication.repo_type == "model" else api.space_info
     return ask(publication.repo, files_metadata=files_metadata)
@@ -275,7 +327,9 @@ def _operations(publication: Publication, there: Iterable[str]) -> Iterator[Comm
 
 
 def _check_arrived(publication: Publication, api: HfApi) -> None:
-    """PublishError where a file of the commit is not there: a `.gitignore` on the Hub leaves files out in silence."""
+    """PublishError where a file of the commit is not there: a `.gitignore` on the Hub leaves files
+    out in silence.
+    """
     try:
         info = _info(publication, api, files_metadata=True)
     except _FAILURES as error:
@@ -286,7 +340,8 @@ def _check_arrived(publication: Publication, api: HfApi) -> None:
     wrong = [name for name, size in publication.sizes().items() if there.get(name) != size]
     if wrong:
         raise PublishError(
-            f"{publication.repo} took the commit, but {wrong} did not arrive as sent; see whether a .gitignore of the "
+            f"{publication.repo} took the commit, but {wrong} did not arrive as sent; see whether "
+            "a .gitignore of the "
             "repository names them"
         )
 

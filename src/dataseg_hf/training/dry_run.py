@@ -1,4 +1,6 @@
-"""A look ahead: two steps on every dataset and one small evaluation, and what the whole run would take."""
+"""A look ahead: two steps on every dataset and one small evaluation, and what the whole run would
+take.
+"""
 
 import time
 from collections.abc import Sequence
@@ -14,7 +16,9 @@ from .schedule import Schedule
 
 @dataclass(frozen=True)
 class DatasetCost:
-    """What a step on a dataset takes: seconds, of them waiting for images; and the process's peak so far in bytes."""
+    """What a step on a dataset takes: seconds, of them waiting for images; and the process's peak
+    so far in bytes.
+    """
 
     name: str
     share: float
@@ -42,27 +46,37 @@ class Projection:
     def table(self) -> str:
         """For the eye."""
         width = max(len("dataset"), *(len(cost.name) for cost in self.datasets))
-        lines = [f"{'dataset':<{width}} {'share':>6} {'s/step':>8} {'of it data':>10} {'peak GB':>8}"]
+        lines = [
+            f"{'dataset':<{width}} {'share':>6} {'s/step':>8} {'of it data':>10} {'peak GB':>8}"
+        ]
         for cost in self.datasets:
             waiting = cost.data_seconds / cost.seconds
             times = f"{cost.seconds:>8.3f} {waiting:>10.1%}"
-            lines.append(f"{cost.name:<{width}} {cost.share:>6.1%} {times} {cost.memory / 1e9:>8.2f}")
+            lines.append(
+                f"{cost.name:<{width}} {cost.share:>6.1%} {times} {cost.memory / 1e9:>8.2f}"
+            )
         lines.append(
-            f"projected: {_hours(self.train_seconds)} of training, {_hours(self.evaluate_seconds)} of evaluation "
+            f"projected: {_hours(self.train_seconds)} of training, {_hours(self.evaluate_seconds)} "
+            "of evaluation "
             f"({self.image_seconds:.2f} s per image)"
         )
         if self.max_seconds is not None and self.train_seconds > self.max_seconds:
             lines.append(
                 f"max_minutes ends training after {_hours(self.max_seconds)}, about "
-                f"{self.max_seconds / self.train_seconds:.0%} of the steps; the learning rate comes down by then"
+                f"{self.max_seconds / self.train_seconds:.0%} of the steps; the learning rate "
+                "comes down by then"
             )
         return "\n".join(lines)
 
 
 def dry_run(
-    training: CoTraining, held_out: Sequence[EvaluationSet], few: Sequence[EvaluationSet], evaluate: Evaluate
+    training: CoTraining,
+    held_out: Sequence[EvaluationSet],
+    few: Sequence[EvaluationSet],
+    evaluate: Evaluate,
 ) -> Projection:
-    """Train two steps on each dataset, the second of which counts, and score a few images of each held-out set.
+    """Train two steps on each dataset, the second of which counts, and score a few images of each
+    held-out set.
 
     few: the held-out sets with few images, which `evaluate` scores.
     """
@@ -80,7 +94,8 @@ def dry_run(
     return Projection(
         costs,
         image_seconds,
-        train_seconds=training.schedule.max_steps * sum(cost.share * cost.seconds for cost in costs),
+        train_seconds=training.schedule.max_steps
+        * sum(cost.share * cost.seconds for cost in costs),
         evaluate_seconds=images * image_seconds,
         max_seconds=training.schedule.max_seconds,
     )
@@ -89,7 +104,8 @@ def dry_run(
 def few_images(held_out: Sequence[EvaluationSet], processes: int) -> list[EvaluationSet]:
     """The held-out sets with few images each: a batch for every process."""
     return [
-        replace(one, data=one.data.select(range(min(one.batch_size * processes, len(one.data))))) for one in held_out
+        replace(one, data=one.data.select(range(min(one.batch_size * processes, len(one.data)))))
+        for one in held_out
     ]
 
 
@@ -105,19 +121,27 @@ def evaluated_images(schedule: Schedule, held_out: Sequence[EvaluationSet]) -> i
 
 
 def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
-    """Seconds of the second step on a member of the mix, and how many of them it waited for images."""
+    """Seconds of the second step on a member of the mix, and how many of them it waited for
+    images.
+    """
     config: RunConfig = training.config
     member: TrainingSet = training.members[number]
     size = config.gradient_accumulation_steps
     sampler = MixingSampler(
-        [member], config.seed, 0, 2, size, training.accelerator.process_index, training.accelerator.num_processes
+        [member],
+        config.seed,
+        0,
+        2,
+        size,
+        training.accelerator.process_index,
+        training.accelerator.num_processes,
     )
     loader = mixing_loader(sampler, config.image_mean, config.image_std, config.num_workers)
     for _ in range(2):
         started = time.perf_counter()
         batches = [replace(next(loader), member=number) for _ in range(size)]
         data_seconds = time.perf_counter() - started
-        training.optimise(batches, data_seconds)
+        training.optimize(batches, data_seconds)
         seconds = time.perf_counter() - started
     return seconds, data_seconds
 

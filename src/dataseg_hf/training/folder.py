@@ -19,21 +19,53 @@ from ..settings.datasets import MixRow
 from ..settings.run import RunConfig, TrainEntry
 
 HISTORY_FIELDS = (
-    "step", "dataset", "loss", "loss_class", "loss_mask", "loss_dice", "loss_projection", "loss_color_affinity",
-    "learning_rate", "gradient_norm", "unmatched_targets", "skipped_images", "seconds", "data_seconds",
-)  # fmt: skip
+    "step",
+    "dataset",
+    "loss",
+    "loss_class",
+    "loss_mask",
+    "loss_dice",
+    "loss_projection",
+    "loss_color_affinity",
+    "learning_rate",
+    "gradient_norm",
+    "unmatched_targets",
+    "skipped_images",
+    "seconds",
+    "data_seconds",
+)
 
 PROGRESS_FILE = "progress.json"  # written last: a checkpoint that has it is complete
 BEST_FILE = "best_metric.json"
 
-# settings that may differ between a run and its continuation: they change no result, or (max_steps, max_minutes) its
-# length only
+# settings that may differ between a run and its continuation: they change no result, or (max_steps,
+# max_minutes) its length only
 _FREE_SETTINGS = {
-    "output_dir", "resume", "dry_run", "max_steps", "max_minutes", "num_workers", "num_threads", "torch_compile",
-    "gradient_checkpointing", "gradient_accumulation_steps", "log_every", "report_to", "checkpoint_every",
-    "keep_checkpoints", "on_save_error", "on_bad_sample", "check_samples", "evaluation", "evaluate_every",
-    "best_metric", "num_pictures", "default_vocabulary", "push_to_hub", "hub_private",
-}  # fmt: skip
+    "output_dir",
+    "resume",
+    "dry_run",
+    "max_steps",
+    "max_minutes",
+    "num_workers",
+    "num_threads",
+    "torch_compile",
+    "gradient_checkpointing",
+    "gradient_accumulation_steps",
+    "log_every",
+    "report_to",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "on_save_error",
+    "on_bad_sample",
+    "check_samples",
+    "evaluation",
+    "evaluate_every",
+    "best_metric",
+    "num_pictures",
+    "default_vocabulary",
+    "push_to_hub",
+    "hub_private",
+}
 # and those of an entry of `datasets`: where its files are, and how they are held
 _FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}
 
@@ -68,7 +100,9 @@ class RunFolder:
         self.mix_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Add what this start of the run is to `run.json`: a list, longer than one where a run was resumed."""
+        """Add what this start of the run is to `run.json`: a list, longer than one where a run was
+        resumed.
+        """
         starts = json.loads(self.facts_file.read_text()) if self.facts_file.exists() else []
         replace_file(self.facts_file, json.dumps([*starts, facts], indent=2) + "\n")
 
@@ -80,7 +114,8 @@ class RunFolder:
             changed = [f"{key} {old[key]} -> {new[key]}" for key in new if old.get(key) != new[key]]
             if changed:
                 raise ConfigError(
-                    f"resume: dataset '{new['name']}' has changed since {self.path} was started: {', '.join(changed)}; "
+                    f"resume: dataset '{new['name']}' has changed since {self.path} was started: "
+                    f"{', '.join(changed)}; "
                     "restore it, or start afresh in another output_dir"
                 )
 
@@ -88,7 +123,10 @@ class RunFolder:
         """Refuse to continue a run with other settings: the result would be neither run's."""
         if not self.config_file.exists():
             return
-        before, now = yaml.safe_load(self.config_file.read_text()), json.loads(json.dumps(asdict(config)))
+        before, now = (
+            yaml.safe_load(self.config_file.read_text()),
+            json.loads(json.dumps(asdict(config))),
+        )
         changed = _changed(before, now, _FREE_SETTINGS | {"datasets"}, RunConfig)
         if list(before["datasets"]) == list(now["datasets"]):
             for name, entry in now["datasets"].items():
@@ -99,8 +137,10 @@ class RunFolder:
         if changed:
             complete = self.complete_checkpoints()
             raise ConfigError(
-                f"resume: {self.path} was started with other settings for {changed} (see {self.config_file.name} "
-                "there); keep them, or train its model further as a run of its own: --model_weights "
+                f"resume: {self.path} was started with other settings for {changed} (see "
+                f"{self.config_file.name} "
+                "there); keep them, or train its model further as a run of its own: "
+                "--model_weights "
                 f"{complete[-1] if complete else self.path} --output_dir NEW, without --resume"
             )
 
@@ -112,14 +152,18 @@ class RunFolder:
 
     def complete_checkpoints(self) -> list[Path]:
         """Checkpoints that were written to the end, oldest first."""
-        return sorted(path for path in self.checkpoints.glob("step-*") if (path / PROGRESS_FILE).is_file())
+        return sorted(
+            path for path in self.checkpoints.glob("step-*") if (path / PROGRESS_FILE).is_file()
+        )
 
     def steps_of(self, checkpoint: Path) -> int:
         """Steps that a complete checkpoint holds."""
         return int(json.loads((checkpoint / PROGRESS_FILE).read_text())["step"])
 
     def progress_of(self, checkpoint: Path) -> dict[str, float]:
-        """What a complete checkpoint holds: step, train_seconds, and the schedule that it was part of."""
+        """What a complete checkpoint holds: step, train_seconds, and the schedule that it was part
+        of.
+        """
         progress = json.loads((checkpoint / PROGRESS_FILE).read_text())
         if "max_steps" not in progress:  # of a version in which a run could not be made longer
             progress |= {"max_steps": json.loads(self.facts_file.read_text())[0]["max_steps"]}
@@ -133,13 +177,16 @@ class RunFolder:
         path = Path(resume)
         if not (path / PROGRESS_FILE).is_file():
             raise ConfigError(
-                f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the path of one, or "
+                f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the "
+                "path of one, or "
                 "`latest`"
             )
         if path.resolve().parent != self.checkpoints:
             raise ConfigError(
-                f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the output_dir of its run, or "
-                f"train its model further as a run of its own: --model_weights {resume}, without --resume"
+                f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the "
+                "output_dir of its run, or "
+                f"train its model further as a run of its own: --model_weights {resume}, without "
+                "--resume"
             )
         return path
 
@@ -168,13 +215,16 @@ class RunFolder:
             shutil.rmtree(leftover)
 
     def supersede_after(self, step: int) -> list[Path]:
-        """Rename what a continuation replaces: results, and checkpoints and best model of later steps. Returns them."""
+        """Rename what a continuation replaces: results, and checkpoints and best model of later
+        steps. Returns them.
+        """
         later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
         best = self.best / BEST_FILE
         if best.is_file() and json.loads(best.read_text())["step"] > step:
             later.append(self.best)
         if self.results_file.exists():
-            later.append(self.results_file)  # else the folder would look like that of a finished run
+            # else the folder would look like that of a finished run
+            later.append(self.results_file)
         renamed = []
         for path in later:
             target = path.with_name(f"superseded-{path.name}")
@@ -185,7 +235,9 @@ class RunFolder:
     # --- models
 
     def write_model(self, write: Callable[[Path], None]) -> None:
-        """The final model: `write` fills a folder aside, whose files then take their places one by one."""
+        """The final model: `write` fills a folder aside, whose files then take their places one by
+        one.
+        """
         aside = self._aside("unfinished-model")
         write(aside)
         flush_to_disk(aside)
@@ -193,16 +245,22 @@ class RunFolder:
             file.replace(self.path / file.name)
         aside.rmdir()
 
-    def write_best(self, write: Callable[[Path], None], step: int, metric: str, value: float) -> None:
+    def write_best(
+        self, write: Callable[[Path], None], step: int, metric: str, value: float
+    ) -> None:
         """The best model so far, in place of the one before."""
         aside = self._aside("unfinished-best")
         write(aside)
-        (aside / BEST_FILE).write_text(json.dumps({"step": step, "metric": metric, "value": value}) + "\n")
+        (aside / BEST_FILE).write_text(
+            json.dumps({"step": step, "metric": metric, "value": value}) + "\n"
+        )
         flush_to_disk(aside)
         _put_in_place(aside, self.best)
 
     def best_value(self, metric: str) -> float:
-        """What the best model so far reached in a metric; minus infinity before the first, or if it was another's."""
+        """What the best model so far reached in a metric; minus infinity before the first, or if it
+        was another's.
+        """
         file = self.best / BEST_FILE
         best = json.loads(file.read_text()) if file.is_file() else {}
         return float(best["value"]) if best.get("metric") == metric else -math.inf
@@ -216,7 +274,9 @@ class RunFolder:
     # --- history and results
 
     def start_history(self, step: int) -> None:
-        """Write the header, and keep what belongs to the first `step` steps where a run continues."""
+        """Write the header, and keep what belongs to the first `step` steps where a run
+        continues.
+        """
         evaluations = [row for row in self.read_evaluations() if row["step"] <= step]
         replace_file(self.evaluations_file, "".join(json.dumps(row) + "\n" for row in evaluations))
         text = io.StringIO(newline="")
@@ -242,13 +302,21 @@ class RunFolder:
         return list(csv.DictReader(_whole_lines(self.history_file)))
 
     def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Add a line of JSON with the metrics after `step` steps, in place of one of the same step and sets."""
+        """Add a line of JSON with the metrics after `step` steps, in place of one of the same step
+        and sets.
+        """
         row = {"step": step, **_defined(metrics)}
-        others = [old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)]
-        replace_file(self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row]))
+        others = [
+            old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)
+        ]
+        replace_file(
+            self.evaluations_file, "".join(json.dumps(line) + "\n" for line in [*others, row])
+        )
 
     def write_notes(self, step: int, notes: Mapping[str, Sequence[str]]) -> None:
-        """Keep what was odd about the predictions of held-out sets in their last evaluation, after `step` steps."""
+        """Keep what was odd about the predictions of held-out sets in their last evaluation, after
+        `step` steps.
+        """
         rows = {name: {"step": step, "notes": list(of_set)} for name, of_set in notes.items()}
         replace_file(self.notes_file, json.dumps({**self._notes(), **rows}, indent=2) + "\n")
 
@@ -271,14 +339,21 @@ class RunFolder:
     def finished_steps(self, config: RunConfig) -> int | None:
         """Steps of a run that ended and wrote its results, else None.
 
-        One that is to be longer now may go on, and one that its time limit ended and that has another limit now.
+        One that is to be longer now may go on, and one that its time limit ended and that has
+        another limit now.
         """
         if not self.results_file.exists():
             return None
         results = json.loads(self.results_file.read_text())
-        before = yaml.safe_load(self.config_file.read_text()) if self.config_file.exists() else asdict(config)
+        before = (
+            yaml.safe_load(self.config_file.read_text())
+            if self.config_file.exists()
+            else asdict(config)
+        )
         was_cut = results["steps"] < results.get("max_steps", 0)
-        if before["max_steps"] != config.max_steps or (was_cut and before["max_minutes"] != config.max_minutes):
+        if before["max_steps"] != config.max_steps or (
+            was_cut and before["max_minutes"] != config.max_minutes
+        ):
             return None
         return int(results["steps"])
 
@@ -287,14 +362,25 @@ class RunFolder:
         replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
 
 
-def _changed(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str], kind: type) -> list[str]:
-    """Keys of settings, written by a dataclass `kind`, that differ; one not known before had its default then."""
-    defaults = {f.name: f.default if f.default_factory is MISSING else f.default_factory() for f in fields(kind)}
-    return sorted(key for key in now if key not in free and before.get(key, defaults.get(key)) != now[key])
+def _changed(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str], kind: type
+) -> list[str]:
+    """Keys of settings, written by a dataclass `kind`, that differ; one not known before had its
+    default then.
+    """
+    defaults = {
+        f.name: f.default if f.default_factory is MISSING else f.default_factory()
+        for f in fields(kind)
+    }
+    return sorted(
+        key for key in now if key not in free and before.get(key, defaults.get(key)) != now[key]
+    )
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, lest a rename outlives their content in a power failure."""
+    """Wait until the files of a folder are on the disk, lest a rename outlives their content in a
+    power failure.
+    """
     for file in folder.rglob("*"):
         if file.is_file():
             with file.open("rb") as opened:
@@ -302,7 +388,7 @@ def flush_to_disk(folder: Path) -> None:
 
 
 def _put_in_place(filled: Path, final: Path) -> None:
-    """Give a filled folder its name; one that had it is deleted only afterwards."""
+    """Give a filled folder its name; one that had it is deleted only afterward."""
     doomed = final.with_name(f"unfinished-discarded-{final.name}")
     shutil.rmtree(doomed, ignore_errors=True)
     if final.exists():
@@ -327,7 +413,9 @@ def replace_file(file: Path, text: str) -> None:
 
 
 def _whole_lines(file: Path) -> list[str]:
-    """Lines of a file that is appended to; one that a killed run did not end is left out, as is a missing file."""
+    """Lines of a file that is appended to; one that a killed run did not end is left out, as is a
+    missing file.
+    """
     if not file.exists():
         return []
     with file.open(newline="") as opened:
@@ -335,4 +423,7 @@ def _whole_lines(file: Path) -> list[str]:
 
 
 def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}
+    return {
+        key: None if isinstance(value, float) and math.isnan(value) else value
+        for key, value in values.items()
+    }

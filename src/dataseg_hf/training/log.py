@@ -1,4 +1,6 @@
-"""What a run tells while it trains: a progress bar, a line per interval, a history row per step, trackers."""
+"""What a run tells while it trains: a progress bar, a line per interval, a history row per step,
+trackers.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -24,7 +26,7 @@ else:
 
 @dataclass(frozen=True)
 class StepFacts:
-    """A batch of one dataset in an optimiser step, which has one, or one of each dataset.
+    """A batch of one dataset in an optimizer step, which has one, or one of each dataset.
 
     terms: weighted loss terms and counts. data_seconds: of waiting for its images.
     """
@@ -39,7 +41,9 @@ class StepFacts:
     @property
     def loss(self) -> float:
         """Sum of the loss terms."""
-        return sum(value for name, value in self.terms.items() if name.removeprefix("loss_") in LOSS_TERMS)
+        return sum(
+            value for name, value in self.terms.items() if name.removeprefix("loss_") in LOSS_TERMS
+        )
 
 
 class StepLog:
@@ -57,7 +61,9 @@ class StepLog:
         self.config, self.folder, self.accelerator = config, folder, accelerator
         self.main = accelerator.is_main_process
         total = schedule.max_steps
-        self.bar = tqdm(total=total, initial=first_step, disable=not self.main, unit="step", mininterval=1.0)
+        self.bar = tqdm(
+            total=total, initial=first_step, disable=not self.main, unit="step", mininterval=1.0
+        )
         self.rows: list[dict[str, Any]] = []
         self.interval: list[StepFacts] = []
         self.seconds = self.since = seconds
@@ -67,7 +73,10 @@ class StepLog:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         """Whatever ended training: no row is lost."""
         if self.interval and error is None:
@@ -113,7 +122,10 @@ class StepLog:
             try:
                 self.folder.append_history(self.rows)
             except OSError as error:
-                self.bar.write(f"warning: {self.folder.history_file} could not be written: {error}; its rows are kept")
+                self.bar.write(
+                    f"warning: {self.folder.history_file} could not be written: {error}; its rows "
+                    "are kept"
+                )
                 return
         self.rows = []
 
@@ -141,7 +153,9 @@ def interval_speed(interval: Sequence[StepFacts], seconds: float) -> dict[str, f
 
 
 def peak_memory(device: torch.device) -> float:
-    """Most bytes that this process has held so far: on the accelerator where there is one, else of the machine."""
+    """Most bytes that this process has held so far: on the accelerator where there is one, else of
+    the machine.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if sys.platform == "win32":
@@ -150,7 +164,12 @@ def peak_memory(device: torch.device) -> float:
     return most if sys.platform == "darwin" else 1024 * most  # bytes on macOS, kilobytes on Linux
 
 
-def _line(last: StepFacts, losses: dict[str, float], values: dict[str, float], interval: Sequence[StepFacts]) -> str:
+def _line(
+    last: StepFacts,
+    losses: dict[str, float],
+    values: dict[str, float],
+    interval: Sequence[StepFacts],
+) -> str:
     parts = [f"loss {', '.join(f'{name} {loss:.2f}' for name, loss in losses.items())}"]
     parts.append(f"rate {last.rate:.2e}, gradient norm {last.gradient_norm:.1f}")
     speed, wait = values["train/images_per_second"], values["train/data_wait_share"]

@@ -1,4 +1,6 @@
-"""The co-training loop: one dataset per step, every parameter shared. Accelerate does the engine work."""
+"""The co-training loop: one dataset per step, every parameter shared. Accelerate does the engine
+work.
+"""
 
 import copy
 import signal
@@ -17,7 +19,14 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from ..data.mixing import MicroBatch, MixingSampler, TrainingSet, batches_per_step, mixing_loader, to_device
+from ..data.mixing import (
+    MicroBatch,
+    MixingSampler,
+    TrainingSet,
+    batches_per_step,
+    mixing_loader,
+    to_device,
+)
 from ..data.sample import BadSampleError
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.tasks_dataseg import count_targets, loss_weights
@@ -33,7 +42,7 @@ from .state import SaveError, SaveModel, load_training_state, save_training_stat
 Evaluate = Callable[[DaTaSegModel, int, Sequence[str]], dict[str, float]]
 
 # a gradient scaler that skips so many steps in a row will not find a scale any more (our setting)
-MOST_SKIPPED_STEPS = 50
+MAX_SKIPPED_STEPS = 50
 
 
 @dataclass
@@ -55,7 +64,9 @@ class DivergedError(RuntimeError):
 
 
 class DataError(RuntimeError):
-    """The images of a step could not be loaded; its `__cause__` says why, on the process on which it happened."""
+    """The images of a step could not be loaded; its `__cause__` says why, on the process on which
+    it happened.
+    """
 
 
 class CoTraining:
@@ -72,18 +83,22 @@ class CoTraining:
         save_model: SaveModel,
         checkpoint: Path | None = None,
     ) -> None:
-        """save_model: writes a model into a folder. checkpoint: folder of a complete checkpoint to continue from."""
+        """save_model: writes a model into a folder. checkpoint: folder of a complete checkpoint to
+        continue from.
+        """
         self.config, self.schedule, self.members = config, schedule, members
         self.folder, self.accelerator, self.save_model = folder, accelerator, save_model
         self.model = model
         sharded = accelerator.distributed_type == DistributedType.FSDP
         if not sharded:  # shards must lie in memory in their order
-            model.to(memory_format=torch.channels_last)  # faster convolutions, on CPUs and GPUs alike
+            # faster convolutions, on CPUs and GPUs alike
+            model.to(memory_format=torch.channels_last)
         self.unsharded = copy.deepcopy(model).requires_grad_(False) if sharded else None
         self.averaged = AveragedWeights(model, config.ema_decay) if config.ema_decay > 0 else None
         if config.torch_compile is not None:
             for module in (model.backbone, model.pixel_decoder, model.query_decoder):
-                module.compile(backend=config.torch_compile)  # in place: the names of the weights stay
+                # in place: the names of the weights stay
+                module.compile(backend=config.torch_compile)
         groups = parameter_groups(model, config)
         optimizer = AdamW(groups, lr=config.learning_rate, betas=config.adam_betas, fused=True)
         self.wrapped, self.optimizer = accelerator.prepare(model, optimizer)
@@ -106,7 +121,8 @@ class CoTraining:
         Raises:
             StopRequested: when a signal came; the state was saved.
             DataError: when images cannot be loaded; the state was saved.
-            DivergedError: naming step, dataset, images and loss terms, when a loss or gradient is not finite.
+            DivergedError: naming step, dataset, images and loss terms, when a loss or gradient is
+                not finite.
             SaveError: when a checkpoint cannot be written and the settings do not say to go on.
         """
         last_step = self.schedule.max_steps
@@ -119,7 +135,7 @@ class CoTraining:
                 data_seconds = time.perf_counter() - started
                 self.stop_if_asked(signals, failure)
 
-                facts = self.optimise(micro_batches, data_seconds)
+                facts = self.optimize(micro_batches, data_seconds)
                 self.seconds = self.agreed_clock(self.seconds + time.perf_counter() - started)
                 for batch in micro_batches:
                     self.log.report_skipped(batch.skipped)
@@ -148,7 +164,9 @@ class CoTraining:
             rank=self.accelerator.process_index,
             world_size=self.accelerator.num_processes,
         )
-        loader = mixing_loader(sampler, self.config.image_mean, self.config.image_std, self.config.num_workers)
+        loader = mixing_loader(
+            sampler, self.config.image_mean, self.config.image_std, self.config.num_workers
+        )
         group: list[MicroBatch] = []
         for batch in loader:
             group.append(batch)
@@ -156,12 +174,16 @@ class CoTraining:
                 yield group
                 group = []
 
-    def optimise(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
-        """One optimiser step, on one dataset or on a batch of each; facts of each of its batches."""
+    def optimize(self, micro_batches: Sequence[MicroBatch], data_seconds: float) -> list[StepFacts]:
+        """One optimizer step, on one dataset or on a batch of each; facts of each of its
+        batches.
+        """
         rate = learning_rate(self.config, self.schedule, self.step, self.seconds)
         set_learning_rate(self.optimizer, rate)
         size = self.config.gradient_accumulation_steps
-        batches = [micro_batches[first : first + size] for first in range(0, len(micro_batches), size)]
+        batches = [
+            micro_batches[first : first + size] for first in range(0, len(micro_batches), size)
+        ]
         members = [self.members[batch[0].member] for batch in batches]
         terms_of = []
         for number, (member, batch) in enumerate(zip(members, batches, strict=True), start=1):
@@ -169,18 +191,26 @@ class CoTraining:
             share = member.ratio / sum(one.ratio for one in members)
             last = number == len(batches)
             terms_of.append(
-                accumulate_gradients(self.wrapped, member, batch, self.step, weights, self.accelerator, share, last)
+                accumulate_gradients(
+                    self.wrapped, member, batch, self.step, weights, self.accelerator, share, last
+                )
             )
-        norm = float(self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm))
+        norm = float(
+            self.accelerator.clip_grad_norm_(self.wrapped.parameters(), self.config.max_grad_norm)
+        )
         finite = norm < float("inf")
         if finite or self.accelerator.scaler is not None:
             self.optimizer.step()
         # a scaler of half precision gradients finds its scale by skipping steps
         self.skipped_steps = 0 if finite else self.skipped_steps + 1
-        if not finite and (self.accelerator.scaler is None or self.skipped_steps >= MOST_SKIPPED_STEPS):
+        if not finite and (
+            self.accelerator.scaler is None or self.skipped_steps >= MAX_SKIPPED_STEPS
+        ):
             problem = f"the norm of the gradient is {norm}"
             raise DivergedError(
-                divergence(self.step, members[-1], micro_batches, problem, terms_of[-1], self.accelerator)
+                divergence(
+                    self.step, members[-1], micro_batches, problem, terms_of[-1], self.accelerator
+                )
             )
         self.optimizer.zero_grad()
         if self.averaged is not None:
@@ -212,10 +242,14 @@ class CoTraining:
             raise DataError(message) from failure
 
     def agreed_clock(self, seconds: float) -> float:
-        """The main process's clock: all processes use the same rate and stop after the same step."""
+        """The main process's clock: all processes use the same rate and stop after the same
+        step.
+        """
         if self.schedule.max_seconds is None or self.accelerator.num_processes == 1:
             return seconds
-        return float(broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)))
+        return float(
+            broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device))
+        )
 
     def out_of_time(self) -> bool:
         """Whether the time limit is reached."""
@@ -223,20 +257,31 @@ class CoTraining:
         late = limit is not None and self.seconds >= limit
         if late:
             self.accelerator.print(
-                f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes {self.config.max_minutes} "
+                f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes "
+                f"{self.config.max_minutes} "
                 "reached. The learning rate had come down by then."
             )
         return late
 
     def missing_evaluations(self) -> list[str]:
-        """What was due after this step and is not recorded: a run may have been stopped just before it."""
-        due = self.schedule.evaluations_due(self.step) if 0 < self.step < self.schedule.max_steps else []
-        recorded = self.folder.evaluated_sets(self.step) if self.accelerator.is_main_process else set(due)
+        """What was due after this step and is not recorded: a run may have been stopped just before
+        it.
+        """
+        due = (
+            self.schedule.evaluations_due(self.step)
+            if 0 < self.step < self.schedule.max_steps
+            else []
+        )
+        recorded = (
+            self.folder.evaluated_sets(self.step) if self.accelerator.is_main_process else set(due)
+        )
         missing = agree([name not in recorded for name in due], self.accelerator)
         return [name for name, is_missing in zip(due, missing, strict=True) if is_missing]
 
     def evaluate(self, evaluate: Evaluate, due: Sequence[str]) -> dict[str, float]:
-        """Score the held-out sets that are due; a signal to a run of one process ends it, and resuming repeats it."""
+        """Score the held-out sets that are due; a signal to a run of one process ends it, and
+        resuming repeats it.
+        """
         if not due:
             return {}
         try:
@@ -248,7 +293,8 @@ class CoTraining:
             self.wrapped.train()
 
     def result(self) -> DaTaSegModel:
-        """The model as it is scored and saved: averaged where averaging is on, put together where it is sharded.
+        """The model as it is scored and saved: averaged where averaging is on, put together where
+        it is sharded.
 
         All processes must call it.
         """
@@ -261,7 +307,8 @@ class CoTraining:
         return self.unsharded
 
     def save(self, leaving: bool = False) -> None:
-        """Write a checkpoint, unless there is one of this step; a failure is an error, or a warning if so set.
+        """Write a checkpoint, unless there is one of this step; a failure is an error, or a warning
+        if so set.
 
         leaving: the run ends after it, so that a failure cannot be made good and is an error.
         """
@@ -271,16 +318,20 @@ class CoTraining:
         result, keep = self.result(), self.config.keep_checkpoints
         progress = {"step": self.step, "train_seconds": self.seconds, **self.schedule.as_progress()}
         try:
-            save_training_state(self.folder, self.accelerator, result, self.save_model, progress, keep)
+            save_training_state(
+                self.folder, self.accelerator, result, self.save_model, progress, keep
+            )
         except SaveError as error:
             if self.config.on_save_error == "raise" or leaving:
                 raise
-            self.accelerator.print(f"warning: {error}; training goes on, earlier checkpoints are kept")
+            self.accelerator.print(
+                f"warning: {error}; training goes on, earlier checkpoints are kept"
+            )
         else:
             self.saved_step = self.step
 
 
-# --- gradients -------------------------------------------------------------------------------------------------------
+# --- gradients ------------------------------------------------------------------------------------
 
 
 def accumulate_gradients(
@@ -293,16 +344,19 @@ def accumulate_gradients(
     share: float = 1.0,
     last_of_step: bool = True,
 ) -> dict[str, float]:
-    """Forward and backward of a batch; returns its loss terms, summed over micro-batches and processes.
+    """Forward and backward of a batch; returns its loss terms, summed over micro-batches and
+    processes.
 
-    The losses are normalised by the targets of the whole batch, so that the gradient is the same for any number of
-    processes and micro-batches.
+    The losses are normalized by the targets of the whole batch, so that the gradient is the same
+    for any number of processes and micro-batches.
 
     Args:
         share: of this batch in the gradient of the step.
         last_of_step: whether the step ends with it, so that the processes exchange their gradients.
     """
-    counted = torch.tensor(float(sum(count_targets(batch.inputs["labels"]) for batch in micro_batches)))
+    counted = torch.tensor(
+        float(sum(count_targets(batch.inputs["labels"]) for batch in micro_batches))
+    )
     num_targets = accelerator.reduce(counted.to(accelerator.device), "sum")
     num_images = torch.tensor(float(member.batch_size), device=accelerator.device)
     totals: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=accelerator.device))
@@ -321,13 +375,18 @@ def accumulate_gradients(
                     loss_weights=weights,
                 )
                 terms = output.loss_dict
-                problem = None if bool(torch.isfinite(output.loss)) else f"the loss is {float(output.loss)}"
+                problem = (
+                    None
+                    if bool(torch.isfinite(output.loss))
+                    else f"the loss is {float(output.loss)}"
+                )
             except FloatingPointError as error:
                 problem = str(error)
             if any(agree([problem is not None], accelerator)):
                 known = {name: float(value) for name, value in terms.items()}
                 raise DivergedError(divergence(step, member, [batch], problem, known, accelerator))
-            # DistributedDataParallel averages over processes; the loss is already a share of the whole
+            # DistributedDataParallel averages over processes; the loss is already a share of the
+            # whole
             accelerator.backward(output.loss * (accelerator.num_processes * share))
         for name, value in terms.items():
             totals[name] = totals[name] + value.detach()
@@ -341,15 +400,16 @@ def accumulate_gradients(
 def step_loss_weights(
     config: RunConfig, schedule: Schedule, model: DaTaSegModel, member: TrainingSet, step: int
 ) -> dict[str, float]:
-    """Loss weights of a step: the dataset's, with the colour affinity ramped up (our setting: masks must first find
-    their objects before neighbouring pixels are made to agree)."""
+    """Loss weights of a step: the dataset's, with the color affinity ramped up (our setting: masks
+    must first find their objects before neighboring pixels are made to agree).
+    """
     weights = loss_weights(model.config, member.loss_weights)
     ramp = config.color_affinity_ramp * schedule.max_steps
     weights["color_affinity"] *= min(1.0, step / ramp) if ramp > 0 else 1.0
     return weights
 
 
-# --- processes and failures ------------------------------------------------------------------------------------------
+# --- processes and failures -----------------------------------------------------------------------
 
 
 def agree(flags: Sequence[bool], accelerator: Accelerator) -> list[bool]:
@@ -366,14 +426,21 @@ def divergence(
     terms: Mapping[str, float],
     accelerator: Accelerator,
 ) -> str:
-    """What to say of a step that is not finite; a process without a problem of its own names those of the others."""
+    """What to say of a step that is not finite; a process without a problem of its own names those
+    of the others.
+    """
     ids = [image_id for batch in batches for image_id in batch.image_ids]
     shown = ", ".join(f"{name} {value:.5g}" for name, value in terms.items())
-    own = None if problem is None else f"images {ids}: {problem}{f' (terms: {shown})' if shown else ''}"
+    own = (
+        None
+        if problem is None
+        else f"images {ids}: {problem}{f' (terms: {shown})' if shown else ''}"
+    )
     found = [message for message in gather_object([own]) if message is not None]
     return (
         f"step {step + 1}, dataset '{member.name}', {'; '.join(found)}. Checkpoints are kept; "
-        "lower learning_rate or max_grad_norm and start from one with --model_weights, or look at these images"
+        "lower learning_rate or max_grad_norm and start from one with --model_weights, or look at "
+        "these images"
     )
 
 
@@ -385,14 +452,20 @@ def data_failure(failure: Exception | None) -> str:
         return f"{failure}; correct the data or set on_bad_sample to 'skip', then --resume latest"
     if "DataLoader worker" in str(failure):
         return (
-            f"a loading process died ({' '.join(str(failure).split())}): its memory may have run out; use fewer "
+            f"a loading process died ({' '.join(str(failure).split())}): its memory may have run "
+            "out; use fewer "
             "num_workers or no keep_in_memory, then --resume latest"
         )
-    return f"{type(failure).__name__} while loading images: {failure}; mend the reader, then --resume latest"
+    return (
+        f"{type(failure).__name__} while loading images: {failure}; mend the reader, then --resume "
+        "latest"
+    )
 
 
 def _fetch(batches: Iterator[list[MicroBatch]]) -> tuple[list[MicroBatch], Exception | None]:
-    """The next step's micro-batches, or why there are none: whatever a reader raised, the state is saved first."""
+    """The next step's micro-batches, or why there are none: whatever a reader raised, the state is
+    saved first.
+    """
     try:
         return next(batches), None
     except Exception as error:

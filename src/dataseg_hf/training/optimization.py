@@ -1,4 +1,4 @@
-"""What the optimiser is told: parameter groups, the learning rate of a step, averaged weights."""
+"""What the optimizer is told: parameter groups, the learning rate of a step, averaged weights."""
 
 import copy
 import math
@@ -16,7 +16,12 @@ from .schedule import Schedule
 
 def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, Any]]:
     """Trainable parameters by learning-rate factor and weight decay."""
-    undecayed = {id(p) for module in model.modules() if isinstance(module, nn.Embedding) for p in module.parameters()}
+    undecayed = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding)
+        for p in module.parameters()
+    }
     undecayed |= {id(p) for p in model.classifier.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -33,7 +38,9 @@ def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, A
 
 
 def learning_rate(config: RunConfig, schedule: Schedule, step: int, seconds: float = 0.0) -> float:
-    """Rate of the step-th step, counted from 0, after so many seconds of training: warm-up, then the schedule."""
+    """Rate of the step-th step, counted from 0, after so many seconds of training: warm-up, then
+    the schedule.
+    """
     begun = step + 1 - schedule.first_step
     warmup = min(1.0, begun / schedule.warmup_steps) if schedule.warmup_steps else 1.0
     remaining = max(0.0, 1 - schedule.progress(step, seconds))
@@ -47,13 +54,17 @@ def learning_rate(config: RunConfig, schedule: Schedule, step: int, seconds: flo
 
 
 def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Set the rate of every group; a function of step and clock, so there is no scheduler state to save."""
+    """Set the rate of every group; a function of step and clock, so there is no scheduler state to
+    save.
+    """
     for group in optimizer.param_groups:
         group["lr"] = rate * group["lr_factor"]
 
 
 class AveragedWeights:
-    """Exponential moving average of the parameters; decay at most (1 + t) / (10 + t) at the start (our setting)."""
+    """Exponential moving average of the parameters; decay at most (1 + t) / (10 + t) at the start
+    (our setting).
+    """
 
     def __init__(self, model: DaTaSegModel, decay: float) -> None:
         self.decay = decay
@@ -61,6 +72,8 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: DaTaSegModel, step: int) -> None:
-        """Move the average towards the model's parameters."""
+        """Move the average toward the model's parameters."""
         weight = 1 - min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), [p.detach() for p in model.parameters()], weight)
+        torch._foreach_lerp_(
+            list(self.model.parameters()), [p.detach() for p in model.parameters()], weight
+        )

@@ -20,13 +20,27 @@ from ..version import __version__
 from .folder import RunFolder
 from .schedule import Schedule
 
-_LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "huggingface_hub", "numpy", "safetensors")
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "accelerate",
+    "datasets",
+    "huggingface_hub",
+    "numpy",
+    "safetensors",
+)
 
 
 def run_facts(
-    config: RunConfig, schedule: Schedule, model: DaTaSegModel, members: Sequence[TrainingSet], accelerator: Accelerator
+    config: RunConfig,
+    schedule: Schedule,
+    model: DaTaSegModel,
+    members: Sequence[TrainingSet],
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
-    """Model size, schedule in steps, processes, batches, precision, versions: what `run.json` holds."""
+    """Model size, schedule in steps, processes, batches, precision, versions: what `run.json`
+    holds.
+    """
     parameters = list(model.parameters())
     return {
         "parameters": sum(p.numel() for p in parameters),
@@ -49,30 +63,37 @@ def run_facts(
     }
 
 
-def describe(facts: Mapping[str, Any], members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet]) -> None:
+def describe(
+    facts: Mapping[str, Any], members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet]
+) -> None:
     """Print what is about to happen: model, mix, machine, versions."""
     print(", ".join(f"{name} {facts[name]}" for name in ("dataseg_hf", *_LIBRARIES, "python")))
     print(
-        f"{facts['trainable_parameters'] / 1e6:.2f} M trainable parameters of {facts['parameters'] / 1e6:.2f} M; "
+        f"{facts['trainable_parameters'] / 1e6:.2f} M trainable parameters of "
+        f"{facts['parameters'] / 1e6:.2f} M; "
         f"{facts['processes']} process(es) on {facts['device']}, precision {facts['precision']}, "
         f"{facts['threads']} threads"
     )
     print(
-        f"{facts['max_steps']} steps, the first {facts['warmup_steps']} of them warm-up; a batch is split over "
-        f"{facts['processes']} process(es) x {facts['gradient_accumulation_steps']} accumulation step(s)"
+        f"{facts['max_steps']} steps, the first {facts['warmup_steps']} of them warm-up; a batch "
+        "is split over "
+        f"{facts['processes']} process(es) x {facts['gradient_accumulation_steps']} accumulation "
+        "step(s)"
     )
     print(mix_table(resolve_mix(members)))
     for member in members:
         if isinstance(member.data, SampleStream):
             print(
-                f"{member.name} is streamed: every process reads the whole stream, and a resumed run reads the started "
+                f"{member.name} is streamed: every process reads the whole stream, and a resumed "
+                "run reads the started "
                 "epoch again up to its place"
             )
         else:
             for note in (*member.data.notes, *doubts(member.data, facts["queries"])):
                 print(f"{member.name}: {note}")
     scored = "; ".join(
-        f"{chosen.name} ({len(chosen.data)} images: {', '.join(chosen.metrics)}{_interval(facts, chosen.name)})"
+        f"{chosen.name} ({len(chosen.data)} images: "
+        f"{', '.join(chosen.metrics)}{_interval(facts, chosen.name)})"
         for chosen in held_out
     )
     print(f"held out: {scored or 'nothing'}")
@@ -86,11 +107,19 @@ def _interval(facts: Mapping[str, Any], name: str) -> str:
 def headline(results: Mapping[str, Any]) -> dict[str, float]:
     """The main metric of each kind."""
     wanted = ("pq", "pq_things", "pq_stuff", "miou", "mask_ap", "mask_ap50", "box_ap")
-    return {key: value for key, value in results.items() if "/" in key and key.rpartition("/")[2] in wanted}
+    return {
+        key: value
+        for key, value in results.items()
+        if "/" in key and key.rpartition("/")[2] in wanted
+    }
 
 
-def report(results: Mapping[str, Any], notes: Mapping[str, Sequence[str]], folder: RunFolder) -> None:
-    """Print the results, what is odd about the predictions of a held-out set below its metrics, and where it all is."""
+def report(
+    results: Mapping[str, Any], notes: Mapping[str, Sequence[str]], folder: RunFolder
+) -> None:
+    """Print the results, what is odd about the predictions of a held-out set below its metrics, and
+    where it all is.
+    """
     print(f"Trained {results['steps']} steps in {results['train_seconds']:.0f} s.")
     metrics = headline(results)
     for name in dict.fromkeys(key.rpartition("/")[0] for key in metrics):

@@ -15,7 +15,16 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.mixing import TrainingSet
-from ..evaluation import EvaluationSet, Inference, Processes, SetResult, metric_names, pictures, titles, values_of
+from ..evaluation import (
+    EvaluationSet,
+    Inference,
+    Processes,
+    SetResult,
+    metric_names,
+    pictures,
+    titles,
+    values_of,
+)
 from ..evaluation import score as score_set
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.text_embeddings_dataseg import TextEncoder
@@ -100,21 +109,27 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     if config.push_to_hub is not None:
         push(parts, config.push_to_hub)
     accelerator.wait_for_everyone()
-    # Before the process group: DDP's reducer would take it down last, holding Python's lock, for which a thread of that
-    # group may be waiting to let go of its tensors; neither would go on. The group's own end gives the lock away.
+    # Before the process group: DDP's reducer would take it down last, holding Python's lock, for
+    # which a thread of that group may be waiting to let go of its tensors; neither would go on. The
+    # group's own end gives the lock away.
     accelerator.free_memory()
     accelerator.end_training()
     return results
 
 
-def train_and_score(parts: Parts, checkpoint: Path | None, signals: StopSignals) -> tuple[Outcome, dict[str, float]]:
-    """Train to the end; the metrics of all held-out sets. What wraps the model for several processes is gone after it.
+def train_and_score(
+    parts: Parts, checkpoint: Path | None, signals: StopSignals
+) -> tuple[Outcome, dict[str, float]]:
+    """Train to the end; the metrics of all held-out sets. What wraps the model for several
+    processes is gone after it.
 
     Raises:
         StopRequested, DataError, DivergedError, SaveError: see `CoTraining.run`.
     """
 
-    def evaluate_and_keep(current: DaTaSegModel, step: int, names: Sequence[str]) -> dict[str, float]:
+    def evaluate_and_keep(
+        current: DaTaSegModel, step: int, names: Sequence[str]
+    ) -> dict[str, float]:
         return score_and_draw(parts, current, step, names, signals)
 
     training = start_training(parts, checkpoint)
@@ -123,11 +138,15 @@ def train_and_score(parts: Parts, checkpoint: Path | None, signals: StopSignals)
 
 
 def look_ahead(parts: Parts) -> dict[str, Any]:
-    """Two steps per dataset and a small evaluation, in a folder that is gone afterwards; prints the projection."""
+    """Two steps per dataset and a small evaluation, in a folder that is gone afterward; prints the
+    projection.
+    """
     accelerator = parts.accelerator
     with TemporaryDirectory() as temporary:
         small = replace(
-            parts, folder=RunFolder(temporary), held_out=few_images(parts.held_out, accelerator.num_processes)
+            parts,
+            folder=RunFolder(temporary),
+            held_out=few_images(parts.held_out, accelerator.num_processes),
         )
         projection = dry_run(
             start_training(small, checkpoint=None),
@@ -154,11 +173,13 @@ def start_training(parts: Parts, checkpoint: Path | None) -> CoTraining:
     )
 
 
-# --- before training -------------------------------------------------------------------------------------------------
+# --- before training ------------------------------------------------------------------------------
 
 
 def start_accelerator(config: RunConfig) -> Accelerator:
-    """Accelerate with the run's precision and trackers; ConfigError for a precision that the device does not have."""
+    """Accelerate with the run's precision and trackers; ConfigError for a precision that the device
+    does not have.
+    """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
     check_trackers(config.report_to)
@@ -166,12 +187,17 @@ def start_accelerator(config: RunConfig) -> Accelerator:
         mixed_precision=config.mixed_precision,
         log_with=config.report_to or None,
         project_dir=expand(config.output_dir, "output_dir"),
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True, broadcast_buffers=False)
+        ],
     )
     if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
         raise ConfigError("mixed_precision: 'fp16' needs a GPU, on this CPU use 'bf16' or 'no'")
     if accelerator.distributed_type == DistributedType.FSDP and config.ema_decay > 0:
-        raise ConfigError("ema_decay: weights are not averaged where they are sharded (FSDP): set it to 0, or use DDP")
+        raise ConfigError(
+            "ema_decay: weights are not averaged where they are sharded (FSDP): set it to 0, or "
+            "use DDP"
+        )
     return accelerator
 
 
@@ -190,7 +216,9 @@ def build_parts(
     schedule = resolve_schedule(config, members)
     if checkpoint is not None:
         schedule = continued(schedule, config, folder.progress_of(checkpoint))
-    held_out = [evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()]
+    held_out = [
+        evaluation_set(name, entry, config, encoder) for name, entry in config.evaluation.items()
+    ]
     check_best_metric(config, held_out)
     for line in look_at_data(members, held_out, config):
         accelerator.print(line)
@@ -203,19 +231,24 @@ def check_batches(members: Sequence[TrainingSet], processes: int, accumulation_s
     for member in members:
         if member.batch_size % (processes * accumulation_steps):
             raise ConfigError(
-                f"datasets.{member.name}.batch_size: {member.batch_size} is not divisible by {processes} processes x "
+                f"datasets.{member.name}.batch_size: {member.batch_size} is not divisible by "
+                f"{processes} processes x "
                 f"{accumulation_steps} gradient_accumulation_steps; change one of them"
             )
 
 
 def check_compiler(backend: str | None) -> None:
     """Refuse a backend that torch.compile does not have."""
-    if backend is not None and backend not in (known := torch.compiler.list_backends(exclude_tags=())):
+    if backend is not None and backend not in (
+        known := torch.compiler.list_backends(exclude_tags=())
+    ):
         raise ConfigError(f"torch_compile: unknown backend '{backend}'; torch has {known}")
 
 
 def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
-    """Where the run goes on from; None for a fresh start. ConfigError for settings that are not the run's."""
+    """Where the run goes on from; None for a fresh start. ConfigError for settings that are not the
+    run's.
+    """
     if config.resume is None:
         return None
     folder.check_same_run(config)
@@ -224,21 +257,30 @@ def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
 
 def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
     """Files and folders that a run reads, by the setting that names them."""
-    sources: dict[str, Source] = {f"datasets.{name}": entry for name, entry in config.datasets.items()}
+    sources: dict[str, Source] = {
+        f"datasets.{name}": entry for name, entry in config.datasets.items()
+    }
     sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
-    models = {name: getattr(config, name) for name in ("model_weights", "backbone_weights", "mask2former_weights")}
+    models = {
+        name: getattr(config, name)
+        for name in ("model_weights", "backbone_weights", "mask2former_weights")
+    }
     files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
     return {**files, **paths_read(sources, config.text_encoder, models)}
 
 
-def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, Any], reads: Reads) -> None:
-    """Make the folder ready to go on from a checkpoint, or where there is none, make room for a fresh start.
+def prepare_folder(
+    parts: Parts, checkpoint: Path | None, facts: Mapping[str, Any], reads: Reads
+) -> None:
+    """Make the folder ready to go on from a checkpoint, or where there is none, make room for a
+    fresh start.
 
     Args:
         reads: what the run reads, and a fresh start does not move.
 
     Raises:
-        ConfigError: on all processes, for a folder that cannot be written, and data that is not the run's.
+        ConfigError: on all processes, for a folder that cannot be written, and data that is not the
+            run's.
     """
     config, folder, accelerator = parts.config, parts.folder, parts.accelerator
     mix = resolve_mix(parts.members)
@@ -247,7 +289,8 @@ def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, An
         accelerator.print(f"Resuming from {checkpoint}.")
         if parts.schedule.first_step == folder.steps_of(checkpoint):
             accelerator.print(
-                f"The run is to have {parts.schedule.max_steps} steps now: the learning rate starts again after step "
+                f"The run is to have {parts.schedule.max_steps} steps now: the learning rate "
+                "starts again after step "
                 f"{parts.schedule.first_step}, warm-up included."
             )
     elif config.resume is not None:
@@ -277,16 +320,22 @@ def prepare_folder(parts: Parts, checkpoint: Path | None, facts: Mapping[str, An
 
 
 def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> None:
-    """Refuse a best metric that no evaluation gives, before training and not after its first part."""
+    """Refuse a best metric that no evaluation gives, before training and not after its first
+    part.
+    """
     if config.best_metric is None:
         return
     given = [name for chosen in held_out for name in metric_names(chosen)]
     if config.best_metric not in given:
-        raise ConfigError(f"best_metric: '{config.best_metric}' is not measured; measured are {given}")
+        raise ConfigError(
+            f"best_metric: '{config.best_metric}' is not measured; measured are {given}"
+        )
 
 
 def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
-    """Make the repository to which the model will go, so that a missing right is known before training."""
+    """Make the repository to which the model will go, so that a missing right is known before
+    training.
+    """
     repo = config.push_to_hub
     if repo is None:
         return
@@ -300,12 +349,15 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
     failure = on_main(create, accelerator)
     if failure is not None:
         raise ConfigError(
-            f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth login`, or leave it out "
+            f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
+            "login`, or leave it out "
             "and publish later with examples/publish.py"
         )
 
 
-def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder) -> EvaluationSet:
+def evaluation_set(
+    name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder
+) -> EvaluationSet:
     """A held-out set with the embeddings of its names."""
     key = f"evaluation.{name}"
     data = load_held_out(entry, key, config.on_bad_sample)
@@ -319,13 +371,14 @@ def evaluation_set(name: str, entry: EvalEntry, config: RunConfig, encoder: Text
     return EvaluationSet.of(name, entry, data, embed(encoder, data.spec.labels, key))
 
 
-# --- scoring, showing, saving ----------------------------------------------------------------------------------------
+# --- scoring, showing, saving ---------------------------------------------------------------------
 
 
 def score_and_draw(
     parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals
 ) -> dict[str, float]:
-    """Metrics of the named held-out sets, a grid of predictions of each as PNG; the best model is kept.
+    """Metrics of the named held-out sets, a grid of predictions of each as PNG; the best model is
+    kept.
 
     Raises:
         StopRequested, SaveError: as `score` and `write_or_warn`.
@@ -343,23 +396,31 @@ def score_and_draw(
         (lambda: folder.append_evaluation(step, results), f"metrics in {folder.evaluations_file}"),
     ):
         write_or_warn(write, f"step {step}: {what}", config.on_save_error, accelerator)
-    accelerator.print(f"step {step}: " + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items()))
+    accelerator.print(
+        f"step {step}: "
+        + ", ".join(f"{key} {value:.3f}" for key, value in headline(results).items())
+    )
     for name, of_set in notes.items():
         for note in of_set:
             accelerator.print(f"note on {name}: {note}")
     return results
 
 
-def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals) -> list[SetResult]:
+def score(
+    parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], signals: StopSignals
+) -> list[SetResult]:
     """What is measured on the named held-out sets.
 
     Raises:
-        StopRequested: when a signal comes to a run of one process; several finish first what they count together.
+        StopRequested: when a signal comes to a run of one process; several finish first what they
+            count together.
     """
     config, accelerator = parts.config, parts.accelerator
     chosen_sets = [chosen for chosen in parts.held_out if chosen.name in names]
     images = sum(len(chosen.data) for chosen in chosen_sets)
-    with tqdm(total=images, desc="evaluate", disable=not accelerator.is_main_process, leave=False) as bar:
+    with tqdm(
+        total=images, desc="evaluate", disable=not accelerator.is_main_process, leave=False
+    ) as bar:
 
         def progress(count: int) -> None:
             bar.update(count * accelerator.num_processes)
@@ -368,19 +429,30 @@ def score(parts: Parts, model: DaTaSegModel, step: int, names: Sequence[str], si
 
         inference = Inference(config.image_mean, config.image_std)
         processes = Processes(
-            accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
+            accelerator.process_index,
+            accelerator.num_processes,
+            lambda state: gather_object([state]),
         )
         return [score_set(model, chosen, inference, processes, progress) for chosen in chosen_sets]
 
 
-def draw_grids(parts: Parts, model: DaTaSegModel, scored: Sequence[SetResult]) -> dict[str, Image.Image]:
-    """Predictions beside truth for the first images of the held-out sets that were scored, by name."""
+def draw_grids(
+    parts: Parts, model: DaTaSegModel, scored: Sequence[SetResult]
+) -> dict[str, Image.Image]:
+    """Predictions beside truth for the first images of the held-out sets that were scored, by
+    name.
+    """
     config, sets = parts.config, {chosen.name: chosen for chosen in parts.held_out}
     grids = {}
     for result in scored:
         found = result.nothing_found
         rows = pictures(
-            model, sets[result.name], config.num_pictures, config.image_mean, config.image_std, nothing_found=found
+            model,
+            sets[result.name],
+            config.num_pictures,
+            config.image_mean,
+            config.image_std,
+            nothing_found=found,
         )
         grids[result.name] = prediction_grid(rows, titles(found))
     return grids
@@ -399,10 +471,16 @@ def keep_best(parts: Parts, model: DaTaSegModel, step: int, results: dict[str, f
     """Keep the model whose `best_metric` is higher than that of all before."""
     config, folder = parts.config, parts.folder
     value = results.get(config.best_metric) if config.best_metric is not None else None
-    if config.best_metric is None or value is None or not value > folder.best_value(config.best_metric):
+    if (
+        config.best_metric is None
+        or value is None
+        or not value > folder.best_value(config.best_metric)
+    ):
         return
     processor = build_processor(config)
-    folder.write_best(lambda path: save_checkpoint(model, processor, path), step, config.best_metric, value)
+    folder.write_best(
+        lambda path: save_checkpoint(model, processor, path), step, config.best_metric, value
+    )
     print(f"step {step}: the best {config.best_metric} so far, {value:.3f}: kept in {folder.best}")
 
 
@@ -422,7 +500,8 @@ def write_results(parts: Parts, model: DaTaSegModel, results: dict[str, Any]) ->
     failure = on_main(write, parts.accelerator)
     if failure is not None:
         raise SaveError(
-            f"the final model could not be written to {folder.path}: {failure}; make room, then --resume latest "
+            f"the final model could not be written to {folder.path}: {failure}; make room, then "
+            "--resume latest "
             "writes it from the last checkpoint"
         )
 

@@ -10,17 +10,21 @@ from ..settings.durations import Duration, parse_duration
 from ..settings.run import ConfigError, RunConfig
 
 CLOCK_BEGINS = 0.5
-"""Share of the time limit before which the clock has no say (our setting): a slow start does not change the rate."""
+"""Share of the time limit before which the clock has no say (our setting): a slow start does not
+change the rate.
+"""
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The durations of a run in optimizer steps. 0 means never, and for evaluation and checkpoints, only at the end.
+    """The durations of a run in optimizer steps. 0 means never, and for evaluation and checkpoints,
+    only at the end.
 
     Args:
         evaluate_every: per held-out set.
         max_seconds: of training, over all parts of a resumed run.
-        first_step, first_seconds: where warm-up and decay of the rate begin: after 0 if a run was made longer.
+        first_step, first_seconds: where warm-up and decay of the rate begin: after 0 if a run was
+            made longer.
     """
 
     max_steps: int
@@ -34,9 +38,9 @@ class Schedule:
     def progress(self, step: int, seconds: float = 0.0) -> float:
         """How far the decay of the rate has come when `step` steps are done, from 0 to 1.
 
-        The share of the steps; or, if it is ahead, the clock, which runs from 0 to 1 in the second half of the time
-        limit. So a run that is going to finish its steps in time follows the steps alone, and one that is not has come
-        down when its time is over.
+        The share of the steps; or, if it is ahead, the clock, which runs from 0 to 1 in the second
+        half of the time limit. So a run that is going to finish its steps in time follows the steps
+        alone, and one that is not has come down when its time is over.
 
         Args:
             seconds: of training so far, the same on all processes.
@@ -49,7 +53,10 @@ class Schedule:
 
     def as_progress(self) -> dict[str, float]:
         """What a checkpoint remembers of the schedule, for `continued`."""
-        return {"max_steps": self.max_steps, **{key: asdict(self)[key] for key in ("first_step", "first_seconds")}}
+        return {
+            "max_steps": self.max_steps,
+            **{key: asdict(self)[key] for key in ("first_step", "first_seconds")},
+        }
 
     def evaluations_due(self, step: int) -> list[str]:
         """Held-out sets that are scored after `step` steps, before the end."""
@@ -61,23 +68,31 @@ class Schedule:
 
 
 def resolve_schedule(config: RunConfig, members: Sequence[TrainingSet]) -> Schedule:
-    """The run's durations in steps, rounded up; ConfigError for the epochs of a stream of unknown size."""
-    every = {name: config.evaluate_every if e.every is None else e.every for name, e in config.evaluation.items()}
+    """The run's durations in steps, rounded up; ConfigError for the epochs of a stream of unknown
+    size.
+    """
+    every = {
+        name: config.evaluate_every if e.every is None else e.every
+        for name, e in config.evaluation.items()
+    }
     return Schedule(
         max_steps=in_steps(config.max_steps, "max_steps", members),
         warmup_steps=in_steps(config.warmup_steps, "warmup_steps", members),
         checkpoint_every=in_steps(config.checkpoint_every, "checkpoint_every", members),
         evaluate_every={
-            name: in_steps(duration, f"evaluation.{name}.every", members) for name, duration in every.items()
+            name: in_steps(duration, f"evaluation.{name}.every", members)
+            for name, duration in every.items()
         },
         max_seconds=None if config.max_minutes is None else 60 * config.max_minutes,
     )
 
 
 def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]) -> Schedule:
-    """The schedule of a run that goes on from a checkpoint; if its length has changed, the rate starts again there.
+    """The schedule of a run that goes on from a checkpoint; if its length has changed, the rate
+    starts again there.
 
-    A warm restart (Loshchilov and Hutter 2017): warm-up and decay over the remaining steps. A constant rate stays.
+    A warm restart (Loshchilov and Hutter 2017): warm-up and decay over the remaining steps. A
+    constant rate stays.
 
     Args:
         schedule: of the settings. progress: of the checkpoint (`RunFolder.progress_of`).
@@ -88,21 +103,31 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
     step, seconds = int(progress["step"]), float(progress["train_seconds"])
     if step > schedule.max_steps:
         raise ConfigError(
-            f"max_steps: {schedule.max_steps}, but the checkpoint has {step} steps; give more, or resume an earlier "
+            f"max_steps: {schedule.max_steps}, but the checkpoint has {step} steps; give more, or "
+            "resume an earlier "
             "checkpoint by its path"
         )
     if progress["max_steps"] == schedule.max_steps or config.schedule == "constant":
-        return replace(schedule, first_step=int(progress["first_step"]), first_seconds=float(progress["first_seconds"]))
-    if schedule.max_seconds is not None and seconds >= schedule.max_seconds and step < schedule.max_steps:
+        return replace(
+            schedule,
+            first_step=int(progress["first_step"]),
+            first_seconds=float(progress["first_seconds"]),
+        )
+    if (
+        schedule.max_seconds is not None
+        and seconds >= schedule.max_seconds
+        and step < schedule.max_steps
+    ):
         raise ConfigError(
-            f"max_minutes: {config.max_minutes}, but the run has trained for {seconds / 60:.1f} minutes and is to go "
+            f"max_minutes: {config.max_minutes}, but the run has trained for {seconds / 60:.1f} "
+            "minutes and is to go "
             f"on to {schedule.max_steps} steps; give more minutes"
         )
     return replace(schedule, first_step=step, first_seconds=seconds)
 
 
 def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> int:
-    """Optimiser steps that a duration takes on average over the mix, rounded up."""
+    """Optimizer steps that a duration takes on average over the mix, rounded up."""
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)
@@ -113,6 +138,11 @@ def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> in
         return math.ceil(parsed.amount / images_per_step)
     member = next(member for member in members if member.name == parsed.dataset)
     if member.size is None:
-        raise ConfigError(f"{key}: '{member.name}' is a stream of unknown size; give steps or images")
-    # rounded first: one epoch of 16 images, 8 of them in a third of the steps, is 6 steps and no fraction more
-    return math.ceil(round(parsed.amount * member.size * total / (ratios[member.name] * member.batch_size), 6))
+        raise ConfigError(
+            f"{key}: '{member.name}' is a stream of unknown size; give steps or images"
+        )
+    # rounded first: one epoch of 16 images, 8 of them in a third of the steps, is 6 steps and no
+    # fraction more
+    return math.ceil(
+        round(parsed.amount * member.size * total / (ratios[member.name] * member.batch_size), 6)
+    )

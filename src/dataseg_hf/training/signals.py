@@ -8,7 +8,9 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(Exception):  # noqa: N818 - a request, not an error
-    """A signal asked the run to stop, and its state is saved. number: of the signal; step: steps done."""
+    """A signal asked the run to stop, and its state is saved. number: of the signal; step: steps
+    done.
+    """
 
     def __init__(self, number: int, step: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name} after step {step}")
@@ -16,7 +18,8 @@ class StopRequested(Exception):  # noqa: N818 - a request, not an error
 
 
 class StopSignals:
-    """While entered, the two signals are noted instead of ending the process; a second SIGINT interrupts at once.
+    """While entered, the two signals are noted instead of ending the process; a second SIGINT
+    interrupts at once.
 
     received: the signal's number, or None.
     """
@@ -30,7 +33,10 @@ class StopSignals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)

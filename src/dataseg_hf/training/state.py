@@ -1,4 +1,6 @@
-"""The state from which training goes on: written aside and renamed, so that a checkpoint is whole or not there."""
+"""The state from which training goes on: written aside and renamed, so that a checkpoint is whole
+or not there.
+"""
 
 import json
 import shutil
@@ -30,7 +32,8 @@ def save_training_state(
     progress: Mapping[str, float],
     keep: int,
 ) -> None:
-    """Write a checkpoint on all processes together: a loadable model, and the training state in a folder of its own.
+    """Write a checkpoint on all processes together: a loadable model, and the training state in a
+    folder of its own.
 
     Args:
         progress: step, seconds and schedule, for `RunFolder.progress_of`.
@@ -52,11 +55,16 @@ def save_training_state(
     )
     if failure is not None:
         if accelerator.is_main_process:
-            shutil.rmtree(unfinished, ignore_errors=True)  # what little it holds may be what the disk lacks
-        raise SaveError(f"step {step}: the checkpoint could not be written to {folder.checkpoints}: {failure}")
+            # what little it holds may be what the disk lacks
+            shutil.rmtree(unfinished, ignore_errors=True)
+        raise SaveError(
+            f"step {step}: the checkpoint could not be written to {folder.checkpoints}: {failure}"
+        )
 
 
-def load_training_state(path: Path, accelerator: Accelerator, averaged: AveragedWeights | None) -> tuple[int, float]:
+def load_training_state(
+    path: Path, accelerator: Accelerator, averaged: AveragedWeights | None
+) -> tuple[int, float]:
     """Restore the training state; returns the steps done and the seconds they took."""
     accelerator.load_state(str(path / "state"))
     if averaged is not None:
@@ -65,7 +73,9 @@ def load_training_state(path: Path, accelerator: Accelerator, averaged: Averaged
     return progress["step"], progress["train_seconds"]
 
 
-def write_or_warn(write: Callable[[], None], what: str, on_save_error: OnSaveError, accelerator: Accelerator) -> None:
+def write_or_warn(
+    write: Callable[[], None], what: str, on_save_error: OnSaveError, accelerator: Accelerator
+) -> None:
     """Write something on the main process; a failure is an error on all processes, or a warning.
 
     Raises:

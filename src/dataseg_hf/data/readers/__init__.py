@@ -1,4 +1,6 @@
-"""Readers: files of one format -> a dataset of samples, one function per format. Pixels are read on loading."""
+"""Readers: files of one format -> a dataset of samples, one function per format. Pixels are read on
+loading.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -31,7 +33,9 @@ READERS: Mapping[str, Reader] = {
     "supervisely": read_supervisely,
     "hub": read_hub,
 }
-"""By the name that a run's settings use. Each takes the spec first, then the keyword arguments of its format."""
+"""By the name that a run's settings use. Each takes the spec first, then the keyword arguments of
+its format.
+"""
 
 __all__ = [
     "READERS",

@@ -1,4 +1,6 @@
-"""Annotations copied once into an Arrow file and mapped from there, so that they are not held in memory."""
+"""Annotations copied once into an Arrow file and mapped from there, so that they are not held in
+memory.
+"""
 
 import hashlib
 import os
@@ -16,7 +18,8 @@ _FORMAT = 2  # part of every key; to be raised when a writer's columns change
 def cached_rows(
     source: Path, kind: str, schema: pa.Schema, write: Callable[[pa.RecordBatchStreamWriter], None]
 ) -> Dataset:
-    """The rows that `write` makes of a file, mapped from the cache folder of `datasets`; written when it changed.
+    """The rows that `write` makes of a file, mapped from the cache folder of `datasets`; written
+    when it changed.
 
     Args:
         source: the file; its path, size and time of change are the key.
@@ -33,7 +36,10 @@ def cached_rows(
         if not path.is_file():
             unfinished = path.with_suffix(".unfinished")
             try:
-                with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
+                with (
+                    pa.OSFile(str(unfinished), "wb") as sink,
+                    pa.ipc.new_stream(sink, schema) as writer,
+                ):
                     write(writer)
                 os.replace(unfinished, path)
             finally:

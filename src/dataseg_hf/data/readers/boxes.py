@@ -8,33 +8,41 @@ from ..sample import BadSampleError
 from .values import is_finite_number
 
 Outside: TypeAlias = Literal["error", "clip"]
-# A share of the image's side and a number of pixels, both exceeded (our setting): annotators overshoot a border by a
-# little, wrong units do by much.
+# A share of the image's side and a number of pixels, both exceeded (our setting): annotators
+# overshoot a border by a little, wrong units do by much.
 FAR_OUTSIDE, FAR_OUTSIDE_PIXELS = 0.1, 4
-_CONTRADICTS = 0.5  # IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
+# IoU of a box and the extent of its own mask below which one of them is wrong (our setting)
+_CONTRADICTS = 0.5
 
 
 def checked_box(
     box: Sequence[float], size: Size | None, where: str, outside: Outside = "error"
 ) -> tuple[float, float, float, float]:
-    """A box (left, top, right, bottom) in pixels, right and bottom exclusive, clipped to an image of `size`.
+    """A box (left, top, right, bottom) in pixels, right and bottom exclusive, clipped to an image
+    of `size`.
 
     Args:
         box: four finite numbers.
-        size: height and width of the image; None where they are not known yet, and nothing is clipped.
+        size: height and width of the image; None where they are not known yet, and nothing is
+            clipped.
         where: file, key or image id, with which messages begin.
-        outside: what becomes of a box that reaches beyond the image by more than `FAR_OUTSIDE` of its side.
+        outside: what becomes of a box that reaches beyond the image by more than `FAR_OUTSIDE` of
+            its side.
 
     Raises:
-        BadSampleError: for another number of values, NaN or infinity, a right or bottom edge that does not lie after
-            the left or top one, a box that does not touch the image, and one that reaches far beyond it.
+        BadSampleError: for another number of values, NaN or infinity, a right or bottom edge that
+            does not lie after the left or top one, a box that does not touch the image, and one
+            that reaches far beyond it.
     """
     if len(box) != 4 or not all(is_finite_number(value) for value in box):
-        raise BadSampleError(f"{where}: a box is four finite numbers, not {list(box)}; correct or remove it")
+        raise BadSampleError(
+            f"{where}: a box is four finite numbers, not {list(box)}; correct or remove it"
+        )
     left, top, right, bottom = (float(value) for value in box)
     if right <= left or bottom <= top:
         raise BadSampleError(
-            f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area, its right and bottom "
+            f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area, "
+            "its right and bottom "
             "must be greater than its left and top; correct or remove it"
         )
     if size is None:
@@ -43,7 +51,8 @@ def checked_box(
     clipped = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         raise BadSampleError(
-            f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies outside the image of "
+            f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies outside "
+            "the image of "
             f"{height} x {width} pixels (height x width); correct or remove it"
         )
     if outside == "error":
@@ -52,7 +61,9 @@ def checked_box(
 
 
 def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
-    """BadSampleError for an extent (left, top, right, bottom) that reaches far beyond an image of `size`."""
+    """BadSampleError for an extent (left, top, right, bottom) that reaches far beyond an image of
+    `size`.
+    """
     height, width = size
     left, top, right, bottom = box
     beyond_x, beyond_y = max(-left, right - width, 0.0), max(-top, bottom - height, 0.0)
@@ -61,14 +72,19 @@ def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
     ):
         return
     raise BadSampleError(
-        f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) reaches {max(beyond_x, beyond_y):g} "
-        f"pixels beyond the image of {height} x {width} pixels (height x width); likely causes: right and bottom "
-        "written as width and height or the other way round, or an image resized without its annotation. Correct it, "
+        f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) reaches "
+        f"{max(beyond_x, beyond_y):g} "
+        f"pixels beyond the image of {height} x {width} pixels (height x width); likely causes: "
+        "right and bottom "
+        "written as width and height or the other way round, or an image resized without its "
+        "annotation. Correct it, "
         "or set `outside: clip` in the entry to cut such objects at the border"
     )
 
 
-def refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: str, key: str, meaning: str) -> None:
+def refuse_contradiction(
+    box: Sequence[float], extent: Sequence[float], where: str, key: str, meaning: str
+) -> None:
     """Refuse a box that is not the extent of its own mask; both are left, top, right, bottom.
 
     Args:
@@ -84,8 +100,10 @@ def refuse_contradiction(box: Sequence[float], extent: Sequence[float], where: s
     as_corners = [box[0], box[1], box[2] - box[0], box[3] - box[1]]
     cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
     raise BadSampleError(
-        f"{where}: `{key}` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its segmentation "
-        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `{key}` is {meaning} in pixels of "
+        f"{where}: `{key}` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its "
+        "segmentation "
+        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `{key}` is "
+        f"{meaning} in pixels of "
         "this image: correct or remove it"
     )
 

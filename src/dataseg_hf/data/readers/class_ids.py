@@ -12,7 +12,8 @@ VOID = -1
 
 
 class ClassIds:
-    """Class indices for a reader's objects. Unknown ids are gathered, so that one message names all of an image.
+    """Class indices for a reader's objects. Unknown ids are gathered, so that one message names all
+    of an image.
 
     Args:
         spec: the dataset.
@@ -36,7 +37,8 @@ class ClassIds:
         """To be called after the objects of an image.
 
         Raises:
-            UnknownIdsError: for ids since the last call that the spec does not know, unless they count as void.
+            UnknownIdsError: for ids since the last call that the spec does not know, unless they
+                count as void.
         """
         unknown, self._unknown = self._unknown, Counter()
         if unknown and self.spec.unknown_ids == "error":
@@ -52,33 +54,45 @@ class ClassIds:
 
 def taken_as_void(dataset: str, counts: Mapping[RawId, int], unit: str) -> str:
     """The note on unknown ids where they count as void."""
-    return f"taken as void (`unknown_ids: void`): {unknown_ids_text(dataset, counts, unit).partition(';')[0]}"
+    return (
+        "taken as void (`unknown_ids: void`): "
+        f"{unknown_ids_text(dataset, counts, unit).partition(';')[0]}"
+    )
 
 
 def background_class(spec: DatasetSpec, background: RawId | None) -> int:
-    """Class of the pixels in no shape (semantic annotation): that of the raw id `background`, VOID for None.
+    """Class of the pixels in no shape (semantic annotation): that of the raw id `background`, VOID
+    for None.
 
     Raises:
-        ValueError: for an id that the spec does not know, and in other tasks, where there is no such class.
+        ValueError: for an id that the spec does not know, and in other tasks, where there is no
+            such class.
     """
     if background is None:
         return VOID
     if spec.task != "semantic":
-        raise ValueError(f"background: task '{spec.task}' has no class for what is in no shape; leave the option out")
+        raise ValueError(
+            f"background: task '{spec.task}' has no class for what is in no shape; leave the "
+            "option out"
+        )
     if not isinstance(background, int | str) or not spec.knows(background):
         raise ValueError(
-            f"background: {background!r} is no id of dataset '{spec.name}', which has {list(spec.id_map)[:20]}"
+            f"background: {background!r} is no id of dataset '{spec.name}', which has "
+            f"{list(spec.id_map)[:20]}"
         )
     class_index = spec.class_index(background, "")
     return VOID if class_index is None else class_index
 
 
 def background_notes(spec: DatasetSpec, background: RawId | None) -> list[str]:
-    """A hint where the spec has a class that sounds like all that no shape covers, and the option is not set."""
+    """A hint where the spec has a class that sounds like all that no shape covers, and the option
+    is not set.
+    """
     if spec.task != "semantic" or background is not None or not spec.knows("background"):
         return []
     return [
-        "pixels in no shape are void; if they are of class 'background', set `background: background` in the entry's "
+        "pixels in no shape are void; if they are of class 'background', set `background: "
+        "background` in the entry's "
         "`options`"
     ]
 
@@ -92,7 +106,9 @@ class TargetCounts:
         self._fewest: int | None = None
 
     def add(
-        self, class_labels: Sequence[int] | NDArray[np.int64], is_crowd: Sequence[bool] | NDArray[np.bool_]
+        self,
+        class_labels: Sequence[int] | NDArray[np.int64],
+        is_crowd: Sequence[bool] | NDArray[np.bool_],
     ) -> None:
         """Count the objects of one image; those of class VOID are left out."""
         labels, crowd = np.asarray(class_labels, dtype=np.int64), np.asarray(is_crowd, dtype=bool)

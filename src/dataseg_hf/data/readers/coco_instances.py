@@ -1,4 +1,6 @@
-"""COCO instances format, LVIS v1 included: one JSON file with an entry per object (https://cocodataset.org/#format-data)."""
+"""COCO instances format, LVIS v1 included: one JSON file with an entry per object
+(https://cocodataset.org/#format-data).
+"""
 
 import json
 from collections.abc import Sequence
@@ -35,50 +37,67 @@ def read_coco_instances(
     crowd: Crowd = "ignore",
     background: RawId | None = None,
 ) -> SampleDataset:
-    """COCO instances format: masks (task `instance`), boxes (task `boxes`) or a class per pixel (task `semantic`).
+    """COCO instances format: masks (task `instance`), boxes (task `boxes`) or a class per pixel
+    (task `semantic`).
 
-    Segmentations may be polygons, compressed or uncompressed run lengths; instances may overlap; crowd regions are
-    kept and flagged. Objects of a category that the spec calls void are left out. An image without objects is a
-    sample with M = 0. In semantic annotation smaller objects lie on larger ones, those of a void category make their
-    pixels void, and pixels in no object are void (our setting). Rows are sorted by image id, objects keep the order of
-    the file. Entries of `annotations` are copied once into an Arrow file (`arrow_cache`), so that memory does not grow
+    Segmentations may be polygons, compressed or uncompressed run lengths; instances may overlap;
+    crowd regions are kept and flagged. Objects of a category that the spec calls void are left out.
+    An image without objects is a sample with M = 0. In semantic annotation smaller objects lie on
+    larger ones, those of a void category make their pixels void, and pixels in no object are void
+    (our setting). Rows are sorted by image id, objects keep the order of the file. Entries of
+    `annotations` are copied once into an Arrow file (`arrow_cache`), so that memory does not grow
     with the JSON.
 
     Args:
         spec: the dataset; its raw ids are the JSON's category ids.
         images: folder of the images.
         annotation_file: the JSON file.
-        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
-        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those below `images`.
-        crowd: "as_objects" takes objects with `iscrowd: 1` as ordinary ones: several exporters write every object that
-            is stored as run lengths so.
+        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it
+            out.
+        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those
+            below `images`.
+        crowd: "as_objects" takes objects with `iscrowd: 1` as ordinary ones: several exporters
+            write every object that is stored as run lengths so.
         background: raw id of the pixels in no object (semantic annotation).
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
-        ValueError: for a file that is no such JSON, no image at all, or a `background` that is no class. Faults of
-            single images and their objects are `problems` of the dataset, or a BadSampleError on loading (an image of
-            another size than listed).
+        ValueError: for a file that is no such JSON, no image at all, or a `background` that is no
+            class. Faults of single images and their objects are `problems` of the dataset, or a
+            BadSampleError on loading (an image of another size than listed).
     """
     require_task(spec, "coco_instances")
-    image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the annotation file")
+    image_dir, annotation_file = (
+        require_folder(images),
+        require_file(annotation_file, "the annotation file"),
+    )
     in_no_object = background_class(spec, background)
     notes: list[str] = []
-    listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
+    listed, size_of = listed_images(
+        annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes
+    )
     objects = read_objects(annotation_file, size_of, spec)
     found = ObjectIndex(spec, objects, annotation_file)
     rows, counts = _rows_of_images(listed, found, crowd)
     strays = [
         BadSampleError(
-            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list it, or remove them"
+            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list "
+            "it, or remove them"
         )
         for key in found.image_keys()
         if key not in size_of
     ]
     if found.without_area:
-        notes.append(f"{found.without_area} boxes of {annotation_file} have no width or no height: left out")
+        notes.append(
+            f"{found.without_area} boxes of {annotation_file} have no width or no height: left out"
+        )
     load = partial(
-        _load, objects=objects, spec=spec, annotation_file=annotation_file, crowd=crowd, background=in_no_object
+        _load,
+        objects=objects,
+        spec=spec,
+        annotation_file=annotation_file,
+        crowd=crowd,
+        background=in_no_object,
     )
     data = SampleDataset(
         spec,
@@ -92,7 +111,9 @@ def read_coco_instances(
     return require_images(data, image_dir)
 
 
-def _rows_of_images(listed: Sequence[ListedImage], found: ObjectIndex, crowd: Crowd) -> tuple[Rows, TargetCounts]:
+def _rows_of_images(
+    listed: Sequence[ListedImage], found: ObjectIndex, crowd: Crowd
+) -> tuple[Rows, TargetCounts]:
     """A row for each image that can be used, and what was counted."""
     counts = TargetCounts(len(found.spec.classes))
     rows = Rows({
@@ -138,7 +159,9 @@ def _load(
     require_same_size(image, row["image"], size, annotation_file)
     found = objects[row["objects"]]
     instances = Instances(
-        class_labels=np.array([class_or_void(spec, c) for c in found["category_id"]], dtype=np.int64),
+        class_labels=np.array(
+            [class_or_void(spec, c) for c in found["category_id"]], dtype=np.int64
+        ),
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
         is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
@@ -146,7 +169,11 @@ def _load(
         where = f"{annotation_file}: image {row['image_id']}"
         masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
         instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
-    annotation = _painted(instances, len(spec.classes), size, background) if spec.task == "semantic" else instances
+    annotation = (
+        _painted(instances, len(spec.classes), size, background)
+        if spec.task == "semantic"
+        else instances
+    )
     return Sample(image, annotation, row["image_id"], row["file_name"])
 
 
@@ -155,12 +182,16 @@ def _painted(instances: Instances, num_classes: int, size: Size, background: int
     assert instances.masks is not None
     class_map = np.full(size, background, dtype=np.int32)
     areas = instances.masks.sum(axis=(1, 2))
-    for place in np.lexsort((-areas, ~instances.is_crowd)).tolist():  # crowds first, then by falling area
-        class_map[instances.masks[place]] = VOID if instances.is_crowd[place] else instances.class_labels[place]
+    # crowds first, then by falling area
+    for place in np.lexsort((-areas, ~instances.is_crowd)).tolist():
+        class_map[instances.masks[place]] = (
+            VOID if instances.is_crowd[place] else instances.class_labels[place]
+        )
     return segments_of_classes(class_map, num_classes)
 
 
 def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
     if isinstance(segmentation, list):
-        return polygons_to_mask(segmentation, size, where, "clip")  # what must not be cut was refused before
+        # what must not be cut was refused before
+        return polygons_to_mask(segmentation, size, where, "clip")
     return decode_rle(segmentation, size, where)

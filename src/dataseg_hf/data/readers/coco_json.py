@@ -19,7 +19,9 @@ from .paths import MissingImages, StrPath, inside, missing_image, require_file
 from .values import category_id, require_key, side
 
 Crowd: TypeAlias = Literal["ignore", "as_objects"]
-"""What a crowd flag means: neither target nor background, or nothing, as some exporters flag ordinary objects."""
+"""What a crowd flag means: neither target nor background, or nothing, as some exporters flag
+ordinary objects.
+"""
 
 _BUFFER = 1 << 20  # bytes
 
@@ -46,13 +48,21 @@ def json_items(path: StrPath, key: str, required: bool = True) -> Iterator[Any]:
         if not found and required:
             _require_list(path, key)
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        text = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
-        reason = " ".join(text.split())  # the parser draws an arrow under the place, over several lines
-        raise ValueError(f"{path}: not valid JSON ({reason}); export or download it anew") from error
+        text = (
+            error.args[0].decode("utf-8", "replace")
+            if isinstance(error.args[0], bytes)
+            else str(error)
+        )
+        # the parser draws an arrow under the place, over several lines
+        reason = " ".join(text.split())
+        raise ValueError(
+            f"{path}: not valid JSON ({reason}); export or download it anew"
+        ) from error
 
 
 def _open_utf8(path: Path) -> IO[bytes]:
-    """The file as UTF-8 without a byte order mark, which the parser does not take; Windows' tools write one.
+    """The file as UTF-8 without a byte order mark, which the parser does not take; Windows' tools
+    write one.
 
     UTF-16 is decoded as a whole: it takes memory in proportion to the file.
     """
@@ -76,7 +86,9 @@ def _require_list(path: Path, key: str) -> None:
 
 
 def stated_categories(path: StrPath) -> dict[RawId, str]:
-    """Names by category id, as `categories` states them; entries without an id or a name state nothing."""
+    """Names by category id, as `categories` states them; entries without an id or a name state
+    nothing.
+    """
     names: dict[RawId, str] = {}
     for entry in json_items(path, "categories", required=False):
         if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
@@ -88,7 +100,8 @@ def stated_categories(path: StrPath) -> dict[RawId, str]:
 
 
 def image_key(image_id: Any, where: str) -> str:
-    """What is equal for an id of `images` and one of `annotations` that mean the same image: 7, 7.0 and "7" do.
+    """What is equal for an id of `images` and one of `annotations` that mean the same image: 7, 7.0
+    and "7" do.
 
     Raises:
         ValueError: for what is no id.
@@ -96,13 +109,17 @@ def image_key(image_id: Any, where: str) -> str:
     if isinstance(image_id, float) and image_id.is_integer():
         return str(int(image_id))
     if isinstance(image_id, bool) or not isinstance(image_id, int | str):
-        raise ValueError(f"{where}: an image id is a number or a word, not {image_id!r}; correct it")
+        raise ValueError(
+            f"{where}: an image id is a number or a word, not {image_id!r}; correct it"
+        )
     return str(image_id)
 
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An entry of `images`. size: as listed, if it is. problem: why the image cannot be used, if so."""
+    """An entry of `images`. size: as listed, if it is. problem: why the image cannot be used, if
+    so.
+    """
 
     image_id: int | str
     file_name: str
@@ -118,14 +135,17 @@ def listed_images(
     locate: Callable[[str], str],
     notes: list[str],
 ) -> tuple[list[ListedImage], dict[str, Size | None]]:
-    """The entries of `images`, sorted by id; and the size by `image_key` of all of them, absent images included.
+    """The entries of `images`, sorted by id; and the size by `image_key` of all of them, absent
+    images included.
 
-    A size that is not stated is the image's own. LVIS states no file name: it is the end of `coco_url`.
+    A size that is not stated is the image's own. LVIS states no file name: it is the end of
+    `coco_url`.
 
     Args:
         annotation_file: the JSON file.
         image_dir: folder of the images.
-        missing_images: images that are not in `image_dir` are left out with a note ("skip") or a problem ("error").
+        missing_images: images that are not in `image_dir` are left out with a note ("skip") or a
+            problem ("error").
         locate: turns a listed file name into the one on disk.
         notes: takes what a user should know.
     """
@@ -138,7 +158,9 @@ def listed_images(
         file_name, path, size, problem = "", image_dir, None, None
         try:
             if key in size_of:
-                raise BadSampleError(f"{where}: listed twice in `images`; remove one of the entries")
+                raise BadSampleError(
+                    f"{where}: listed twice in `images`; remove one of the entries"
+                )
             file_name = _file_name(entry, where)
             path = inside(image_dir, locate(file_name), where)
             if not path.is_file():
@@ -154,9 +176,12 @@ def listed_images(
         images.append(ListedImage(image_id, file_name, str(path), size, problem))
     if absent:
         notes.append(
-            f"{absent} of {absent + len(images)} images listed in {annotation_file} are not in {image_dir}: left out"
+            f"{absent} of {absent + len(images)} images listed in {annotation_file} are not in "
+            f"{image_dir}: left out"
         )
-    return sorted(images, key=lambda image: (isinstance(image.image_id, str), image.image_id)), size_of
+    return sorted(
+        images, key=lambda image: (isinstance(image.image_id, str), image.image_id)
+    ), size_of
 
 
 def _file_name(entry: Mapping[str, Any], where: str) -> str:
@@ -174,7 +199,9 @@ def _listed_size(entry: Mapping[str, Any], path: Path | None, where: str) -> Siz
 
 
 def require_image_id(entry: Any, key: str, where: str) -> int | str:
-    """The image id at a key of an entry; ValueError, for the whole file, where it is missing or no id."""
+    """The image id at a key of an entry; ValueError, for the whole file, where it is missing or no
+    id.
+    """
     value = require_key(entry, key, where)
     image_key(value, where)
     return int(value) if isinstance(value, float) else value

@@ -1,4 +1,6 @@
-"""The entries of `annotations` in COCO's instances format: read, checked one by one, and found by image."""
+"""The entries of `annotations` in COCO's instances format: read, checked one by one, and found by
+image.
+"""
 
 import hashlib
 import json
@@ -37,8 +39,11 @@ OBJECTS = pa.schema([
 _OBJECTS_PER_BATCH = 5_000
 
 
-def read_objects(annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> Dataset:
-    """Every entry of `annotations` as a row of `OBJECTS`, with what is wrong with it; copied once into an Arrow file.
+def read_objects(
+    annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec
+) -> Dataset:
+    """Every entry of `annotations` as a row of `OBJECTS`, with what is wrong with it; copied once
+    into an Arrow file.
 
     Args:
         annotation_file: the JSON file.
@@ -71,30 +76,42 @@ def _write_objects(
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=OBJECTS))
 
 
-def _object(entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec) -> dict[str, Any]:
+def _object(
+    entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec
+) -> dict[str, Any]:
     image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
     where = f"{annotation_file}: image {image_id}, annotation {entry.get('id')}"
     key = image_key(image_id, where)
     size = size_of.get(key)
     row: dict[str, Any] = {"image": key}
     try:
-        row["category_id"] = whole_number(require_key(entry, "category_id", where), f"{where}, `category_id`")
+        row["category_id"] = whole_number(
+            require_key(entry, "category_id", where), f"{where}, `category_id`"
+        )
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
         segmentation = entry.get("segmentation")
         if spec.task != "boxes":
             segmentation = require_key(entry, "segmentation", where)
             _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
-        elif isinstance(segmentation, dict):  # polygons tell their extent cheaply, run lengths do not
+        elif isinstance(
+            segmentation, dict
+        ):  # polygons tell their extent cheaply, run lengths do not
             segmentation = None
-        row["box"] = _box(entry, extent_of_segmentation(segmentation, size, where), size, where, spec.outside)
+        row["box"] = _box(
+            entry, extent_of_segmentation(segmentation, size, where), size, where, spec.outside
+        )
     except BadSampleError as error:
         row["problem"] = str(error)
     return row
 
 
 def _box(
-    entry: Mapping[str, Any], extent: list[float] | None, size: Size | None, where: str, outside: Outside
+    entry: Mapping[str, Any],
+    extent: list[float] | None,
+    size: Size | None,
+    where: str,
+    outside: Outside,
 ) -> list[float] | None:
     """xyxy, clipped to the image; None for a box without area, which COCO's own files have."""
     box: list[float] | None = extent
@@ -106,8 +123,14 @@ def _box(
 
 
 def _xyxy(box: Any, where: str) -> list[float] | None:
-    if not isinstance(box, list) or len(box) != 4 or not all(is_finite_number(value) for value in box):
-        raise BadSampleError(f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it")
+    if (
+        not isinstance(box, list)
+        or len(box) != 4
+        or not all(is_finite_number(value) for value in box)
+    ):
+        raise BadSampleError(
+            f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it"
+        )
     if min(box[2:]) == 0:
         return None
     left, top, width, height = box
@@ -119,31 +142,44 @@ def _xyxy(box: Any, where: str) -> list[float] | None:
 def _check_segmentation(segmentation: Any, size: Size | None, where: str, outside: Outside) -> None:
     if isinstance(segmentation, list):
         if not segmentation:
-            raise BadSampleError(f"{where}: has no polygon; draw one, remove the annotation, or train on boxes")
+            raise BadSampleError(
+                f"{where}: has no polygon; draw one, remove the annotation, or train on boxes"
+            )
         if all(isinstance(point, list) and len(point) == 2 for point in segmentation):
             raise BadSampleError(
-                f"{where}: its segmentation is a list of points; write a list of polygons, [[x1, y1, x2, y2, ...]]"
+                f"{where}: its segmentation is a list of points; write a list of polygons, [[x1, "
+                "y1, x2, y2, ...]]"
             )
         for polygon in segmentation:
-            points = checked_polygon(polygon, size or (MAX_PIXELS, MAX_PIXELS), where, outside).reshape(-1, 2)
+            points = checked_polygon(
+                polygon, size or (MAX_PIXELS, MAX_PIXELS), where, outside
+            ).reshape(-1, 2)
             if size is not None and outside == "error":
-                refuse_far_outside([*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size, where)
+                refuse_far_outside(
+                    [*points.min(axis=0).tolist(), *points.max(axis=0).tolist()], size, where
+                )
     elif isinstance(segmentation, dict):
         checked_runs(segmentation, where)
     else:
-        raise BadSampleError(f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}")
+        raise BadSampleError(
+            f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}"
+        )
 
 
 class ObjectIndex:
-    """Which objects belong to which image, and what is wrong with them; arrays, since a file may have millions.
+    """Which objects belong to which image, and what is wrong with them; arrays, since a file may
+    have millions.
 
     classes: int64, class index of each object, VOID where it has none. is_crowd: bool, as flagged.
     """
 
     def __init__(self, spec: DatasetSpec, objects: Dataset, annotation_file: Path) -> None:
-        # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into memory.
+        # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into
+        # memory.
         has_area = objects.data.table["box"].is_valid().to_numpy()
-        table = objects.data.table.select(["image", "category_id", "is_crowd", "problem"]).combine_chunks()
+        table = objects.data.table.select(
+            ["image", "category_id", "is_crowd", "problem"]
+        ).combine_chunks()
         keys = table["image"].combine_chunks().dictionary_encode()
         self._key_of_code: list[str] = keys.dictionary.to_pylist()
         self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
@@ -152,7 +188,9 @@ class ObjectIndex:
         is_whole = table["problem"].is_null().to_numpy()
         categories = table["category_id"].fill_null(0).to_numpy()
         self.is_crowd = table["is_crowd"].fill_null(False).to_numpy()
-        self._problem_of_code = _first_of_each(codes[~is_whole], table["problem"].filter(~is_whole).to_pylist())
+        self._problem_of_code = _first_of_each(
+            codes[~is_whole], table["problem"].filter(~is_whole).to_pylist()
+        )
 
         raw_ids, place_of = np.unique(categories, return_inverse=True)
         is_known = np.array([spec.knows(raw_id) for raw_id in raw_ids.tolist()], dtype=bool)
@@ -203,7 +241,9 @@ def _first_of_each(codes: NDArray[np.integer], values: Sequence[str]) -> dict[in
     return first
 
 
-def _counts_of_each(codes: NDArray[np.integer], values: NDArray[np.int64]) -> dict[int, Counter[RawId]]:
+def _counts_of_each(
+    codes: NDArray[np.integer], values: NDArray[np.int64]
+) -> dict[int, Counter[RawId]]:
     counts: dict[int, Counter[RawId]] = {}
     for code, value in zip(codes.tolist(), values.tolist(), strict=True):
         counts.setdefault(code, Counter())[value] += 1

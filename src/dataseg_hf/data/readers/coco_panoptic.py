@@ -1,4 +1,6 @@
-"""COCO panoptic format: one RGB PNG per image and one JSON file (https://cocodataset.org/#format-data)."""
+"""COCO panoptic format: one RGB PNG per image and one JSON file
+(https://cocodataset.org/#format-data).
+"""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -10,7 +12,15 @@ from numpy.typing import NDArray
 
 from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
 from .class_ids import ClassIds, TargetCounts
-from .coco_json import Crowd, ListedImage, image_key, json_items, listed_images, require_image_id, stated_categories
+from .coco_json import (
+    Crowd,
+    ListedImage,
+    image_key,
+    json_items,
+    listed_images,
+    require_image_id,
+    stated_categories,
+)
 from .id_maps import read_rgb_ids
 from .images import read_rgb, require_same_size
 from .panoptic_segments import SEGMENTS_TYPE, panoptic_segments, require_segment_ids, without_pixel
@@ -32,29 +42,35 @@ def read_coco_panoptic(
 ) -> SampleDataset:
     """COCO panoptic format: a pixel's segment id is R + 256 G + 65536 B; 0 is void.
 
-    `segments_info` gives category and crowd flag per segment. Segments of a category that the spec calls void become
-    void pixels; listed segments without a pixel are left out, with a remark. Rows are sorted by image id.
+    `segments_info` gives category and crowd flag per segment. Segments of a category that the spec
+    calls void become void pixels; listed segments without a pixel are left out, with a remark. Rows
+    are sorted by image id.
 
     Args:
         spec: the dataset; its raw ids are the JSON's category ids.
         images: folder of the images.
         annotations: folder of the PNGs.
         annotation_file: the JSON file.
-        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
-        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those below `images`.
+        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it
+            out.
+        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed file names to those
+            below `images`.
         crowd: "as_objects" takes segments with `iscrowd: 1` as ordinary ones.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
-        ValueError: for a file that is no such JSON, or no image at all. Faults of single images are `problems` of the
-            dataset, or a BadSampleError on loading (segments that differ between PNG and JSON, different sizes).
+        ValueError: for a file that is no such JSON, or no image at all. Faults of single images are
+            `problems` of the dataset, or a BadSampleError on loading (segments that differ between
+            PNG and JSON, different sizes).
     """
     require_task(spec, "coco_panoptic")
     image_dir, annotation_dir, annotation_file = (
         require_folder(images), require_folder(annotations), Path(annotation_file)
     )  # fmt: skip
     notes: list[str] = []
-    listed, size_of = listed_images(annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes)
+    listed, size_of = listed_images(
+        annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes
+    )
     class_ids, counts = ClassIds(spec, "segment"), TargetCounts(len(spec.classes))
     entries, strays = _entries_of_images(annotation_file, class_ids, listed, size_of.keys())
     rows = Rows({
@@ -95,11 +111,16 @@ def read_coco_panoptic(
 
 
 _Entry: TypeAlias = tuple[Any, NDArray[np.int64]]
-"""File name of the PNG, and its segments [M, 3]: segment id, class index or -1 for void, is crowd (0 or 1)."""
+"""File name of the PNG, and its segments [M, 3]: segment id, class index or -1 for void, is crowd
+(0 or 1).
+"""
 
 
 def _entries_of_images(
-    annotation_file: Path, class_ids: ClassIds, listed: Sequence[ListedImage], known: Collection[str]
+    annotation_file: Path,
+    class_ids: ClassIds,
+    listed: Sequence[ListedImage],
+    known: Collection[str],
 ) -> tuple[dict[str, list[_Entry | BadSampleError]], list[BadSampleError]]:
     """The entries of `annotations` by `image_key`, of listed images that are there.
 
@@ -112,7 +133,9 @@ def _entries_of_images(
     Returns:
         The entries, and a problem for each one of an image that `images` does not list.
     """
-    entries: dict[str, list[_Entry | BadSampleError]] = {image_key(image.image_id, ""): [] for image in listed}
+    entries: dict[str, list[_Entry | BadSampleError]] = {
+        image_key(image.image_id, ""): [] for image in listed
+    }
     strays: list[BadSampleError] = []
     for entry in json_items(annotation_file, "annotations"):
         image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
@@ -120,17 +143,24 @@ def _entries_of_images(
         if key in entries:
             entries[key].append(_entry(class_ids, entry, where))
         elif key not in known:
-            message = f"{where}: has an annotation, but is not listed in `images`; list it, or remove the annotation"
+            message = (
+                f"{where}: has an annotation, but is not listed in `images`; list it, or remove "
+                "the annotation"
+            )
             strays.append(BadSampleError(message))
     return entries, strays
 
 
 def _entry(class_ids: ClassIds, entry: Any, where: str) -> _Entry | BadSampleError:
-    """An entry of `annotations`, packed, since a file may have 120,000; or what is wrong with it."""
+    """An entry of `annotations`, packed, since a file may have 120,000; or what is wrong with
+    it.
+    """
     try:
         infos = require_key(entry, "segments_info", where)
         if not isinstance(infos, list):
-            raise BadSampleError(f"{where}: `segments_info` must be a list with an entry per segment, not {infos!r}")
+            raise BadSampleError(
+                f"{where}: `segments_info` must be a list with an entry per segment, not {infos!r}"
+            )
         segments = []
         for info in infos:
             raw_id = category_id(require_key(info, "category_id", where), f"{where}, `category_id`")
@@ -139,7 +169,9 @@ def _entry(class_ids: ClassIds, entry: Any, where: str) -> _Entry | BadSampleErr
             segments.append((segment_id, class_ids.index(raw_id), is_crowd))
         class_ids.end_image(where)
         require_segment_ids([segment_id for segment_id, _, _ in segments], where)
-        return require_key(entry, "file_name", where), np.array(segments, dtype=np.int64).reshape(-1, 3)
+        return require_key(entry, "file_name", where), np.array(segments, dtype=np.int64).reshape(
+            -1, 3
+        )
     except BadSampleError as error:
         return error
 
@@ -148,15 +180,21 @@ def _segment_rows(segments: NDArray[np.int64], is_crowd: NDArray[np.bool_]) -> l
     """Entries of a column of type `SEGMENTS_TYPE`, of the segments [M, 3] of an `_Entry`."""
     return [
         {"id": segment_id, "class_index": class_index, "is_crowd": flagged}
-        for (segment_id, class_index, _), flagged in zip(segments.tolist(), is_crowd.tolist(), strict=True)
+        for (segment_id, class_index, _), flagged in zip(
+            segments.tolist(), is_crowd.tolist(), strict=True
+        )
     ]
 
 
 def _only(found: Sequence[_Entry | BadSampleError], where: str) -> _Entry:
     if not found:
-        raise BadSampleError(f"{where}: listed in `images`, but has no entry in `annotations`; add one, or unlist it")
+        raise BadSampleError(
+            f"{where}: listed in `images`, but has no entry in `annotations`; add one, or unlist it"
+        )
     if len(found) > 1:
-        raise BadSampleError(f"{where}: {len(found)} entries in `annotations`; panoptic format has one per image")
+        raise BadSampleError(
+            f"{where}: {len(found)} entries in `annotations`; panoptic format has one per image"
+        )
     if isinstance(found[0], BadSampleError):
         raise found[0]
     return found[0]
@@ -166,7 +204,9 @@ def _load(row: dict[str, Any]) -> Sample:
     ids = read_rgb_ids(row["annotation"], row["annotation"])
     image = read_rgb(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
     require_same_size(image, row["image"], ids.shape, row["annotation"])
-    listed = [(segment["id"], segment["class_index"], segment["is_crowd"]) for segment in row["segments"]]
+    listed = [
+        (segment["id"], segment["class_index"], segment["is_crowd"]) for segment in row["segments"]
+    ]
     segments, hidden = panoptic_segments(ids, listed, row["annotation"])
     remarks = without_pixel(hidden, row["annotation"])
     return Sample(image, segments, row["image_id"], row["file_name"], remarks)

@@ -1,4 +1,6 @@
-"""Shapes drawn in CVAT: one XML of "CVAT for images 1.1" (https://docs.cvat.ai/docs/manual/advanced/xml_format/)."""
+"""Shapes drawn in CVAT: one XML of "CVAT for images 1.1"
+(https://docs.cvat.ai/docs/manual/advanced/xml_format/).
+"""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping, Sequence
@@ -42,31 +44,39 @@ def read_cvat_xml(
     missing_images: MissingImages = "error",
     file_name_pattern: Sequence[str] | None = None,
 ) -> SampleDataset:
-    """CVAT's export "CVAT for images 1.1", as semantic annotation, instance masks or boxes: what the spec's task says.
+    """CVAT's export "CVAT for images 1.1", as semantic annotation, instance masks or boxes: what
+    the spec's task says.
 
-    Polygons, boxes, ellipses (both may be rotated) and masks are read. A pixel belongs to a shape if its center lies in
-    it: CVAT's own mask exports do the same for polygons, but round ellipses to whole pixels and forget a box's
-    rotation. Points, polylines, skeletons, cuboids and tags are left out with a note, and so are shapes marked
-    `outside`. Shapes of one label and one `group_id` other than 0 are one object. In semantic annotation the higher
-    `z_order` lies on top, of equal ones the later shape; pixels in no shape are void unless `background` names their
-    id. In the other tasks shapes of a category that the spec calls void are left out. The image id is the path of the
-    image below `images`: its `name`, or `subset/name` where only that is there. Rows are sorted by image id, objects
-    keep the order of the file. The XML is read as a stream.
+    Polygons, boxes, ellipses (both may be rotated) and masks are read. A pixel belongs to a shape
+    if its center lies in
+    it: CVAT's own mask exports do the same for polygons, but round ellipses to whole pixels and
+        forget a box's
+    rotation. Points, polylines, skeletons, cuboids and tags are left out with a note, and so are
+    shapes marked `outside`. Shapes of one label and one `group_id` other than 0 are one object. In
+    semantic annotation the higher `z_order` lies on top, of equal ones the later shape; pixels in
+    no shape are void unless `background` names their id. In the other tasks shapes of a category
+    that the spec calls void are left out. The image id is the path of the image below `images`: its
+    `name`, or `subset/name` where only that is there. Rows are sorted by image id, objects keep the
+    order of the file. The XML is read as a stream.
 
     Args:
-        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in `label`.
+        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in
+            `label`.
         images: folder of the images.
         annotation_file: the XML, such as `annotations.xml`.
         background: raw id of the pixels in no shape (semantic annotation).
-        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it out.
-        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed names to those below `images`.
+        missing_images: what to do with a listed image that is not in `images`; "skip" leaves it
+            out.
+        file_name_pattern: (pattern, replacement) for `re.sub`, from the listed names to those below
+            `images`.
 
     Raises:
         FileNotFoundError: for a missing folder or XML.
-        ValueError: for a file that is no such XML (tracks of "CVAT for video 1.1" among them), or no image at all.
-            Faults of single images are `problems` of the dataset (a missing attribute, an unknown label, a shape that
-            is none or lies outside the image, an image listed twice), or a BadSampleError on loading (an image of
-            another size than listed, damaged run lengths).
+        ValueError: for a file that is no such XML (tracks of "CVAT for video 1.1" among them), or
+            no image at all. Faults of single images are `problems` of the dataset (a missing
+            attribute, an unknown label, a shape that is none or lies outside the image, an image
+            listed twice), or a BadSampleError on loading (an image of another size than listed,
+            damaged run lengths).
     """
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the XML")
     locate, background_index = file_locator(file_name_pattern), background_class(spec, background)
@@ -79,7 +89,8 @@ def read_cvat_xml(
             labels += _listed_labels(element)
         elif element.tag == "track":
             raise ValueError(
-                f"{annotation_file}: has tracks, as of 'CVAT for video 1.1'; export the task as 'CVAT for images 1.1'"
+                f"{annotation_file}: has tracks, as of 'CVAT for video 1.1'; export the task as "
+                "'CVAT for images 1.1'"
             )
         if element.tag != "image":
             continue
@@ -87,20 +98,31 @@ def read_cvat_xml(
         with rows.image():
             where = f"{annotation_file}: image {element.get('name', f'number {total}')!r}"
             path = _image_path(element, image_dir, locate, where)
-            name = require_image(path, f"an image of {annotation_file}", image_dir).relative_to(image_dir).as_posix()
+            name = (
+                require_image(path, f"an image of {annotation_file}", image_dir)
+                .relative_to(image_dir)
+                .as_posix()
+            )
             if name in listed:
                 raise BadSampleError(f"{where}: listed twice; remove one of the entries")
             listed.add(name)
             size = _size(element, path, where)
             shapes = _parse_shapes(element, rows, size, where)
             empty += not shapes
-            rows.add_image(path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes)
+            rows.add_image(
+                path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
+            )
     if not total:
-        raise ValueError(f"{annotation_file}: lists no <image>; export the task as 'CVAT for images 1.1'")
+        raise ValueError(
+            f"{annotation_file}: lists no <image>; export the task as 'CVAT for images 1.1'"
+        )
     notes = [*label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
     notes += rows.absent_notes(total, f"images listed in {annotation_file} are not in {image_dir}")
     if empty:
-        notes.append(f"{empty} of {total} images of {annotation_file} have no shape; CVAT lists unfinished ones, too")
+        notes.append(
+            f"{empty} of {total} images of {annotation_file} have no shape; CVAT lists unfinished "
+            "ones, too"
+        )
     notes += rows.not_read_notes(f"shapes of {annotation_file}")
     data = rows.samples(_mask_of_runs, background_index, notes, {label: label for label in labels})
     return require_images(data, image_dir)
@@ -110,12 +132,18 @@ def read_cvat_xml(
 
 
 def _listed_labels(meta: ET.Element) -> list[str]:
-    """The labels of a task, job or project; those of a skeleton's joints, which have a <parent>, are left out."""
-    labels = [label for label in meta.iterfind("*/labels/label") if not label.findtext("parent", "")]
+    """The labels of a task, job or project; those of a skeleton's joints, which have a <parent>,
+    are left out.
+    """
+    labels = [
+        label for label in meta.iterfind("*/labels/label") if not label.findtext("parent", "")
+    ]
     return [name for label in labels if (name := label.findtext("name", "").strip())]
 
 
-def _image_path(element: ET.Element, image_dir: Path, locate: Callable[[str], str], where: str) -> Path:
+def _image_path(
+    element: ET.Element, image_dir: Path, locate: Callable[[str], str], where: str
+) -> Path:
     path = inside(image_dir, locate(_attribute(element, "name", where)), where)
     subset = element.get("subset")
     if subset and not path.is_file():  # a project's export has its images in a folder per subset
@@ -133,7 +161,9 @@ def _size(element: ET.Element, path: Path, where: str) -> Size:
 
 
 def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
-    """The shapes that the task needs, from the lowest to the highest; those not read are counted in `rows`."""
+    """The shapes that the task needs, from the lowest to the highest; those not read are counted in
+    `rows`.
+    """
     shapes: list[tuple[int, DrawnShape]] = []
     object_of: dict[tuple[str, int], int] = {}
     for position, element in enumerate(image, start=1):
@@ -172,7 +202,11 @@ def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], s
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         if angle % 360 == 0:
             return "rectangle", box, None
-        return "polygon", rotated_rectangle(box, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), angle), None
+        return (
+            "polygon",
+            rotated_rectangle(box, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), angle),
+            None,
+        )
     if element.tag == "ellipse":
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         return "ellipse", [*_numbers(element, ("cx", "cy", "rx", "ry"), where), angle], None
@@ -182,7 +216,9 @@ def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], s
             for key in ("left", "top", "width", "height")
         )
         return "mask", [left, top, left + width, top + height], _attribute(element, "rle", where)
-    raise BadSampleError(f"{where}: shapes of kind <{element.tag}> are not supported; draw a polygon, or remove it")
+    raise BadSampleError(
+        f"{where}: shapes of kind <{element.tag}> are not supported; draw a polygon, or remove it"
+    )
 
 
 def _points(text: str, where: str) -> list[float]:
@@ -191,7 +227,9 @@ def _points(text: str, where: str) -> list[float]:
         pairs = [pair.split(",") for pair in text.split(";")]
         return [float(value) for x, y in pairs for value in (x, y)]
     except ValueError as error:
-        raise BadSampleError(f"{where}: points are 'x,y;x,y;...', not {shown(text)}; correct or remove it") from error
+        raise BadSampleError(
+            f"{where}: points are 'x,y;x,y;...', not {shown(text)}; correct or remove it"
+        ) from error
 
 
 def _numbers(element: ET.Element, keys: Sequence[str], where: str) -> list[float]:
@@ -201,7 +239,9 @@ def _numbers(element: ET.Element, keys: Sequence[str], where: str) -> list[float
 def _attribute(element: ET.Element, key: str, where: str) -> str:
     value = element.get(key)
     if not value:
-        raise BadSampleError(f"{where}: attribute '{key}' of <{element.tag}> is missing or empty; add it")
+        raise BadSampleError(
+            f"{where}: attribute '{key}' of <{element.tag}> is missing or empty; add it"
+        )
     return value
 
 
@@ -216,10 +256,13 @@ def _mask_of_runs(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     try:
         runs = [int(run) for run in shape["mask"].split(",")]
     except ValueError as error:
-        raise BadSampleError(f"{where}: expected run lengths '3, 5, 7', ({error}); draw it anew") from error
+        raise BadSampleError(
+            f"{where}: expected run lengths '3, 5, 7', ({error}); draw it anew"
+        ) from error
     if min(runs) < 0 or sum(runs) != area:
         raise BadSampleError(
-            f"{where}: run lengths must be >= 0 and add up to width * height = {area} pixels, not {sum(runs)}; "
+            f"{where}: run lengths must be >= 0 and add up to width * height = {area} pixels, not "
+            f"{sum(runs)}; "
             "draw it anew"
         )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top, right - left)

@@ -1,6 +1,8 @@
-"""Shapes drawn in annotation tools, as the rows of a dataset hold them, and what a task makes of them.
+"""Shapes drawn in annotation tools, as the rows of a dataset hold them, and what a task makes of
+them.
 
-A pixel (row, column) covers [column, column + 1) x [row, row + 1); it belongs to a shape if its center lies in it.
+A pixel (row, column) covers [column, column + 1) x [row, row + 1); it belongs to a shape if its
+center lies in it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,9 +34,10 @@ class DrawnShape:
         class_index: VOID (-1) where the spec calls its label void.
         object: equal for the shapes that are one object together.
         kind: what the numbers mean.
-        points: polygon: x1, y1, x2, y2, ...; rectangle: left, top, right, bottom, the last two exclusive; ellipse:
-            center x, y, the two radii, and the angle in degrees by which it is turned clockwise; mask: left, top, right
-            and bottom of the window that is stored, the last two exclusive. In pixels.
+        points: polygon: x1, y1, x2, y2, ...; rectangle: left, top, right, bottom, the last two
+            exclusive; ellipse: center x, y, the two radii, and the angle in degrees by which it is
+            turned clockwise; mask: left, top, right and bottom of the window that is stored, the
+            last two exclusive. In pixels.
         holes: of a polygon, each x1, y1, x2, y2, ...
         mask: of kind "mask", as text that the reader's `DecodeMask` understands.
         where: file and number of the shape, with which messages begin.
@@ -77,7 +80,9 @@ SHAPE_ROWS: Mapping[str, pa.DataType] = {
     "size": pa.list_(pa.int64()),
     "shapes": SHAPES_TYPE,
 }
-"""Columns of a reader of drawn shapes; size: height and width of the image on which they were drawn."""
+"""Columns of a reader of drawn shapes; size: height and width of the image on which they were
+drawn.
+"""
 
 
 def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
@@ -95,13 +100,16 @@ def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
     left, top, right, bottom = shape.points
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise BadSampleError(
-            f"{shape.where}: a mask from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) does not lie in the image of "
+            f"{shape.where}: a mask from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) does not "
+            "lie in the image of "
             f"{size[0]} x {size[1]} pixels (height x width); remove it"
         )
 
 
 def objects_of(shapes: Sequence[DrawnShape], spec: DatasetSpec) -> list[DrawnShape]:
-    """The shapes that the task needs: in semantic annotation void ones too, as they lie on top of others."""
+    """The shapes that the task needs: in semantic annotation void ones too, as they lie on top of
+    others.
+    """
     return [shape for shape in shapes if spec.task == "semantic" or shape.class_index != VOID]
 
 
@@ -117,7 +125,8 @@ def load_shapes(
         background: class of the pixels in no shape (semantic annotation).
 
     Raises:
-        BadSampleError: for an image that cannot be read or is not of the listed size, and damaged masks.
+        BadSampleError: for an image that cannot be read or is not of the listed size, and damaged
+            masks.
     """
     size = (row["size"][0], row["size"][1])
     image = read_rgb(row["image"], row["image"], size)
@@ -132,19 +141,28 @@ def load_shapes(
 
 def segments_of_classes(class_map: NDArray[np.integer], num_classes: int) -> Segments:
     """One segment per class that occurs in a map of class indices [H, W], VOID where unlabeled."""
-    pixels = np.bincount(class_map.ravel() + 1, minlength=num_classes + 1)  # of void, then of the classes
+    # of void, then of the classes
+    pixels = np.bincount(class_map.ravel() + 1, minlength=num_classes + 1)
     present = np.flatnonzero(pixels[1:])
     segment_of = np.full(len(pixels), -1, dtype=np.int32)
     segment_of[present + 1] = np.arange(len(present))
-    return Segments(segment_of[class_map + 1], present.astype(np.int64), np.zeros(len(present), dtype=bool))
+    return Segments(
+        segment_of[class_map + 1], present.astype(np.int64), np.zeros(len(present), dtype=bool)
+    )
 
 
 def _segments(
-    shapes: Sequence[Mapping[str, Any]], num_classes: int, size: Size, decode_mask: DecodeMask, background: int
+    shapes: Sequence[Mapping[str, Any]],
+    num_classes: int,
+    size: Size,
+    decode_mask: DecodeMask,
+    background: int,
 ) -> Segments:
     class_map = np.full(size, background, dtype=np.int32)
     for shape in shapes:
-        class_map[shape_mask(shape, size, decode_mask)] = VOID if shape["is_crowd"] else shape["class_index"]
+        class_map[shape_mask(shape, size, decode_mask)] = (
+            VOID if shape["is_crowd"] else shape["class_index"]
+        )
     return segments_of_classes(class_map, num_classes)
 
 
@@ -176,7 +194,9 @@ def _instances(
 
 
 def shape_mask(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) -> NDArray[np.bool_]:
-    """bool [H, W] of any kind of shape that `check_shape` let pass; one of less than a pixel may come out empty."""
+    """bool [H, W] of any kind of shape that `check_shape` let pass; one of less than a pixel may
+    come out empty.
+    """
     kind, points = shape["kind"], shape["points"]
     if kind == "polygon":
         mask = polygons_to_mask([points], size, shape["where"], "clip")
@@ -190,7 +210,9 @@ def shape_mask(shape: Mapping[str, Any], size: Size, decode_mask: DecodeMask) ->
     return decode_mask(shape, size)
 
 
-def placed(pixels: NDArray[np.bool_], window: tuple[int, int, int, int], size: Size, where: str) -> NDArray[np.bool_]:
+def placed(
+    pixels: NDArray[np.bool_], window: tuple[int, int, int, int], size: Size, where: str
+) -> NDArray[np.bool_]:
     """A mask of a window (left, top, right, bottom) in an image of `size`: bool [H, W].
 
     Raises:
@@ -199,7 +221,8 @@ def placed(pixels: NDArray[np.bool_], window: tuple[int, int, int, int], size: S
     left, top, right, bottom = window
     if pixels.shape != (bottom - top, right - left):
         raise BadSampleError(
-            f"{where}: {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), but its place spans "
+            f"{where}: {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), but its "
+            "place spans "
             f"{bottom - top} x {right - left}; draw it anew"
         )
     if not pixels.any():
@@ -222,7 +245,15 @@ def _extent(shape: Mapping[str, Any]) -> tuple[float, float, float, float]:
     if shape["kind"] == "ellipse":
         x, y, radius_x, radius_y, angle = points
         cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
-        half_width, half_height = np.hypot(radius_x * cos, radius_y * sin), np.hypot(radius_x * sin, radius_y * cos)
-        return float(x - half_width), float(y - half_height), float(x + half_width), float(y + half_height)
+        half_width, half_height = (
+            np.hypot(radius_x * cos, radius_y * sin),
+            np.hypot(radius_x * sin, radius_y * cos),
+        )
+        return (
+            float(x - half_width),
+            float(y - half_height),
+            float(x + half_width),
+            float(y + half_height),
+        )
     xs, ys = points[0::2], points[1::2]
     return min(xs), min(ys), max(xs), max(ys)

@@ -1,4 +1,6 @@
-"""One row of a Hub or parquet dataset -> Sample: which columns hold what, and how each layout is read."""
+"""One row of a Hub or parquet dataset -> Sample: which columns hold what, and how each layout is
+read.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ ROW_NUMBER = "row number"
 
 @dataclass(frozen=True)
 class Columns:
-    """Where the rows hold what; the fields are the options of `read_hub`, and are described there."""
+    """Where the rows hold what; the fields are the options of `read_hub`, and are described
+    there.
+    """
 
     image_column: str = "image"
     image_id_column: str | None = None
@@ -44,25 +48,34 @@ class Columns:
     crowd_key: str | None = None
     crowd: Crowd = "ignore"
     box_format: BoxFormat = "xywh"
-    normalised: bool = False
+    normalized: bool = False
 
     def encoded_images(self) -> list[str]:
         """Columns that hold encoded images."""
-        return [self.image_column] if self.label_column is None else [self.image_column, self.label_column]
+        return (
+            [self.image_column]
+            if self.label_column is None
+            else [self.image_column, self.label_column]
+        )
 
     def read(self) -> list[str]:
         """All columns that are read, each once."""
         others = [self.segments_column, self.objects_column, self.image_id_column]
-        return list(dict.fromkeys([*self.encoded_images(), *(column for column in others if column is not None)]))
+        return list(
+            dict.fromkeys(
+                [*self.encoded_images(), *(column for column in others if column is not None)]
+            )
+        )
 
 
 @dataclass(frozen=True)
 class RowLoader:
     """Rows of a dataset -> Samples; pickles to workers.
 
-    name: dataset and split, with which messages begin. by_path: whether a row may name a file in place of an image's
-    bytes. Only the folders that `datasets` has listed itself may: in any other data a path is the author's, and could
-    be that of any file of this machine.
+    name: dataset and split, with which messages begin. by_path: whether a row may name a file in
+        place of an image's
+    bytes. Only the folders that `datasets` has listed itself may: in any other data a path is the
+    author's, and could be that of any file of this machine.
     """
 
     spec: DatasetSpec
@@ -74,15 +87,17 @@ class RowLoader:
         """The sample of a row.
 
         Raises:
-            BadSampleError: for an image or annotation that cannot be used; the message begins with dataset, split, row
-                number, and image id where there is one.
+            BadSampleError: for an image or annotation that cannot be used; the message begins with
+                dataset, split, row number, and image id where there is one.
         """
         columns, image_id = self.columns, row[ROW_NUMBER]
         where = f"{self.name}, row {image_id}"
         if columns.image_id_column is not None:
             image_id = row[columns.image_id_column]
             if image_id is None:
-                raise BadSampleError(f"{where}: column '{columns.image_id_column}' is empty; give the image an id")
+                raise BadSampleError(
+                    f"{where}: column '{columns.image_id_column}' is empty; give the image an id"
+                )
             where = f"{where} (image {image_id})"
 
         remarks: tuple[str, ...] = ()
@@ -100,7 +115,13 @@ class RowLoader:
             image = read_rgb(source, image_name)
             annotation = self._instances(row, (image.shape[0], image.shape[1]), where)
         path = row[columns.image_column]["path"]
-        return Sample(image, annotation, image_id, str(image_id) if path is None else _file_name(path), remarks)
+        return Sample(
+            image,
+            annotation,
+            image_id,
+            str(image_id) if path is None else _file_name(path),
+            remarks,
+        )
 
     def _encoded(self, row: Mapping[str, Any], column: str, where: str) -> str | bytes:
         """The bytes of an encoded image, or the path of a file."""
@@ -109,10 +130,13 @@ class RowLoader:
         if content is not None:
             return content
         if path is None:
-            raise BadSampleError(f"{where}: column '{column}' is empty; give the image, or remove the row")
+            raise BadSampleError(
+                f"{where}: column '{column}' is empty; give the image, or remove the row"
+            )
         if not self.by_path:
             raise BadSampleError(
-                f"{where}: column '{column}' names the file {path!r} instead of holding its bytes; write the dataset "
+                f"{where}: column '{column}' names the file {path!r} instead of holding its bytes; "
+                "write the dataset "
                 "with its files embedded"
             )
         return _fetched(path, where) if "://" in path else path
@@ -123,7 +147,9 @@ class RowLoader:
         """The segments, and remarks on the image."""
         column = self.columns.segments_column
         if column is None:
-            return semantic_segments_of(read_id_map(label, label_name), MapClasses(self.spec), label_name)
+            return semantic_segments_of(
+                read_id_map(label, label_name), MapClasses(self.spec), label_name
+            )
         listed = []
         class_ids = ClassIds(self.spec, "segment")
         for info in _entries(row, column, ("id", "category_id"), where):
@@ -131,7 +157,9 @@ class RowLoader:
             class_index = class_ids.index(info["category_id"])
             listed.append((info["id"], class_index, is_crowd and self.columns.crowd == "ignore"))
         class_ids.end_image(f"{where}: column '{column}'")
-        require_segment_ids([segment_id for segment_id, _, _ in listed], f"{where}: column '{column}'")
+        require_segment_ids(
+            [segment_id for segment_id, _, _ in listed], f"{where}: column '{column}'"
+        )
         segments, hidden = panoptic_segments(read_rgb_ids(label, label_name), listed, label_name)
         return segments, without_pixel(hidden, label_name)
 
@@ -144,15 +172,21 @@ class RowLoader:
         masks: list[NDArray[np.bool_]] = []
         class_ids = ClassIds(self.spec)
         keys = [columns.bbox_key, columns.category_key, columns.segmentation_key, columns.crowd_key]
-        for place, entry in enumerate(_entries(row, columns.objects_column, [k for k in keys if k], where)):
+        for place, entry in enumerate(
+            _entries(row, columns.objects_column, [k for k in keys if k], where)
+        ):
             object_name = f"{where}: object {place} of column '{columns.objects_column}'"
             class_index = class_ids.index(entry[columns.category_key])
             left, top, right, bottom = _corners(entry[columns.bbox_key], columns, size, object_name)
             if class_index == VOID or left == right or top == bottom:
                 continue
             class_labels.append(class_index)
-            boxes.append(checked_box((left, top, right, bottom), size, object_name, self.spec.outside))
-            is_flagged = columns.crowd_key is not None and flag(entry[columns.crowd_key], f"{object_name}, crowd")
+            boxes.append(
+                checked_box((left, top, right, bottom), size, object_name, self.spec.outside)
+            )
+            is_flagged = columns.crowd_key is not None and flag(
+                entry[columns.crowd_key], f"{object_name}, crowd"
+            )
             is_crowd.append(is_flagged and columns.crowd == "ignore")
             if columns.segmentation_key is not None:
                 segmentation = entry[columns.segmentation_key]
@@ -168,23 +202,33 @@ class RowLoader:
             instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
         return instances
 
-    def _check_extent(self, segmentation: Any, box: Sequence[float], size: Size, where: str) -> None:
-        """BadSampleError for an outline that reaches far beyond the image, or is not that of its box."""
+    def _check_extent(
+        self, segmentation: Any, box: Sequence[float], size: Size, where: str
+    ) -> None:
+        """BadSampleError for an outline that reaches far beyond the image, or is not that of its
+        box.
+        """
         extent = extent_of_segmentation(segmentation, size, where)
         if extent is None:
             return
         if self.spec.outside == "error":
             refuse_far_outside(extent, size, where)
-        refuse_contradiction(box, extent, where, self.columns.bbox_key, f"{self.columns.box_format} (`box_format`)")
+        refuse_contradiction(
+            box, extent, where, self.columns.bbox_key, f"{self.columns.box_format} (`box_format`)"
+        )
 
 
 def _file_name(path: str) -> str:
-    """The last part of a path of any system, or of a file in an archive (`zip://a/b.png::c.zip`)."""
+    """The last part of a path of any system, or of a file in an archive
+    (`zip://a/b.png::c.zip`).
+    """
     return PureWindowsPath(path.split("::")[0]).name
 
 
 def _fetched(url: str, where: str) -> bytes:
-    """The content of a file on the Hub or in an archive, such as `zip://a.png::hf://datasets/...`."""
+    """The content of a file on the Hub or in an archive, such as
+    `zip://a.png::hf://datasets/...`.
+    """
     try:
         with fsspec.open(url, "rb") as file:
             return file.read()
@@ -192,8 +236,12 @@ def _fetched(url: str, where: str) -> bytes:
         raise BadSampleError(f"{where}: {url}: no such file; add it, or remove the row") from error
 
 
-def _entries(row: Mapping[str, Any], column: str, keys: Sequence[str], where: str) -> list[Mapping[str, Any]]:
-    """The structs of a column, which holds a list of structs or a struct of lists; each has the `keys`."""
+def _entries(
+    row: Mapping[str, Any], column: str, keys: Sequence[str], where: str
+) -> list[Mapping[str, Any]]:
+    """The structs of a column, which holds a list of structs or a struct of lists; each has the
+    `keys`.
+    """
     value = row[column]
     name = f"{where}: column '{column}'"
     if isinstance(value, Mapping):
@@ -202,18 +250,31 @@ def _entries(row: Mapping[str, Any], column: str, keys: Sequence[str], where: st
             require_key(lists, key, name)
         lengths = {key: len(entries) for key, entries in lists.items()}
         if len(set(lengths.values())) > 1:
-            raise BadSampleError(f"{name} has lists of different lengths {lengths}; give every entry all of them")
-        return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+            raise BadSampleError(
+                f"{name} has lists of different lengths {lengths}; give every entry all of them"
+            )
+        return [
+            dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)
+        ]
     if value is None or None in value:
-        raise BadSampleError(f"{name} is empty, or has an empty entry; an image without entries has an empty list")
+        raise BadSampleError(
+            f"{name} is empty, or has an empty entry; an image without entries has an empty list"
+        )
     return value
 
 
-def _corners(box: Any, columns: Columns, size: Size, where: str) -> tuple[float, float, float, float]:
+def _corners(
+    box: Any, columns: Columns, size: Size, where: str
+) -> tuple[float, float, float, float]:
     """xyxy in pixels, not clipped yet."""
-    if not isinstance(box, Sequence) or len(box) != 4 or not all(is_finite_number(value) for value in box):
+    if (
+        not isinstance(box, Sequence)
+        or len(box) != 4
+        or not all(is_finite_number(value) for value in box)
+    ):
         raise BadSampleError(
-            f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), not {box}; "
+            f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), "
+            f"not {box}; "
             "correct or remove it"
         )
     a, b, c, d = box
@@ -221,10 +282,12 @@ def _corners(box: Any, columns: Columns, size: Size, where: str) -> tuple[float,
         a, b, c, d = a, b, a + c, b + d
     elif columns.box_format == "cxcywh":
         a, b, c, d = a - c / 2, b - d / 2, a + c / 2, b + d / 2
-    if not columns.normalised:
+    if not columns.normalized:
         return a, b, c, d
     if min(a, b, c, d) < -1 or max(a, b, c, d) > 2:
-        raise BadSampleError(f"{where}: the box {list(box)} is no fraction of the image; is `normalised` right?")
+        raise BadSampleError(
+            f"{where}: the box {list(box)} is no fraction of the image; is `normalized` right?"
+        )
     height, width = size
     return a * width, b * height, c * width, d * height
 
@@ -234,4 +297,6 @@ def _mask(segmentation: Any, size: Size, where: str, outside: Outside) -> NDArra
         return decode_rle(segmentation, size, where)
     if isinstance(segmentation, list):
         return polygons_to_mask(segmentation, size, where, outside)
-    raise BadSampleError(f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}")
+    raise BadSampleError(
+        f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}"
+    )

@@ -12,8 +12,12 @@ from .images import MIN_SIDE, decoded
 from .paths import StrPath
 
 
-def read_id_map(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
-    """Ids [H, W] of an image with one number per pixel: grey of 1 to 16 bits, or the indices of a palette."""
+def read_id_map(
+    source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE
+) -> NDArray[np.integer]:
+    """Ids [H, W] of an image with one number per pixel: gray of 1 to 16 bits, or the indices of a
+    palette.
+    """
 
     def ids(image: Image.Image) -> NDArray[np.integer]:
         try:
@@ -26,7 +30,9 @@ def read_id_map(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SID
     return decoded(source, where, ids, min_side)
 
 
-def read_rgb_ids(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE) -> NDArray[np.integer]:
+def read_rgb_ids(
+    source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE
+) -> NDArray[np.integer]:
     """Ids R + 256 G + 65536 B [H, W] of an RGB image (https://cocodataset.org/#format-data)."""
     return decoded(source, where, partial(_rgb_ids, where=where), min_side)
 
@@ -36,7 +42,8 @@ def _rgb_ids(png: Image.Image, where: StrPath) -> NDArray[np.integer]:
     png.load()
     if png.mode not in ("RGB", "RGBA") or depth:
         raise BadSampleError(
-            f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is {png.mode}{depth}"
+            f"{where}: a panoptic PNG is RGB (segment id = R + 256 G + 65536 B), but this is "
+            f"{png.mode}{depth}"
         )
     refuse_jpeg(png, where)
     return packed_rgb(png)
@@ -44,18 +51,23 @@ def _rgb_ids(png: Image.Image, where: StrPath) -> NDArray[np.integer]:
 
 def packed_rgb(image: Image.Image) -> NDArray[np.integer]:
     """R + 256 G + 65536 B of each pixel [H, W] of an RGB or RGBA image."""
-    four_bytes = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")  # as Pillow holds both
+    # as Pillow holds both
+    four_bytes = image.tobytes("raw", "RGBX" if image.mode == "RGB" else "RGBA")
     return np.frombuffer(four_bytes, "<u4").reshape(image.height, image.width) & 0xFFFFFF
 
 
 def refuse_jpeg(image: Image.Image, where: StrPath) -> None:
     """BadSampleError for a map of ids or colors in a format that changes them."""
     if image.format == "JPEG":
-        raise BadSampleError(f"{where}: JPEG changes ids where they border on others; store them as PNG")
+        raise BadSampleError(
+            f"{where}: JPEG changes ids where they border on others; store them as PNG"
+        )
 
 
 def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Runs of equal ids in reading order: their ids and lengths. Maps have few, so that work per run is cheap."""
+    """Runs of equal ids in reading order: their ids and lengths. Maps have few, so that work per
+    run is cheap.
+    """
     flat = ids.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1])
     bounds = np.empty(len(changes) + 2, dtype=np.int64)

@@ -1,4 +1,6 @@
-"""Semantic annotation as two folders: images, and PNGs that hold a class per pixel, as a number or as a color."""
+"""Semantic annotation as two folders: images, and PNGs that hold a class per pixel, as a number or
+as a color.
+"""
 
 from functools import partial
 from typing import Any
@@ -27,31 +29,33 @@ def read_image_png(
 ) -> SampleDataset:
     """Folders of images and of PNGs that hold a class per pixel.
 
-    Where the spec's raw ids are numbers, a pixel is that number (grey of up to 16 bits, or the index of a palette).
-    Where they are colors, such as `'250,50,83'` or `'#fa3253'`, or `colors` is given, a pixel is its color (RGB, RGBA
-    without its alpha, or the color of a palette).
+    Where the spec's raw ids are numbers, a pixel is that number (gray of up to 16 bits, or the
+    index of a palette). Where they are colors, such as `'250,50,83'` or `'#fa3253'`, or `colors` is
+    given, a pixel is its color (RGB, RGBA without its alpha, or the color of a palette).
 
-    `a/b<image_suffix>` belongs to `a/b<annotation_suffix>`, sub-folders included; `a/b` is the image id. Images and
-    PNGs may lie in one folder. One segment per class that occurs. Rows are sorted by image id.
+    `a/b<image_suffix>` belongs to `a/b<annotation_suffix>`, sub-folders included; `a/b` is the
+    image id. Images and PNGs may lie in one folder. One segment per class that occurs. Rows are
+    sorted by image id.
 
     Args:
-        spec: the dataset; its raw ids are the numbers or colors in the PNGs, or names in `colors` or `label_file`.
+        spec: the dataset; its raw ids are the numbers or colors in the PNGs, or names in `colors`
+            or `label_file`.
         images: folder of the images.
         annotations: folder of the PNGs.
         colors: path of a label map (CVAT's `labelmap.txt`), or a mapping from names to colors, see
             `colors.read_label_map`. Its names are held against the spec's.
         label_file: names of numbers (Roboflow's `_classes.csv`), see `label_files.read_label_file`.
-        image_suffix: how image names end, one ending or several, e.g. ".jpg" or "_leftImg8bit.png"; upper case counts
-            as lower.
+        image_suffix: how image names end, one ending or several, e.g. ".jpg" or "_leftImg8bit.png";
+            upper case counts as lower.
         annotation_suffix: how annotation names end, e.g. ".png" or "_gtFine_labelIds.png".
         split_file: text file with an image id per line, as Pascal VOC has; all images without it.
         missing_images: what to do with an annotation that has no image; "skip" leaves it out.
 
     Raises:
         FileNotFoundError: for a missing folder, split file or label map.
-        ValueError: for no image at all, a malformed label map, and raw ids that do not fit the options. Faults of
-            single images are `problems` of the dataset, or a BadSampleError on loading (unknown ids or colors,
-            different sizes, a PNG of another kind).
+        ValueError: for no image at all, a malformed label map, and raw ids that do not fit the
+            options. Faults of single images are `problems` of the dataset, or a BadSampleError on
+            loading (unknown ids or colors, different sizes, a PNG of another kind).
     """
     classes = map_classes(spec, colors, label_file)
     pairs = pair_files(

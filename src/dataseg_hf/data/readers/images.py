@@ -31,55 +31,75 @@ def open_image(source: StrPath | bytes, where: StrPath, min_side: int = MIN_SIDE
 
 
 def decoded(
-    source: StrPath | bytes, where: StrPath, decode: Callable[[Image.Image], Decoded], min_side: int = MIN_SIDE
+    source: StrPath | bytes,
+    where: StrPath,
+    decode: Callable[[Image.Image], Decoded],
+    min_side: int = MIN_SIDE,
 ) -> Decoded:
-    """What `decode` makes of an image that was opened and not yet loaded, of a file or of the bytes of one.
+    """What `decode` makes of an image that was opened and not yet loaded, of a file or of the bytes
+    of one.
 
     Raises:
-        BadSampleError: for what is no image, is cut short, is above `MAX_PIXELS` or has a side below `min_side`.
+        BadSampleError: for what is no image, is cut short, is above `MAX_PIXELS` or has a side
+            below `min_side`.
     """
     try:
         image = open_file(source)
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise BadSampleError(
-                f"{where}: {height} x {width} pixels (height x width) are more than {MAX_PIXELS}; make it smaller"
+                f"{where}: {height} x {width} pixels (height x width) are more than {MAX_PIXELS}; "
+                "make it smaller"
             )
         if min(width, height) < min_side:
             raise BadSampleError(
-                f"{where}: an image of {height} x {width} pixels (height x width) has no content; replace or remove it"
+                f"{where}: an image of {height} x {width} pixels (height x width) has no content; "
+                "replace or remove it"
             )
         return decode(image)
     except Image.DecompressionBombError as error:
         raise BadSampleError(f"{where}: {error}; make it smaller") from error
-    except (OSError, ValueError, SyntaxError) as error:  # what Pillow's decoders raise for damaged files
+    except (OSError, ValueError, SyntaxError) as error:
+        # what Pillow's decoders raise for damaged files
         if isinstance(error, BadSampleError):
             raise
-        raise BadSampleError(f"{where}: cannot be read as an image ({error}); replace or remove it") from error
+        raise BadSampleError(
+            f"{where}: cannot be read as an image ({error}); replace or remove it"
+        ) from error
 
 
-def read_rgb(source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None) -> NDArray[np.uint8]:
-    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says; see `image_reading_dataseg`.
+def read_rgb(
+    source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None
+) -> NDArray[np.uint8]:
+    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says; see
+    `image_reading_dataseg`.
 
-    More than 8 bits are scaled as the `value_range` of the entry says. An annotation that was made on the stored pixels
-    of a photograph taken upright, told by its size, keeps those pixels.
+    More than 8 bits are scaled as the `value_range` of the entry says. An annotation that was made
+    on the stored pixels of a photograph taken upright, told by its size, keeps those pixels.
     """
     return decoded(source, where, partial(pixels_of_entry, annotation_size=annotation_size))
 
 
 def size_of_file(path: Path) -> Size:
-    """Height and width of an image as `read_rgb` gives it, without decoding it; errors as `open_image`."""
+    """Height and width of an image as `read_rgb` gives it, without decoding it; errors as
+    `open_image`.
+    """
     try:
         with Image.open(path) as image:
             return upright_size(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadSampleError(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
+        raise BadSampleError(
+            f"{path}: cannot be read as an image ({error}); replace or remove it"
+        ) from error
 
 
-def require_same_size(image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath) -> None:
+def require_same_size(
+    image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath
+) -> None:
     """BadSampleError unless the image has the size (height, width) of its annotation."""
     if image.shape[:2] != tuple(size):
         raise BadSampleError(
             f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
-            f"but its annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs together"
+            f"but its annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs "
+            "together"
         )

@@ -24,7 +24,8 @@ def read_json(path: Path) -> Any:
 
 
 def json_list(path: Path, expected: str) -> Iterator[Any]:
-    """The members of the list that a JSON file is, one at a time; memory holds little more than the largest.
+    """The members of the list that a JSON file is, one at a time; memory holds little more than the
+    largest.
 
     Args:
         path: the file, in UTF-8 or, with a byte order mark, UTF-16.
@@ -38,9 +39,12 @@ def json_list(path: Path, expected: str) -> Iterator[Any]:
             encoding = text_encoding(start.read(2))
         with path.open(encoding=encoding) as file:
             yield from _Members(file)
-    except (ValueError, RecursionError) as error:  # a ValueError also for numbers of thousands of digits
+    except (ValueError, RecursionError) as error:
+        # a ValueError also for numbers of thousands of digits
         reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise ValueError(f"{path}: not a valid JSON list ({reason}); expected {expected}") from error
+        raise ValueError(
+            f"{path}: not a valid JSON list ({reason}); expected {expected}"
+        ) from error
 
 
 class _Members:
@@ -91,7 +95,9 @@ class _Members:
                 return member
 
     def _read_on(self) -> bool:
-        """Drop what was read and append a chunk, of the double size for a long member; False at the end of the file."""
+        """Drop what was read and append a chunk, of the double size for a long member; False at the
+        end of the file.
+        """
         rest = self._text[self._place :]
         more = self._file.read(max(_CHUNK, len(rest)))
         self._text, self._place = rest + more, 0

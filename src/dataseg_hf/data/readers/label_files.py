@@ -14,10 +14,11 @@ def read_label_file(path: StrPath) -> dict[int, tuple[str, ...]]:
     """Names by the number in the maps.
 
     Args:
-        path: Mapillary Vistas' `config_v1.2.json` or `config_v2.0.json` (the number is the place in `labels`; a label
-            has two names, "Bike Lane" and "construction--flat--bike-lane"); a CSV of numbers and names, such as
-            Roboflow's `_classes.csv`; or a text with a name per line, whose number is its place from 0 (what follows a
-            colon is left out, so that a `labelmap.txt` without colors is read, and `#` begins a comment).
+        path: Mapillary Vistas' `config_v1.2.json` or `config_v2.0.json` (the number is the place in
+            `labels`; a label has two names, "Bike Lane" and "construction--flat--bike-lane"); a CSV
+            of numbers and names, such as Roboflow's `_classes.csv`; or a text with a name per line,
+            whose number is its place from 0 (what follows a colon is left out, so that a
+            `labelmap.txt` without colors is read, and `#` begins a comment).
 
     Raises:
         FileNotFoundError: for a missing file.
@@ -35,7 +36,9 @@ def _mapillary_labels(path: Path) -> dict[int, tuple[str, ...]]:
         raise ValueError(f"{path}: expected a list `labels`, as Mapillary Vistas' config has")
     names_of: dict[int, tuple[str, ...]] = {}
     for number, label in enumerate(labels):
-        names = [label.get(key) for key in ("readable", "name")] if isinstance(label, Mapping) else []
+        names = (
+            [label.get(key) for key in ("readable", "name")] if isinstance(label, Mapping) else []
+        )
         words = tuple(name for name in names if isinstance(name, str) and name.strip())
         if not words:
             raise ValueError(f"{path}: label {number}: key 'readable' or 'name' is missing")
@@ -51,10 +54,13 @@ def _csv_labels(path: Path) -> dict[int, tuple[str, ...]]:
         raise ValueError(f"{path}: not valid CSV: {error}; correct it") from error
     for line, row in enumerate(rows, start=1):
         cells = [cell.strip() for cell in row]
-        if not any(cells) or (not names_of and not any(cell.isdecimal() for cell in cells)):  # the header
+        # the header
+        if not any(cells) or (not names_of and not any(cell.isdecimal() for cell in cells)):
             continue
         if len(cells) != 2 or not cells[0].isdecimal() or not cells[1]:
-            raise ValueError(f"{path}, line {line}: expected a number and a name, not {shown(','.join(cells))}")
+            raise ValueError(
+                f"{path}, line {line}: expected a number and a name, not {shown(','.join(cells))}"
+            )
         number = whole_number(cells[0], f"{path}, line {line}")
         if names_of.setdefault(number, (cells[1],)) != (cells[1],):
             raise ValueError(f"{path}, line {line}: number {number} has two names; keep one")

@@ -1,4 +1,6 @@
-"""Regions drawn in Label Studio: its export "JSON", one list of tasks (https://labelstud.io/guide/export)."""
+"""Regions drawn in Label Studio: its export "JSON", one list of tasks
+(https://labelstud.io/guide/export).
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,45 +29,56 @@ def read_label_studio(
     background: str | None = None,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
-    """Label Studio's export "JSON", as semantic annotation, instance masks or boxes: what the spec's task says.
+    """Label Studio's export "JSON", as semantic annotation, instance masks or boxes: what the
+    spec's task says.
 
-    Brush masks, polygons, rectangles and ellipses (both may be rotated) are read; they are percents of the original
-    image. A pixel belongs to an outline if its center lies in it, to a brush mask if its alpha is above 128. Other
-    results (keypoints, choices, bitmasks, ...) are left out with a note, predictions too. Of several annotations of a
-    task the newest counts that was not cancelled (`updated_at`, else `created_at`, else the order of the file). In
-    semantic annotation later regions lie on top, and pixels in no region are void unless `background` names their id.
-    In the other tasks regions of a category that the spec calls void are left out. Tasks without annotation are left
-    out with a note; a task with an empty one is an image without objects.
+    Brush masks, polygons, rectangles and ellipses (both may be rotated) are read; they are percents
+    of the original image. A pixel belongs to an outline if its center lies in it, to a brush mask
+    if its alpha is above 128. Other results (keypoints, choices, bitmasks, ...) are left out with a
+    note, predictions too. Of several annotations of a task the newest counts that was not canceled
+    (`updated_at`, else `created_at`, else the order of the file). In semantic annotation later
+    regions lie on top, and pixels in no region are void unless `background` names their id. In the
+    other tasks regions of a category that the spec calls void are left out. Tasks without
+    annotation are left out with a note; a task with an empty one is an image without objects.
 
-    The image of a task is the file below `images` whose path there is the longest tail of the task's path or address,
-    with or without the prefix of 8 digits that an upload gets (`StatedPaths`); its path below `images` is the image id.
-    Rows are sorted by image id, objects keep the order of the file. The JSON is read task by task.
+    The image of a task is the file below `images` whose path there is the longest tail of the
+    task's path or address, with or without the prefix of 8 digits that an upload gets
+    (`StatedPaths`); its path below `images` is the image id. Rows are sorted by image id, objects
+    keep the order of the file. The JSON is read task by task.
 
     Args:
-        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the labels' values.
+        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the labels'
+            values.
         images: folder of the images.
         annotation_file: the JSON.
-        image_key: of a task's `data`, where the image's address stands; else the one named like the results'
-            `to_name`, or the only one that ends like an image.
-        completed_by: number or e-mail of the annotator whose annotations count; those of all by default.
-        predictions: read a task's newest prediction instead of its annotations (pre-annotations, such as
-            `examples/predict.py` writes).
+        image_key: of a task's `data`, where the image's address stands; else the one named like the
+            results' `to_name`, or the only one that ends like an image.
+        completed_by: number or e-mail of the annotator whose annotations count; those of all by
+            default.
+        predictions: read a task's newest prediction instead of its annotations (pre-annotations,
+            such as `examples/predict.py` writes).
         background: raw id of the pixels in no region (semantic annotation).
         missing_images: what to do with a task whose image is not in `images`; "skip" leaves it out.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON.
-        ValueError: for a file that is no such JSON (JSON-MIN among them), or no image at all. Faults of single images
-            are `problems` of the dataset (a missing key, an unknown label, a region with several labels or none, one
-            that lies outside the image, an image rotated in the tool, an image that two tasks name), or a
-            BadSampleError on loading (an image of another size than listed, damaged run lengths).
+        ValueError: for a file that is no such JSON (JSON-MIN among them), or no image at all.
+            Faults of single images are `problems` of the dataset (a missing key, an unknown label,
+            a region with several labels or none, one that lies outside the image, an image rotated
+            in the tool, an image that two tasks name), or a BadSampleError on loading (an image of
+            another size than listed, damaged run lengths).
     """
-    image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the JSON export")
+    image_dir, annotation_file = (
+        require_folder(images),
+        require_file(annotation_file, "the JSON export"),
+    )
     background_index = background_class(spec, background)
     rows, tally = ShapeRows(spec, missing_images), _Tally()
     task_of_image: dict[str, str] = {}
     stated_paths = StatedPaths(image_dir)
-    for place, task in enumerate(json_list(annotation_file, "the export 'JSON' of Label Studio"), start=1):
+    for place, task in enumerate(
+        json_list(annotation_file, "the export 'JSON' of Label Studio"), start=1
+    ):
         _refuse_other_export(task, annotation_file)
         tally.tasks += 1
         with rows.image():
@@ -79,21 +92,28 @@ def read_label_studio(
             name = path.relative_to(image_dir).as_posix()
             if name in task_of_image:
                 raise BadSampleError(
-                    f"{where}: its image {address[:200]!r} is {name}, as that of task {task_of_image[name]}; remove "
+                    f"{where}: its image {address[:200]!r} is {name}, as that of task "
+                    f"{task_of_image[name]}; remove "
                     "one of the tasks, or give `images` the folders that tell them apart"
                 )
             task_of_image[name] = _task_name(task, place)
             size = stated_size(results, path, where)
             shapes = parse_regions(results, rows, size, where)
-            rows.add_image(path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes)
+            rows.add_image(
+                path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
+            )
     if not tally.tasks:
         raise ValueError(f"{annotation_file}: holds no task; export the project as 'JSON'")
     notes = [*background_notes(spec, background), *tally.notes(annotation_file)]
-    notes += rows.absent_notes(tally.tasks, f"tasks of {annotation_file} have no image in {image_dir}")
+    notes += rows.absent_notes(
+        tally.tasks, f"tasks of {annotation_file} have no image in {image_dir}"
+    )
     notes += rows.not_read_notes(f"results of {annotation_file}")
     data = rows.samples(brush_mask, background_index, notes)
     if not len(data) and not rows.problems and tally.without == tally.tasks:
-        raise ValueError(f"{annotation_file}: none of its {tally.tasks} tasks has an annotation that counts")
+        raise ValueError(
+            f"{annotation_file}: none of its {tally.tasks} tasks has an annotation that counts"
+        )
     return require_images(data, image_dir)
 
 
@@ -110,9 +130,15 @@ class _Tally:
         """For a user."""
         notes = []
         if self.without:
-            notes.append(f"{self.without} of {self.tasks} tasks of {path} have no annotation that counts: left out")
+            notes.append(
+                f"{self.without} of {self.tasks} tasks of {path} have no annotation that counts: "
+                "left out"
+            )
         if self.several:
-            notes.append(f"{self.several} tasks of {path} have several annotations: the newest of each is taken")
+            notes.append(
+                f"{self.several} tasks of {path} have several annotations: the newest of each is "
+                "taken"
+            )
         if self.predicted:
             notes.append(f"{self.predicted} tasks of {path} have predictions, which are not read")
         return notes
@@ -122,8 +148,15 @@ class _Tally:
 
 
 def _refuse_other_export(task: Any, path: Path) -> None:
-    if isinstance(task, Mapping) and "data" not in task and ("annotation_id" in task or "annotator" in task):
-        raise ValueError(f"{path}: is the export 'JSON-MIN', which leaves out what is needed; export it as 'JSON'")
+    if (
+        isinstance(task, Mapping)
+        and "data" not in task
+        and ("annotation_id" in task or "annotator" in task)
+    ):
+        raise ValueError(
+            f"{path}: is the export 'JSON-MIN', which leaves out what is needed; export it as "
+            "'JSON'"
+        )
 
 
 def _task_name(task: Any, place: int) -> str:
@@ -131,16 +164,25 @@ def _task_name(task: Any, place: int) -> str:
     return str(identity) if isinstance(identity, int | str) else f"number {place} of the file"
 
 
-def _chosen_annotation(task: Any, completed_by: int | str | None, predictions: bool, tally: _Tally, where: str) -> Any:
+def _chosen_annotation(
+    task: Any, completed_by: int | str | None, predictions: bool, tally: _Tally, where: str
+) -> Any:
     """The newest annotation, or prediction, that counts; None where the task has none."""
-    key = "completions" if isinstance(task, Mapping) and "completions" in task else "annotations"  # before 1.0
+    # before 1.0
+    key = "completions" if isinstance(task, Mapping) and "completions" in task else "annotations"
     if predictions:
         key = "predictions"
     elif isinstance(task, Mapping) and key not in task and task.get("predictions"):
-        raise BadSampleError(f"{where}: has predictions and no annotations; set `predictions: true` to read them")
+        raise BadSampleError(
+            f"{where}: has predictions and no annotations; set `predictions: true` to read them"
+        )
     listed = require_key(task, key, where)
-    if not isinstance(listed, list) or not all(isinstance(annotation, Mapping) for annotation in listed):
-        raise BadSampleError(f"{where}: `{key}` must be a list of annotations; export the project as 'JSON'")
+    if not isinstance(listed, list) or not all(
+        isinstance(annotation, Mapping) for annotation in listed
+    ):
+        raise BadSampleError(
+            f"{where}: `{key}` must be a list of annotations; export the project as 'JSON'"
+        )
     tally.predicted += bool(task.get("predictions")) and not predictions
     counting = [
         annotation
@@ -161,35 +203,57 @@ def _time(annotation: Mapping[str, Any]) -> str:
 
 
 def _is_by(annotator: Any, wanted: int | str) -> bool:
-    names = [annotator.get("id"), annotator.get("email")] if isinstance(annotator, Mapping) else [annotator]
+    names = (
+        [annotator.get("id"), annotator.get("email")]
+        if isinstance(annotator, Mapping)
+        else [annotator]
+    )
     return str(wanted) in [str(name) for name in names]
 
 
 def _results(annotation: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
     results = require_key(annotation, "result", where)
     if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
-        raise BadSampleError(f"{where}: `result` must be a list of results; export the project as 'JSON'")
+        raise BadSampleError(
+            f"{where}: `result` must be a list of results; export the project as 'JSON'"
+        )
     return results
 
 
-def _image_address(data: Any, results: Sequence[Mapping[str, Any]], image_key: str | None, where: str) -> str:
+def _image_address(
+    data: Any, results: Sequence[Mapping[str, Any]], image_key: str | None, where: str
+) -> str:
     """The address of the image that was labeled."""
     if not isinstance(data, Mapping):
-        raise BadSampleError(f"{where}: `data` must hold the image's address; export the project as 'JSON'")
+        raise BadSampleError(
+            f"{where}: `data` must hold the image's address; export the project as 'JSON'"
+        )
     if image_key is not None:
         address = require_key(data, image_key, f"{where}: data")
         if not isinstance(address, str) or not address:
-            raise BadSampleError(f"{where}: data: {image_key!r} must be the address of one image; correct it")
+            raise BadSampleError(
+                f"{where}: data: {image_key!r} must be the address of one image; correct it"
+            )
         return address
-    labeled = sorted({str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result})
+    labeled = sorted(
+        {str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result}
+    )
     if len(labeled) > 1:
-        raise BadSampleError(f"{where}: regions on several images ({', '.join(labeled)}); make a task of each image")
+        raise BadSampleError(
+            f"{where}: regions on several images ({', '.join(labeled)}); make a task of each image"
+        )
     addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
     if labeled and labeled[0] in addresses:
         return addresses[labeled[0]]
-    lists = [key for key, value in data.items() if isinstance(value, list) and any(map(_ends_like_image, value))]
+    lists = [
+        key
+        for key, value in data.items()
+        if isinstance(value, list) and any(map(_ends_like_image, value))
+    ]
     if lists:
-        raise BadSampleError(f"{where}: data: {lists[0]!r} lists several images; make a task of each image")
+        raise BadSampleError(
+            f"{where}: data: {lists[0]!r} lists several images; make a task of each image"
+        )
     if len(addresses) != 1:
         found = (
             f"{len(addresses)} values of `data` ({', '.join(map(str, addresses))}) end"
@@ -197,7 +261,8 @@ def _image_address(data: Any, results: Sequence[Mapping[str, Any]], image_key: s
             else "nothing in `data` ends"
         )
         raise BadSampleError(
-            f"{where}: {found} like an image; name the key of the right one as `image_key` in `options`"
+            f"{where}: {found} like an image; name the key of the right one as `image_key` in "
+            "`options`"
         )
     return next(iter(addresses.values()))
 

@@ -21,7 +21,8 @@ from .values import number, number_pairs, require_key, side
 
 _KINDS = ("polygon", "rectangle", "ellipse", "brush")
 _KIND_OF_TYPE = {**{kind: kind for kind in _KINDS}, **{f"{kind}labels": kind for kind in _KINDS}}
-_KEY_OF_KIND = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}  # for type "labels"
+# for type "labels"
+_KEY_OF_KIND = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "width": "rectangle"}
 
 
 def stated_size(results: Sequence[Mapping[str, Any]], path: Path, where: str) -> Size:
@@ -30,21 +31,31 @@ def stated_size(results: Sequence[Mapping[str, Any]], path: Path, where: str) ->
     for result in results:
         if kind_of(result) is None:
             continue
-        height, width = (require_key(result, key, where) for key in ("original_height", "original_width"))
-        sizes.add((side(height, f"{where}: original_height"), side(width, f"{where}: original_width")))
+        height, width = (
+            require_key(result, key, where) for key in ("original_height", "original_width")
+        )
+        sizes.add(
+            (side(height, f"{where}: original_height"), side(width, f"{where}: original_width"))
+        )
         if number(result.get("image_rotation") or 0, f"{where}: image_rotation") % 360:
             raise BadSampleError(
-                f"{where}: the image was rotated by {result['image_rotation']} degrees in Label Studio, where it is "
-                "unclear which way regions lie; rotate it back there and check them, or rotate the file"
+                f"{where}: the image was rotated by {result['image_rotation']} degrees in Label "
+                "Studio, where it is "
+                "unclear which way regions lie; rotate it back there and check them, or rotate the "
+                "file"
             )
     if len(sizes) > 1:
-        raise BadSampleError(f"{where}: regions on images of several sizes, {sorted(sizes)}; correct or remove them")
+        raise BadSampleError(
+            f"{where}: regions on images of several sizes, {sorted(sizes)}; correct or remove them"
+        )
     return sizes.pop() if sizes else size_of_file(path)
 
 
 @dataclass
 class _Region:
-    """What the results of one id say together; with <Labels> beside <Rectangle>, outline and label stand apart."""
+    """What the results of one id say together; with <Labels> beside <Rectangle>, outline and label
+    stand apart.
+    """
 
     place: int
     kind: str
@@ -62,7 +73,9 @@ def kind_of(result: Mapping[str, Any]) -> str | None:
     return _KIND_OF_TYPE.get(stated.lower())
 
 
-def parse_regions(results: Sequence[Mapping[str, Any]], rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
+def parse_regions(
+    results: Sequence[Mapping[str, Any]], rows: ShapeRows, size: Size, where: str
+) -> list[DrawnShape]:
     """The shapes that the task needs; results not read are counted in `rows`."""
     shapes = []
     for region in _regions(results, where, rows.not_read):
@@ -70,15 +83,21 @@ def parse_regions(results: Sequence[Mapping[str, Any]], rows: ShapeRows, size: S
         label = _label(region.labels, place)
         place = f"{where}: result {region.place} ({region.kind} {label!r})"
         kind, points, brush = _outline(region.kind, region.outline, size, place)
-        shape = DrawnShape(rows.class_ids.index(label), region.place, kind, points, place, mask=brush)
+        shape = DrawnShape(
+            rows.class_ids.index(label), region.place, kind, points, place, mask=brush
+        )
         check_shape(shape, size, rows.spec)
         shapes.append(shape)
     rows.class_ids.end_image(where)
     return objects_of(shapes, rows.spec)
 
 
-def _regions(results: Sequence[Mapping[str, Any]], where: str, not_read: Counter[str]) -> list[_Region]:
-    """The outlines with their labels, in the order of the file; others are counted in `not_read`."""
+def _regions(
+    results: Sequence[Mapping[str, Any]], where: str, not_read: Counter[str]
+) -> list[_Region]:
+    """The outlines with their labels, in the order of the file; others are counted in
+    `not_read`.
+    """
     regions: list[_Region] = []
     region_of: dict[Any, _Region] = {}
     for place, result in enumerate(results, start=1):
@@ -96,13 +115,18 @@ def _regions(results: Sequence[Mapping[str, Any]], where: str, not_read: Counter
         for key in (f"{kind}labels", "labels"):
             labels = value.get(key) or []
             if not isinstance(labels, list):
-                raise BadSampleError(f"{where}: result {place}: `{key}` must be a list of labels; correct it")
+                raise BadSampleError(
+                    f"{where}: result {place}: `{key}` must be a list of labels; correct it"
+                )
             known.labels += labels
     return regions
 
 
 def _is_same_outline(region: _Region, kind: str, value: Mapping[str, Any]) -> bool:
-    without_labels = ({k: v for k, v in outline.items() if "labels" not in k} for outline in (region.outline, value))
+    without_labels = (
+        {k: v for k, v in outline.items() if "labels" not in k}
+        for outline in (region.outline, value)
+    )
     return region.kind == kind and next(without_labels) == next(without_labels)
 
 
@@ -111,13 +135,21 @@ def _label(labels: Sequence[Any], where: str) -> str:
         raise BadSampleError(f"{where}: labels must be words, not {list(labels)!r}; correct it")
     distinct = list(dict.fromkeys(labels))
     if len(distinct) != 1:
-        many = f"has {len(distinct)} labels, {distinct}; keep one" if distinct else "has no label; give it one"
+        many = (
+            f"has {len(distinct)} labels, {distinct}; keep one"
+            if distinct
+            else "has no label; give it one"
+        )
         raise BadSampleError(f"{where}: {many}, or remove the region")
     return distinct[0]
 
 
-def _outline(kind: str, value: Mapping[str, Any], size: Size, where: str) -> tuple[ShapeKind, list[float], str | None]:
-    """Kind and numbers of a shape in pixels, as `DrawnShape` has them, and the bytes of a brush mask in base64."""
+def _outline(
+    kind: str, value: Mapping[str, Any], size: Size, where: str
+) -> tuple[ShapeKind, list[float], str | None]:
+    """Kind and numbers of a shape in pixels, as `DrawnShape` has them, and the bytes of a brush
+    mask in base64.
+    """
     height, width = size
 
     def along(key: str, length: int) -> float:
@@ -131,7 +163,11 @@ def _outline(kind: str, value: Mapping[str, Any], size: Size, where: str) -> tup
     angle = number(value.get("rotation") or 0, f"{where}: rotation")
     left, top = along("x", width), along("y", height)
     if kind == "ellipse":
-        return "ellipse", [left, top, along("radiusX", width), along("radiusY", height), angle], None
+        return (
+            "ellipse",
+            [left, top, along("radiusX", width), along("radiusY", height), angle],
+            None,
+        )
     box = [left, top, left + along("width", width), top + along("height", height)]
     if angle % 360 == 0:
         return "rectangle", box, None
@@ -144,10 +180,13 @@ def _brush(rle: Any, size: Size, where: str) -> str:
     except (TypeError, ValueError):
         content = None
     if content is None:
-        raise BadSampleError(f"{where}: `rle` must be a list of numbers from 0 to 255; correct or remove it")
+        raise BadSampleError(
+            f"{where}: `rle` must be a list of numbers from 0 to 255; correct or remove it"
+        )
     if brush_size(content) != 4 * size[0] * size[1]:
         raise BadSampleError(
-            f"{where}: `rle` holds {brush_size(content)} values, not four for each of the {size[0]} x {size[1]} pixels "
+            f"{where}: `rle` holds {brush_size(content)} values, not four for each of the "
+            f"{size[0]} x {size[1]} pixels "
             "(height x width) of the image; draw it anew"
         )
     return base64.b64encode(content).decode("ascii")

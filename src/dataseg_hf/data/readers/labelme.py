@@ -1,4 +1,6 @@
-"""Outlines drawn in LabelMe, and in tools that write its JSON: one file per image (https://github.com/wkentaro/labelme)."""
+"""Outlines drawn in LabelMe, and in tools that write its JSON: one file per image
+(https://github.com/wkentaro/labelme).
+"""
 
 import base64
 import binascii
@@ -43,35 +45,42 @@ def read_labelme(
     images: StrPath | None = None,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
-    """A folder of LabelMe's JSON files, as semantic annotation, instance masks or boxes: what the spec's task says.
+    """A folder of LabelMe's JSON files, as semantic annotation, instance masks or boxes: what the
+    spec's task says.
 
-    Shapes may be polygons, rectangles (of two or four corners, turned or not), circles and masks; points and lines have
-    no area and are left out with a note. A rectangle covers the pixels whose centers lie in it: from (2, 3) to (6, 8)
-    20 of them, where LabelMe's own conversion fills both borders, 30. Shapes of one label and one `group_id` are one
-    object. In semantic annotation later shapes lie on top, and pixels in no shape belong to the raw id `_background_`
-    where the spec maps it, else they are void. In the other tasks shapes of a category that the spec calls void are
-    left out. `a/b` of `a/b.json` is the image id; `imagePath` counts from the folder of its JSON, or the same
-    sub-folder of `images`. Rows are sorted by image id, objects keep the order of the file. Pixels that a JSON embeds
-    (`imageData`) are not read.
+    Shapes may be polygons, rectangles (of two or four corners, turned or not), circles and masks;
+    points and lines have no area and are left out with a note. A rectangle covers the pixels whose
+    centers lie in it: from (2, 3) to (6, 8) 20 of them, where LabelMe's own conversion fills both
+    borders, 30. Shapes of one label and one `group_id` are one object. In semantic annotation later
+    shapes lie on top, and pixels in no shape belong to the raw id `_background_` where the spec
+    maps it, else they are void. In the other tasks shapes of a category that the spec calls void
+    are left out. `a/b` of `a/b.json` is the image id; `imagePath` counts from the folder of its
+    JSON, or the same sub-folder of `images`. Rows are sorted by image id, objects keep the order of
+    the file. Pixels that a JSON embeds (`imageData`) are not read.
 
     Args:
-        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in `label`.
+        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in
+            `label`.
         annotations: folder of the JSON files, sub-folders included.
-        images: folder that no `imagePath` may leave; the folder of the JSON files if they lie beside their images.
+        images: folder that no `imagePath` may leave; the folder of the JSON files if they lie
+            beside their images.
         missing_images: what to do with a JSON whose image is not there; "skip" leaves it out.
 
     Raises:
         FileNotFoundError: for a missing folder.
-        ValueError: for another task, or no JSON at all. Faults of single images are `problems` of the dataset (broken
-            JSON, a missing key, an unknown label, a shape that is none or lies outside the image, an image that two
-            files name), or a BadSampleError on loading (an image of another size than listed, a damaged mask).
+        ValueError: for another task, or no JSON at all. Faults of single images are `problems` of
+            the dataset (broken JSON, a missing key, an unknown label, a shape that is none or lies
+            outside the image, an image that two files name), or a BadSampleError on loading (an
+            image of another size than listed, a damaged mask).
     """
     require_task(spec, "labelme")
     annotation_dir = require_folder(annotations)
     image_dir = annotation_dir if images is None else require_folder(images)
     json_of = files_by_name(annotation_dir, ".json")
     if not json_of:
-        raise ValueError(f"dataset '{spec.name}': no JSON files in {annotation_dir}; check the path")
+        raise ValueError(
+            f"dataset '{spec.name}': no JSON files in {annotation_dir}; check the path"
+        )
     rows = ShapeRows(spec, missing_images)
     json_of_image: dict[str, Path] = {}
     for name, path in json_of.items():
@@ -79,18 +88,28 @@ def read_labelme(
             content = read_json(path)
             file_name = _image_name(content, name, image_dir, path)
             if file_name in json_of_image:
-                raise BadSampleError(f"{path}: {json_of_image[file_name]} names {file_name}, too; remove one of them")
+                raise BadSampleError(
+                    f"{path}: {json_of_image[file_name]} names {file_name}, too; remove one of them"
+                )
             json_of_image[file_name] = path
             image = require_image(image_dir / file_name, f"the image of {path}")
             size = _size(content, path, image)
             shapes = _parse_shapes(content, rows, size, path)
-            rows.add_image(image, path, image_id=name, file_name=file_name, size=size, shapes=shapes)
+            rows.add_image(
+                image, path, image_id=name, file_name=file_name, size=size, shapes=shapes
+            )
     notes = []
     notes += rows.absent_notes(len(json_of), f"annotations have no image in {image_dir}")
     if unlabeled := sorted(_image_files(image_dir) - json_of_image.keys()):
-        notes.append(f"{len(unlabeled)} images are named by no readable JSON, such as {unlabeled[0]}: left out")
+        notes.append(
+            f"{len(unlabeled)} images are named by no readable JSON, such as {unlabeled[0]}: left "
+            "out"
+        )
     if rows.not_read:
-        notes.append(f"{rows.not_read.total()} shapes in {annotation_dir} are points or lines, without area: left out")
+        notes.append(
+            f"{rows.not_read.total()} shapes in {annotation_dir} are points or lines, without "
+            "area: left out"
+        )
     return rows.samples(_embedded_mask, spec.id_map.get(BACKGROUND, VOID), notes)
 
 
@@ -103,10 +122,14 @@ def _image_files(folder: Path) -> set[str]:
 
 
 def _image_name(content: Any, name: str, image_dir: Path, path: Path) -> str:
-    """Path of the image below `image_dir`; LabelMe writes `..` for images in a folder beside, and `\\` on Windows."""
+    """Path of the image below `image_dir`; LabelMe writes `..` for images in a folder beside, and
+    `\\` on Windows.
+    """
     image_path = require_key(content, "imagePath", path)
     if not isinstance(image_path, str) or not image_path:
-        raise BadSampleError(f"{path}: imagePath must be a file name, not {image_path!r}; correct it")
+        raise BadSampleError(
+            f"{path}: imagePath must be a file name, not {image_path!r}; correct it"
+        )
     where = f"{path}: imagePath {image_path!r} leaves {image_dir}"
     if PureWindowsPath(image_path).anchor:  # absolute, on either system
         return inside(image_dir, image_path, where).relative_to(image_dir).as_posix()
@@ -175,22 +198,34 @@ def _outline(entry: Mapping[str, Any], where: str) -> tuple[ShapeKind, list[floa
             return "polygon", points
     elif kind not in ("rectangle", "circle", "mask"):
         raise BadSampleError(
-            f"{where}: {len(points) // 2} points of shape_type {kind!r} are not supported; draw a polygon, or remove it"
+            f"{where}: {len(points) // 2} points of shape_type {kind!r} are not supported; draw a "
+            "polygon, or remove it"
         )
     elif len(points) != 4:
-        raise BadSampleError(f"{where}: a {kind} has 2 points, not {len(points) // 2}; correct or remove it")
+        raise BadSampleError(
+            f"{where}: a {kind} has 2 points, not {len(points) // 2}; correct or remove it"
+        )
     if kind == "circle":
         radius = float(np.hypot(points[2] - points[0], points[3] - points[1]))
         return "ellipse", [*points[:2], radius, radius, 0.0]
-    left, top, right, bottom = min(points[0::2]), min(points[1::2]), max(points[0::2]), max(points[1::2])
+    left, top, right, bottom = (
+        min(points[0::2]),
+        min(points[1::2]),
+        max(points[0::2]),
+        max(points[1::2]),
+    )
     if kind == "mask":  # from its first to its last pixel
         return "mask", [left, top, right + 1, bottom + 1]
     return "rectangle", [left, top, right, bottom]
 
 
 def _points(points: Any, where: str) -> list[float]:
-    if not isinstance(points, list) or not all(isinstance(point, list) and len(point) == 2 for point in points):
-        raise BadSampleError(f"{where}: `points` must be a list of pairs [x, y]; correct or remove it")
+    if not isinstance(points, list) or not all(
+        isinstance(point, list) and len(point) == 2 for point in points
+    ):
+        raise BadSampleError(
+            f"{where}: `points` must be a list of pairs [x, y]; correct or remove it"
+        )
     coordinates = [value for point in points for value in point]
     if not all(is_finite_number(value) for value in coordinates):
         raise BadSampleError(f"{where}: `points` must be finite numbers; correct or remove it")
@@ -214,8 +249,10 @@ def _embedded_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     try:
         content = base64.b64decode(shape["mask"], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise BadSampleError(f"{where}: cannot be read as base64 ({error}); draw it anew") from error
+        raise BadSampleError(
+            f"{where}: cannot be read as base64 ({error}); draw it anew"
+        ) from error
     png = open_image(content, where, min_side=1)
     if png.mode not in ("1", "L"):
-        raise BadSampleError(f"{where}: expected a grey PNG, not {png.mode}; draw it anew")
+        raise BadSampleError(f"{where}: expected a gray PNG, not {png.mode}; draw it anew")
     return placed(np.asarray(png) > 0, (left, top, right, bottom), size, where)

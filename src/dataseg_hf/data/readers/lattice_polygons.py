@@ -1,4 +1,6 @@
-"""Polygons whose corners are pixels, filled with their border, as OpenCV's `fillPoly` and so Supervisely's SDK do."""
+"""Polygons whose corners are pixels, filled with their border, as OpenCV's `fillPoly` and so
+Supervisely's SDK do.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def fill_lattice_polygon(points: Sequence[Sequence[float]], size: tuple[int, int]) -> NDArray[np.bool_]:
+def fill_lattice_polygon(
+    points: Sequence[Sequence[float]], size: tuple[int, int]
+) -> NDArray[np.bool_]:
     """The pixels on the border of a polygon and within it, by the even-odd rule.
 
     Args:
@@ -35,8 +39,12 @@ def _filled(start: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_
     return mask
 
 
-def _border(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """x and y of the pixels on the edges, drawn from left to right: one step along the longer axis each."""
+def _border(
+    start: NDArray[np.int64], end: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """x and y of the pixels on the edges, drawn from left to right: one step along the longer axis
+    each.
+    """
     swapped = (start[:, 0] > end[:, 0])[:, None]
     first, last = np.where(swapped, end, start), np.where(swapped, start, end)
     delta = last - first
@@ -50,16 +58,21 @@ def _border(start: NDArray[np.int64], end: NDArray[np.int64]) -> tuple[NDArray[n
     return x, y
 
 
-def _inside(start: NDArray[np.int64], end: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.bool_]:
+def _inside(
+    start: NDArray[np.int64], end: NDArray[np.int64], size: tuple[int, int]
+) -> NDArray[np.bool_]:
     """The pixels with an odd number of edges to their left."""
     height, width = size
     swapped = (start[:, 1] > end[:, 1])[:, None]
     upper, lower = np.where(swapped, end, start), np.where(swapped, start, end)
-    rows = lower[:, 1] - upper[:, 1]  # an edge counts in the rows from its upper end to the one above its lower end
+    # an edge counts in the rows from its upper end to the one above its lower end
+    rows = lower[:, 1] - upper[:, 1]
     edge = np.repeat(np.arange(len(rows)), rows)
     below = np.arange(len(edge)) - np.repeat(np.cumsum(rows) - rows, rows)
     y = upper[edge, 1] + below
     x = upper[edge, 0] - (-(lower - upper)[edge, 0] * below) // rows[edge]  # rounded up
     seen = (y >= 0) & (y < height) & (x < width)
-    crossings = np.bincount(y[seen] * width + np.maximum(x[seen], 0), minlength=height * width) % 2 == 1
+    crossings = (
+        np.bincount(y[seen] * width + np.maximum(x[seen], 0), minlength=height * width) % 2 == 1
+    )
     return np.logical_xor.accumulate(crossings.reshape(height, width), axis=1)

@@ -15,8 +15,8 @@ from .id_maps import read_id_map
 from .label_files import read_label_file
 from .paths import StrPath
 
-# Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for its damaged copy; and
-# how many unknown colors cannot all be classes.
+# Both our settings: how far, of 255, a channel of a color may be from a known one to be taken for
+# its damaged copy; and how many unknown colors cannot all be classes.
 _NEAR, _MANY = 16, 64
 
 
@@ -41,7 +41,8 @@ class MapClasses:
     def class_indices(
         self, numbers: Sequence[int], pixels: Sequence[int], where: str
     ) -> tuple[list[int], tuple[str, ...]]:
-        """Class index of each number or packed color, VOID for void, and the remark on what was taken as void.
+        """Class index of each number or packed color, VOID for void, and the remark on what was
+        taken as void.
 
         Args:
             numbers: as they stand in one map.
@@ -71,8 +72,13 @@ class MapClasses:
         return color_text(number) if self.are_colors else number
 
     def _refuse_blurred(self, unknown: Mapping[RawId, int], where: str) -> None:
-        """BadSampleError where unknown colors look like known ones that were blended; nothing is guessed from it."""
-        colors = sorted((raw_id for raw_id in unknown if parse_color(raw_id) is not None), key=lambda c: -unknown[c])
+        """BadSampleError where unknown colors look like known ones that were blended; nothing is
+        guessed from it.
+        """
+        colors = sorted(
+            (raw_id for raw_id in unknown if parse_color(raw_id) is not None),
+            key=lambda c: -unknown[c],
+        )
         known = list(self.raw_ids)
         if not colors or not known:
             return
@@ -83,10 +89,14 @@ class MapClasses:
             if distances[nearest] <= _NEAR or len(colors) > _MANY:
                 pixels = sum(unknown[color] for color in colors)
                 raise BadSampleError(
-                    f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: {len(colors)}, in "
-                    f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; smoothing, resizing and "
-                    "lossy formats do that. Export the map again without them; a color that is a class of its own "
-                    "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves such pixels unlabeled"
+                    f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: "
+                    f"{len(colors)}, in "
+                    f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; "
+                    "smoothing, resizing and "
+                    "lossy formats do that. Export the map again without them; a color that is a "
+                    "class of its own "
+                    "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves "
+                    "such pixels unlabeled"
                 )
 
     def _shown(self, color: int) -> str:
@@ -99,7 +109,9 @@ def _channels(color: int) -> list[int]:
 
 
 def _taken_as_void(spec: DatasetSpec, unknown: Mapping[RawId, int], where: str) -> str:
-    return f"{where}: taken as void: {unknown_ids_text(spec.name, unknown, 'pixel').partition(';')[0]}"
+    return (
+        f"{where}: taken as void: {unknown_ids_text(spec.name, unknown, 'pixel').partition(';')[0]}"
+    )
 
 
 def read_map(path: str, classes: MapClasses) -> NDArray[np.integer]:
@@ -116,56 +128,75 @@ def read_map(path: str, classes: MapClasses) -> NDArray[np.integer]:
         if not holds_rgb(path):
             raise
         raise BadSampleError(
-            f"{path}: holds colors, but the ids of dataset '{classes.spec.name}' are numbers; where colors are its "
+            f"{path}: holds colors, but the ids of dataset '{classes.spec.name}' are numbers; "
+            "where colors are its "
             "classes, write them as `ids: ['250,50,83']`, or name them by the option `colors`"
         ) from error
 
 
-def map_classes(spec: DatasetSpec, colors: Colors | None = None, label_file: StrPath | None = None) -> MapClasses:
+def map_classes(
+    spec: DatasetSpec, colors: Colors | None = None, label_file: StrPath | None = None
+) -> MapClasses:
     """What a spec's raw ids and the files beside the maps say of the pixels.
 
-    Colors are classes where the spec has colors as raw ids or `colors` is given; otherwise numbers are.
+    Colors are classes where the spec has colors as raw ids or `colors` is given; otherwise numbers
+    are.
 
     Args:
-        spec: its raw ids are numbers, colors (`'250,50,83'`, `'#fa3253'`), or names of `colors` or of `label_file`.
+        spec: its raw ids are numbers, colors (`'250,50,83'`, `'#fa3253'`), or names of `colors` or
+            of `label_file`.
         colors: names and colors, see `colors.read_label_map`.
         label_file: names and numbers, see `label_files.read_label_file`.
 
     Raises:
         FileNotFoundError: for a missing file.
-        ValueError: for ids that are both numbers and colors, names that no file explains, and malformed files.
+        ValueError: for ids that are both numbers and colors, names that no file explains, and
+            malformed files.
     """
     raw_ids = [*spec.id_map, *spec.void_ids]
     color_of: dict[int, RawId] = {}
     for raw_id in raw_ids:
         color = parse_color(raw_id)
         if color is not None and color_of.setdefault(color, raw_id) != raw_id:
-            raise ValueError(f"dataset '{spec.name}': ids {color_of[color]!r} and {raw_id!r} are one color; keep one")
+            raise ValueError(
+                f"dataset '{spec.name}': ids {color_of[color]!r} and {raw_id!r} are one color; "
+                "keep one"
+            )
     if not color_of and colors is None:
         return _numbered(spec, raw_ids, label_file)
     if label_file is not None:
-        raise ValueError("label_file: names numbers, but the classes are colors; give `colors` instead")
+        raise ValueError(
+            "label_file: names numbers, but the classes are colors; give `colors` instead"
+        )
     numbers = [raw_id for raw_id in raw_ids if isinstance(raw_id, int)]
     if numbers:
         raise ValueError(
-            f"dataset '{spec.name}': ids {numbers[:5]} are numbers, but the maps hold colors; write them as "
+            f"dataset '{spec.name}': ids {numbers[:5]} are numbers, but the maps hold colors; "
+            "write them as "
             "'250,50,83' or by the names in `colors`"
         )
     return _colored(spec, color_of, {} if colors is None else read_label_map(colors))
 
 
-def _colored(spec: DatasetSpec, color_of: Mapping[int, RawId], label_map: Mapping[int, str]) -> MapClasses:
+def _colored(
+    spec: DatasetSpec, color_of: Mapping[int, RawId], label_map: Mapping[int, str]
+) -> MapClasses:
     named = {color: name for color, name in label_map.items() if color not in color_of}
     words = [raw_id for raw_id in (*spec.id_map, *spec.void_ids) if raw_id not in color_of.values()]
     stated = {raw_id: label_map[color] for color, raw_id in color_of.items() if color in label_map}
-    return MapClasses(spec, True, {**color_of, **named}, stated, _without_place(spec, words, label_map.values()))
+    return MapClasses(
+        spec, True, {**color_of, **named}, stated, _without_place(spec, words, label_map.values())
+    )
 
 
-def _numbered(spec: DatasetSpec, raw_ids: Sequence[RawId], label_file: StrPath | None) -> MapClasses:
+def _numbered(
+    spec: DatasetSpec, raw_ids: Sequence[RawId], label_file: StrPath | None
+) -> MapClasses:
     if label_file is None:
         if not any(isinstance(raw_id, int) for raw_id in raw_ids):
             raise ValueError(
-                f"dataset '{spec.name}': ids {raw_ids[:5]} are names; maps hold numbers or colors: give those as "
+                f"dataset '{spec.name}': ids {raw_ids[:5]} are names; maps hold numbers or colors: "
+                "give those as "
                 "`ids`, or a file of names as option `colors` or `label_file`"
             )
         return MapClasses(spec)
@@ -191,10 +222,17 @@ def _agreeing(names: Sequence[str], spec: DatasetSpec, number: int) -> str:
     return next((name for name in names if plain_name(name) in allowed), names[0])
 
 
-def _without_place(spec: DatasetSpec, words: Sequence[RawId], names: Iterable[str]) -> tuple[str, ...]:
-    """The note on classes that no pixel can have, since no file says which number or color they are."""
+def _without_place(
+    spec: DatasetSpec, words: Sequence[RawId], names: Iterable[str]
+) -> tuple[str, ...]:
+    """The note on classes that no pixel can have, since no file says which number or color they
+    are.
+    """
     known = {plain_name(name) for name in names}
     absent = [word for word in words if word in spec.id_map and plain_name(str(word)) not in known]
     if not absent:
         return ()
-    return (f"ids {absent[:5]} of the spec are neither numbers nor colors, and no label file names them: never found",)
+    return (
+        f"ids {absent[:5]} of the spec are neither numbers nor colors, and no label file names "
+        "them: never found",
+    )

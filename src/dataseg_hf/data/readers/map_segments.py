@@ -1,4 +1,6 @@
-"""From maps of numbers to segments. Work is done per run of equal numbers, and per number that occurs: both are few."""
+"""From maps of numbers to segments. Work is done per run of equal numbers, and per number that
+occurs: both are few.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +24,8 @@ SegmentKey: TypeAlias = tuple[int, bool, int]
 class CountedMap:
     """A map [H, W] as the numbers in it.
 
-    numbers: int64 [N], sorted. pixels: int64 [N], how many have each. places: int64 [R], index into `numbers` of each
+    numbers: int64 [N], sorted. pixels: int64 [N], how many have each. places: int64 [R], index into
+        `numbers` of each
     run in reading order. lengths: [R], of the runs. size: H and W.
     """
 
@@ -39,7 +42,9 @@ def count_map(ids: NDArray[np.integer]) -> CountedMap:
     numbers, places = np.unique(run_ids, return_inverse=True)
     pixels = np.zeros(len(numbers), dtype=np.int64)
     np.add.at(pixels, places, lengths)
-    return CountedMap(numbers.astype(np.int64), pixels, places, lengths, (ids.shape[0], ids.shape[1]))
+    return CountedMap(
+        numbers.astype(np.int64), pixels, places, lengths, (ids.shape[0], ids.shape[1])
+    )
 
 
 def segments_of_numbers(counted: CountedMap, keys: Sequence[SegmentKey | None]) -> Segments:
@@ -47,7 +52,8 @@ def segments_of_numbers(counted: CountedMap, keys: Sequence[SegmentKey | None]) 
 
     Args:
         counted: the map.
-        keys: of each of its numbers, the segment to which it belongs; None for void. Equal keys are one segment.
+        keys: of each of its numbers, the segment to which it belongs; None for void. Equal keys are
+            one segment.
     """
     present = sorted({key for key in keys if key is not None})
     place_of = {key: place for place, key in enumerate(present)}
@@ -60,7 +66,9 @@ def segments_of_numbers(counted: CountedMap, keys: Sequence[SegmentKey | None]) 
 
 
 def instances_of_segments(segments: Segments, with_masks: bool) -> Instances:
-    """Every segment as an object, with the tight box of its pixels. Shapes as in `Segments` and `Instances`."""
+    """Every segment as an object, with the tight box of its pixels. Shapes as in `Segments` and
+    `Instances`.
+    """
     slices = ndimage.find_objects(segments.segment_map + 1, max_label=len(segments.class_labels))
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in slices]
     masks = None
@@ -74,7 +82,9 @@ def instances_of_segments(segments: Segments, with_masks: bool) -> Instances:
     )
 
 
-def semantic_segments_of(ids: NDArray[np.integer], classes: MapClasses, where: str) -> tuple[Segments, tuple[str, ...]]:
+def semantic_segments_of(
+    ids: NDArray[np.integer], classes: MapClasses, where: str
+) -> tuple[Segments, tuple[str, ...]]:
     """One segment per class that occurs in a map [H, W] of numbers or packed colors, and remarks.
 
     Raises:
@@ -82,4 +92,6 @@ def semantic_segments_of(ids: NDArray[np.integer], classes: MapClasses, where: s
     """
     counted = count_map(ids)
     found, remarks = classes.class_indices(counted.numbers.tolist(), counted.pixels.tolist(), where)
-    return segments_of_numbers(counted, [None if c == VOID else (c, False, 0) for c in found]), remarks
+    return segments_of_numbers(
+        counted, [None if c == VOID else (c, False, 0) for c in found]
+    ), remarks

@@ -25,7 +25,9 @@ _MAX_NAMED = 3  # in a message, beside the first
 
 @dataclass(frozen=True)
 class MapFolder:
-    """A folder of maps. `a/b<suffix>` belongs to the image `a/b`; kind: what messages call a map."""
+    """A folder of maps. `a/b<suffix>` belongs to the image `a/b`; kind: what messages call a
+    map.
+    """
 
     folder: StrPath
     suffix: str
@@ -36,7 +38,8 @@ class MapFolder:
 class Pairs:
     """Images that have all their maps.
 
-    rows: columns image, image_id, file_name and one for each folder of maps, sorted by image id; its problems name each
+    rows: columns image, image_id, file_name and one for each folder of maps, sorted by image id;
+        its problems name each
     kind of missing file once. notes: what was left out on purpose. image_dir: folder of the images.
     """
 
@@ -57,8 +60,8 @@ def pair_files(
 
     Args:
         images: folder of the images, sub-folders included.
-        map_folders: by the column that will hold their paths; the first holds the annotation, and may be the folder of
-            the images. Any of the folders may lie in another.
+        map_folders: by the column that will hold their paths; the first holds the annotation, and
+            may be the folder of the images. Any of the folders may lie in another.
         image_suffix: how image names end.
         split_file: text file with an image id per line; all images without it.
         missing_images: what to do with an annotation that has no image; "skip" leaves it out.
@@ -77,15 +80,26 @@ def pair_files(
     first = next(iter(map_folders))
     images_found = image_files(image_dir, image_suffix, folders[first], map_folders[first].suffix)
     image_of = _own(images_found, image_dir, all_folders)
-    names = sorted(image_of.keys() | maps_of[first].keys()) if split_file is None else split_names(split_file)
+    names = (
+        sorted(image_of.keys() | maps_of[first].keys())
+        if split_file is None
+        else split_names(split_file)
+    )
     rows = Rows(dict.fromkeys(("image", *map_folders, "image_id", "file_name"), pa.string()))
     notes: list[str] = []
     without_image = [name for name in names if name not in image_of]
     if without_image and missing_images == "skip":
-        notes.append(f"{len(without_image)} of {len(names)} annotations have no image in {image_dir}: left out")
+        notes.append(
+            f"{len(without_image)} of {len(names)} annotations have no image in {image_dir}: left "
+            "out"
+        )
     elif without_image:
         name = without_image[0]
-        what = f"the image of {maps_of[first][name]}" if name in maps_of[first] else f"'{name}' of {split_file}"
+        what = (
+            f"the image of {maps_of[first][name]}"
+            if name in maps_of[first]
+            else f"'{name}' of {split_file}"
+        )
         path = image_dir / (name + (image_suffix if isinstance(image_suffix, str) else ".*"))
         rows.problems.append(_once(str(missing_image(path, what)), without_image))
     complete = [name for name in names if name in image_of]
@@ -93,7 +107,9 @@ def pair_files(
         without_map = [name for name in complete if name not in maps_of[column]]
         if without_map:
             path = folders[column] / (without_map[0] + maps.suffix)
-            rows.problems.append(_once(_missing_map(path, maps.kind, image_of[without_map[0]]), without_map))
+            rows.problems.append(
+                _once(_missing_map(path, maps.kind, image_of[without_map[0]]), without_map)
+            )
         complete = [name for name in complete if name in maps_of[column]]
     for name in complete:
         rows.add(
@@ -107,7 +123,8 @@ def pair_files(
 
 def _missing_map(path: Path, kind: str, image: Path) -> str:
     return (
-        f"{path}: missing, the {kind} of {image}; add it, say how its name ends by `annotation_suffix`, take the image "
+        f"{path}: missing, the {kind} of {image}; add it, say how its name ends by "
+        "`annotation_suffix`, take the image "
         "out, or name the images that have one in a `split_file`"
     )
 
@@ -121,8 +138,12 @@ def _own(files: Mapping[str, Path], folder: Path, folders: Sequence[Path]) -> di
 
 
 def _once(first: str, names: Sequence[str]) -> BadSampleError:
-    """One problem for all files of a kind that are missing: the message of the first, and how many others there are."""
+    """One problem for all files of a kind that are missing: the message of the first, and how many
+    others there are.
+    """
     others = names[1:]
     if not others:
         return BadSampleError(first)
-    return BadSampleError(f"{first} (missing for {len(others)} others, too: {first_few(others, _MAX_NAMED)})")
+    return BadSampleError(
+        f"{first} (missing for {len(others)} others, too: {first_few(others, _MAX_NAMED)})"
+    )

@@ -1,4 +1,6 @@
-"""From a map of segment ids and a list of segments to `Segments`, as COCO's panoptic format tells both."""
+"""From a map of segment ids and a list of segments to `Segments`, as COCO's panoptic format tells
+both.
+"""
 
 from collections.abc import Sequence
 
@@ -10,17 +12,21 @@ from ..sample import BadSampleError, Segments
 from .id_maps import id_runs
 from .paths import StrPath
 
-SEGMENTS_TYPE = pa.list_(pa.struct([("id", pa.int64()), ("class_index", pa.int64()), ("is_crowd", pa.bool_())]))
+SEGMENTS_TYPE = pa.list_(
+    pa.struct([("id", pa.int64()), ("class_index", pa.int64()), ("is_crowd", pa.bool_())])
+)
 """Arrow type of a row's panoptic segments; class_index is -1 for void."""
 
 
 def panoptic_segments(
     ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]], where: StrPath
 ) -> tuple[Segments, list[int]]:
-    """The listed segments (segment id, class index or -1 for void, is crowd) of a map of segment ids [H, W]; 0 is void.
+    """The listed segments (segment id, class index or -1 for void, is crowd) of a map of segment
+    ids [H, W]; 0 is void.
 
     Returns:
-        The segments, and the listed ids that have no pixel (hidden objects in some tools' files), which are left out.
+        The segments, and the listed ids that have no pixel (hidden objects in some tools' files),
+        which are left out.
 
     Raises:
         BadSampleError: for ids in the map that are not listed.
@@ -32,7 +38,8 @@ def panoptic_segments(
     unlisted = run_ids != known[position]
     if unlisted.any():
         raise BadSampleError(
-            f"{where}: segment ids {np.unique(run_ids[unlisted]).tolist()} are not in `segments_info`; "
+            f"{where}: segment ids {np.unique(run_ids[unlisted]).tolist()} are not in "
+            "`segments_info`; "
             "list them there, or set their pixels to 0 (void)"
         )
     is_seen = np.bincount(position, minlength=len(known))[1:] > 0
@@ -55,5 +62,6 @@ def require_segment_ids(ids: Sequence[int], where: str) -> None:
     """BadSampleError unless segment ids are unique numbers above 0 (void)."""
     if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
         raise BadSampleError(
-            f"{where}: segment ids must be unique and above 0 (void), but are {list(ids)}; number them anew"
+            f"{where}: segment ids must be unique and above 0 (void), but are {list(ids)}; number "
+            "them anew"
         )

@@ -1,4 +1,6 @@
-"""Boxes in Pascal VOC's XML, one file per image (http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html)."""
+"""Boxes in Pascal VOC's XML, one file per image
+(http://host.robots.ox.ac.uk/pascal/VOC/voc2012/htmldoc/devkit_doc.html).
+"""
 
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -32,7 +34,13 @@ from .values import flag
 from .xml_files import xml_root
 
 _OBJECTS_TYPE = pa.list_(
-    pa.struct([("class_index", pa.int64()), ("is_difficult", pa.bool_()), ("corners", pa.list_(pa.float64()))])
+    pa.struct(
+        [
+            ("class_index", pa.int64()),
+            ("is_difficult", pa.bool_()),
+            ("corners", pa.list_(pa.float64())),
+        ]
+    )
 )
 _ROWS: Mapping[str, pa.DataType] = {
     "image": pa.string(),
@@ -47,7 +55,8 @@ _ROWS: Mapping[str, pa.DataType] = {
 class Coordinates(TypedDict):
     """How boxes count pixels.
 
-    origin: 1 as VOC does, the last pixel included: (xmin, ymin, xmax, ymax) covers (xmin - 1, ymin - 1, xmax, ymax).
+    origin: 1 as VOC does, the last pixel included: (xmin, ymin, xmax, ymax) covers (xmin - 1, ymin
+        - 1, xmax, ymax).
     0 as datumaro, globox and X-AnyLabeling write: the four numbers are the corners of the box.
     """
 
@@ -65,47 +74,59 @@ def read_pascal_voc(
     coordinates: Coordinates | None = None,
     difficult: Literal["ignore", "as_objects"] = "ignore",
 ) -> SampleDataset:
-    """A folder of images and one of XML files with a box per object, as Pascal VOC and LabelImg write them.
+    """A folder of images and one of XML files with a box per object, as Pascal VOC and LabelImg
+    write them.
 
-    `a/b<image_suffix>` belongs to `a/b.xml`, sub-folders included; `a/b` is the image id (`<filename>` is not read).
-    Objects marked `<difficult>` are ignored: neither target nor background (our setting). Objects of a category that
-    the spec calls void are left out, repeated ones are with a note. An XML without objects is a sample with M = 0. Rows
-    are sorted by image id, objects keep the order of the file.
+    `a/b<image_suffix>` belongs to `a/b.xml`, sub-folders included; `a/b` is the image id
+    (`<filename>` is not read). Objects marked `<difficult>` are ignored: neither target nor
+    background (our setting). Objects of a category that the spec calls void are left out, repeated
+    ones are with a note. An XML without objects is a sample with M = 0. Rows are sorted by image
+    id, objects keep the order of the file.
 
     Args:
         spec: the dataset, of task `boxes`; its raw ids are the words in `<name>`.
         images: folder of the images.
         annotations: folder of the XML files.
-        split_file: text file with an image id per line (`ImageSets/Main/train.txt`); all XML files without it, and
-            images that have none are left out with a note.
+        split_file: text file with an image id per line (`ImageSets/Main/train.txt`); all XML files
+            without it, and images that have none are left out with a note.
         image_suffix: how image names end, one ending or several; upper case counts as lower.
-        missing_images: what to do with an XML, or a line of `split_file`, that has no image; "skip" leaves it out.
-        coordinates: how boxes count pixels. By default from 0 where a box begins at 0, which proves it for the whole
-            set, else as VOC does, from 1, with a note.
+        missing_images: what to do with an XML, or a line of `split_file`, that has no image; "skip"
+            leaves it out.
+        coordinates: how boxes count pixels. By default from 0 where a box begins at 0, which proves
+            it for the whole set, else as VOC does, from 1, with a note.
         difficult: "as_objects" takes objects marked `<difficult>` as ordinary ones.
 
     Raises:
         FileNotFoundError: for a missing folder or split file.
-        ValueError: for another task, no image at all. Faults of single images are `problems` of the dataset (broken
-            XML, one with a DOCTYPE, a missing element, a box that is none, an unknown name), or a BadSampleError on
-            loading (an image of another size than `<size>`, a box outside the image).
+        ValueError: for another task, no image at all. Faults of single images are `problems` of the
+            dataset (broken XML, one with a DOCTYPE, a missing element, a box that is none, an
+            unknown name), or a BadSampleError on loading (an image of another size than `<size>`, a
+            box outside the image).
     """
     require_task(spec, "pascal_voc")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
     image_of, xml_of = image_files(image_dir, image_suffix), files_by_name(annotation_dir, ".xml")
     if not image_of:
-        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}")
+        raise ValueError(
+            f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}"
+        )
     names = sorted(xml_of) if split_file is None else split_names(split_file)
     rows, tally = Rows(_ROWS, missing_images), _Tally()
     class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
     for name in names:
         with rows.image():
             if name not in image_of:
-                source = f"the image of {xml_of[name]}" if name in xml_of else f"'{name}' of {split_file}"
+                source = (
+                    f"the image of {xml_of[name]}"
+                    if name in xml_of
+                    else f"'{name}' of {split_file}"
+                )
                 raise missing_image(image_dir / f"{name}.*", source)
             if name not in xml_of:
                 path = annotation_dir / f"{name}.xml"
-                raise BadSampleError(f"{path}: missing, '{name}' of {split_file}; add it, or remove the line")
+                raise BadSampleError(
+                    f"{path}: missing, '{name}' of {split_file}; add it, or remove the line"
+                )
             size, objects = _parse(xml_of[name], class_ids)
             unique = without_repeats(objects, "class_index", "corners")
             tally.add(objects, unique)
@@ -125,28 +146,47 @@ def read_pascal_voc(
     if coordinates is None:
         notes.append(_origin_note(tally.begins_at_zero, annotation_dir))
     if tally.difficult and difficult == "ignore":
-        notes.append(f"{tally.difficult} objects are marked <difficult>: neither target nor background")
+        notes.append(
+            f"{tally.difficult} objects are marked <difficult>: neither target nor background"
+        )
     notes += rows.absent_notes(len(names), f"annotations have no image in {image_dir}")
     if unlabeled:
-        notes.append(f"{len(unlabeled)} images have no XML in {annotation_dir}, such as '{unlabeled[0]}': left out")
+        notes.append(
+            f"{len(unlabeled)} images have no XML in {annotation_dir}, such as '{unlabeled[0]}': "
+            "left out"
+        )
     if tally.repeated:
-        notes.append(f"{tally.repeated} objects in {annotation_dir} repeat another of their image: left out")
-    load = partial(_load, origin=origin, ignore_difficult=difficult == "ignore", outside=spec.outside)
+        notes.append(
+            f"{tally.repeated} objects in {annotation_dir} repeat another of their image: left out"
+        )
+    load = partial(
+        _load, origin=origin, ignore_difficult=difficult == "ignore", outside=spec.outside
+    )
     data = SampleDataset(
-        spec, rows.dataset(), load, rows.problems, notes, census=counts.census(), ignored_as="difficult"
+        spec,
+        rows.dataset(),
+        load,
+        rows.problems,
+        notes,
+        census=counts.census(),
+        ignored_as="difficult",
     )
     return require_images(data, image_dir)
 
 
 @dataclass
 class _Tally:
-    """What the files of a folder show together. begins_at_zero: whether a box does, to the left or above."""
+    """What the files of a folder show together. begins_at_zero: whether a box does, to the left or
+    above.
+    """
 
     repeated: int = 0
     difficult: int = 0
     begins_at_zero: bool = False
 
-    def add(self, objects: Sequence[Mapping[str, Any]], unique: Sequence[Mapping[str, Any]]) -> None:
+    def add(
+        self, objects: Sequence[Mapping[str, Any]], unique: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Count the objects of an image, and those of them that repeat no other."""
         self.repeated += len(objects) - len(unique)
         self.difficult += sum(found["is_difficult"] for found in unique)
@@ -155,10 +195,15 @@ class _Tally:
 
 def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:
     if begins_at_zero:
-        return f"boxes in {annotation_dir} begin at 0: taken as counted from 0 (`coordinates: {{origin: 0}}`)"
+        return (
+            f"boxes in {annotation_dir} begin at 0: taken as counted from 0 (`coordinates: "
+            f"{{origin: 0}}`)"
+        )
     return (
-        f"no box in {annotation_dir} begins at 0, which would tell where pixels are counted from: taken as from 1, as "
-        "VOC does; datumaro, globox and X-AnyLabeling count from 0: set `coordinates: {origin: 0}` for theirs"
+        f"no box in {annotation_dir} begins at 0, which would tell where pixels are counted from: "
+        "taken as from 1, as "
+        "VOC does; datumaro, globox and X-AnyLabeling count from 0: set `coordinates: {origin: 0}` "
+        "for theirs"
     )
 
 
@@ -176,7 +221,9 @@ def _parse(path: Path, class_ids: ClassIds) -> tuple[Size | None, list[dict[str,
         is_difficult = _flag(element, "difficult", where)
         corners = _corners(element, size, where, class_ids.spec.outside)
         if class_index != VOID:
-            objects.append({"class_index": class_index, "is_difficult": is_difficult, "corners": corners})
+            objects.append(
+                {"class_index": class_index, "is_difficult": is_difficult, "corners": corners}
+            )
     class_ids.end_image(str(path))
     return size, objects
 
@@ -187,16 +234,23 @@ def _size(root: ET.Element, where: str) -> Size | None:
         return None
     height, width = (_number(element, side, f"{where}: size") for side in ("height", "width"))
     if min(height, width) < 1 or not (height.is_integer() and width.is_integer()):
-        raise BadSampleError(f"{where}: size {height:g} x {width:g} (height x width) is none; correct or remove <size>")
+        raise BadSampleError(
+            f"{where}: size {height:g} x {width:g} (height x width) is none; correct or remove "
+            "<size>"
+        )
     return int(height), int(width)
 
 
-def _corners(element: ET.Element, size: Size | None, where: str, outside: Outside) -> tuple[float, float, float, float]:
+def _corners(
+    element: ET.Element, size: Size | None, where: str, outside: Outside
+) -> tuple[float, float, float, float]:
     """xmin, ymin, xmax, ymax as they stand there; errors as `checked_box`."""
     box = element.find("bndbox")
     if box is None:
         raise BadSampleError(f"{where}: <bndbox> is missing; add it, or remove the object")
-    left, top, right, bottom = (_number(box, edge, f"{where}: bndbox") for edge in ("xmin", "ymin", "xmax", "ymax"))
+    left, top, right, bottom = (
+        _number(box, edge, f"{where}: bndbox") for edge in ("xmin", "ymin", "xmax", "ymax")
+    )
     checked_box((left - 1, top - 1, right, bottom), size, where, outside)
     return left, top, right, bottom
 
@@ -210,7 +264,9 @@ def _number(element: ET.Element, tag: str, where: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise BadSampleError(f"{where}: <{tag}> must be a number, not '{text}'; correct it") from error
+        raise BadSampleError(
+            f"{where}: <{tag}> must be a number, not '{text}'; correct it"
+        ) from error
 
 
 def _text(element: ET.Element, tag: str, where: str) -> str:
@@ -223,7 +279,9 @@ def _text(element: ET.Element, tag: str, where: str) -> str:
 # --- loading
 
 
-def _load(row: Mapping[str, Any], *, origin: int, ignore_difficult: bool, outside: Outside) -> Sample:
+def _load(
+    row: Mapping[str, Any], *, origin: int, ignore_difficult: bool, outside: Outside
+) -> Sample:
     size = None if row["size"] is None else (row["size"][0], row["size"][1])
     image = read_rgb(row["image"], row["image"], size)
     if size is not None:
@@ -236,6 +294,8 @@ def _load(row: Mapping[str, Any], *, origin: int, ignore_difficult: bool, outsid
     annotation = Instances(
         class_labels=np.array([found["class_index"] for found in row["objects"]], dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
-        is_crowd=np.array([found["is_difficult"] and ignore_difficult for found in row["objects"]], dtype=bool),
+        is_crowd=np.array(
+            [found["is_difficult"] and ignore_difficult for found in row["objects"]], dtype=bool
+        ),
     )
     return Sample(image, annotation, row["image_id"], row["file_name"])

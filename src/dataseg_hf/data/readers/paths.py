@@ -1,4 +1,6 @@
-"""Folders, files and names that annotation files state, checked; and text files as Windows' tools write them, too."""
+"""Folders, files and names that annotation files state, checked; and text files as Windows' tools
+write them, too.
+"""
 
 import codecs
 import os
@@ -33,17 +35,21 @@ def require_file(path: StrPath, what: str) -> Path:
 
 
 def inside(root: Path, name: Any, where: str) -> Path:
-    """`root / name`, where `name` comes out of a file and must not lead out of `root`; `\\` parts folders, too.
+    """`root / name`, where `name` comes out of a file and must not lead out of `root`; `\\` parts
+    folders, too.
 
     Raises:
         BadSampleError: for what is no name, an absolute path and one with `..`.
     """
     posix, windows = PurePosixPath(str(name)), PureWindowsPath(str(name))
     if not isinstance(name, str) or not name or "\0" in name or ".." in windows.parts:
-        raise BadSampleError(f"{where}: file name {name!r} must be a relative path without '..'; correct it there")
+        raise BadSampleError(
+            f"{where}: file name {name!r} must be a relative path without '..'; correct it there"
+        )
     if posix.is_absolute() or windows.anchor:
         raise BadSampleError(
-            f"{where}: file name {name!r} is an absolute path, of another machine perhaps; make it relative to the "
+            f"{where}: file name {name!r} is an absolute path, of another machine perhaps; make it "
+            "relative to the "
             "images' folder there, or, with a reader that has the option, cut the folder off by "
             "`file_name_pattern: ['^.*[/\\\\]', '']`"
         )
@@ -57,7 +63,8 @@ def inside(root: Path, name: Any, where: str) -> Path:
 
 
 def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:
-    """From listed file names to those on disk: `re.sub` with a (pattern, replacement), or as they are.
+    """From listed file names to those on disk: `re.sub` with a (pattern, replacement), or as they
+    are.
 
     Raises:
         ValueError: for what is no such pair, or no regular expression.
@@ -69,7 +76,8 @@ def file_locator(pattern: Sequence[str] | None) -> Callable[[str], str]:
         return partial(re.compile(expression).sub, replacement)
     except (ValueError, TypeError, re.error) as error:
         raise ValueError(
-            f"file_name_pattern: expected [regular expression, replacement], not {pattern!r} ({error})"
+            f"file_name_pattern: expected [regular expression, replacement], not {pattern!r} "
+            f"({error})"
         ) from error
 
 
@@ -88,15 +96,19 @@ def missing_image(path: Path, what: str, image_dir: Path | None = None) -> Missi
     hint = ""
     if image_dir is not None and path.parent != image_dir and (image_dir / path.name).is_file():
         hint = (
-            f"{image_dir / path.name} is there: name the folder above as `images`, or cut the folders off by "
+            f"{image_dir / path.name} is there: name the folder above as `images`, or cut the "
+            "folders off by "
             "`file_name_pattern: ['^.*[/\\\\]', '']`. Else "
         )
     else:
-        in_other_case = (path.with_suffix(case) for case in (path.suffix.lower(), path.suffix.upper()))
+        in_other_case = (
+            path.with_suffix(case) for case in (path.suffix.lower(), path.suffix.upper())
+        )
         there = next((other for other in in_other_case if other.is_file()), None)
         hint = "" if there is None else f"{there.name} is there: correct the name. Else "
     return MissingImageError(
-        f"{path}: missing, {what}; {hint}add it, or set missing_images to 'skip' to leave such images out"
+        f"{path}: missing, {what}; {hint}add it, or set missing_images to 'skip' to leave such "
+        "images out"
     )
 
 
@@ -108,9 +120,11 @@ def require_image(path: Path, what: str, image_dir: Path | None = None) -> Path:
 
 
 def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[str, Path]:
-    """The files below `folder` that end in one of `suffixes` (in any case), by relative path without it, sorted.
+    """The files below `folder` that end in one of `suffixes` (in any case), by relative path
+    without it, sorted.
 
-    Hidden files and folders are passed over: macOS writes a `._a.png` beside `a.png`, and Jupyter copies.
+    Hidden files and folders are passed over: macOS writes a `._a.png` beside `a.png`, and Jupyter
+    copies.
 
     Args:
         folder: with its sub-folders.
@@ -128,7 +142,8 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
                 stem = name[: len(name) - len(suffix)]
                 if stem in found:
                     raise ValueError(
-                        f"{found[stem]} and {path}: two files of one name; keep one of them, or say which ending is "
+                        f"{found[stem]} and {path}: two files of one name; keep one of them, or "
+                        "say which ending is "
                         "meant (`image_suffix` of most readers)"
                     )
                 found[stem] = path
@@ -150,15 +165,18 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 
 def image_files(
-    folder: Path, suffixes: Suffixes, annotation_dir: Path | None = None, annotation_suffix: str = ""
+    folder: Path,
+    suffixes: Suffixes,
+    annotation_dir: Path | None = None,
+    annotation_suffix: str = "",
 ) -> dict[str, Path]:
     """The images below `folder`, by relative path without their ending, sorted.
 
     Args:
         folder: with its sub-folders.
         suffixes: how image names end; upper case counts as lower.
-        annotation_dir: folder of the annotations. Where it is the images' own, what ends in `annotation_suffix` is no
-            image.
+        annotation_dir: folder of the annotations. Where it is the images' own, what ends in
+            `annotation_suffix` is no image.
         annotation_suffix: how names of annotations end.
     """
     endings = [suffixes] if isinstance(suffixes, str) else list(suffixes)
@@ -167,7 +185,8 @@ def image_files(
 
 
 def split_names(split_file: StrPath) -> list[str]:
-    """Names of a text file with one per line, as Pascal VOC's `ImageSets` have them, sorted and without repeats.
+    """Names of a text file with one per line, as Pascal VOC's `ImageSets` have them, sorted and
+    without repeats.
 
     What follows a blank is left out; BadSampleError for a name that leads out of its folder.
     """

@@ -21,7 +21,8 @@ READER_TASKS: Mapping[str, tuple[TaskName, ...]] = {
 
 
 def require_task(spec: DatasetSpec, reader: str) -> None:
-    """Refuse a reader whose files do not hold what the spec's task needs; readers of one's own are not in the table.
+    """Refuse a reader whose files do not hold what the spec's task needs; readers of one's own are
+    not in the table.
 
     Raises:
         ValueError: names the tasks of the reader, and readers of the task.
@@ -31,6 +32,7 @@ def require_task(spec: DatasetSpec, reader: str) -> None:
         return
     able = [other for other, served in READER_TASKS.items() if spec.task in served]
     raise ValueError(
-        f"dataset '{spec.name}': reader '{reader}' serves the task {' or '.join(tasks)}, not '{spec.task}'; change the "
+        f"dataset '{spec.name}': reader '{reader}' serves the task {' or '.join(tasks)}, not "
+        f"'{spec.task}'; change the "
         f"spec's task, or give annotation for a reader of '{spec.task}': {', '.join(able)}"
     )

@@ -1,4 +1,6 @@
-"""Run-length encoded masks of COCO, checked before they are decoded (cocodataset/cocoapi, maskApi.c)."""
+"""Run-length encoded masks of COCO, checked before they are decoded (cocodataset/cocoapi,
+maskApi.c).
+"""
 
 from typing import Any
 
@@ -14,12 +16,14 @@ def decode_rle(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
     """Mask [H, W] of {"size": [H, W], "counts": ...}, the counts compressed (text) or a list.
 
     Raises:
-        BadSampleError: unless the counts are not negative and add up to H * W, and the size is the image's.
+        BadSampleError: unless the counts are not negative and add up to H * W, and the size is the
+            image's.
     """
     runs = checked_runs(segmentation, where)
     if tuple(segmentation["size"]) != tuple(size):
         raise BadSampleError(
-            f"{where}: run lengths of size {list(segmentation['size'])} (height, width), but the image is {list(size)}"
+            f"{where}: run lengths of size {list(segmentation['size'])} (height, width), but the "
+            f"image is {list(size)}"
             "; resize both together, or find the image that belongs to them"
         )
     column_major = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
@@ -36,11 +40,15 @@ def checked_runs(segmentation: Any, where: str) -> NDArray[np.int64]:
             counts = counts.decode("ascii")
         runs = _decompress(counts) if isinstance(counts, str) else _listed(counts)
     except (TypeError, ValueError, OverflowError) as error:
-        raise BadSampleError(f"{where}: run lengths cannot be read ({error}); encode the mask anew") from error
-    total = sum(runs.tolist())  # of any size: int64 may overflow, to the right sum of runs that fill no memory
+        raise BadSampleError(
+            f"{where}: run lengths cannot be read ({error}); encode the mask anew"
+        ) from error
+    # of any size: int64 may overflow, to the right sum of runs that fill no memory
+    total = sum(runs.tolist())
     if (runs < 0).any() or total != height * width:
         raise BadSampleError(
-            f"{where}: run lengths must be >= 0 and add up to {height * width} pixels, not {total}; "
+            f"{where}: run lengths must be >= 0 and add up to {height * width} pixels, not "
+            f"{total}; "
             "encode the mask anew"
         )
     return runs
@@ -56,8 +64,9 @@ def _listed(counts: Any) -> NDArray[np.int64]:
 def _decompress(text: str) -> NDArray[np.int64]:
     """Run lengths out of COCO's compressed form.
 
-    Each number is a little-endian run of characters c; ord(c) - 48 holds 5 bits of value and a flag (32) "more to
-    come", in two's complement. From the fourth number on it is the difference to the number two before.
+    Each number is a little-endian run of characters c; ord(c) - 48 holds 5 bits of value and a flag
+    (32) "more to come", in two's complement. From the fourth number on it is the difference to the
+    number two before.
     """
     bits = np.frombuffer(text.encode("ascii"), dtype=np.uint8).astype(np.int64) - 48
     if (bits < 0).any() or (bits > 63).any() or (bits.size and bits[-1] & 32):

@@ -18,17 +18,21 @@ _ROWS_PER_BATCH = 1_000  # as Python objects, rows take many times their Arrow s
 
 
 class Rows:
-    """Rows of a dataset in the making, as Arrow columns, beside the problems of images that had to be left out.
+    """Rows of a dataset in the making, as Arrow columns, beside the problems of images that had to
+    be left out.
 
-    Where there are more than `_ROWS_PER_BATCH`, they go into a file in the cache folder of `datasets`, from which they
-    are mapped; it is deleted when the process ends.
+    Where there are more than `_ROWS_PER_BATCH`, they go into a file in the cache folder of
+    `datasets`, from which they are mapped; it is deleted when the process ends.
 
     Args:
         schema: type of each column.
-        missing_images: whether an image that is not there is a problem ("error") or counted in `absent` ("skip").
+        missing_images: whether an image that is not there is a problem ("error") or counted in
+            `absent` ("skip").
     """
 
-    def __init__(self, schema: Mapping[str, pa.DataType], missing_images: MissingImages = "error") -> None:
+    def __init__(
+        self, schema: Mapping[str, pa.DataType], missing_images: MissingImages = "error"
+    ) -> None:
         self.schema = pa.schema(list(schema.items()))
         self.missing_images = missing_images
         self.problems: list[BadSampleError] = []
@@ -55,7 +59,9 @@ class Rows:
                 self.problems.append(error)
 
     def absent_notes(self, total: int, what: str) -> list[str]:
-        """The note on images left out as they are not there; what: those of `total` that have none, and where."""
+        """The note on images left out as they are not there; what: those of `total` that have none,
+        and where.
+        """
         return [f"{self.absent} of {total} {what}: left out"] if self.absent else []
 
     def dataset(self, sort_by: str | None = None) -> Dataset:
@@ -81,7 +87,9 @@ class Rows:
         if self._writer is None:
             folder = Path(datasets.config.HF_DATASETS_CACHE) / "dataseg_hf"
             folder.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=folder, prefix="rows-", suffix=".arrow", delete=False) as file:
+            with NamedTemporaryFile(
+                dir=folder, prefix="rows-", suffix=".arrow", delete=False
+            ) as file:
                 self._file = Path(file.name)
             atexit.register(self._file.unlink, missing_ok=True)
             self._writer = pa.ipc.new_stream(str(self._file), self.schema)
@@ -96,12 +104,18 @@ def id_type(image_ids: Iterable[int | str], where: StrPath) -> pa.DataType:
     if kinds == {str}:
         return pa.string()
     raise ValueError(
-        f"{where}: image ids must be all numbers or all words, but are {sorted(k.__name__ for k in kinds)}"
+        f"{where}: image ids must be all numbers or all words, but are "
+        f"{sorted(k.__name__ for k in kinds)}"
     )
 
 
 def require_images(data: SampleDataset, folder: StrPath) -> SampleDataset:
-    """The dataset itself; ValueError if nothing was found in the folder, not even an image with a problem."""
+    """The dataset itself; ValueError if nothing was found in the folder, not even an image with a
+    problem.
+    """
     if len(data) == 0 and not data.problems:
-        raise ValueError(f"dataset '{data.spec.name}': no images in {folder}; check the path and the file name endings")
+        raise ValueError(
+            f"dataset '{data.spec.name}': no images in {folder}; check the path and the file name "
+            "endings"
+        )
     return data

@@ -1,4 +1,6 @@
-"""What the readers of drawn shapes share: the rows of a dataset in the making, and what a user is told of them."""
+"""What the readers of drawn shapes share: the rows of a dataset in the making, and what a user is
+told of them.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -32,10 +34,21 @@ class ShapeRows(Rows):
         self._targets = TargetCounts(len(spec.classes))
 
     def add_image(
-        self, path: Path, annotation: Path, *, image_id: str, file_name: str, size: Size, shapes: Sequence[DrawnShape]
+        self,
+        path: Path,
+        annotation: Path,
+        *,
+        image_id: str,
+        file_name: str,
+        size: Size,
+        shapes: Sequence[DrawnShape],
     ) -> None:
-        """Append the row of an image, `size` being the height and width on which its shapes were drawn."""
-        self._targets.add([shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes])
+        """Append the row of an image, `size` being the height and width on which its shapes were
+        drawn.
+        """
+        self._targets.add(
+            [shape.class_index for shape in shapes], [shape.is_crowd for shape in shapes]
+        )
         self.add(
             image=str(path),
             annotation=str(annotation),

@@ -1,4 +1,6 @@
-"""Outlines in pixels -> masks. A pixel (row, column) covers [column, column + 1) x [row, row + 1)."""
+"""Outlines in pixels -> masks. A pixel (row, column) covers [column, column + 1) x [row, row
++ 1).
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,11 +19,11 @@ from .values import is_finite_number
 def polygons_to_mask(
     polygons: Sequence[Sequence[float]], size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.bool_]:
-    """The union of polygons, rasterised as COCO's are (pycocotools).
+    """The union of polygons, rasterized as COCO's are (pycocotools).
 
     Args:
-        polygons: each [x1, y1, x2, y2, ...] in pixels, of 3 or more points. Polygons may leave the image, by up to
-            its own width or height; a smaller one than a pixel may come out empty.
+        polygons: each [x1, y1, x2, y2, ...] in pixels, of 3 or more points. Polygons may leave the
+            image, by up to its own width or height; a smaller one than a pixel may come out empty.
         size: height and width of the image.
         where: file, key or image id, with which messages begin.
         outside: "clip" cuts polygons that reach farther.
@@ -30,8 +32,9 @@ def polygons_to_mask(
         bool [H, W].
 
     Raises:
-        BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates, NaN or infinity, and
-            points farther outside than the image is wide or high, unless they are cut.
+        BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates,
+            NaN or infinity, and points farther outside than the image is wide or high, unless they
+            are cut.
     """
     from pycocotools import mask as mask_utils  # an optional dependency that only polygons need
 
@@ -41,16 +44,22 @@ def polygons_to_mask(
     return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(checked, *size))).astype(bool)
 
 
-def checked_polygon(polygon: Any, size: Size, where: str, outside: Outside = "error") -> NDArray[np.float64]:
+def checked_polygon(
+    polygon: Any, size: Size, where: str, outside: Outside = "error"
+) -> NDArray[np.float64]:
     """The coordinates [x1, y1, x2, y2, ...]; arguments and errors as `polygons_to_mask`."""
     values = checked_points(polygon, size, where, outside)
     points = values.reshape(-1, 2)
     if (points == points[0]).all(axis=0).any():
-        raise BadSampleError(f"{where}: all points of the polygon lie on one line, it has no area; remove it")
+        raise BadSampleError(
+            f"{where}: all points of the polygon lie on one line, it has no area; remove it"
+        )
     return values
 
 
-def checked_points(polygon: Any, size: Size, where: str, outside: Outside = "error") -> NDArray[np.float64]:
+def checked_points(
+    polygon: Any, size: Size, where: str, outside: Outside = "error"
+) -> NDArray[np.float64]:
     """As `checked_polygon`, for one that may be a line."""
     try:
         values = np.asarray(polygon)
@@ -58,33 +67,47 @@ def checked_points(polygon: Any, size: Size, where: str, outside: Outside = "err
         values = np.array([], dtype=object)
     if values.ndim == 0 and values.dtype.kind in "iuf":
         raise BadSampleError(
-            f"{where}: its segmentation is one flat list of numbers; write a list of polygons, [[x1, y1, x2, y2, ...]]"
+            f"{where}: its segmentation is one flat list of numbers; write a list of polygons, "
+            "[[x1, y1, x2, y2, ...]]"
         )
     if values.ndim != 1 or values.dtype.kind not in "iuf":
-        raise BadSampleError(f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it")
+        raise BadSampleError(
+            f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it"
+        )
     if len(values) % 2:
-        raise BadSampleError(f"{where}: a polygon of {len(values)} coordinates, an odd number; correct or remove it")
+        raise BadSampleError(
+            f"{where}: a polygon of {len(values)} coordinates, an odd number; correct or remove it"
+        )
     if len(values) < 6:
-        raise BadSampleError(f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it")
+        raise BadSampleError(
+            f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it"
+        )
     if not np.isfinite(values).all():
-        raise BadSampleError(f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it")
+        raise BadSampleError(
+            f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it"
+        )
     values = values.astype(np.float64)
     height, width = size
-    # Far points are those of another image; they would also cost the rasterizer memory in proportion to their distance.
+    # Far points are those of another image; they would also cost the rasterizer memory in
+    # proportion to their distance.
     for along, side in ((values[0::2], width), (values[1::2], height)):
         if along.min() < -side or along.max() > 2 * side:
             if outside == "clip":
                 return _cut(values.reshape(-1, 2), size, where)
             raise BadSampleError(
-                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of {side} pixels lies far "
-                "outside the image; likely causes: coordinates of another image, or an image resized without its "
-                "annotation. Correct it, or set `outside: clip` in the entry to cut such objects at the border"
+                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of "
+                f"{side} pixels lies far "
+                "outside the image; likely causes: coordinates of another image, or an image "
+                "resized without its "
+                "annotation. Correct it, or set `outside: clip` in the entry to cut such objects "
+                "at the border"
             )
     return values
 
 
 def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.float64]:
-    """What of a polygon [N, 2] is no farther outside than the image is wide and high, as x1, y1, x2, y2, ...
+    """What of a polygon [N, 2] is no farther outside than the image is wide and high, as x1, y1,
+    x2, y2, ...
 
     Source: Sutherland & Hodgman, Reentrant Polygon Clipping, 1974.
     """
@@ -93,7 +116,9 @@ def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.floa
             beyond = sign * points[:, axis] - limit
             following, beyond_following = np.roll(points, -1, axis=0), np.roll(beyond, -1)
             kept = []
-            for a, b, beyond_a, beyond_b in zip(points, following, beyond, beyond_following, strict=True):
+            for a, b, beyond_a, beyond_b in zip(
+                points, following, beyond, beyond_following, strict=True
+            ):
                 if beyond_a <= 0:
                     kept.append(a)
                 if (beyond_a <= 0) != (beyond_b <= 0):
@@ -111,7 +136,11 @@ def extent_of_segmentation(segmentation: Any, size: Size | None, where: str) -> 
         return box_of_mask(mask).tolist() if mask.any() else None
     if not isinstance(segmentation, list):
         return None
-    rings = [ring for ring in segmentation if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0]
+    rings = [
+        ring
+        for ring in segmentation
+        if isinstance(ring, list) and len(ring) >= 6 and len(ring) % 2 == 0
+    ]
     if not rings or not all(is_finite_number(value) for ring in rings for value in ring):
         return None
     points = np.concatenate([np.asarray(ring, dtype=float).reshape(-1, 2) for ring in rings])
@@ -119,14 +148,19 @@ def extent_of_segmentation(segmentation: Any, size: Size | None, where: str) -> 
 
 
 def rectangle_to_mask(box: Sequence[float], size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of the pixels whose center lies in a box (left, top, right, bottom), in pixels."""
+    """bool [H, W] of the pixels whose center lies in a box (left, top, right, bottom), in
+    pixels.
+    """
     columns, rows = np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5
     left, top, right, bottom = box
-    return ((top <= rows) & (rows < bottom))[:, None] & ((left <= columns) & (columns < right))[None, :]
+    return ((top <= rows) & (rows < bottom))[:, None] & ((left <= columns) & (columns < right))[
+        None, :
+    ]
 
 
 def rotated_rectangle(box: Sequence[float], about: Sequence[float], angle: float) -> list[float]:
-    """The corners x1, y1, ..., x4, y4 of a box (left, top, right, bottom), turned clockwise by degrees about a point.
+    """The corners x1, y1, ..., x4, y4 of a box (left, top, right, bottom), turned clockwise by
+    degrees about a point.
 
     Clockwise as the eye sees it, since y points down.
     """
@@ -137,7 +171,9 @@ def rotated_rectangle(box: Sequence[float], about: Sequence[float], angle: float
     return turned.ravel().tolist()
 
 
-def ellipse_to_mask(center: Sequence[float], radii: Sequence[float], angle: float, size: Size) -> NDArray[np.bool_]:
+def ellipse_to_mask(
+    center: Sequence[float], radii: Sequence[float], angle: float, size: Size
+) -> NDArray[np.bool_]:
     """bool [H, W] of the pixels whose center lies within an ellipse.
 
     Args:
@@ -146,7 +182,10 @@ def ellipse_to_mask(center: Sequence[float], radii: Sequence[float], angle: floa
         angle: degrees by which it is turned clockwise, as the eye sees it.
         size: height and width of the image.
     """
-    x, y = np.arange(size[1])[None, :] + 0.5 - center[0], np.arange(size[0])[:, None] + 0.5 - center[1]
+    x, y = (
+        np.arange(size[1])[None, :] + 0.5 - center[0],
+        np.arange(size[0])[:, None] + 0.5 - center[1],
+    )
     cos, sin = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     along, across = x * cos + y * sin, y * cos - x * sin
     return (along / radii[0]) ** 2 + (across / radii[1]) ** 2 <= 1

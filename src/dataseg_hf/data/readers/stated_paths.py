@@ -8,17 +8,18 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from ..sample import BadSampleError
 from .paths import MissingImageError
 
-_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")  # which Label Studio puts before the name of an uploaded file
+# which Label Studio puts before the name of an uploaded file
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-(?=.)")
 
 
 class StatedPaths:
     """Finds images below a folder by the paths and addresses that Label Studio states.
 
-    It takes the file whose path below the folder is a tail of the stated one, of several the longest.
-    `s3://bucket/photos/day/a.jpg` and `/data/local-files/?d=photos/day/a.jpg` find `photos/day/a.jpg`, or else
-    `day/a.jpg`, or else `a.jpg`. `/data/upload/1/0a1b2c3d-my_photo.jpg` finds `0a1b2c3d-my_photo.jpg`, or else
-    `my_photo.jpg`, or else the one file in the folder that Label Studio stores under that name, such as `my photo.jpg`.
-    Escapes such as `%20` are undone.
+    It takes the file whose path below the folder is a tail of the stated one, of several the
+    longest. `s3://bucket/photos/day/a.jpg` and `/data/local-files/?d=photos/day/a.jpg` find
+    `photos/day/a.jpg`, or else `day/a.jpg`, or else `a.jpg`. `/data/upload/1/0a1b2c3d-my_photo.jpg`
+    finds `0a1b2c3d-my_photo.jpg`, or else `my_photo.jpg`, or else the one file in the folder that
+    Label Studio stores under that name, such as `my photo.jpg`. Escapes such as `%20` are undone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,16 +45,22 @@ class StatedPaths:
         if len(uploaded) == 1:
             return uploaded[0]
         raise MissingImageError(
-            f"{where}: no image for {address[:200]!r}, neither {self.folder / parts[-1]} nor a longer tail of its path "
-            f"below {self.folder}; put the image there, or set missing_images to 'skip' to leave such images out"
+            f"{where}: no image for {address[:200]!r}, neither {self.folder / parts[-1]} nor a "
+            "longer tail of its path "
+            f"below {self.folder}; put the image there, or set missing_images to 'skip' to leave "
+            "such images out"
         )
 
     @cached_property
     def _by_stored_name(self) -> dict[str, list[Path]]:
-        """The files of the folder by the name under which Label Studio (Django's `get_valid_filename`) stores them."""
+        """The files of the folder by the name under which Label Studio (Django's
+        `get_valid_filename`) stores them.
+        """
         found: dict[str, list[Path]] = {}
         for path in sorted(self.folder.iterdir()):
-            found.setdefault(re.sub(r"[^-\w.]", "", path.name.strip().replace(" ", "_")), []).append(path)
+            found.setdefault(
+                re.sub(r"[^-\w.]", "", path.name.strip().replace(" ", "_")), []
+            ).append(path)
         return found
 
 

@@ -50,7 +50,9 @@ class _Figure:
     where: str
 
 
-def parse_figures(content: Any, meta: Meta, rows: ShapeRows, size: Size, path: Path) -> list[DrawnShape]:
+def parse_figures(
+    content: Any, meta: Meta, rows: ShapeRows, size: Size, path: Path
+) -> list[DrawnShape]:
     """The shapes of an image that the task needs; figures not read are counted in `rows`."""
     figures = list(_read_figures(content, meta, rows, path))
     between_pixels = any((ring % 1).any() for figure in figures for ring in figure.rings)
@@ -121,31 +123,45 @@ def _rings(points: Any, where: str) -> list[NDArray[np.float64]]:
     return [exterior, *(number_pairs(hole, f"{where}: interior") for hole in interior)]
 
 
-def _outline(figure: _Figure, size: Size, between_pixels: bool, spec: DatasetSpec) -> dict[str, Any]:
+def _outline(
+    figure: _Figure, size: Size, between_pixels: bool, spec: DatasetSpec
+) -> dict[str, Any]:
     """Kind, points, holes and mask of a `DrawnShape`."""
     rings, where = figure.rings, figure.where
     exterior = rings[0]
     if figure.geometry == "rectangle":
         if len(exterior) != 2:
-            raise BadSampleError(f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it")
+            raise BadSampleError(
+                f"{where}: a rectangle has 2 corners, not {len(exterior)}; correct or remove it"
+            )
         last = exterior.max(axis=0) + (0 if between_pixels else 1)
         return {"kind": "rectangle", "points": [*exterior.min(axis=0).tolist(), *last.tolist()]}
     flat = [ring.ravel() for ring in rings]
     if between_pixels:
-        return {"kind": "polygon", "points": flat[0].tolist(), "holes": [ring.tolist() for ring in flat[1:]]}
+        return {
+            "kind": "polygon",
+            "points": flat[0].tolist(),
+            "holes": [ring.tolist() for ring in flat[1:]],
+        }
     cut = [checked_points(ring, size, where, spec.outside).reshape(-1, 2) for ring in flat]
     extent = [*exterior.min(axis=0).tolist(), *(exterior.max(axis=0) + 1).tolist()]
     window = checked_box(extent, size, where, spec.outside)
     if spec.task == "boxes":
         return {"kind": "rectangle", "points": window}
-    return {"kind": "mask", "points": window, "mask": json.dumps([ring.astype(np.int64).tolist() for ring in cut])}
+    return {
+        "kind": "mask",
+        "points": window,
+        "mask": json.dumps([ring.astype(np.int64).tolist() for ring in cut]),
+    }
 
 
 def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
     bitmap = require_key(entry, "bitmap", where)
     data, origin = require_key(bitmap, "data", where), require_key(bitmap, "origin", where)
     if not isinstance(origin, list) or len(origin) != 2:
-        raise BadSampleError(f"{where}: `origin` must be [x, y], not {shown(origin)}; correct or remove it")
+        raise BadSampleError(
+            f"{where}: `origin` must be [x, y], not {shown(origin)}; correct or remove it"
+        )
     left, top = (floor(number(value, f"{where}: origin")) for value in origin)
     header = _png(data, where, _PNG_HEADER)
     width, height = int.from_bytes(header[16:20], "big"), int.from_bytes(header[20:24], "big")
@@ -153,13 +169,17 @@ def _bitmap(entry: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _png(data: Any, where: str, max_bytes: int = 0) -> bytes:
-    """The PNG of a bitmap, or its beginning: base64, within it zlib unless an old tool left it out."""
+    """The PNG of a bitmap, or its beginning: base64, within it zlib unless an old tool left
+    it out.
+    """
     try:
         content = base64.b64decode(data, validate=True)
         if not content.startswith(b"\x89PNG"):
             content = zlib.decompressobj().decompress(content, max_bytes)
     except (binascii.Error, zlib.error, ValueError, TypeError) as error:
-        raise BadSampleError(f"{where}: bitmap: cannot be read as base64 of zlib ({error}); draw it anew") from error
+        raise BadSampleError(
+            f"{where}: bitmap: cannot be read as base64 of zlib ({error}); draw it anew"
+        ) from error
     return content
 
 
@@ -167,20 +187,25 @@ def figure_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     """bool [H, W] of a bitmap, or of a polygon of pixels with its holes, which is a JSON list."""
     left, top, right, bottom = (int(value) for value in shape["points"])
     if not shape["mask"].startswith("["):
-        return placed(_bitmap_pixels(shape), (left, top, right, bottom), size, f"{shape['where']}: bitmap")
+        return placed(
+            _bitmap_pixels(shape), (left, top, right, bottom), size, f"{shape['where']}: bitmap"
+        )
     exterior, *holes = json.loads(shape["mask"])
     mask = fill_lattice_polygon(exterior, size)
     for hole in holes:
         mask &= ~fill_lattice_polygon(hole, size)
     if not mask.any():
-        raise BadSampleError(f"{shape['where']}: has no pixel, as its holes cover it; draw it anew, or remove it")
+        raise BadSampleError(
+            f"{shape['where']}: has no pixel, as its holes cover it; draw it anew, or remove it"
+        )
     return mask
 
 
 def _bitmap_pixels(shape: Mapping[str, Any]) -> NDArray[np.bool_]:
     where = f"{shape['where']}: bitmap"
     left, top, right, bottom = shape["points"]
-    max_bytes = 2048 + int(9 * (right - left + 1) * (bottom - top))  # above any PNG of its size, to stop bombs
+    # above any PNG of its size, to stop bombs
+    max_bytes = 2048 + int(9 * (right - left + 1) * (bottom - top))
     png = open_image(_png(shape["mask"], shape["where"], max_bytes), where, min_side=1)
     if png.mode in ("LA", "RGBA") or "transparency" in png.info:
         return np.asarray(png.convert("RGBA"))[..., 3] > 0

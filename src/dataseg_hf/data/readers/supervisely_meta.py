@@ -14,7 +14,9 @@ _META = "meta.json"
 
 @dataclass
 class Meta:
-    """path: of the meta.json, None where there is none. title_of, shape_of: by id, by title; where they are stated."""
+    """path: of the meta.json, None where there is none. title_of, shape_of: by id, by title; where
+    they are stated.
+    """
 
     path: Path | None = None
     titles: list[str] = field(default_factory=list)
@@ -23,7 +25,9 @@ class Meta:
 
     def stated_names(self, spec: DatasetSpec) -> Mapping[RawId, str]:
         """Titles by raw id of the spec."""
-        return {**self.title_of} if ids_are_numbers(spec) else {title: title for title in self.titles}
+        return (
+            {**self.title_of} if ids_are_numbers(spec) else {title: title for title in self.titles}
+        )
 
 
 def read_meta(folder: Path) -> Meta:
@@ -52,7 +56,10 @@ def read_meta(folder: Path) -> Meta:
 def meta_notes(spec: DatasetSpec, meta: Meta, folder: Path) -> list[str]:
     """What a user should know of a project's list of classes beside the spec."""
     if meta.path is None:
-        return [f"no {_META} in {folder} or above: the names of its classes are not compared with the spec"]
+        return [
+            f"no {_META} in {folder} or above: the names of its classes are not compared with the "
+            "spec"
+        ]
     return [] if ids_are_numbers(spec) else label_list_notes(spec, meta.titles, meta.path)
 
 

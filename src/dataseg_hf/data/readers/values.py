@@ -1,4 +1,6 @@
-"""Keys, numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1` one flag."""
+"""Keys, numbers, ids and flags as tools write them: `3`, `3.0` and `"3"` are one id, `true` and `1`
+one flag.
+"""
 
 import re
 import sys
@@ -26,7 +28,9 @@ def require_key(record: Any, key: str, where: StrPath) -> Any:
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity; no flag is."""
+    """Whether a value out of a file is a number that float64 holds, neither NaN nor infinity; no
+    flag is.
+    """
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return is_number and -sys.float_info.max <= value <= sys.float_info.max
 
@@ -50,7 +54,9 @@ def number(value: Any, where: str) -> float:
 
 def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
     """Points [N, 2] of a list of pairs [x, y] of finite numbers; errors as `number`."""
-    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 for pair in pairs
+    ):
         raise BadSampleError(f"{where}: points are lists of pairs [x, y]; correct or remove it")
     flat = [value for pair in pairs for value in pair]
     if not set(map(type, flat)) <= {int, float}:
@@ -65,7 +71,9 @@ def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
 
 
 def whole_number(value: Any, where: str) -> int:
-    """A whole number of 64 bits, written as such, with a zero fraction (`3.0`) or as text; errors as `number`."""
+    """A whole number of 64 bits, written as such, with a zero fraction (`3.0`) or as text; errors
+    as `number`.
+    """
     if isinstance(value, int) and not isinstance(value, bool):
         read = value
     elif isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
@@ -92,7 +100,8 @@ def flag(value: Any, where: str) -> bool:
     """A flag: a boolean, 0 or 1, as number or text; None is false.
 
     Raises:
-        BadSampleError: for anything else, since a flag misread as set would remove an object in silence.
+        BadSampleError: for anything else, since a flag misread as set would remove an object in
+            silence.
     """
     if value is None or isinstance(value, bool):
         return bool(value)
@@ -100,7 +109,9 @@ def flag(value: Any, where: str) -> bool:
     text = str(value).strip().lower().removesuffix(".0")
     if isinstance(value, int | float | str) and text in words:
         return words[text]
-    raise BadSampleError(f"{where}: {shown(value)} is no flag, which is 0 or 1, true or false; correct it")
+    raise BadSampleError(
+        f"{where}: {shown(value)} is no flag, which is 0 or 1, true or false; correct it"
+    )
 
 
 def category_id(value: Any, where: str) -> RawId:

@@ -7,15 +7,20 @@ from pathlib import Path
 from ..sample import BadSampleError
 
 _CHUNK = 1 << 18  # bytes
-_NOT_XML = (ET.ParseError, ValueError, LookupError)  # the latter two for encodings that expat does not know
+# the latter two for encodings that expat does not know
+_NOT_XML = (ET.ParseError, ValueError, LookupError)
 
 
 class _NoDoctype(ET.TreeBuilder):
-    """Refuses a DOCTYPE before its entities are read: they can grow to gigabytes, and no annotation format has one."""
+    """Refuses a DOCTYPE before its entities are read: they can grow to gigabytes, and no annotation
+    format has one.
+    """
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
         """Called for a DOCTYPE; BadSampleError."""
-        raise BadSampleError(f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it")
+        raise BadSampleError(
+            f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it"
+        )
 
 
 class _ChildrenOfRoot(_NoDoctype):
@@ -72,7 +77,9 @@ def xml_root(path: Path, root_tag: str, expected: str) -> ET.Element:
     except _NOT_XML as error:
         raise BadSampleError(f"{path}: not valid XML: {error}; correct it") from error
     if root.tag != root_tag:
-        raise BadSampleError(f"{path}: expected <{root_tag}> at the top, not <{root.tag}>; is it {expected}?")
+        raise BadSampleError(
+            f"{path}: expected <{root_tag}> at the top, not <{root.tag}>; is it {expected}?"
+        )
     return root
 
 
@@ -112,6 +119,8 @@ def _feed(parser: ET.XMLParser, chunk: bytes | None, path: Path) -> None:
 
 def _taken(target: _ChildrenOfRoot, path: Path, root_tag: str, expected: str) -> list[ET.Element]:
     if target.root_tag is not None and target.root_tag != root_tag:
-        raise ValueError(f"{path}: expected <{root_tag}> at the top, not <{target.root_tag}>; is it {expected}?")
+        raise ValueError(
+            f"{path}: expected <{root_tag}> at the top, not <{target.root_tag}>; is it {expected}?"
+        )
     finished, target.finished = target.finished, []
     return finished

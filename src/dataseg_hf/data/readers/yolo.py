@@ -1,4 +1,6 @@
-"""Boxes or polygons in YOLO's txt, one file per image and one line per object (https://docs.ultralytics.com/datasets)."""
+"""Boxes or polygons in YOLO's txt, one file per image and one line per object
+(https://docs.ultralytics.com/datasets).
+"""
 
 from collections.abc import Mapping
 from functools import partial
@@ -30,9 +32,12 @@ from .rows import Rows
 from .shapes_to_masks import polygons_to_mask
 from .yolo_names import NAME_FILES, stated_names
 
-_OUTSIDE = 0.01  # part of the image by which a coordinate may leave it; beyond, it is taken for pixels (our setting)
+# part of the image by which a coordinate may leave it; beyond, it is taken for pixels (our setting)
+_OUTSIDE = 0.01
 _OBJECTS_TYPE = pa.list_(
-    pa.struct([("class_index", pa.int64()), ("line", pa.int64()), ("coordinates", pa.list_(pa.float64()))])
+    pa.struct(
+        [("class_index", pa.int64()), ("line", pa.int64()), ("coordinates", pa.list_(pa.float64()))]
+    )
 )
 _ROWS: Mapping[str, pa.DataType] = {
     "image": pa.string(),
@@ -51,27 +56,32 @@ def read_yolo(
     image_suffixes: Suffixes = IMAGE_SUFFIXES,
     missing_images: MissingImages = "error",
 ) -> SampleDataset:
-    """A folder of images and one of txt files with a box or a polygon per line, in parts of the image's sides.
+    """A folder of images and one of txt files with a box or a polygon per line, in parts of the
+    image's sides.
 
-    A line is `class cx cy width height` or `class x1 y1 x2 y2 x3 y3 ...`; `a/b.jpg` belongs to `a/b.txt`, sub-folders
-    included, and `a/b` is the image id. As masks where the spec's task is `instance`, which needs polygons; as boxes
-    where it is `boxes`, a polygon's box being its extent. An image without a txt, or with an empty one, is a sample
-    with M = 0; how many there are is noted. Objects of a category that the spec calls void are left out, repeated lines
-    are with a note. Rows are sorted by image id, objects keep the order of the file. Names are stated by the nearest
-    `data.yaml`, `classes.txt` or the like (`yolo_names`).
+    A line is `class cx cy width height` or `class x1 y1 x2 y2 x3 y3 ...`; `a/b.jpg` belongs to
+    `a/b.txt`, sub-folders included, and `a/b` is the image id. As masks where the spec's task is
+    `instance`, which needs polygons; as boxes where it is `boxes`, a polygon's box being its
+    extent. An image without a txt, or with an empty one, is a sample with M = 0; how many there are
+    is noted. Objects of a category that the spec calls void are left out, repeated lines are with a
+    note. Rows are sorted by image id, objects keep the order of the file. Names are stated by the
+    nearest `data.yaml`, `classes.txt` or the like (`yolo_names`).
 
     Args:
-        spec: the dataset, of task `boxes` or `instance`; its raw ids are the numbers at the start of the lines.
+        spec: the dataset, of task `boxes` or `instance`; its raw ids are the numbers at the start
+            of the lines.
         images: folder of the images.
-        annotations: folder of the txt files; a `classes.txt` in it that belongs to no image is no annotation.
+        annotations: folder of the txt files; a `classes.txt` in it that belongs to no image is no
+            annotation.
         image_suffixes: how image names end; upper case counts as lower.
         missing_images: what to do with a txt that has no image; "skip" leaves it out.
 
     Raises:
         FileNotFoundError: for a missing folder.
-        ValueError: for another task, no image at all, or a folder in which no txt belongs to an image. Faults of single
-            images are `problems` of the dataset (a line that cannot be read, by number, coordinates that are not in
-            0..1, an unknown class), or a BadSampleError on loading (an object outside the image, a damaged image).
+        ValueError: for another task, no image at all, or a folder in which no txt belongs to an
+            image. Faults of single images are `problems` of the dataset (a line that cannot be
+            read, by number, coordinates that are not in 0..1, an unknown class), or a
+            BadSampleError on loading (an object outside the image, a damaged image).
     """
     require_task(spec, "yolo")
     image_dir, annotation_dir = require_folder(images), require_folder(annotations)
@@ -97,13 +107,23 @@ def read_yolo(
     names, notes = stated_names(annotation_dir, image_dir)
     notes += class_ids.notes()
     if missing_images == "skip" and strays:
-        notes.append(f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out")
+        notes.append(
+            f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out"
+        )
     elif strays:
-        rows.problems += [missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}") for name in strays]
+        rows.problems += [
+            missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")
+            for name in strays
+        ]
     if without_lines:
-        notes.append(f"{without_lines} of {len(image_of)} images have no txt or no line in it: images without objects")
+        notes.append(
+            f"{without_lines} of {len(image_of)} images have no txt or no line in it: images "
+            "without objects"
+        )
     if repeated:
-        notes.append(f"{repeated} lines in {annotation_dir} repeat another of their image: left out")
+        notes.append(
+            f"{repeated} lines in {annotation_dir} repeat another of their image: left out"
+        )
     load = partial(_load, with_masks=spec.task == "instance", outside=spec.outside)
     return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
@@ -116,10 +136,13 @@ def _files(
     for name in {Path(file).stem for file in NAME_FILES} - image_of.keys():
         txt_of.pop(name, None)
     if not image_of:
-        raise ValueError(f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffixes}")
+        raise ValueError(
+            f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffixes}"
+        )
     if not image_of.keys() & txt_of.keys():
         raise ValueError(
-            f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in {image_dir}, such as "
+            f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in "
+            f"{image_dir}, such as "
             f"'{next(iter(image_of))}.txt'; check both paths"
         )
     return image_of, txt_of
@@ -138,7 +161,9 @@ def _parse(path: Path, class_ids: ClassIds) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        raw_id, coordinates = _parse_line(line, class_ids.spec.task == "instance", f"{path}, line {number}")
+        raw_id, coordinates = _parse_line(
+            line, class_ids.spec.task == "instance", f"{path}, line {number}"
+        )
         class_index = class_ids.index(raw_id)
         if class_index != VOID:
             objects.append({"class_index": class_index, "line": number, "coordinates": coordinates})
@@ -151,27 +176,39 @@ def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[flo
     try:
         first, *coordinates = (float(word) for word in line.split())
     except ValueError as error:
-        raise BadSampleError(f"{where}: expected numbers, parted by blanks ({error}); correct it") from error
+        raise BadSampleError(
+            f"{where}: expected numbers, parted by blanks ({error}); correct it"
+        ) from error
     if not first.is_integer():
-        raise BadSampleError(f"{where}: the class must be a whole number, not {first:g}; correct it")
+        raise BadSampleError(
+            f"{where}: the class must be a whole number, not {first:g}; correct it"
+        )
     if len(coordinates) < 4 or len(coordinates) % 2:
         raise BadSampleError(
-            f"{where}: a class and 4 numbers of a box, or 3 and more pairs of a polygon, are expected, not "
+            f"{where}: a class and 4 numbers of a box, or 3 and more pairs of a polygon, are "
+            "expected, not "
             f"{len(coordinates) + 1} numbers; correct it (a confidence at the end has to go)"
         )
-    outside = [value for value in coordinates if not -_OUTSIDE <= value <= 1 + _OUTSIDE]  # NaN is outside, too
+    # NaN is outside, too
+    outside = [value for value in coordinates if not -_OUTSIDE <= value <= 1 + _OUTSIDE]
     if outside:
         raise BadSampleError(
-            f"{where}: {outside[0]:g} is not in 0..1; coordinates are pixels divided by the image's width or height"
+            f"{where}: {outside[0]:g} is not in 0..1; coordinates are pixels divided by the "
+            "image's width or height"
         )
     if len(coordinates) == 4 and with_masks:
         raise BadSampleError(
-            f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of 3 or more points, "
+            f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of "
+            "3 or more points, "
             "or set the task to 'boxes'"
         )
     left, top, right, bottom = _extent(np.array(coordinates))
     if right <= left or bottom <= top:
-        what = "the box has no width or no height" if len(coordinates) == 4 else "all points lie on one line"
+        what = (
+            "the box has no width or no height"
+            if len(coordinates) == 4
+            else "all points lie on one line"
+        )
         raise BadSampleError(f"{where}: {what}, the object has no area; remove the line")
     return int(first), tuple(coordinates)
 
@@ -192,10 +229,13 @@ def _load(row: dict[str, Any], with_masks: bool, outside: Outside) -> Sample:
     image = read_rgb(row["image"], row["image"])
     size: Size = image.shape[0], image.shape[1]
     objects = row["objects"]
-    scaled = [np.array(found["coordinates"]).reshape(-1, 2) * (size[1], size[0]) for found in objects]
+    scaled = [
+        np.array(found["coordinates"]).reshape(-1, 2) * (size[1], size[0]) for found in objects
+    ]
     where = [f"{row['annotation']}, line {found['line']}" for found in objects]
     boxes = [
-        checked_box(_extent(points.ravel()), size, place, outside) for points, place in zip(scaled, where, strict=True)
+        checked_box(_extent(points.ravel()), size, place, outside)
+        for points, place in zip(scaled, where, strict=True)
     ]
     annotation = Instances(
         class_labels=np.array([found["class_index"] for found in objects], dtype=np.int64),

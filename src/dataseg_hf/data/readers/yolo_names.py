@@ -21,18 +21,21 @@ NAME_FILES = (
 )
 """Files that state names: of Ultralytics and Roboflow, LabelImg and Label Studio, and Darknet."""
 
-_LEVELS = 2  # above the folder of the txt files: `labels/train` lies two below the `data.yaml` of its dataset
+# above the folder of the txt files: `labels/train` lies two below the `data.yaml` of its dataset
+_LEVELS = 2
 _YAML = (".yaml", ".yml")
 _SUFFIXES = (*_YAML, ".names")
 _MAX_BYTES = 1 << 20  # of a file under another name
 
 
 def stated_names(annotation_dir: Path, image_dir: Path) -> tuple[dict[RawId, str], list[str]]:
-    """Names by class number out of the nearest file of names, and a note for each other one that contradicts it.
+    """Names by class number out of the nearest file of names, and a note for each other one that
+    contradicts it.
 
     Args:
-        annotation_dir: folder of the txt files; looked at first, then that of the images, then those above. A YAML or
-            `.names` called otherwise counts, too, if it is the only one of its folder that lists names.
+        annotation_dir: folder of the txt files; looked at first, then that of the images, then
+            those above. A YAML or `.names` called otherwise counts, too, if it is the only one of
+            its folder that lists names.
         image_dir: folder of the images.
 
     Raises:
@@ -50,7 +53,8 @@ def stated_names(annotation_dir: Path, image_dir: Path) -> tuple[dict[RawId, str
         for number in sorted(nearest.keys() & names.keys(), key=str):
             if plain_name(nearest[number]) != plain_name(names[number]):
                 notes.append(
-                    f"{source} calls class {number} '{nearest[number]}', but {file} '{names[number]}': the first counts"
+                    f"{source} calls class {number} '{nearest[number]}', but {file} "
+                    f"'{names[number]}': the first counts"
                 )
                 break
     return nearest, notes
@@ -81,11 +85,15 @@ def _lists_names(file: Path) -> bool:
 def _read_names(file: Path) -> dict[RawId, str]:
     text = read_text(file)
     if file.suffix.lower() not in _YAML:
-        return {number: line.strip() for number, line in enumerate(text.splitlines()) if line.strip()}
+        return {
+            number: line.strip() for number, line in enumerate(text.splitlines()) if line.strip()
+        }
     try:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ValueError(f"{file}: no valid YAML ({' '.join(str(error).split())}); correct or remove it") from error
+        raise ValueError(
+            f"{file}: no valid YAML ({' '.join(str(error).split())}); correct or remove it"
+        ) from error
     names = content.get("names") if isinstance(content, Mapping) else None
     if isinstance(names, list):
         names = dict(enumerate(names))

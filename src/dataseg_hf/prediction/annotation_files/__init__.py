@@ -1,4 +1,5 @@
-"""Predicted segments as annotation files that labeling tools open: COCO, LabelMe, CVAT and Label Studio.
+"""Predicted segments as annotation files that labeling tools open: COCO, LabelMe, CVAT and Label
+Studio.
 
 Each format is read back by the reader of its name (`data.readers`) with the same pixels.
 """

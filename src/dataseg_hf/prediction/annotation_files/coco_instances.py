@@ -1,7 +1,7 @@
 """COCO instances format (https://cocodataset.org/#format-data), with a `score` for each object.
 
-Each part of an object is a polygon; a mask that polygons cannot tell is written as run lengths, with `iscrowd` 0, as it
-is one object. Reading gives the same pixels.
+Each part of an object is a polygon; a mask that polygons cannot tell is written as run lengths,
+with `iscrowd` 0, as it is one object. Reading gives the same pixels.
 """
 
 import json
@@ -36,7 +36,9 @@ def coco_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
     yield '], "annotations": ['
     numbers = count(1)
     yield from _joined(
-        f'{{"id": {next(numbers)}, {annotation[1:]}' for entry in entries for annotation in entry.split("\t")[1:]
+        f'{{"id": {next(numbers)}, {annotation[1:]}'
+        for entry in entries
+        for annotation in entry.split("\t")[1:]
     )
     yield "]}\n"
 

@@ -1,8 +1,9 @@
-"""CVAT for images 1.1, one XML for all images (https://docs.cvat.ai/docs/dataset_management/formats/xml_format/).
+"""CVAT for images 1.1, one XML for all images
+(https://docs.cvat.ai/docs/dataset_management/formats/xml_format/).
 
-A mask that is no single polygon becomes a `mask`: run lengths, row by row, of its tight box. Each object has its score
-as an attribute named `score`, which CVAT shows for labels that have such an attribute and otherwise leaves out. Reading
-gives the same pixels.
+A mask that is no single polygon becomes a `mask`: run lengths, row by row, of its tight box. Each
+object has its score as an attribute named `score`, which CVAT shows for labels that have such an
+attribute and otherwise leaves out. Reading gives the same pixels.
 """
 
 import re
@@ -18,9 +19,13 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def check_xml_text(text: str, what: str) -> None:
-    """Refuse characters that no XML file can hold, such as control characters; ValueError says what has them."""
+    """Refuse characters that no XML file can hold, such as control characters; ValueError says what
+    has them.
+    """
     if found := _NOT_XML.search(text):
-        raise ValueError(f"{what} {text!r} has the character {found.group()!r}, which no XML can hold; rename it")
+        raise ValueError(
+            f"{what} {text!r} has the character {found.group()!r}, which no XML can hold; rename it"
+        )
 
 
 def cvat_entry(image: AnnotatedImage, style: AnnotationStyle, index: int) -> str:
@@ -56,7 +61,12 @@ def cvat_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
 
 
 def _shape(segment: Segment, style: AnnotationStyle) -> ElementTree.Element:
-    facts = {"label": style.categories[segment.label_id].name, "source": "auto", "occluded": "0", "z_order": "0"}
+    facts = {
+        "label": style.categories[segment.label_id].name,
+        "source": "auto",
+        "occluded": "0",
+        "z_order": "0",
+    }
     polygons = outline_polygons(segment) if style.outlines == "polygons" else None
     if polygons is not None and len(polygons) == 1:
         points = ";".join(f"{x},{y}" for x, y in polygons[0])

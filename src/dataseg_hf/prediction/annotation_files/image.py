@@ -1,4 +1,6 @@
-"""What is written into annotation files: the segments of an image, the categories, and how masks are told."""
+"""What is written into annotation files: the segments of an image, the categories, and how masks
+are told.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,8 +57,8 @@ class AnnotationStyle:
 
     Args:
         categories: in the order of the segments' `label_id`.
-        outlines: "polygons" writes a polygon where one tells every pixel (see `outlines.outline_polygons`) and a bitmap
-            otherwise; "masks" writes bitmaps only.
+        outlines: "polygons" writes a polygon where one tells every pixel (see
+            `outlines.outline_polygons`) and a bitmap otherwise; "masks" writes bitmaps only.
         image_url_prefix: what comes before the file name in Label Studio's image addresses.
     """
 

@@ -1,7 +1,8 @@
-"""Label Studio's tasks with pre-annotations (https://labelstud.io/guide/predictions), and the labeling setup for them.
+"""Label Studio's tasks with pre-annotations (https://labelstud.io/guide/predictions), and the
+labeling setup for them.
 
-A mask that is no single polygon becomes a brush mask. Polygons are in percent of the image, as float64: reading gives
-the same pixels.
+A mask that is no single polygon becomes a brush mask. Polygons are in percent of the image, as
+float64: reading gives the same pixels.
 """
 
 import json
@@ -23,7 +24,10 @@ def label_studio_entry(image: AnnotatedImage, style: AnnotationStyle) -> str:
     """The task of an image, on one line."""
     prediction: dict[str, Any] = {
         "model_version": MODEL_VERSION,
-        "result": [_region(segment, image, style, number) for number, segment in enumerate(image.segments, start=1)],
+        "result": [
+            _region(segment, image, style, number)
+            for number, segment in enumerate(image.segments, start=1)
+        ],
     }
     scores = [segment.score for segment in image.segments if segment.score is not None]
     if scores:
@@ -42,7 +46,9 @@ def label_studio_file(entries: Iterable[str]) -> Iterator[str]:
 
 
 def labeling_setup(style: AnnotationStyle) -> str:
-    """The XML for the project's labeling setup, in which the regions of the tasks find their tags and labels."""
+    """The XML for the project's labeling setup, in which the regions of the tasks find their tags
+    and labels.
+    """
     view = ElementTree.Element("View")
     ElementTree.SubElement(view, "Image", {"name": IMAGE, "value": f"${IMAGE}", "zoom": "true"})
     for name, tag in ((POLYGON, "PolygonLabels"), (BRUSH, "BrushLabels")):
@@ -53,7 +59,9 @@ def labeling_setup(style: AnnotationStyle) -> str:
     return ElementTree.tostring(view, encoding="unicode") + "\n"
 
 
-def _region(segment: Segment, image: AnnotatedImage, style: AnnotationStyle, number: int) -> dict[str, Any]:
+def _region(
+    segment: Segment, image: AnnotatedImage, style: AnnotationStyle, number: int
+) -> dict[str, Any]:
     height, width = image.size
     labels = [style.categories[segment.label_id].name]
     polygons = outline_polygons(segment) if style.outlines == "polygons" else None
@@ -64,7 +72,10 @@ def _region(segment: Segment, image: AnnotatedImage, style: AnnotationStyle, num
         value = {"points": points, "closed": True}
     else:
         name, kind = BRUSH, "brushlabels"
-        value = {"format": "rle", "rle": encode_brush(segment.within(slice(0, height), slice(0, width)))}
+        value = {
+            "format": "rle",
+            "rle": encode_brush(segment.within(slice(0, height), slice(0, width))),
+        }
     return {
         "id": str(number),
         "type": kind,

@@ -1,9 +1,10 @@
 """LabelMe's JSON, one file per image (https://github.com/wkentaro/labelme).
 
-The parts of an object are polygons of one `group_id`; a mask that polygons cannot tell becomes a shape of type `mask`
-(LabelMe 5.2 and later). Each shape has its `score` where X-AnyLabeling has it; LabelMe keeps it when it saves.
-dataseg_hf reads the same pixels, and LabelMe draws the same outlines. LabelMe's own conversion of polygons to pixels
-(`shapes_to_label`) also fills the pixels that the right and the lower border touch.
+The parts of an object are polygons of one `group_id`; a mask that polygons cannot tell becomes a
+shape of type `mask` (LabelMe 5.2 and later). Each shape has its `score` where X-AnyLabeling has it;
+LabelMe keeps it when it saves. dataseg_hf reads the same pixels, and LabelMe draws the same
+outlines. LabelMe's own conversion of polygons to pixels (`shapes_to_label`) also fills the pixels
+that the right and the lower border touch.
 """
 
 import base64
@@ -27,7 +28,8 @@ def labelme_file(image: AnnotatedImage, style: AnnotationStyle, file: Path) -> s
     """The text of an image's JSON.
 
     Args:
-        image: its path is stated relative to the folder of `file`; its file name, where it is no file.
+        image: its path is stated relative to the folder of `file`; its file name, where it is no
+            file.
         style: how masks are told.
         file: what the text will be written into.
     """

@@ -13,11 +13,13 @@ Polygon: TypeAlias = list[tuple[int, int]]
 
 
 def outline_polygons(segment: Segment) -> list[Polygon] | None:
-    """One polygon for each part of a segment, in pixels of its image; None where polygons cannot tell its mask.
+    """One polygon for each part of a segment, in pixels of its image; None where polygons cannot
+    tell its mask.
 
-    Those are masks with a hole, and masks in which two pixels touch at a corner only, since an outline that touches
-    itself is no valid polygon to many tools. A pixel (row, column) covers [column, column + 1) x [row, row + 1), so
-    all corners are whole numbers, and a rasterizer that takes the pixels whose center lies inside gets the same mask.
+    Those are masks with a hole, and masks in which two pixels touch at a corner only, since an
+    outline that touches itself is no valid polygon to many tools. A pixel (row, column) covers
+    [column, column + 1) x [row, row + 1), so all corners are whole numbers, and a rasterizer that
+    takes the pixels whose center lies inside gets the same mask.
     """
     mask = np.pad(segment.mask, 1)
     corner = _quarters(mask)
@@ -26,7 +28,8 @@ def outline_polygons(segment: Segment) -> list[Polygon] | None:
     y, x = np.nonzero(corner == _CORNER)
     polygons = []
     for loop in _loops(x, y):
-        if not segment.mask[y[loop[0]], x[loop[0]]]:  # the top left corner of a hole has the mask above and beside it
+        # the top left corner of a hole has the mask above and beside it
+        if not segment.mask[y[loop[0]], x[loop[0]]]:
             return None
         polygons.append([(int(x[i]) + segment.left, int(y[i]) + segment.top) for i in loop])
     return polygons
@@ -36,11 +39,12 @@ _CORNER, _TOUCHING = 1, 2
 
 
 def _quarters(mask: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """What the border does where four pixels meet: _CORNER where it turns, _TOUCHING where two corners meet, else 0.
+    """What the border does where four pixels meet: _CORNER where it turns, _TOUCHING where two
+    corners meet, else 0.
 
     Args:
-        mask: [H + 2, W + 2], False along its edge; entry [y, x] of the result [H + 1, W + 1] is the point whose lower
-            right pixel is that of the mask without the edge.
+        mask: [H + 2, W + 2], False along its edge; entry [y, x] of the result [H + 1, W + 1] is the
+            point whose lower right pixel is that of the mask without the edge.
     """
     above, below = mask[:-1, :-1] ^ mask[:-1, 1:], mask[1:, :-1] ^ mask[1:, 1:]
     beside = mask[:-1, :-1] ^ mask[1:, :-1]
@@ -48,10 +52,11 @@ def _quarters(mask: NDArray[np.bool_]) -> NDArray[np.int8]:
 
 
 def _loops(x: NDArray[np.int64], y: NDArray[np.int64]) -> Iterator[list[int]]:
-    """The closed outlines through corners that are sorted by (y, x), each from its topmost, leftmost corner clockwise.
+    """The closed outlines through corners that are sorted by (y, x), each from its topmost,
+    leftmost corner clockwise.
 
-    Along a line of pixel borders every second stretch between corners belongs to an outline: the first and second
-    corner are joined, the third and fourth, and so on.
+    Along a line of pixel borders every second stretch between corners belongs to an outline: the
+    first and second corner are joined, the third and fourth, and so on.
     """
     count = len(x)
     by_row, by_column = np.arange(count), np.lexsort((y, x))

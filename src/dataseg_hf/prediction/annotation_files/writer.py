@@ -1,4 +1,6 @@
-"""Annotation files of many images, in several formats at once, with memory that does not grow with the images."""
+"""Annotation files of many images, in several formats at once, with memory that does not grow with
+the images.
+"""
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,7 +33,9 @@ class _OneFile:
 
 
 _ONE_FILE: Mapping[AnnotationFormat, _OneFile] = {
-    "coco_instances": _OneFile("coco_instances.json", lambda image, style, _: coco_entry(image, style), coco_file),
+    "coco_instances": _OneFile(
+        "coco_instances.json", lambda image, style, _: coco_entry(image, style), coco_file
+    ),
     "cvat_xml": _OneFile("cvat.xml", cvat_entry, cvat_file),
     "label_studio": _OneFile(
         "label_studio.json",
@@ -44,8 +48,9 @@ _ONE_FILE: Mapping[AnnotationFormat, _OneFile] = {
 class AnnotationWriter:
     """Writes the annotation files of a folder; several processes may share the images.
 
-    `coco_instances.json`, `cvat.xml` and `label_studio.json` (with `label_studio_setup.xml`) have all images, and are
-    there once `finish` has run; `labelme/NAME.json` is written at once. No file is ever half written under its name.
+    `coco_instances.json`, `cvat.xml` and `label_studio.json` (with `label_studio_setup.xml`) have
+    all images, and are there once `finish` has run; `labelme/NAME.json` is written at once. No file
+    is ever half written under its name.
 
     Args:
         folder: where the files go; made if it is not there.
@@ -58,12 +63,18 @@ class AnnotationWriter:
     """
 
     def __init__(
-        self, folder: Path, formats: Sequence[AnnotationFormat], style: AnnotationStyle, rank: int = 0
+        self,
+        folder: Path,
+        formats: Sequence[AnnotationFormat],
+        style: AnnotationStyle,
+        rank: int = 0,
     ) -> None:
         self.folder, self.formats, self.style = folder, tuple(dict.fromkeys(formats)), style
         self.empty_segments = 0
         """Segments without a pixel, which are left out."""
-        self._pieces = {name: _piece(folder, name, rank) for name in self.formats if name in _ONE_FILE}
+        self._pieces = {
+            name: _piece(folder, name, rank) for name in self.formats if name in _ONE_FILE
+        }
         if "cvat_xml" in self.formats or "label_studio" in self.formats:
             for category in style.categories:
                 check_xml_text(category.name, "category name")
@@ -71,24 +82,33 @@ class AnnotationWriter:
 
     def targets(self) -> list[Path]:
         """The files and folders that will be written."""
-        names = [LABELME_FOLDER if name == "labelme" else _ONE_FILE[name].name for name in self.formats]
-        return [self.folder / name for name in (*names, *([LABELING_SETUP] if "label_studio" in self.formats else []))]
+        names = [
+            LABELME_FOLDER if name == "labelme" else _ONE_FILE[name].name for name in self.formats
+        ]
+        return [
+            self.folder / name
+            for name in (*names, *([LABELING_SETUP] if "label_studio" in self.formats else []))
+        ]
 
     def check(self, file_names: Iterable[str]) -> None:
-        """Refuse what would lose work: files that would be written over, and images that cannot be named.
+        """Refuse what would lose work: files that would be written over, and images that cannot be
+        named.
 
         Args:
             file_names: of the images.
 
         Raises:
-            FileExistsError: where the files of an earlier run are, which people may have corrected since.
+            FileExistsError: where the files of an earlier run are, which people may have corrected
+                since.
             ValueError: for a file name that one of the formats cannot hold.
         """
         for path in self.targets():
             if path.is_dir() and not any(path.iterdir()):
                 continue
             if path.exists():
-                raise FileExistsError(f"{path} is there, perhaps corrected by hand; move it, or choose another folder")
+                raise FileExistsError(
+                    f"{path} is there, perhaps corrected by hand; move it, or choose another folder"
+                )
         if "cvat_xml" in self.formats:
             for file_name in file_names:
                 check_xml_text(file_name, "file name")
@@ -118,7 +138,9 @@ class AnnotationWriter:
                 file.write(labelme_file(image, self.style, target))
 
     def _begin(self) -> None:
-        """Drop what a killed run left, before the first image; a writer without images and `finish` leaves no trace."""
+        """Drop what a killed run left, before the first image; a writer without images and `finish`
+        leaves no trace.
+        """
         if not self._begun:
             self.folder.mkdir(parents=True, exist_ok=True)
             for piece in self._pieces.values():
@@ -126,11 +148,14 @@ class AnnotationWriter:
             self._begun = True
 
     def finish(self, processes: int = 1) -> None:
-        """Write the files that have all images, from what so many processes added; to be called by one of them."""
+        """Write the files that have all images, from what so many processes added; to be called by
+        one of them.
+        """
         self._begin()
         for name in self._pieces:
             pieces = [_piece(self.folder, name, rank) for rank in range(processes)]
-            pieces = [piece for piece in pieces if piece.exists()]  # a process may have had no image
+            # a process may have had no image
+            pieces = [piece for piece in pieces if piece.exists()]
             with _replaced(self.folder / _ONE_FILE[name].name) as file:
                 file.writelines(_ONE_FILE[name].whole(_Entries(pieces), self.style))
             for piece in pieces:
@@ -148,7 +173,10 @@ class _Entries:
 
     def __iter__(self) -> Iterator[str]:
         with ExitStack() as stack:
-            files = [stack.enter_context(piece.open(encoding="utf-8", newline="\n")) for piece in self.pieces]
+            files = [
+                stack.enter_context(piece.open(encoding="utf-8", newline="\n"))
+                for piece in self.pieces
+            ]
             for line in heapq.merge(*files, key=lambda line: int(line.split(" ", 1)[0])):
                 yield line.split(" ", 1)[1].removesuffix("\n")
 
