@@ -43,12 +43,18 @@ def release_notes(root: Path, tag: str) -> str:
     """
     version = code_version(root)
     if tag != f"v{version}":
-        raise ValueError(f"the tag is {tag}, but version.py says {version}: tag v{version}, or change version.py")
-    date, notes = sections((root / "CHANGELOG.md").read_text(encoding="utf-8")).get(version, ("", ""))
+        raise ValueError(
+            f"the tag is {tag}, but version.py says {version}: tag v{version}, or change version.py"
+        )
+    date, notes = sections((root / "CHANGELOG.md").read_text(encoding="utf-8")).get(
+        version, ("", "")
+    )
     if not notes:
         raise ValueError(f"CHANGELOG.md has no text under '## {version} - DATE': write it")
     if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", date):
-        raise ValueError(f"CHANGELOG.md dates {version} '{date}': write '## {version} - YYYY-MM-DD'")
+        raise ValueError(
+            f"CHANGELOG.md dates {version} '{date}': write '## {version} - YYYY-MM-DD'"
+        )
     return notes
 
 

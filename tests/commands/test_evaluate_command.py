@@ -105,12 +105,12 @@ def written(path: Path, settings: Any) -> str:
 
 
 def start(arguments: list[str], processes: int) -> subprocess.CompletedProcess[str]:
-    """By `accelerate launch`, or on several processes by torchrun: accelerate starts those on CPUs through MPI only."""
-    launch = LAUNCH
-    if processes > 1:
-        launch = torchrun(processes)
+    """By `accelerate launch`, or on several processes by torchrun."""
+    launch = torchrun(processes) if processes > 1 else LAUNCH
     command = [*launch, str(SCRIPT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=300, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env=environment(), timeout=300, check=False
+    )
 
 
 # --- several processes
@@ -133,7 +133,17 @@ def test_any_number_of_processes_writes_the_same(
     any.
     """
     folder = tmp_path / "scores"
-    arguments = ["--model", model, "--config", config, "--output_dir", str(folder), *EXPORTS, "--num_workers", "1"]
+    arguments = [
+        "--model",
+        model,
+        "--config",
+        config,
+        "--output_dir",
+        str(folder),
+        *EXPORTS,
+        "--num_workers",
+        "1",
+    ]
     done = warm_python.run_together([str(SCRIPT), *arguments], environment(), processes)
     assert done.returncode == 0, done.stderr[-2000:]
     found, expected = (json.loads((f / "results.json").read_text()) for f in (folder, alone))

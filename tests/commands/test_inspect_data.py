@@ -25,7 +25,7 @@ from dataseg_hf.data.sample import (
     Segments,
 )
 from dataseg_hf.pictures.contact_sheet import contact_sheet
-from dataseg_hf.pictures.overlay import category_colour
+from dataseg_hf.pictures.overlay import category_color
 from helpers import warm_python
 from helpers.paths import ROOT
 from helpers.run_programs import environment

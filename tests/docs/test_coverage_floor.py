@@ -18,4 +18,6 @@ def test_the_floor_is_no_lower_than_any_earlier_one() -> None:
     if history.returncode != 0:
         pytest.skip("not a git repository")
     (floor,) = re.findall(f"^{FLOOR}$", (ROOT / FILE).read_text(), re.MULTILINE)
-    assert float(floor) >= max(map(float, re.findall(rf"^\+{FLOOR}$", history.stdout, re.MULTILINE)), default=0)
+    assert float(floor) >= max(
+        map(float, re.findall(rf"^\+{FLOOR}$", history.stdout, re.MULTILINE)), default=0
+    )

@@ -33,7 +33,9 @@ Words before the lists.
 
 
 def run(root: Path, tag: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, root / SCRIPT, tag], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, root / SCRIPT, tag], capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -57,7 +59,10 @@ def set_version(project: Path, version: str) -> None:
 def test_the_notes_are_the_section_of_the_version(project: Path) -> None:
     done = run(project, "v1.1.0")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "Words before the lists.\n\n### Added\n- **One**: `code`\n\n### Fixed\n- Two\n"
+    assert (
+        done.stdout
+        == "Words before the lists.\n\n### Added\n- **One**: `code`\n\n### Fixed\n- Two\n"
+    )
 
 
 def test_the_last_section_ends_with_the_file(project: Path) -> None:

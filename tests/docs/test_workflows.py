@@ -15,7 +15,9 @@ MAY_WRITE = {("release.yml", "publish"): {"id-token"}, ("release.yml", "release"
 
 def workflow(name: str) -> dict[str, Any]:
     """As text, since YAML takes `on` for a truth value and 3.10 for a number."""
-    loaded: dict[str, Any] = yaml.load(WORKFLOWS[name].read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    loaded: dict[str, Any] = yaml.load(
+        WORKFLOWS[name].read_text(encoding="utf-8"), Loader=yaml.BaseLoader
+    )
     return loaded
 
 
@@ -23,7 +25,10 @@ def test_every_supported_python_is_tested() -> None:
     config = ConfigParser()
     config.read(ROOT / "setup.cfg")
     named = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
-    tested = [entry["python"] for entry in workflow("ci.yml")["jobs"]["fast"]["strategy"]["matrix"]["include"]]
+    tested = [
+        entry["python"]
+        for entry in workflow("ci.yml")["jobs"]["fast"]["strategy"]["matrix"]["include"]
+    ]
     assert tested == named
     assert config["options"]["python_requires"] == f">={tested[0]}"
 
@@ -34,7 +39,9 @@ def test_nothing_is_allowed_beyond_need(name: str) -> None:
     assert content["permissions"] in ({}, {"contents": "read"})
     for job, settings in content["jobs"].items():
         allowed = settings.get("permissions", {})
-        assert {what for what, how in allowed.items() if how == "write"} == MAY_WRITE.get((name, job), set()), job
+        assert {what for what, how in allowed.items() if how == "write"} == MAY_WRITE.get(
+            (name, job), set()
+        ), job
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -107,7 +107,14 @@ LAUNCH = [
 
 def torchrun(processes: int) -> list[str]:
     """What starts several processes; `accelerate launch` starts those on CPUs through MPI only."""
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
 
 
 def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = False) -> list[str]:
@@ -151,7 +158,8 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
     the exit code.
     """
     monkeypatch.setattr(sys, "argv", command(folder, *arguments)[1:])
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # else a wrong name is asked for, and again
+    # else the Hub is asked for a wrong name, several times
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     # Accelerate's state is shared by all that a process does: neither take it over nor leave it
     AcceleratorState._reset_state(reset_partial_state=True)
     try:

@@ -1,4 +1,4 @@
-"""Scripts in processes of their own that find everything imported: forked from a process that has imported it.
+"""Scripts in processes of their own, forked from one that has imported everything they need.
 
 Importing takes several times what a tiny run computes. Tests of the start itself and of memory
 begin with nothing imported instead, by `subprocess`.
@@ -25,7 +25,9 @@ def _run(arguments: list[str], environment: dict[str, str], outputs: list[str]) 
     """What the forked process does: `python SCRIPT ARGUMENTS...`."""
     for descriptor, output in zip((1, 2), outputs, strict=True):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND), descriptor)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the process that it comes from
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # ignored in the process that it comes from
     multiprocessing.set_start_method(None, force=True)  # its workers start as usual
     os.environ.clear()
     os.environ.update(environment)
@@ -35,7 +37,7 @@ def _run(arguments: list[str], environment: dict[str, str], outputs: list[str]) 
 
 
 def warm_up() -> None:
-    """Start the process to fork from, once. It reads the variables while it imports, and no others later."""
+    """Start the process to fork from, once. It reads the variables while it imports."""
     fixed = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     with mock.patch.dict(os.environ, fixed):
         forkserver.ensure_running()
@@ -50,9 +52,13 @@ class Script:
         merged: its errors go where its output goes.
     """
 
-    def __init__(self, arguments: list[str], environment: dict[str, str], *, merged: bool = False) -> None:
+    def __init__(
+        self, arguments: list[str], environment: dict[str, str], *, merged: bool = False
+    ) -> None:
         self._folder = TemporaryDirectory()
-        self._outputs = [str(Path(self._folder.name) / ("out" if merged else name)) for name in ("out", "err")]
+        self._outputs = [
+            str(Path(self._folder.name) / ("out" if merged else name)) for name in ("out", "err")
+        ]
         for output in self._outputs:
             Path(output).touch()
         self._process = _CONTEXT.Process(target=_run, args=(arguments, environment, self._outputs))
@@ -84,7 +90,9 @@ class Script:
         return out, "" if self._outputs[0] == self._outputs[1] else err
 
 
-def run(arguments: list[str], environment: dict[str, str], timeout: float = 300) -> subprocess.CompletedProcess[str]:
+def run(
+    arguments: list[str], environment: dict[str, str], timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
     """A script to its end."""
     return run_together(arguments, environment, 1, timeout)
 
@@ -92,7 +100,7 @@ def run(arguments: list[str], environment: dict[str, str], timeout: float = 300)
 def run_together(
     arguments: list[str], environment: dict[str, str], processes: int, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:
-    """A script on several processes, with the variables that torchrun sets; the first failure ends all of them."""
+    """A script on several processes, with torchrun's variables; the first failure ends all."""
     scripts = [Script(arguments, {**environment, **places}) for places in _places(processes)]
     deadline = time.monotonic() + timeout
     while any(script.returncode is None for script in scripts):

@@ -52,7 +52,9 @@ def alone():
 
 def test_any_number_of_processes_gives_identical_results(alone, tmp_path):
     warm_python.warm_up()
-    torch.multiprocessing.start_processes(score_shares, (str(tmp_path),), nprocs=3, start_method="forkserver")
+    torch.multiprocessing.start_processes(
+        score_shares, (str(tmp_path),), nprocs=3, start_method="forkserver"
+    )
     compared = 0
     for rank in range(3):
         for (_, count), result in pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()).items():

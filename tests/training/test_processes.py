@@ -94,6 +94,10 @@ def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Pa
 def test_the_wrapper_of_a_run_is_gone_before_its_process_group(tmp_path: Path) -> None:
     """Else its end may wait for ever for a thread of the group, which waits for Python's lock."""
     command(tmp_path / "settings" / "run")  # writes the config
-    call = [*torchrun(2), str(PROGRAMS / "ends_whole.py"), str(tmp_path / "settings" / "settings.yaml")]
+    call = [
+        *torchrun(2),
+        str(PROGRAMS / "ends_whole.py"),
+        str(tmp_path / "settings" / "settings.yaml"),
+    ]
     done = subprocess.run(call, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

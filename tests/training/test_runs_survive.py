@@ -17,7 +17,16 @@ import torch
 from PIL import Image
 
 from dataseg_hf.training.folder import RunFolder
-from helpers.run_programs import SETTINGS, Running, begin, command, environment, start, wait_until, weights
+from helpers.run_programs import (
+    SETTINGS,
+    Running,
+    begin,
+    command,
+    environment,
+    start,
+    wait_until,
+    weights,
+)
 
 pytestmark = pytest.mark.slow
 
