@@ -72,7 +72,7 @@ class ApCurves(NamedTuple):
     max_dets: int = MAX_DETS
 
 
-class MaskAP:
+class AveragePrecision:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
     The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10
@@ -124,7 +124,7 @@ class MaskAP:
         self.merge({"images": {image_id: record}})
 
     def merge(self, other_state: ApState) -> None:
-        """Add the images of another MaskAP with the same classes and IoU type."""
+        """Add the images of another AveragePrecision with the same classes and IoU type."""
         if set(other_state) != {"images"}:
             raise ValueError(
                 f"merge: expected a state with the key 'images', got {sorted(other_state)}"
