@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from benchmarks.claims import gpu, report, runner
-from benchmarks.claims.conflict import cosines, measured_conflict
-from benchmarks.claims.grid import DROP, RUNS, SEEDS, composed, merged
-from benchmarks.claims.reading import READING, Comparison, Sentence
-from benchmarks.claims.report import Claims, gathered, page, write_report
-from benchmarks.claims.results import RESULTS, Result, Summary, digest, read, write
-from benchmarks.claims.runner import Grid, train_missing
-from benchmarks.claims.tables import PQ, TABLES
+from experiments.claims import gpu, report, runner
+from experiments.claims.conflict import cosines, measured_conflict
+from experiments.claims.grid import DROP, RUNS, SEEDS, composed, merged
+from experiments.claims.reading import READING, Comparison, Sentence
+from experiments.claims.report import Claims, gathered, page, write_report
+from experiments.claims.results import RESULTS, Result, Summary, digest, read, write
+from experiments.claims.runner import Grid, train_missing
+from experiments.claims.tables import PQ, TABLES
 
 from dataseg_hf.settings.run import parse_run_config
 from helpers.paths import ROOT

@@ -3,9 +3,9 @@
 from typing import Any
 
 import torch
-from benchmarks.claims.grid import BOXES, PANOPTIC, RUNS, SEMANTIC
-from benchmarks.claims.runner import Grid
 from benchmarks.measure import alternating, floating_point_operations
+from experiments.claims.grid import BOXES, PANOPTIC, RUNS, SEMANTIC
+from experiments.claims.runner import Grid
 
 from dataseg_hf import DaTaSegModel
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader

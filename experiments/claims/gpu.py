@@ -4,7 +4,7 @@ sizes cost there.
     make claims-gpu                     # where CUDA is; then `make claims ARGS="--report"`
     make claims-gpu ARGS="--steps 4 --sides 64 --batch 1 --repeats 1"  # to try it
 
-Writes `benchmarks/claims/results/gpu.json` (without a GPU `outputs/claims/gpu/gpu.json`): the
+Writes `experiments/claims/results/gpu.json` (without a GPU `outputs/claims/gpu/gpu.json`): the
 device, metrics and seconds of the co-trained and the separate models in float32 and bfloat16,
 images per second and peak memory.
 """
@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 import yaml
-from benchmarks.claims.grid import DROP, RUNS, Settings, composed, merged
-from benchmarks.claims.photographs import photographs_at_hand
-from benchmarks.claims.results import RESULTS, of_training
-from benchmarks.claims.runner import OUTPUTS, ROOT
 from benchmarks.measure import alternating, peak_memory
 from benchmarks.scenes import NUM_CLASSES, training_batch
+from experiments.claims.grid import DROP, RUNS, Settings, composed, merged
+from experiments.claims.photographs import photographs_at_hand
+from experiments.claims.results import RESULTS, of_training
+from experiments.claims.runner import OUTPUTS, ROOT
 from transformers import Dinov2Config, PreTrainedConfig, ResNetConfig, SwinConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.claims.grid import BOXES, PANOPTIC, SEMANTIC
+from experiments.claims.grid import BOXES, PANOPTIC, SEMANTIC
 
 
 @dataclass(frozen=True)

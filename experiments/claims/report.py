@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
-from benchmarks.claims.grid import RUNS, STEPS
-from benchmarks.claims.reading import READING, Comparison, Sentence
-from benchmarks.claims.results import Summary
-from benchmarks.claims.runner import Grid
-from benchmarks.claims.tables import TABLES, Column, Table
+from experiments.claims.grid import RUNS, STEPS
+from experiments.claims.reading import READING, Comparison, Sentence
+from experiments.claims.results import Summary
+from experiments.claims.runner import Grid
+from experiments.claims.tables import TABLES, Column, Table
 from jinja2 import Environment, StrictUndefined
 
 HERE = Path(__file__).parent

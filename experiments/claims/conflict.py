@@ -7,8 +7,8 @@ from itertools import combinations, islice
 from typing import Any
 
 import torch
-from benchmarks.claims.grid import RUNS
-from benchmarks.claims.runner import Grid
+from experiments.claims.grid import RUNS
+from experiments.claims.runner import Grid
 from torch import Tensor
 from torch.nn import functional as F
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from benchmarks.claims.runner import ROOT
 from benchmarks.photos.convert_mobilenet_v2 import convert
+from experiments.claims.runner import ROOT
 
 BACKBONE = "backbone_mobilenet_v2/mobilenet_v2_1.0_224_uint8_weights.npz"
 

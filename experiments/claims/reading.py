@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from benchmarks.claims.tables import (
+from experiments.claims.tables import (
     BOXES_AP50,
     CAMVID_MIOU,
     COCO_MIOU,

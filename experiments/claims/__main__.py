@@ -8,7 +8,7 @@ the page, figures.
 
 A run on the shapes world was at most 90 seconds of one thread, by itself. Interrupted, the command
 goes on where it stopped, on another machine too: what is finished stands in
-`benchmarks/claims/results`. The photographs need `DATASEG_DATA`.
+`experiments/claims/results`. The photographs need `DATASEG_DATA`.
 """
 
 import argparse
@@ -18,13 +18,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.claims.conflict import measured_conflict
-from benchmarks.claims.cost import measured_cost
-from benchmarks.claims.grid import RUNS, SEEDS
-from benchmarks.claims.photographs import photographs_at_hand
-from benchmarks.claims.report import gathered, write_report
-from benchmarks.claims.results import RESULTS
-from benchmarks.claims.runner import OUTPUTS, ROOT, Grid, train_missing
+from experiments.claims.conflict import measured_conflict
+from experiments.claims.cost import measured_cost
+from experiments.claims.grid import RUNS, SEEDS
+from experiments.claims.photographs import photographs_at_hand
+from experiments.claims.report import gathered, write_report
+from experiments.claims.results import RESULTS
+from experiments.claims.runner import OUTPUTS, ROOT, Grid, train_missing
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import yaml
-from benchmarks.claims.grid import RUNS, Run, composed
-from benchmarks.claims.results import Result, digest, of_training, read, write
+from experiments.claims.grid import RUNS, Run, composed
+from experiments.claims.results import Result, digest, of_training, read, write
 
 ROOT = Path(__file__).parent.parent.parent
 OUTPUTS = ROOT / "outputs/claims"
