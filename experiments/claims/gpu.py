@@ -1,41 +1,36 @@
-"""The part for a GPU: photographs at 512 pixels with a longer schedule, and what models of three
-sizes cost there.
+"""The part for a GPU: photographs at 512 pixels with more steps, and the cost of three sizes.
 
-    make claims-gpu                     # where CUDA is; then `make claims ARGS="--report"`
-    make claims-gpu ARGS="--steps 4 --sides 64 --batch 1 --repeats 1"  # to try it
+    make claims-gpu                                            # on a machine with CUDA
+    make claims-gpu ARGS="--quick --steps 4 --sides 64 --batch 1 --repeats 1"   # to try it anywhere
 
-Writes `experiments/claims/results/gpu.json` (without a GPU `outputs/claims/gpu/gpu.json`): the
-device, metrics and seconds of the co-trained and the separate models in float32 and bfloat16,
-images per second and peak memory.
+Adds rows to experiments/claims/results.csv (without a GPU to outputs/claims/gpu/results.csv):
+`gpu:{run},{precision}` with metrics and seconds of the co-trained and the separate models, and
+`gpu:{backbone},{side},{precision}` with images per second and peak memory.
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from itertools import product
 
 import torch
-import yaml
 from benchmarks.measure import alternating, peak_memory
 from benchmarks.scenes import NUM_CLASSES, training_batch
-from experiments.claims.grid import DROP, RUNS, Settings, composed, merged
-from experiments.claims.photographs import photographs_at_hand
-from experiments.claims.results import RESULTS, of_training
-from experiments.claims.runner import OUTPUTS, ROOT
+from experiments.claims.results import RESULTS, Results
+from experiments.claims.runs import DROP, RUNS, Settings, composed, merged
+from experiments.claims.training import OUTPUTS, TrainingError, photographs_at_hand, trained
 from transformers import Dinov2Config, PreTrainedConfig, ResNetConfig, SwinConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 FOLDER = OUTPUTS / "gpu"
 STAGES = ["stage1", "stage2", "stage3", "stage4"]
 TRAINED = ("photos_co", "photos_alone_panoptic", "photos_alone_camvid")
-PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+PRECISIONS = {"float32": "no", "bfloat16": "bf16"}
 NUM_SEGMENTS = 12
+NAMES = [f"name {number}" for number in range(NUM_CLASSES)]
 
 
 def backbones() -> dict[str, PreTrainedConfig]:
@@ -43,49 +38,40 @@ def backbones() -> dict[str, PreTrainedConfig]:
     return {
         "R50": ResNetConfig(out_features=STAGES),
         "Swin-T": SwinConfig(out_features=STAGES),
-        "DINOv2-B": Dinov2Config(
-            patch_size=14, out_features=["stage12"], reshape_hidden_states=True
-        ),
+        "DINOv2-B": Dinov2Config(patch_size=14, out_features=["stage12"]),
     }
 
 
-def measured_models(
-    device: torch.device, sides: Sequence[int], batch: int, repeats: int
-) -> list[dict[str, Any]]:
-    """Images per second and peak memory of inference and training: a row for each model, side and
-    precision.
-    """
-    rows = []
+def measure_models(options: argparse.Namespace, results: Results) -> None:
+    """Images per second and peak bytes of inference and training, by model, side and precision."""
     for name, backbone in backbones().items():
         torch.manual_seed(0)
         model = DaTaSegModel(DaTaSegConfig(backbone_config=backbone))
-        names = [f"name {number}" for number in range(NUM_CLASSES)]
         embeddings = torch.randn(NUM_CLASSES, model.config.text_embedding_dim)
-        model.add_vocabulary("names", names, text_embeddings=embeddings)
-        model.to(device)
-        for side in sides:
-            for precision, dtype in PRECISIONS.items():
-                row = {"backbone": name, "side": side, "precision": precision}
-                rows.append(row | _measured(model, side, dtype, device, batch, repeats))
-    return rows
+        model.add_vocabulary("names", NAMES, text_embeddings=embeddings)
+        model.to(DEVICE)
+        for side, precision in product(options.sides, PRECISIONS):
+            values: dict[str, float] = {"batch": options.batch}
+            calls = steps_of(model, side, precision, options.batch)
+            for step, call in calls.items():
+                least = alternating({step: call}, options.repeats, DEVICE)[step].least
+                values[f"{step}_images_per_second"] = round(options.batch / least, 2)
+                values[f"{step}_peak_bytes"] = peak_memory(call, DEVICE)
+            results.add(f"gpu:{name},{side},{precision}", 0, vars(options), values)
 
 
-def _measured(
-    model: DaTaSegModel,
-    side: int,
-    dtype: torch.dtype | None,
-    device: torch.device,
-    batch: int,
-    repeats: int,
-) -> dict[str, float]:
+def steps_of(
+    model: DaTaSegModel, side: int, precision: str, batch: int
+) -> dict[str, Callable[[], None]]:
+    """A step of inference and one of training on a batch of `side` x `side` images."""
     data = training_batch(batch, side, NUM_SEGMENTS)
-    pixel_values = data.pixel_values.to(device)
+    pixel_values = data.pixel_values.to(DEVICE)
     labels = [
-        {"class_labels": classes.to(device), "segment_map": segments.to(device)}
+        {"class_labels": classes.to(DEVICE), "segment_map": segments.to(DEVICE)}
         for segments, classes in zip(data.segment_maps, data.class_labels, strict=True)
     ]
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, fused=True)
-    autocast = torch.autocast(device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+    autocast = torch.autocast(DEVICE.type, torch.bfloat16, enabled=precision == "bfloat16")
 
     @torch.inference_mode()
     def inference() -> None:
@@ -99,84 +85,52 @@ def _measured(
         optimizer.step()
         optimizer.zero_grad()
 
-    found = {}
-    for name, call in {"inference": inference, "training": training}.items():
-        timing = alternating({name: call}, repeats, device)[name]
-        found[f"{name}_images_per_second"] = round(batch / timing.least, 2)
-        found[f"{name}_peak_bytes"] = peak_memory(call, device)
-    return found
+    return {"inference": inference, "training": training}
 
 
-def trained_photographs(steps: int, side: int, device: torch.device) -> dict[str, Any]:
-    """Metrics and seconds of the runs on photographs in both precisions, one seed; `error` where
-    one failed.
-    """
-    found: dict[str, Any] = {}
-    for name in TRAINED:
-        for precision, mixed in {"float32": "no", "bfloat16": "bf16"}.items():
-            output = FOLDER / f"{name}-{precision}"
-            settings = larger(composed(RUNS[name], 0, str(output)), steps, side, mixed)
-            found[f"{name}, {precision}"] = _trained(settings, output, device)
-    return found
+def measure_photographs(options: argparse.Namespace, results: Results) -> int:
+    """Metrics and seconds of the runs on photographs, one seed. Returns how many failed."""
+    environment, failed = {"ACCELERATE_USE_CPU": str(DEVICE.type == "cpu").lower()}, 0
+    for name, (precision, mixed) in product(TRAINED, PRECISIONS.items()):
+        folder = FOLDER / f"{name}-{precision}"
+        settings = composed(RUNS[name], 0, str(folder), quick=options.quick)
+        settings = larger(settings, options.steps, options.sides[0], mixed)
+        try:
+            values = trained(settings, folder, environment)
+            results.add(f"gpu:{name},{precision}", 0, settings, values)
+        except TrainingError as error:
+            failed += 1
+            print(f"{name}, {precision}: {error}", file=sys.stderr, flush=True)
+    return failed
 
 
 def larger(settings: Settings, steps: int, side: int, mixed_precision: str) -> Settings:
-    """The settings of a run with so many steps of images of `side` pixels; threads and loading as a
-    GPU needs them.
-    """
-    changes: Settings = {"max_steps": steps, "mixed_precision": mixed_precision}
-    changes |= {"num_threads": DROP, "num_workers": min(8, (os.cpu_count() or 1) - 1)}
-    for part in ("datasets", "evaluation"):
-        changes[part] = {entry: {"image_size": side} for entry in settings[part]}
+    """The settings with so many steps on images of `side` pixels, threads and loading for a GPU."""
+    loading = {"num_threads": DROP, "num_workers": min(8, (os.cpu_count() or 1) - 1)}
+    parts = ("datasets", "evaluation")
+    sizes = {part: {entry: {"image_size": side} for entry in settings[part]} for part in parts}
+    changes = {"max_steps": steps, "mixed_precision": mixed_precision, **loading, **sizes}
     return merged(settings, changes)
 
 
-def _trained(settings: Mapping[str, Any], output: Path, device: torch.device) -> dict[str, Any]:
-    output.mkdir(parents=True, exist_ok=True)
-    config = output.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
-    command = [sys.executable, str(ROOT / "examples/cotrain.py"), "--config", str(config)]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": str(device.type == "cpu").lower()}
-    started = time.perf_counter()
-    done = subprocess.run(
-        command, env=environment, cwd=ROOT, check=False, capture_output=True, text=True
-    )
-    output.with_suffix(".log").write_text(done.stdout + done.stderr)
-    if done.returncode:
-        return {"error": f"exit code {done.returncode}, see {output.with_suffix('.log').name}"}
-    return {"seconds": round(time.perf_counter() - started, 1), **of_training(output)}
-
-
 def main() -> int:
-    """Measure and write; exit code 2 without the photographs."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--steps", type=int, default=4000, help="of the photographs' runs")
-    parser.add_argument(
-        "--sides", type=int, nargs="+", default=[512, 640], help="the first is the photographs'"
-    )
-    parser.add_argument("--batch", type=int, default=8, help="images of the throughput")
-    parser.add_argument("--repeats", type=int, default=10)
+    """Measure and write; exit code 2 without the photographs, 1 if a training failed."""
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=style)
+    add = parser.add_argument
+    add("--steps", type=int, default=4000, help="of the photographs' runs")
+    add("--sides", type=int, nargs="+", default=[512, 640], help="the first is the photographs'")
+    add("--batch", type=int, default=8, help="images of the throughput")
+    add("--repeats", type=int, default=10)
+    add("--quick", action="store_true", help="score on eight images of each held-out set")
     options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if not photographs_at_hand():
-        print("DATASEG_DATA is not set: where are the photographs?", file=sys.stderr)
         return 2
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "no GPU"
-    found = {
-        "device": f"{name}, torch {torch.__version__}",
-        "steps": options.steps,
-        "side": options.sides[0],
-        "batch": options.batch,
-        "models": measured_models(device, options.sides, options.batch, options.repeats),
-        "photographs": trained_photographs(options.steps, options.sides[0], device),
-    }
-    file = (RESULTS if device.type == "cuda" else FOLDER) / "gpu.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(found, indent=1) + "\n")
-    print(f"{file} is written.")
-    return 0
+    results = Results(RESULTS if DEVICE.type == "cuda" else FOLDER / "results.csv")
+    measure_models(options, results)
+    failed = measure_photographs(options, results)
+    print(f"{results.path} is written.")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
