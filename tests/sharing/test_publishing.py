@@ -534,7 +534,7 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 SPACE_FOLDERS = ["", "data/", "pictures/", "prediction/"]
 SPACE_MODULES = [
     *(f"{folder}__init__" for folder in SPACE_FOLDERS),
-    "data/run_lengths",
+    "data/rle",
     "pictures/overlay",
     "prediction/segments",
 ]
