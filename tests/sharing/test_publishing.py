@@ -491,7 +491,8 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
     for name, size in model_publication(finished, REPO).sizes().items():
         assert re.search(rf"^ +{size:,}  {re.escape(name)}$", printed, re.MULTILINE)
     assert "model someone/tiny: " in printed
-    assert "space someone/tiny: 8 files" in printed
+    tracked = [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]
+    assert f"space someone/tiny: {len(tracked) + len(SPACE_MODULES)} files" in printed
     assert "DATASEG_MODEL=someone/tiny" in printed
     assert model_card(finished, REPO) in printed
     assert "optimizer.bin" not in printed
