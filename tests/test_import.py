@@ -127,7 +127,7 @@ NOT_NEEDED = [
     "datasets",
     "accelerate",
     "evaluate",
-    "faster_coco_eval",
+    "hotcoco",
     "gradio",
     "jsonargparse",
     "matplotlib",

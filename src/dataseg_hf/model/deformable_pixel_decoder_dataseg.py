@@ -14,7 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .configuration_dataseg import DaTaSegConfig
 from .layers_dataseg import (
     FeedForward,
-    InsideGroupNorm,
+    MaskedGroupNorm,
     NormedConvolution,
     resize_valid_mask,
     sine_positions,
@@ -198,7 +198,7 @@ class DeformablePixelDecoder(nn.Module):
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)
         self.projections = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(c, dim, 1), InsideGroupNorm(GROUPS, dim))
+            NormedConvolution(nn.Conv2d(c, dim, 1), MaskedGroupNorm(GROUPS, dim))
             for c in reversed(channels[-QUERY_LEVELS:])
         )
         self.level_embedding = nn.Embedding(QUERY_LEVELS, dim)
@@ -207,13 +207,13 @@ class DeformablePixelDecoder(nn.Module):
         )
         finer = list(reversed(channels[:-QUERY_LEVELS]))
         self.laterals = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim))
+            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), MaskedGroupNorm(GROUPS, dim))
             for c in finer
         )
         self.outputs = nn.ModuleList(
             NormedConvolution(
                 nn.Conv2d(dim, dim, 3, padding=1, bias=False),
-                InsideGroupNorm(GROUPS, dim),
+                MaskedGroupNorm(GROUPS, dim),
                 nn.ReLU(inplace=True),
             )
             for _ in finer

@@ -10,7 +10,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .configuration_dataseg import DaTaSegConfig
 
 
-class InsideGroupNorm(nn.GroupNorm):
+class MaskedGroupNorm(nn.GroupNorm):
     """GroupNorm whose statistics leave the padding out, and whose result is zero there.
 
     A padded image is then normalized as it would be alone, and convolutions meet zeros at its edge,
@@ -37,15 +37,15 @@ class InsideGroupNorm(nn.GroupNorm):
         return result.mul_(cells).to(input.dtype)
 
 
-def group_norm(channels: int) -> InsideGroupNorm:
+def group_norm(channels: int) -> MaskedGroupNorm:
     """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone
     has no spread.
     """
-    return InsideGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
+    return MaskedGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
 
 
 class NormedConvolution(nn.Sequential):
-    """A convolution, an `InsideGroupNorm` and, where one is given, an activation."""
+    """A convolution, an `MaskedGroupNorm` and, where one is given, an activation."""
 
     def forward(self, input: Tensor, valid_mask: Tensor) -> Tensor:  # type: ignore[override]
         """input [B, C, h, w], valid_mask bool [B, h, w] -> [B, C', h, w]."""
