@@ -100,17 +100,15 @@ MAY_IMPORT = {
     "image_storage": set(),
     "image_reading": {"image_storage"},
     "image_inputs": set(),
-    "result_formats": {"predictions", "tasks"},
+    "result_formats": {"mask_nms", "predictions", "tasks", "thresholds"},
     "image_processing": {
         "image_inputs",
         "image_reading",
         "mask2former_panoptic",
-        "mask_nms",
         "postprocessing",
         "proposals",
         "requirements",
         "result_formats",
-        "thresholds",
     },
     "pipeline": {
         "configuration",
@@ -118,7 +116,6 @@ MAY_IMPORT = {
         "proposals",
         "result_formats",
         "tasks",
-        "thresholds",
         "words",
     },
 }

@@ -24,7 +24,7 @@ from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.model.supervision_dataseg import resolve_loss_weights
 from dataseg_hf.model.tasks_dataseg import TASKS, Panoptic, output_tasks
-from dataseg_hf.model.thresholds_dataseg import Thresholds
+from dataseg_hf.model.thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 from dataseg_hf.prediction.tiling import segment_image
 from dataseg_hf.training.loop import accumulate_gradients
 from helpers.noisy_truth import NoisyTruth
@@ -136,14 +136,15 @@ def test_its_merge_rule_is_that_of_prediction_and_evaluation(
     category: int, other: int, segments: int
 ) -> None:
     proposals = two_of_each(category, other)
-    prediction = TASKS["parts"].predict(proposals)
+    prediction = TASKS["parts"].predict(proposals, None, DEFAULT_THRESHOLDS)
     assert len(list(prediction.regions())) == segments
     data = parts_data("eval", 1)
     chosen = EvaluationSet("parts", data, torch.zeros(0), ["pq"], 1, SIZE)
     output: Any = output_of(ImageOutput(proposals, proposals), data[0], chosen, "panoptic")
     assert len(output.segments) == segments
     # panoptic merges stuff alone
-    assert len(list(TASKS["panoptic"].predict(proposals).regions())) == 3
+    panoptic = TASKS["panoptic"].predict(proposals, None, DEFAULT_THRESHOLDS)
+    assert len(list(panoptic.regions())) == 3
 
 
 def test_it_is_evaluated() -> None:

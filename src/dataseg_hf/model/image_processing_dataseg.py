@@ -44,18 +44,16 @@ from .image_reading_dataseg import (
     scaled_to_8_bits,
 )
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
-from .mask_nms_dataseg import checked_iou
 from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
 from .proposals_dataseg import ImageProposals
 from .result_formats_dataseg import (
-    check_thresholds,
+    checked_thresholds,
     fused_categories,
     instance_segments,
     run_lengths,
     single_map,
     target_sizes_of,
 )
-from .thresholds_dataseg import Thresholds
 
 logger = logging.get_logger(__name__)
 MASK2FORMER_LONGEST_EDGE = 1333  # of transformers' Mask2FormerImageProcessor
@@ -309,12 +307,7 @@ class DaTaSegImageProcessor(PilBackend):
             ValueError: unless there are B target sizes, or for a label id outside the vocabulary,
                 or a threshold that is no number.
         """
-        check_thresholds(
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-        )
-        thresholds = Thresholds(threshold, mask_threshold, overlap_mask_area_threshold)
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold)
         predict = mask2former_panoptic_prediction if mask2former_rules else panoptic_prediction
         results = []
         for proposals, size in _images(outputs, target_sizes):
@@ -361,12 +354,7 @@ class DaTaSegImageProcessor(PilBackend):
             ValueError: unless there are B target sizes, or if two formats are asked for, `nms` is
                 no IoU, or a threshold is no number.
         """
-        check_thresholds(
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-        )
-        thresholds = Thresholds(threshold, mask_threshold, nms=checked_iou(nms))
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold, nms)
         if return_coco_annotation and return_binary_maps:
             raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other")
         results = []

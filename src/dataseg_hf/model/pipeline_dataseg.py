@@ -11,9 +11,8 @@ from transformers import ImageSegmentationPipeline
 from .configuration_dataseg import check_vocabulary
 from .mask_nms_dataseg import DEFAULT_IOU, checked_iou
 from .proposals_dataseg import ImageProposals
-from .result_formats_dataseg import check_thresholds
+from .result_formats_dataseg import checked_thresholds
 from .tasks_dataseg import get_task, output_tasks
-from .thresholds_dataseg import Thresholds
 from .words_dataseg import checked_flags, checked_words, did_you_mean
 
 KEPT_LISTS = 64  # of words whose embeddings are kept
@@ -56,6 +55,11 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._embedded: dict[tuple[str, ...], Tensor] = {}
         super().__init__(*args, **kwargs)
+
+    @property
+    def subtasks(self) -> list[str]:
+        """The names that `subtask` takes."""
+        return output_tasks()
 
     def check_model_type(self, supported_models: Any) -> None:
         """Nothing: the parent's list holds the models of transformers only."""
@@ -128,15 +132,10 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         """The segments of one image; `labels` are the names of the categories, the model's
         `id2label` by default.
         """
-        check_thresholds(
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-        )
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold, nms)
         names: Any = self.model.config.id2label if labels is None else labels
         (proposals,) = ImageProposals.of_batch(model_outputs)
         height, width = (int(side) for side in model_outputs["target_size"][0])
-        thresholds = Thresholds(threshold, mask_threshold, overlap_mask_area_threshold, nms)
         prediction = get_task(subtask or "panoptic").predict(proposals, (height, width), thresholds)
         return [
             {

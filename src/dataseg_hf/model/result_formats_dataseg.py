@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .mask_nms_dataseg import checked_iou
 from .predictions_dataseg import InstancePrediction
 from .tasks_dataseg import TASKS
+from .thresholds_dataseg import Thresholds
 
 
 def run_lengths(mask: Tensor) -> list[int]:
@@ -56,11 +58,26 @@ def _target_size(size: Any) -> tuple[int, int]:
     return height, width
 
 
-def check_thresholds(**thresholds: Any) -> None:
-    """Refuse thresholds that are no number; ValueError names the argument."""
-    for name, value in thresholds.items():
+def checked_thresholds(
+    threshold: float,
+    mask_threshold: float,
+    overlap_mask_area_threshold: float,
+    nms: float | None = None,
+) -> Thresholds:
+    """The thresholds that a user gave under the names of transformers, and `nms`.
+
+    Raises:
+        ValueError: names the argument that is no number, or no IoU.
+    """
+    given = {
+        "threshold": threshold,
+        "mask_threshold": mask_threshold,
+        "overlap_mask_area_threshold": overlap_mask_area_threshold,
+    }
+    for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, (Real, Tensor)) or isnan(value):
             raise ValueError(f"`{name}` must be a number, usually in 0..1, got {value!r:.40}")
+    return Thresholds(threshold, mask_threshold, overlap_mask_area_threshold, checked_iou(nms))
 
 
 def fused_categories(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
@@ -115,7 +132,7 @@ def instance_segments(found: InstancePrediction, places: Sequence[int]) -> list[
 
 
 __all__ = [
-    "check_thresholds",
+    "checked_thresholds",
     "fused_categories",
     "instance_segments",
     "run_lengths",

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias, TypeVar
 
-from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 from .words_dataseg import did_you_mean
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from .predictions_dataseg import Prediction
     from .proposals_dataseg import ImageProposals
     from .supervision_dataseg import LossInputs, LossResult
+    from .thresholds_dataseg import Thresholds
 
 TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
 LabelForm: TypeAlias = Literal["segments", "classes", "masks", "boxes"]
@@ -29,7 +29,8 @@ LabelForm: TypeAlias = Literal["segments", "classes", "masks", "boxes"]
 or a box per object. The first two are segment maps, in which a pixel belongs to one segment."""
 OutputKind: TypeAlias = Literal["panoptic", "semantic", "instance"]
 """What a result is: a map of segments, a class per pixel, or scored masks that may overlap."""
-Size: TypeAlias = tuple[int, int]  # height, width
+Size: TypeAlias = tuple[int, int] | None
+"""Height and width of a result in pixels; None keeps the mask grid."""
 Flags = TypeVar("Flags")  # bool [C], a tensor or an array
 
 
@@ -68,17 +69,12 @@ class Task:
         """Losses of all decoder layers."""
         raise NotImplementedError(f"task {self.name} defines no loss")
 
-    def predict(
-        self,
-        proposals: ImageProposals,
-        size: Size | None = None,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    ) -> Prediction:
+    def predict(self, proposals: ImageProposals, size: Size, thresholds: Thresholds) -> Prediction:
         """What the task makes of the proposals of an image.
 
         Args:
             proposals: of the image.
-            size: height and width of the result in pixels; None keeps the mask grid.
+            size: of the result.
             thresholds: what a segment needs to be reported.
         """
         raise NotImplementedError(f"task {self.name} defines no prediction")
@@ -139,12 +135,7 @@ class Panoptic(Task):
         merged = self.merged_categories(inputs.truth.is_thing)
         return mask_supervision(SegmentMapTargets(inputs.truth), inputs, merged)
 
-    def predict(
-        self,
-        proposals: ImageProposals,
-        size: Size | None = None,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    ) -> Prediction:
+    def predict(self, proposals: ImageProposals, size: Size, thresholds: Thresholds) -> Prediction:
         """A map of segments, one for each merged category."""
         from .postprocessing_dataseg import panoptic_prediction
 
@@ -165,12 +156,7 @@ class Semantic(Panoptic):
         """Every category."""
         return is_thing | True
 
-    def predict(
-        self,
-        proposals: ImageProposals,
-        size: Size | None = None,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    ) -> Prediction:
+    def predict(self, proposals: ImageProposals, size: Size, thresholds: Thresholds) -> Prediction:
         """A class per pixel; thresholds play no part."""
         from .postprocessing_dataseg import semantic_prediction
 
@@ -198,12 +184,7 @@ class Instance(Task):
         merged = self.merged_categories(inputs.truth.is_thing)
         return mask_supervision(MaskTargets(inputs.truth), inputs, merged)
 
-    def predict(
-        self,
-        proposals: ImageProposals,
-        size: Size | None = None,
-        thresholds: Thresholds = DEFAULT_THRESHOLDS,
-    ) -> Prediction:
+    def predict(self, proposals: ImageProposals, size: Size, thresholds: Thresholds) -> Prediction:
         """Scored masks of things, the best first."""
         from .postprocessing_dataseg import instance_prediction
 
