@@ -13,7 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, SpaceCard, hf_hub_download, snapshot_download
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -455,8 +455,16 @@ def test_the_space_is_one_commit_of_the_demo(hub, api):
     assert {"README.md", "app.py", "requirements.txt"} < tracked
     modules = {f"dataseg_hf/{name}.py" for name in SPACE_MODULES}
     assert set(space.files) == {".gitattributes", *tracked, *modules}
-    for name in tracked:
+    for name in tracked - {"README.md"}:
         assert space.files[name] == (SPACE / name).read_bytes()
+    ours, published = (
+        SpaceCard.load(SPACE / "README.md"),
+        SpaceCard(space.files["README.md"].decode()),
+    )
+    assert published.data.to_dict() == {**ours.data.to_dict(), "models": ["someone/tiny"]}
+    shown = "This Space shows the model [someone/tiny](https://huggingface.co/someone/tiny)."
+    assert published.text.replace(f"{shown}\n\n", "", 1) == ours.text
+    assert published.text.count(shown) == 1
     assert space.variables == {"DATASEG_MODEL": "someone/tiny"}
     assert len(space.commits) == 2
 

@@ -24,6 +24,7 @@ from .model_card import model_card
 from .picture import PICTURE_FILE, choose_picture
 from .provenance import origins
 from .record import read_record
+from .space_readme import space_readme
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
@@ -164,6 +165,7 @@ def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
     package = Path(__file__).parent.parent
     files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
+    files[CARD] = space_readme(Path(folder) / CARD, model).encode()
     files |= {
         f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))
     }
