@@ -440,7 +440,8 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 SPACE_FOLDERS = ["", "data/", "pictures/", "prediction/"]
 SPACE_MODULES = [
     *(f"{folder}__init__" for folder in SPACE_FOLDERS),
-    "data/run_lengths",
+    "data/rle",
+    "pictures/lettering",
     "pictures/overlay",
     "prediction/segments",
 ]
@@ -528,7 +529,9 @@ def test_a_published_space_shows_the_published_model(finished, hub, api, photo, 
 
 
 def test_a_folder_without_the_demo_is_refused(tmp_path, hub, api):
-    with pytest.raises(ValueError, match=r"it has no README.md, app.py, requirements.txt"):
+    with pytest.raises(
+        ValueError, match=r"it has no README.md, app.py, .*style.css, requirements.txt"
+    ):
         publish_space(tmp_path, REPO, "someone/tiny", api=api)
     assert hub.requests == []
 
