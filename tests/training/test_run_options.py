@@ -11,8 +11,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from helpers import warm_python
 from dataseg_hf.sharing.checkpoint import save_checkpoint
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
