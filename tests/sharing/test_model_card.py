@@ -11,6 +11,7 @@ import pytest
 import yaml
 from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.repocard import metadata_eval_result
+from markdown_it import MarkdownIt
 
 from dataseg_hf.sharing.hardware import duration
 from dataseg_hf.sharing.licenses import check_license, license_request, weights_license
@@ -125,7 +126,8 @@ def test_text_of_the_card(run: Path) -> None:
     assert "No license is stated for the weights." in card
     assert "## Intended use" in card
     assert "[code](https://" in card
-    assert "\n\n\n" not in card.split("## Use it")[0]
+    tables = MarkdownIt("commonmark").enable("table").render(card).count("<table>")
+    assert tables == 2  # training and results
 
 
 def test_card_of_a_model_that_no_run_left(tmp_path: Path) -> None:
@@ -186,13 +188,13 @@ def test_a_start_on_the_hub_is_the_base_model(run: Path) -> None:
     data = ModelCard(card).data
     assert (data.base_model, data.to_dict()["base_model_relation"]) == ("org/m2f", "finetune")
     assert (
-        "- Fine-tuned from a Mask2Former model, [org/m2f](https://huggingface.co/org/m2f) (revision v1)."
-        " Trained on: coco; ade. License of these weights: cc-by-nc-4.0." in card
+        "- Fine-tuned from a Mask2Former model, [org/m2f](https://huggingface.co/org/m2f) (revision v1).\n"
+        "  Trained on: coco; ade.\n  License of these weights: cc-by-nc-4.0." in card
     )
     assert "from scratch" not in card
     unknown = card_of(run, "mit", [Origin("backbone_weights", "org/net")])
     assert "The backbone started with pretrained weights, [org/net]" in unknown
-    assert "What it was trained on is not stated. The license of these weights is not" in unknown
+    assert "What it was trained on is not stated.\n  The license of these weights is not" in unknown
     assert "was trained from scratch" in card_of(run)
 
 
@@ -215,9 +217,10 @@ def test_a_local_start_is_followed_to_the_hub_without_its_path(
     card = model_card(record, REPO, "mit", found)
     assert HIDDEN not in card
     assert (
-        "- Fine-tuned from a DaTaSeg model, a local checkpoint that is not published. "
-        "Trained on: scene (CC BY 4.0); pets (" in card
+        "- Fine-tuned from a DaTaSeg model, a local checkpoint that is not published.\n"
+        "  Trained on: scene (CC BY 4.0); pets (" in card
     )
+    assert "- Before that: The backbone started with pretrained weights, [org/net](" in card
     assert ModelCard(card).data.base_model == "org/net"
 
 
