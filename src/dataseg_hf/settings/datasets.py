@@ -16,8 +16,8 @@ from ..data.faults import dataset_faults
 from ..data.image_values import with_value_range
 from ..data.mixing import TrainingSet
 from ..data.problems import Problem, problem_lines
-from ..data.readers import READERS, Reader
 from ..data.readers.reader_tasks import require_task
+from ..data.readers.registry import READERS, Reader
 from ..data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
 from ..data.shapes import SHAPES_SPECS, shapes_dataset
 from ..data.transforms import Augmentation
