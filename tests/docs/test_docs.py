@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 SMALLER = (
     Smaller(
-        r"cotrain\.py --config examples/configs/shapes\.yaml",
+        r"cotrain\.py --config shapes",
         "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 "
         "--datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
         "--datasets.shapes_boxes.count 8 "
@@ -51,14 +51,14 @@ SMALLER = (
         "trains as long as the reader's data asks for",
     ),
     Smaller(
-        r"cotrain\.py --config examples/configs/photos\.yaml",
+        r"cotrain\.py --config photos",
         "--max_steps 1 --num_threads 1 --check_samples 1 --num_pictures 1 "
         "--evaluation.coco_val.max_samples 1 "
         "--evaluation.camvid_test.max_samples 1",
         "trains for 15 minutes",
     ),
     Smaller(
-        r"evaluate\.py .*--config examples/configs/shapes\.yaml",
+        r"evaluate\.py .*--config shapes",
         "--num_threads 1 --gallery 1 --evaluation.shapes_panoptic.count 2 "
         "--evaluation.shapes_semantic.count 2 "
         "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
@@ -95,7 +95,7 @@ PLACEHOLDERS = {
 NEEDS_REAL_DATA = re.compile(r"DATASEG_DATA|photos\.yaml|bdd_sem_seg")
 TRAINING = "make cotrain"
 SCORING = (
-    "python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml "
+    "python examples/evaluate.py --model outputs/shapes --config shapes "
     "--output_dir outputs/shapes_scores --metrics all --export"
 )
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -377,7 +377,7 @@ def test_lines_that_are_wrong_end_with_an_exit_code(tmp_path: Path) -> None:
     assert shell.run("make no-such-target")[0] == 2
     assert shell.run("python -m pytest tests/docs/test_docs.py -k no_such_test")[0] == 4
     code, output = shell.run(
-        "python -m dataseg_hf.metrics semantic --gt-dir gt --pred-dir pred --num-classes 3"
+        "python -m dataseg_hf.metrics semantic --gt_dir gt --pred_dir pred --num_classes 3"
     )
     assert code == 2
     assert "error: gt: " in output

@@ -127,7 +127,7 @@ def load_source(
         kinds = problem_lines(map(Problem.of, data.problems))
         more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
         raise ConfigError(
-            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' "
+            f"{key}: {kinds[0]}{more}; `dataseg inspect` lists all, on_bad_sample 'skip' "
             "leaves them out"
         )
     if data.problems and on_bad_sample == "skip":
