@@ -18,8 +18,7 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from dataseg_hf.commands.ready_configs import config_file
-from dataseg_hf.commands.run_settings import run_arguments
+from dataseg_hf.commands.ready_configs import config_file, with_config_files
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
@@ -183,7 +182,7 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
     try:
-        settings = run_arguments(sys.argv[1:])
+        settings = with_config_files(sys.argv[1:])
         config = parse_run_config(settings, config_file("shapes"))
         if config.every_dataset_in_a_step:
             raise ConfigError(

@@ -8,8 +8,7 @@ from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..settings.run import RunConfig, config_files, parse_run_config
 from .options import report_error
-from .ready_configs import config_file
-from .run_settings import run_arguments
+from .ready_configs import config_file, with_config_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -20,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     loaded, written or published.
     """
     try:
-        settings = run_arguments(sys.argv[1:] if arguments is None else arguments)
+        settings = with_config_files(sys.argv[1:] if arguments is None else arguments)
         config = parse_run_config(settings, config_file("shapes"))
     except ConfigError as error:
         report_error(error)

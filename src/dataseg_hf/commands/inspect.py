@@ -24,8 +24,7 @@ from ..settings.datasets import MixRow, load_source, mix_table, resolve_mix, tra
 from ..settings.model import embed, run_text_encoder
 from ..settings.run import ConfigError, RunConfig, expand, parse_run_config
 from .options import OptionParser, report_error
-from .ready_configs import config_file
-from .run_settings import run_arguments
+from .ready_configs import config_file, with_config_files
 
 IMAGES_ON_SHEET = 6
 
@@ -36,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         options, settings = parse_options(arguments)
-        config = parse_run_config(run_arguments(settings), config_file("shapes"))
+        config = parse_run_config(with_config_files(settings), config_file("shapes"))
         output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             report = inspect_all(config, options.check, output_dir)

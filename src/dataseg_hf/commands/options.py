@@ -1,9 +1,9 @@
-"""What the command lines share: one spelling of options, flags, one line for an error."""
+"""What the command lines share: one spelling of options, one line for an error."""
 
 import argparse
 import sys
-from collections.abc import Iterable, Sequence
-from typing import Any, get_args, get_type_hints
+from collections.abc import Sequence
+from typing import Any
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -23,28 +23,6 @@ class OptionParser(argparse.ArgumentParser):
             if option.startswith("--") and spelled != option and known:
                 self.error(f"{option} is now spelled {spelled}")
         return super().parse_known_args(args, namespace)
-
-
-def with_flags(arguments: Sequence[str], kinds: Iterable[type]) -> list[str]:
-    """Arguments of which `--name` alone says `--name true`, where a setting is a boolean.
-
-    Args:
-        arguments: settings as `--key value` or `--outer.key value`.
-        kinds: classes of settings; their boolean fields are those that may stand alone.
-    """
-    flags = {
-        name
-        for kind in kinds
-        for name, hint in get_type_hints(kind).items()
-        if hint is bool or bool in get_args(hint)
-    }
-    complete: list[str] = []
-    for argument, following in zip(arguments, [*arguments[1:], "--"], strict=True):
-        complete.append(argument)
-        name = argument.rpartition(".")[2].removeprefix("--")
-        if argument.startswith("--") and name in flags and following.startswith("--"):
-            complete.append("true")
-    return complete
 
 
 def report_error(error: Exception | str) -> None:

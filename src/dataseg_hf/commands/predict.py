@@ -199,26 +199,27 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def add_threshold_options(parser: OptionParser) -> None:
     """What is left out of the results."""
-    group = parser.add_argument_group("thresholds", "all lie in 0..1")
+    group = parser.add_argument_group("thresholds")
     group.add_argument(
         "--threshold", type=share, default=0.5, metavar="SCORE",
         help="least score of what is written. panoptic: class probability; instance: class "
         "probability times the mean probability in the mask; semantic: without effect, every pixel "
-        "gets a class (default %(default)s)",
+        "gets a class (0..1, default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--mask_threshold", type=share, default=0.5, metavar="PROBABILITY",
-        help="least probability of a pixel of a mask (panoptic, instance; default %(default)s)",
+        help="least probability of a pixel of a mask (panoptic, instance; 0..1, default "
+        "%(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--overlap_threshold", type=share, default=0.8, metavar="SHARE",
         help="least share of its own mask that a segment keeps beside better ones (panoptic; "
-        "default %(default)s)",
+        "0..1, default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--nms", type=share, default=DEFAULT_IOU, metavar="IOU",
         help="leave out an object whose mask has a larger IoU than this with a better one of its "
-        "category (instance; 1 keeps all, default %(default)s)",
+        "category (instance; 0..1, 1 keeps all, default %(default)s)",
     )  # fmt: skip
 
 
