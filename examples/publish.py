@@ -2,7 +2,7 @@
 
 hf auth login
 python examples/publish.py --model outputs/shapes --repo me/dataseg-shapes --dry_run
-python examples/publish.py --model outputs/shapes --repo me/dataseg-shapes --private --space
+python examples/publish.py --model outputs/shapes --repo me/shapes --license apache-2.0 --space
 """
 
 import sys

@@ -88,7 +88,7 @@ def files_of_the_package() -> set[str]:
     source = ROOT / "src"
     return {
         str(f.relative_to(source))
-        for p in ("*.py", "configs/*.yaml", "py.typed")
+        for p in ("*.py", "configs/*.yaml", "sharing/*.md", "py.typed")
         for f in (source / "dataseg_hf").rglob(p)
     }
 

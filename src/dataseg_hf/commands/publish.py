@@ -21,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..sharing.publishing import PublishError, model_publication, send, space_publication
 
     try:
-        publications = [model_publication(options.model, options.repo, options.license)]
+        model = model_publication(options.model, options.repo, options.license, options.picture)
+        publications = [model]
+        if not options.dry_run:
+            model.check()
         if options.space is not None:
             publications.append(space_publication(options.space, options.repo, options.repo))
     except (OSError, ValueError) as error:
@@ -29,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     show(publications, with_card=options.dry_run)
     if options.dry_run:
-        print("Dry run: nothing was sent.")
+        print("Dry run: nothing was sent.", *[p.missing for p in publications if p.missing])
         return 0
     for publication in publications:
         message = f"Publish the {publication.repo_type}"
@@ -56,7 +59,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument(
         "--license",
-        help="of the weights, as the Hub writes it, e.g. apache-2.0; else none is stated",
+        help="of the weights, as the Hub writes it, e.g. apache-2.0; without, see the choices",
+    )
+    parser.add_argument(
+        "--picture",
+        help="held-out set whose predictions the card shows, or none; by default only a set of "
+        "drawn scenes, as photographs have owners",
     )
     parser.add_argument(
         "--space",
