@@ -99,7 +99,8 @@ def settings(text: str) -> str:
 
 def use_exports(folder: Path, task: str) -> None:
     """Lay a set's exported truth and predictions of a task where the pages have anyone's."""
-    exported = folder / "outputs/shapes_scores/exports/shapes_panoptic" / task
+    exports = folder / "outputs/shapes_scores/exports/shapes_panoptic"
+    exported = exports / {"instance": "instances"}.get(task, task)
     places = {
         "gt.json": "truth.json",
         "gt": "truth",
