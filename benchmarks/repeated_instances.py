@@ -17,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dataseg_hf.commands.ready_configs import config_file
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
     Inference,
-    InstancesOutput,
-    instances_output,
+    InstanceOutput,
+    output_of,
     proposals_of,
     share_of_batches,
     size_of,
@@ -58,7 +59,7 @@ def main() -> None:
     settings = read_held_out(config_file(options.config), overrides)
     model, processor = load_checkpoint(options.model)
     model.eval()
-    inference = Inference(processor.image_mean, processor.image_std)
+    inference = Inference(Normalization(processor.image_mean, processor.image_std))
     for name, entry in settings.chosen(options.datasets).items():
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
         spec, results = (
@@ -67,7 +68,9 @@ def main() -> None:
         )
         batches = share_of_batches(len(held_out.data), held_out.batch_size)
         for _, sample, output in proposals_of(model, held_out, batches, inference):
-            truth, found = objects_of(sample, spec), instances_output(output, sample)
+            truth = objects_of(sample, spec)
+            found = output_of(output, sample, held_out, "instance")
+            assert isinstance(found, InstanceOutput)
             for iou, result in results.items():
                 result.add(
                     truth, reduced(found, iou), size_of(sample), sample.image_id, options.threshold
@@ -91,7 +94,7 @@ class Result:
     def add(
         self,
         truth: Instances,
-        found: InstancesOutput,
+        found: InstanceOutput,
         size: tuple[int, int],
         image_id: int | str,
         threshold: float,
@@ -135,7 +138,7 @@ class Result:
         return " | ".join(["| " + name, *numbers]) + " |"
 
 
-def reduced(found: InstancesOutput, iou: float | None) -> InstancesOutput:
+def reduced(found: InstanceOutput, iou: float | None) -> InstanceOutput:
     """What `nms` leaves."""
     if iou is None:
         return found
@@ -144,7 +147,7 @@ def reduced(found: InstancesOutput, iou: float | None) -> InstancesOutput:
     kept = without_repeats(
         list(found.masks), [whole] * len(areas), areas, found.label_ids.tolist(), iou
     )
-    return InstancesOutput(
+    return InstanceOutput(
         found.masks[kept], found.boxes[kept], found.scores[kept], found.label_ids[kept]
     )
 

@@ -99,8 +99,7 @@ def settings(text: str) -> str:
 
 def use_exports(folder: Path, task: str) -> None:
     """Lay a set's exported truth and predictions of a task where the pages have anyone's."""
-    exports = folder / "outputs/shapes_scores/exports/shapes_panoptic"
-    exported = exports / {"instance": "instances"}.get(task, task)
+    exported = folder / "outputs/shapes_scores/exports/shapes_panoptic" / task
     places = {
         "gt.json": "truth.json",
         "gt": "truth",

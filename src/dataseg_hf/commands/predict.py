@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from ..model.image_reading_dataseg import check_value_range
 from ..model.mask_nms_dataseg import DEFAULT_IOU
+from ..model.tasks_dataseg import output_tasks
 from ..output_folder import check_output_folder, claim_output_folder
 from ..pictures.overlay import segments_overlay, semantic_overlay
 from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
@@ -121,7 +122,8 @@ def load(
 
 def segment_all(prediction: Prediction, options: argparse.Namespace) -> list[str]:
     """Write the results of all images; returns a line for each image that cannot be read."""
-    from ..prediction.tiling import Thresholds, segment_image
+    from ..model.thresholds_dataseg import Thresholds
+    from ..prediction.tiling import segment_image
 
     processor, failures = prediction.processor, []
     tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
@@ -151,7 +153,7 @@ def write(
     source, size = prediction.sources[name], (image.height, image.width)
     prediction.writer.add(name, source.name, size, segments)
     names = prediction.writer.names
-    if prediction.writer.task == "semantic":
+    if prediction.writer.task.sums_proposals:
         classes = id_map(segments, [segment.label_id + 1 for segment in segments], size) - 1
         picture = semantic_overlay(image, classes, names)
     else:
@@ -177,7 +179,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--task",
         default="panoptic",
-        choices=["panoptic", "semantic", "instance"],
+        choices=output_tasks(),
         help="default %(default)s",
     )
     parser.add_argument(

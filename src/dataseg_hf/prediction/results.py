@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..model.tasks_dataseg import get_task
 from .annotation_files import (
     AnnotatedImage,
     AnnotationFormat,
@@ -38,7 +39,7 @@ class ResultWriter:
 
     Args:
         folder: made if missing.
-        task: "panoptic", "semantic" or "instance".
+        task: name of a task that can be asked for.
         names: of the C categories.
         is_thing: bool [C], whether each is countable.
     """
@@ -46,12 +47,12 @@ class ResultWriter:
     def __init__(
         self, folder: Path, task: str, names: Sequence[str], is_thing: Sequence[bool]
     ) -> None:
-        self.folder, self.task, self.names = folder, task, list(names)
+        self.folder, self.task, self.names = folder, get_task(task), list(names)
         self.categories = coco_categories(self.names, is_thing)
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
         folder.mkdir(parents=True, exist_ok=True)
-        if task != "instance":  # objects may overlap, which an id map cannot show
+        if not self.task.may_overlap:  # which an id map cannot show
             (folder / IDS).mkdir(exist_ok=True)
 
     def add(self, name: str, file_name: str, size: Size, segments: Sequence[Segment]) -> None:
@@ -60,13 +61,13 @@ class ResultWriter:
         self.images.append(
             {"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]}
         )
-        if self.task == "panoptic":
+        if self.task.output == "panoptic":
             map_file = self.folder / IDS / f"{name}.png"
             ids = id_map(segments, range(1, len(segments) + 1), size)
             Image.fromarray(rgb_ids(ids)).save(map_file)
             self.annotations.append(coco_panoptic_annotation(segments, image_id, map_file.name))
             return
-        if self.task == "semantic":
+        if self.task.sums_proposals:
             ids = id_map(segments, [segment.label_id + 1 for segment in segments], size)
             narrow = np.uint8 if len(self.names) < 256 else np.uint16
             Image.fromarray(ids.astype(narrow)).save(self.folder / IDS / f"{name}.png")

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..data.collate import Normalization
 from ..data.mixing import TrainingSet
 from ..evaluation import (
     EvaluationSet,
@@ -432,7 +433,7 @@ def score(
             if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        inference = Inference(config.image_mean, config.image_std)
+        inference = Inference(Normalization(config.image_mean, config.image_std))
         processes = Processes(
             accelerator.process_index,
             accelerator.num_processes,
@@ -455,8 +456,7 @@ def draw_grids(
             model,
             sets[result.name],
             config.num_pictures,
-            config.image_mean,
-            config.image_std,
+            Normalization(config.image_mean, config.image_std),
             nothing_found=found,
         )
         grids[result.name] = prediction_grid(rows, titles(found))
