@@ -2,7 +2,7 @@
 changes.
 
     python benchmarks/repeated_instances.py --model outputs/shapes \
-    --config src/dataseg_hf/configs/shapes.yaml \
+    --config shapes \
         --datasets shapes_boxes --evaluation.shapes_boxes.count 200
 
 Of each held-out set with objects: the objects shown above the threshold per true object, those of
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dataseg_hf.commands.ready_configs import config_file
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
@@ -47,7 +48,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--config",
-        default="src/dataseg_hf/configs/shapes.yaml",
+        default="shapes",
         help="settings with the held-out sets",
     )
     parser.add_argument("--datasets", nargs="+", required=True, help="entries of `evaluation`")
@@ -55,7 +56,7 @@ def main() -> None:
         "--threshold", type=float, default=0.5, help="least score of an object that is shown"
     )
     options, overrides = parser.parse_known_args()
-    settings = read_held_out(options.config, overrides)
+    settings = read_held_out(config_file(options.config), overrides)
     model, processor = load_checkpoint(options.model)
     model.eval()
     inference = Inference(Normalization(processor.image_mean, processor.image_std))
