@@ -10,7 +10,8 @@ import sys
 from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
-from dataseg_hf.settings.run import ConfigError, config_files, parse_run_config
+from dataseg_hf.errors import ConfigError
+from dataseg_hf.settings.parsing import config_files, parse_run_config
 from dataseg_hf.sharing.publishing import PublishError
 from dataseg_hf.training.loop import DataError, DivergedError
 from dataseg_hf.training.run import run

@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from dataseg_hf.data.sample import BadSampleError
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation.run import run_evaluation
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
-from dataseg_hf.settings.run import ConfigError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

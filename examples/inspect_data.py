@@ -21,12 +21,15 @@ from dataseg_hf.data.inspection import Inspection, inspect_dataset
 from dataseg_hf.data.name_checks import held_out_contradictions
 from dataseg_hf.data.problems import Problem
 from dataseg_hf.data.sample import SampleDataset, SampleStream
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.output_folder import CONTACT_SHEETS, check_addition
 from dataseg_hf.pictures.contact_sheet import contact_sheet, samples_at
 from dataseg_hf.settings.datasets import MixRow, load_source, mix_table, resolve_mix, training_mix
 from dataseg_hf.settings.model import embed, run_text_encoder
-from dataseg_hf.settings.run import ConfigError, RunConfig, expand, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.paths import expand
+from dataseg_hf.settings.run import RunConfig
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
 IMAGES_ON_SHEET = 6

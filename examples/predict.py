@@ -58,7 +58,7 @@ from dataseg_hf.prediction.segments import (
     rgb_ids,
 )
 from dataseg_hf.prediction.tiling import Thresholds, segment_image
-from dataseg_hf.settings.run import expand
+from dataseg_hf.settings.paths import expand
 from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 MIN_TILE = 32  # pixels: the coarsest stride of the backbones

@@ -19,13 +19,16 @@ from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.tasks_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
-from dataseg_hf.settings.run import ConfigError, RunConfig, config_files, expand, parse_run_config
+from dataseg_hf.settings.parsing import config_files, parse_run_config
+from dataseg_hf.settings.paths import expand
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.training.loop import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups

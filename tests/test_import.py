@@ -75,7 +75,6 @@ NOT_NEEDED = [
     "evaluate",
     "faster_coco_eval",
     "gradio",
-    "jsonargparse",
     "matplotlib",
 ]
 NOT_NEEDED += ["pycocotools"]

@@ -10,7 +10,8 @@ from benchmarks.measure import alternating, floating_point_operations
 from dataseg_hf import DaTaSegModel
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
-from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 
 SEPARATE = {PANOPTIC: "alone_panoptic", SEMANTIC: "alone_semantic", BOXES: "alone_boxes"}
 REPEATS = 20

@@ -13,6 +13,7 @@ from conftest import ModelFactory
 from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
 from dataseg_hf.evaluation.flip import Proposals
 from dataseg_hf.evaluation.gallery import best_and_worst
@@ -20,7 +21,6 @@ from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, 
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.model_card import METRICS
 from helpers.noisy_truth import NoisyTruth
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics.files import score_instances, score_panoptic
-from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.benchmark_files import SIDE, write_ade20k, write_objects365
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor

@@ -20,6 +20,7 @@ from test_evaluation import MEAN, STD, held_out, only_boxes
 
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.evaluation.annotations import AnnotationSettings
 from dataseg_hf.evaluation.export import Exporter, category_ids, ignore_index
@@ -27,7 +28,6 @@ from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.metrics.files import score_instances, score_panoptic, score_semantic
 from dataseg_hf.prediction.annotation_files import ANNOTATION_FORMATS
-from dataseg_hf.settings.run import ConfigError
 from helpers.noisy_truth import NoisyTruth
 
 

@@ -18,7 +18,7 @@ from benchmarks.claims.results import RESULTS, Result, Summary, digest, read, wr
 from benchmarks.claims.runner import Grid, train_missing
 from benchmarks.claims.tables import PQ, TABLES
 
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from helpers.paths import ROOT
 
 DOCS = ROOT / "docs"

@@ -17,7 +17,8 @@ from dataseg_hf.data.sample import (
     SampleDataset,
 )
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.settings.run import EvalEntry, RunConfig, TrainEntry
+from dataseg_hf.settings.entries import EvalEntry, TrainEntry
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.first_look import look_at_data
 from dataseg_hf.training.report import describe
 

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
+from dataseg_hf.errors import ConfigError
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.folder import RunFolder
 from helpers.run_programs import run_here, start, weights
 
@@ -141,7 +143,7 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path, options: dict
         ({"learning_rate": 0.5}, "['learning_rate']"),
         ({"schedule": "constant", "seed": 3}, "['schedule', 'seed']"),
         ({"entry": {"image_size": 32, "keep_in_memory": True}}, "['datasets.a.image_size']"),
-        ({"datasets": {"b": TrainEntry("shapes_panoptic")}}, "['datasets']"),
+        ({"datasets": {"b": TrainEntry(spec="shapes_panoptic")}}, "['datasets']"),
     ],
 )
 def test_settings_that_change_the_result_may_not(

@@ -12,6 +12,7 @@ from datasets import Value
 
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, Sample
+from ..errors import ConfigError
 from ..prediction.annotation_files import (
     LOCAL_FILES,
     AnnotatedImage,
@@ -22,7 +23,6 @@ from ..prediction.annotation_files import (
     Outlines,
 )
 from ..prediction.segments import Segment, cropped
-from ..settings.run import ConfigError
 from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
 from .sets import EvaluationSet
 

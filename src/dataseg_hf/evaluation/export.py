@@ -26,7 +26,7 @@ from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import MaskAP, semantic_map
 from ..metrics.instances import ImageId
 from ..prediction.segments import rgb_ids
-from ..settings.run import MetricName
+from ..settings.entries import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
 from .scorers import SCORERS

@@ -3,7 +3,7 @@ scores, writes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +14,16 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from ..data.sample import DatasetSpec
+from ..errors import ConfigError
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.words_dataseg import listed
 from ..output_folder import Reads, check_output_folder, claim_output_folder
 from ..pictures.figures import draw_confusion, draw_precision_recall
 from ..processes import on_main
 from ..settings.datasets import load_held_out
+from ..settings.entries import EvalEntry, MetricName, with_default_range
 from ..settings.model import configured_text_encoder, embed
-from ..settings.run import (
-    ConfigError,
-    EvalEntry,
-    MetricName,
-    expand,
-    paths_read,
-    with_default_range,
-)
+from ..settings.paths import expand, paths_read
 from ..sharing.checkpoint import load_checkpoint
 from ..version import __version__
 from .annotations import AnnotationSettings
@@ -304,5 +299,5 @@ def facts_of(
         "device": accelerator.device.type,
         "dataseg_hf": __version__,
         "torch": torch.__version__,
-        "evaluation": {name: asdict(entry) for name, entry in entries.items()},
+        "evaluation": {name: entry.as_plain() for name, entry in entries.items()},
     }

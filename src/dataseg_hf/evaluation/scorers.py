@@ -8,7 +8,7 @@ from typing import Any
 from ..data.sample import DatasetSpec, Instances, Sample, Segments
 from ..metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
-from ..settings.run import MetricName
+from ..settings.entries import MetricName
 from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
 
 

@@ -13,7 +13,7 @@ from ..data.sample import BadSampleError
 from ..metrics.instances import ApCurves, MaskAP, average_precision
 from ..metrics.semantic import MeanIoU
 from ..model.modeling_dataseg import DaTaSegModel
-from ..settings.run import MetricName
+from ..settings.entries import MetricName
 from .export import Exporter, SetExport
 from .inference import Inference, OutputKind, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize

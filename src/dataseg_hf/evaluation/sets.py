@@ -7,8 +7,9 @@ from typing import get_args
 from torch import Tensor
 
 from ..data.sample import DatasetSpec, SampleDataset, TaskName
+from ..errors import ConfigError
 from ..metrics.instances import MAX_DETS
-from ..settings.run import ConfigError, EvalEntry, MetricName
+from ..settings.entries import EvalEntry, MetricName
 
 TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
     "pq": ("panoptic",),

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +22,14 @@ from ..data.readers.reader_tasks import require_task
 from ..data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
 from ..data.shapes import SHAPES_SPECS, shapes_dataset
 from ..data.transforms import Augmentation
-from .run import ConfigError, EvalEntry, RunConfig, Source, SpecSettings, TrainEntry, expand
+from ..errors import ConfigError
+from .base import Settings
+from .entries import EvalEntry, Source, SpecSettings, TrainEntry
+from .errors import line, problems, unknown_key
+from .paths import expand
+from .run import RunConfig
+
+LOG = logging.getLogger(__name__)
 
 OnBadSample = Literal["raise", "skip", "collect"]
 
@@ -30,7 +38,7 @@ OnBadSample = Literal["raise", "skip", "collect"]
 
 
 def get_spec(name: str, key: str) -> DatasetSpec:
-    """A catalogd dataset, or one of the shapes world; ConfigError lists the known ones."""
+    """A dataset of the catalog, or one of the shapes world; ConfigError lists the known ones."""
     known = {**CATALOG, **SHAPES_SPECS}
     if name not in known:
         raise ConfigError(
@@ -131,8 +139,8 @@ def load_source(
             "leaves them out"
         )
     if data.problems and on_bad_sample == "skip":
-        for line in problem_lines(map(Problem.of, data.problems)):
-            print(f"{key}: left out images that cannot be used: {line}")
+        for kind in problem_lines(map(Problem.of, data.problems)):
+            LOG.info("%s: left out images that cannot be used: %s", key, kind)
     if source.part is not None:
         data = data.part(*source.part)
     if source.max_samples is not None:
@@ -184,7 +192,7 @@ def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | Sample
     }
     _check_arguments(reader, arguments, places, name, key)
     typed = {
-        option: checked_option(reader, option, value, places[option]) if option in places else value
+        option: read_option(reader, option, value, places[option]) if option in places else value
         for option, value in arguments.items()
     }
     expanded = {
@@ -233,15 +241,15 @@ def _check_arguments(
     for option in arguments:
         if option not in parameters:
             raise ConfigError(
-                f"{places.get(option, key)}: reader '{name}' does not take it; it takes "
-                f"{sorted(parameters)}"
+                f"{places.get(option, key)}: "
+                + unknown_key(option, parameters, f"reader '{name}' does not take it")
             )
     for option, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and option not in arguments:
             raise ConfigError(f"{key}.{option}: reader '{name}' needs it")
 
 
-def checked_option(reader: Reader, option: str, value: Any, place: str) -> Any:
+def read_option(reader: Reader, option: str, value: Any, place: str) -> Any:
     """The value of a reader's option, of the type that its signature states; ConfigError names
     where it stands.
     """
@@ -251,8 +259,10 @@ def checked_option(reader: Reader, option: str, value: Any, place: str) -> Any:
     try:
         return TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ConfigError(f"{place}: {value!r} cannot be used: {reason}") from error
+        reasons = problems(error, value, Settings)
+        raise ConfigError(
+            "\n".join(line((place, *path), reason) for path, reason in reasons.items())
+        ) from error
 
 
 # --- the mix

@@ -16,7 +16,8 @@ import yaml
 from ..errors import ConfigError
 from ..output_folder import resolved_folder
 from ..settings.datasets import MixRow
-from ..settings.run import RunConfig, TrainEntry
+from ..settings.entries import TrainEntry
+from ..settings.run import RunConfig
 
 HISTORY_FIELDS = (
     "step",

@@ -15,6 +15,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from ..data.mixing import TrainingSet
+from ..errors import ConfigError
 from ..evaluation import (
     EvaluationSet,
     Inference,
@@ -33,8 +34,10 @@ from ..pictures.curves import draw_curves
 from ..pictures.overlay import prediction_grid
 from ..processes import on_main
 from ..settings.datasets import load_held_out, resolve_mix, source_spec, training_mix
+from ..settings.entries import EvalEntry, Source
 from ..settings.model import build_model, build_processor, embed, run_text_encoder
-from ..settings.run import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
+from ..settings.paths import expand, paths_read
+from ..settings.run import RunConfig
 from ..sharing.checkpoint import save_checkpoint
 from ..sharing.publishing import PublishError, publish
 from .dry_run import dry_run, few_images

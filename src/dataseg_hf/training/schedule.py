@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..data.mixing import TrainingSet, batches_per_step
+from ..errors import ConfigError
 from ..settings.durations import Duration, parse_duration
-from ..settings.run import ConfigError, RunConfig
+from ..settings.run import RunConfig
 
 CLOCK_BEGINS = 0.5
 """Share of the time limit before which the clock has no say (our setting): a slow start does not

@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from PIL import Image
 
-from ..settings.run import ConfigError, RunConfig
+from ..errors import ConfigError
+from ..settings.run import RunConfig
 
 PROJECT = "dataseg"  # name of the project, and of the folder of TensorBoard's files
 
