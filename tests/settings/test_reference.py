@@ -24,7 +24,9 @@ def test_every_setting_is_explained() -> None:
     for kind in all_kinds(RunConfig):
         for name in kind.model_fields:
             assert rows[name].meaning.endswith("."), f"{kind.__name__}.{name}"
-            assert "settings or settings" not in rows[name].type
+            # the site takes what stands before a colon in the first line for the type
+            first_line = (kind.model_fields[name].description or "").splitlines()[0]
+            assert ":" not in first_line, f"{kind.__name__}.{name}"
 
 
 def test_the_page_is_fresh() -> None:

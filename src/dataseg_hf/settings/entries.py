@@ -61,8 +61,9 @@ class Source(Settings):
     """Name of a dataset in the catalog or of a set of the shapes world, or the task and classes of
     your own dataset."""
     reader: str | None = None
-    """Format of the files: one of `data.readers.READERS`, `shapes`, or `package.module:function`
-    for your own reader. By default the format that the catalog names."""
+    """Format of the files, one of `data.readers.READERS`, or `shapes`.
+    `package.module:function` names your own reader. By default the format that the catalog
+    names."""
     images: str | None = None
     """Folder of the images. Environment variables in paths are expanded."""
     annotations: str | None = None
@@ -77,12 +78,13 @@ class Source(Settings):
     outside: Literal["error", "clip"] = "error"
     """Whether boxes and outlines that reach far beyond their image are an error or clipped."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further keyword arguments of the reader, e.g. `{image_suffix: .png}`."""
+    """Further keyword arguments of the reader,
+    e.g. `{image_suffix: .png}`."""
     category_map: dict[str, str | None] = Field(default_factory=dict)
-    """New names by class name: renames a class, merges several into one, or makes a class
+    """New names by class name. Renames a class, merges several into one, or makes a class
     unlabeled (null)."""
     part: tuple[Integer, Integer] | None = None
-    """`[k, n]` takes every n-th image, starting at the k-th: disjoint parts by a fixed rule."""
+    """`[k, n]` takes every n-th image, starting at the k-th, for disjoint parts."""
     split: Literal["train", "eval"] = "train"
     """Split of the shapes world."""
     count: Integer | None = None
@@ -92,7 +94,7 @@ class Source(Settings):
     max_samples: PositiveInteger | None = None
     """Take only the first images, so many of them."""
     value_range: tuple[Number, Number] | None = None
-    """`[low, high]`: the values that become black and white in images of more than 8 bits. By
+    """`[low, high]`, the values that become black and white in images of more than 8 bits. By
     default what the file says of its depth, else the range of each image. It is saved in the image
     processor, so a mix has one range, which entries without one take over."""
 
@@ -151,8 +153,8 @@ class EvalEntry(Source):
     """Entry of `datasets` whose vocabulary the set is scored in. By default the set's own names are
     embedded, so that words that no training saw (open vocabulary) can be scored."""
     metrics: Annotated[tuple[MetricName, ...], MinLen(1)] = ("pq",)
-    """Metrics: `pq` needs panoptic truth, `miou` panoptic or semantic, `mask_ap` masks or panoptic,
-    `box_ap` anything but semantic."""
+    """What is measured. `pq` needs panoptic truth, `miou` panoptic or semantic, `mask_ap` masks or
+    panoptic, `box_ap` anything but semantic."""
     batch_size: PositiveInteger = 8
     """Images scored at once."""
     image_size: PositiveInteger = 640
@@ -170,8 +172,8 @@ class EvalEntry(Source):
     every: Duration | None = None
     """Interval of the set's evaluation, in place of the run's `evaluate_every`."""
     corruption: Corruption | None = None
-    """Corrupt the images, e.g. `{kind: noise, strength: 2}`. Kinds are `noise`, `blur`, `contrast`
-    and `jpeg`, strengths 1 to 3."""
+    """Corrupt the images, in a kind and with a strength from 1 to 3,
+    e.g. `{kind: noise, strength: 2}`. Kinds are `noise`, `blur`, `contrast` and `jpeg`."""
 
 
 AnySource = TypeVar("AnySource", bound=Source)

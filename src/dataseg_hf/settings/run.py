@@ -33,8 +33,8 @@ class RunConfig(Settings):
     datasets: dict[str, TrainEntry]
     """The mix, by name. The name is also that of the vocabulary stored in the model."""
     text_encoder: dict[str, Any] | None = None
-    """What embeds the category names (see `build_text_encoder`). A file may say `names_of: SPEC`
-    when its rows follow the classes of a dataset in the catalog. With `model_weights` it may be
+    """What embeds the category names (see `build_text_encoder`).
+    A file may say `names_of: SPEC` when its rows follow the classes of a dataset in the catalog. With `model_weights` it may be
     left out: the checkpoint's own encoder is then used."""
     evaluation: dict[str, EvalEntry] = Field(default_factory=dict)
     """Held-out sets, by name. Their metrics are reported as `{name}/{metric}`."""
@@ -66,10 +66,10 @@ class RunConfig(Settings):
     """Draw each dataset in proportion to (number of images) ** (1 / temperature), instead of by
     ratios. 1 is by size; higher values make the shares more equal."""
     every_dataset_in_a_step: bool = False
-    """Baseline: train every step on a batch of each dataset, with the losses weighted by the
-    shares, instead of on one dataset drawn by its share."""
+    """Train every step on a batch of each dataset, with the losses weighted by the shares, instead
+    of on one dataset drawn by its share. A baseline."""
     on_bad_sample: Literal["raise", "skip"] = "raise"
-    """What to do with an image that cannot be used: `raise` ends the run, `skip` takes another
+    """What to do with an image that cannot be used. `raise` ends the run, `skip` takes another
     image of the dataset instead, counts and reports it."""
     check_samples: NonNegativeInteger = 32
     """Images of each dataset, evenly spaced, that are read before training starts."""
@@ -92,7 +92,7 @@ class RunConfig(Settings):
     warmup_steps: Duration = 50
     """Length of the linear warm-up."""
     schedule: Literal["cosine", "linear", "poly", "constant"] = "cosine"
-    """Decay of the learning rate: `cosine`, `linear` or `poly` (power 0.9) to 0, or `constant`."""
+    """Decay of the learning rate to 0 (`poly` has power 0.9), or `constant`."""
     max_grad_norm: PositiveNumber = 1.0
     """Largest norm of the gradient; longer gradients are clipped."""
     color_affinity_ramp: Fraction = 0.3
@@ -122,7 +122,7 @@ class RunConfig(Settings):
     """`{set}/{metric}` of `evaluation`, higher is better. The model that was best in it is kept in
     the folder `best`, beside the last one."""
     on_save_error: Literal["raise", "warn"] = "raise"
-    """What to do when a checkpoint cannot be written: `raise` ends the run, `warn` goes on."""
+    """What to do when a checkpoint cannot be written. `raise` ends the run, `warn` goes on."""
     num_pictures: NonNegativeInteger = 6
     """Images per prediction grid."""
     push_to_hub: str | None = None
@@ -133,7 +133,7 @@ class RunConfig(Settings):
     """Build everything, train two steps on each dataset, evaluate on a few images, say how long and
     how large the run would be, and leave nothing behind."""
     resume: str | None = None
-    """Go on from a checkpoint of the run in `output_dir`: `latest`, or the path of one."""
+    """Checkpoint of the run in `output_dir` to go on from, as a path, or `latest`."""
 
     @property
     def value_range(self) -> tuple[float, float] | None:
