@@ -11,9 +11,10 @@ from pathlib import Path
 
 from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.errors import ConfigError
+from dataseg_hf.messages import show_messages
 from dataseg_hf.settings.parsing import config_files, parse_run_config
 from dataseg_hf.sharing.publishing import PublishError
-from dataseg_hf.training.loop import DataError, DivergedError
+from dataseg_hf.training.failures import DataError, DivergedError
 from dataseg_hf.training.run import run
 from dataseg_hf.training.signals import StopRequested
 from dataseg_hf.training.state import SaveError
@@ -28,6 +29,7 @@ def main() -> int:
     2 for settings or data that cannot work; 1 when training diverged, or something could not be
     loaded, written or published.
     """
+    show_messages()
     try:
         run(parse_run_config(sys.argv[1:], DEFAULT_CONFIG), config_files(sys.argv[1:]))
     except (ConfigError, BadSampleError) as error:

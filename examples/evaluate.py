@@ -19,12 +19,14 @@ from dataseg_hf.data.sample import BadSampleError
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation.run import run_evaluation
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
+from dataseg_hf.messages import show_messages
 from dataseg_hf.prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when everything was scored, 2 for options, settings or data that cannot work."""
     options, config, overrides = parse_options(arguments)
+    show_messages()
     try:
         run_evaluation(EvaluationOptions(**options), read_held_out(config, overrides), config)
     except (ConfigError, BadSampleError) as error:

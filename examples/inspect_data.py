@@ -22,6 +22,7 @@ from dataseg_hf.data.name_checks import held_out_contradictions
 from dataseg_hf.data.problems import Problem
 from dataseg_hf.data.sample import SampleDataset, SampleStream
 from dataseg_hf.errors import ConfigError
+from dataseg_hf.messages import show_messages
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.output_folder import CONTACT_SHEETS, check_addition
 from dataseg_hf.pictures.contact_sheet import contact_sheet, samples_at
@@ -39,6 +40,7 @@ def main() -> int:
     """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot
     work.
     """
+    show_messages()
     try:
         options, settings = parse_options(sys.argv[1:])
         config = parse_run_config(settings, DEFAULT_CONFIG)

@@ -21,6 +21,7 @@ from transformers.trainer_utils import get_last_checkpoint
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import evaluate
+from dataseg_hf.messages import show_messages
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.tasks_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
@@ -30,9 +31,9 @@ from dataseg_hf.settings.parsing import config_files, parse_run_config
 from dataseg_hf.settings.paths import expand
 from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.sharing.checkpoint import save_checkpoint
-from dataseg_hf.training.loop import step_loss_weights
+from dataseg_hf.training.gradients import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups
-from dataseg_hf.training.run import evaluation_set, run_reads
+from dataseg_hf.training.preparation import evaluation_set, run_reads
 from dataseg_hf.training.schedule import Schedule, resolve_schedule
 
 DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
@@ -186,6 +187,7 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
 
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
+    show_messages()
     try:
         config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
         if config.every_dataset_in_a_step:

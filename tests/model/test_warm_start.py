@@ -31,8 +31,8 @@ from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 from dataseg_hf.model.warm_start_dataseg import WarmStart, align_classifier, mask2former_weights
 from dataseg_hf.settings.datasets import training_set
 from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.model import build_model
 from dataseg_hf.settings.run import RunConfig
-from dataseg_hf.training.run import build_model
 from helpers.example_scripts import main_of
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]

@@ -172,9 +172,9 @@ def test_a_checkpoint_of_an_older_version_is_part_of_the_schedule_of_its_run(
     tmp_path: Path,
 ) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_facts({"max_steps": 8})
+    folder.append_start({"max_steps": 8})
     # a first try to make it longer, killed before its first checkpoint
-    folder.write_facts({"max_steps": 12})
+    folder.append_start({"max_steps": 12})
     checkpoint = folder.checkpoint(6)
     checkpoint.mkdir(parents=True)
     (checkpoint / "progress.json").write_text('{"step": 6, "train_seconds": 3.5}')

@@ -21,14 +21,10 @@ from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.settings.entries import TrainEntry
 from dataseg_hf.settings.run import RunConfig
+from dataseg_hf.training.failures import DivergedError
 from dataseg_hf.training.folder import RunFolder
-from dataseg_hf.training.loop import (
-    MAX_SKIPPED_STEPS,
-    CoTraining,
-    DivergedError,
-    accumulate_gradients,
-    step_loss_weights,
-)
+from dataseg_hf.training.gradients import accumulate_gradients, step_loss_weights
+from dataseg_hf.training.loop import MAX_SKIPPED_STEPS, CoTraining
 from dataseg_hf.training.optimization import AveragedWeights, learning_rate, parameter_groups
 from dataseg_hf.training.schedule import Schedule
 from dataseg_hf.training.signals import StopRequested, StopSignals

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from accelerate import Accelerator
+from accelerate.logging import get_logger
 from safetensors.torch import load_file
 
 from ..model.modeling_dataseg import DaTaSegModel
 from ..processes import on_main, together
 from .folder import PROGRESS_FILE, RunFolder
 from .optimization import AveragedWeights
+
+LOG = get_logger(__name__)
 
 OnSaveError = Literal["raise", "warn"]
 SaveModel = Callable[[DaTaSegModel, Path], None]
@@ -87,4 +90,4 @@ def write_or_warn(
     message = f"{what} could not be written: {failure}"
     if on_save_error == "raise":
         raise SaveError(message)
-    accelerator.print(f"warning: {message}; training goes on")
+    LOG.warning(f"{message}; training goes on")
