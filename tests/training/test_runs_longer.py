@@ -156,6 +156,19 @@ def test_settings_that_change_the_result_may_not(
     assert f"other settings for {named} (see run_config.yaml there)" in str(raised.value)
 
 
+def test_a_run_of_a_version_with_other_names_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    own = {"task": "boxes", "classes": [], "license": "mine"}
+    now = settings(entry={"color_jitter": 0.2, "spec": own})
+    folder.write_config(now)
+    text = folder.config_file.read_text()
+    old = text.replace("color_jitter", "colour_jitter").replace("license", "licence")
+    folder.config_file.write_text(old)
+    folder.check_same_run(now)
+    with pytest.raises(ConfigError, match=r"datasets\.a\.color_jitter"):
+        folder.check_same_run(settings(entry={"color_jitter": 0.3, "spec": own}))
+
+
 def test_a_setting_that_an_older_version_did_not_know_had_its_default(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.write_config(settings())

@@ -2,6 +2,7 @@
 trackers.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from tqdm.auto import tqdm
 
 from ..data.mixing import TrainingSet
@@ -19,7 +19,7 @@ from ..settings.run import RunConfig
 from .folder import RunFolder
 from .schedule import Schedule
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 if sys.platform == "win32":
     import psutil
@@ -102,7 +102,7 @@ class StepLog:
         for message in messages:
             if message not in self.reported:
                 self.reported.add(message)
-                LOG.warning(f"skipped: {message}", main_process_only=False)
+                LOG.warning(f"skipped: {message}")
 
     def report(self, seconds: float) -> None:
         """Log a line and send values to the trackers, for the steps since the last one."""

@@ -3,6 +3,7 @@ devices.
 """
 
 import copy
+import logging
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,6 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from accelerate.utils import DistributedType, broadcast
 from torch import nn
 from torch.distributed.tensor import DTensor
@@ -36,7 +36,7 @@ from .schedule import Schedule
 from .signals import StopRequested, StopSignals
 from .state import SaveError, SaveModel, load_training_state, save_training_state
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 # The metrics of the model on the named held-out sets after a step; all processes compute them.
 Evaluate = Callable[[DaTaSegModel, int, Sequence[str]], dict[str, float]]

@@ -1,5 +1,6 @@
 """What a run is made of, built and checked before its first step."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.logging import get_logger
 from accelerate.utils import DistributedType, set_seed
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
@@ -32,7 +32,7 @@ from .folder import RunFolder
 from .schedule import Schedule, continued, resolve_schedule
 from .trackers import check_trackers
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass

@@ -5,6 +5,7 @@ from typing import Any
 
 from ..settings.base import Settings
 from ..settings.entries import TrainEntry
+from ..settings.errors import RENAMED
 from ..settings.run import RunConfig
 
 # They change no result, or, as max_steps and max_minutes, only the length of the run.
@@ -49,7 +50,8 @@ def changed_settings(before: Mapping[str, Any], config: RunConfig) -> list[str]:
     if list(before["datasets"]) != list(now["datasets"]):
         return [*changed, "datasets"]
     for name, entry in now["datasets"].items():
-        keys = _changed(before["datasets"][name], entry, _FREE_OF_A_DATASET, TrainEntry)
+        entry_before = _renamed(before["datasets"][name])
+        keys = _changed(entry_before, entry, _FREE_OF_A_DATASET, TrainEntry)
         changed += [f"datasets.{name}.{key}" for key in keys]
     return changed
 
@@ -65,6 +67,16 @@ def _changed(
     return sorted(
         key for key in now if key not in free and before.get(key, _plain(defaults[key])) != now[key]
     )
+
+
+def _renamed(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of an earlier version by their names of today, those of an own spec included."""
+    return {
+        RENAMED.get(key, key): _renamed(value)
+        if key == "spec" and isinstance(value, dict)
+        else value
+        for key, value in settings.items()
+    }
 
 
 def _plain(value: Any) -> Any:

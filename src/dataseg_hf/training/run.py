@@ -1,12 +1,11 @@
 """A co-training run from settings to results."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-
-from accelerate.logging import get_logger
 
 from ..evaluation import values_of
 from ..model.modeling_dataseg import DaTaSegModel
@@ -36,7 +35,7 @@ from .signals import StopSignals
 from .state import SaveError
 from .trackers import start_trackers
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:

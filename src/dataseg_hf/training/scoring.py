@@ -1,8 +1,8 @@
 """Score held-out sets during and after training, draw predictions, keep the best model."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
-from accelerate.logging import get_logger
 from accelerate.utils import gather_object
 from PIL import Image
 from tqdm.auto import tqdm
@@ -26,7 +26,7 @@ from .signals import StopRequested, StopSignals
 from .state import write_or_warn
 from .trackers import log_metrics, log_picture
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 
 def score_and_draw(

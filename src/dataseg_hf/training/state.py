@@ -3,13 +3,13 @@ or not there.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
 from accelerate import Accelerator
-from accelerate.logging import get_logger
 from safetensors.torch import load_file
 
 from ..model.modeling_dataseg import DaTaSegModel
@@ -17,7 +17,7 @@ from ..processes import on_main, together
 from .folder import PROGRESS_FILE, RunFolder
 from .optimization import AveragedWeights
 
-LOG = get_logger(__name__)
+LOG = logging.getLogger(__name__)
 
 OnSaveError = Literal["raise", "warn"]
 SaveModel = Callable[[DaTaSegModel, Path], None]
