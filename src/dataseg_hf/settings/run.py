@@ -130,6 +130,9 @@ class RunConfig(Settings):
     """Repository (`org/name`) on the Hub to which the final model goes, with code and card."""
     hub_private: bool = False
     """Make that repository private."""
+    hub_license: str | None = None
+    """License of the published weights, as the Hub writes it, e.g. `cc-by-4.0`. Required with
+    `push_to_hub`, but for models of the drawn scenes alone (`apache-2.0`)."""
     dry_run: bool = False
     """Build everything, train two steps on each dataset, evaluate on a few images, say how long and
     how large the run would be, and leave nothing behind."""

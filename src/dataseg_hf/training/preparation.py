@@ -27,6 +27,7 @@ from ..settings.entries import EvalEntry, Source
 from ..settings.model import build_model, embed, run_text_encoder
 from ..settings.paths import expand, paths_read
 from ..settings.run import RunConfig
+from ..sharing.licenses import check_license
 from .first_look import look_at_data
 from .folder import RunFolder
 from .schedule import Schedule, continued, resolve_schedule
@@ -205,12 +206,18 @@ def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> N
 
 
 def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
-    """Make the repository to which the model will go, so that a missing right is known before
-    training.
+    """Create the repository to which the model will go.
+
+    Raises:
+        ConfigError: before training, for a missing right or a missing license.
     """
     repo = config.push_to_hub
     if repo is None:
         return
+    try:
+        check_license(config.as_plain(), config.hub_license)
+    except ValueError as error:
+        raise ConfigError(f"hub_license: {error}") from error
 
     def create() -> None:
         try:

@@ -34,6 +34,7 @@ _FREE_SETTINGS = {
     "default_vocabulary",
     "push_to_hub",
     "hub_private",
+    "hub_license",
 }
 # Where the files of a dataset are, and how they are held.
 _FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}

@@ -191,11 +191,12 @@ def push(prepared: PreparedRun, repo: str) -> None:
     Raises:
         PublishError: on all processes, where the Hub does not take it.
     """
-    folder = prepared.folder.path
+    folder, config = prepared.folder.path, prepared.config
 
     def send() -> None:
         try:
-            LOG.info(f"Published: {publish(folder, repo, private=prepared.config.hub_private)}")
+            url = publish(folder, repo, private=config.hub_private, license=config.hub_license)
+            LOG.info(f"Published: {url}")
         except ValueError as error:
             raise PublishError(str(error)) from error
 
