@@ -12,6 +12,7 @@ Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-re
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,8 @@ from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
 from .scorers import SCORERS
 from .sets import EvaluationSet
+
+LOG = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 
@@ -184,7 +187,7 @@ class Exporter:
         if self.annotations is not None:
             self.annotations.finish(len(shares))
             if left_out := sum(share.empty_segments for share in shares):
-                print(
+                LOG.info(
                     f"{left_out} predicted segments without a pixel are not in the annotation "
                     "files."
                 )

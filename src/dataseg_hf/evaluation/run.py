@@ -2,6 +2,7 @@
 scores, writes.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,8 @@ from .report import figure_path, note_lines, overview, write_json, write_markdow
 from .scoring import Processes, SetResult, score
 from .sets import EvaluationSet, possible_metrics
 from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
+
+LOG = logging.getLogger(__name__)
 
 CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 
@@ -106,11 +109,11 @@ def run_evaluation(
             if accelerator.is_main_process:
                 draw(model, chosen, results[-1], inference, options.gallery, folder)
     if accelerator.is_main_process:
-        facts = facts_of(options, entries, accelerator)
-        write_json(results, facts, folder)
-        write_markdown(results, facts, folder)
-        print("\n".join([*overview(results), *note_lines(results)]))
-        print(f"Results, report and pictures are in {folder}.")
+        summary = evaluation_summary(options, entries, accelerator)
+        write_json(results, summary, folder)
+        write_markdown(results, summary, folder)
+        LOG.info("\n".join([*overview(results), *note_lines(results)]))
+        LOG.info(f"Results, report and pictures are in {folder}.")
     accelerator.wait_for_everyone()
     return results
 
@@ -176,7 +179,7 @@ def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
     def start() -> None:
         earlier = claim_output_folder(folder, "evaluation", "--output_dir", reads)
         if earlier is not None:
-            print(f"{folder} held an earlier evaluation, now in {earlier}.")
+            LOG.info(f"{folder} held an earlier evaluation, now in {earlier}.")
         (folder / "pictures").mkdir()
 
     accelerator.wait_for_everyone()  # all have looked at the folder before it changes
@@ -287,7 +290,7 @@ def draw(
             picture.save(figure_path(folder, chosen.name, key))
 
 
-def facts_of(
+def evaluation_summary(
     options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator
 ) -> dict[str, Any]:
     """What was evaluated how; `evaluation` has the settings of the sets."""

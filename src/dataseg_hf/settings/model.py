@@ -107,7 +107,7 @@ def embed(
 
 
 def build_model(
-    config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder
+    config: RunConfig, datasets: Sequence[TrainingSet], encoder: TextEncoder
 ) -> DaTaSegModel:
     """The model with the vocabularies of the mix.
 
@@ -116,12 +116,12 @@ def build_model(
             or does not fit.
     """
     model = first_model(config, encoder)
-    for member in members:
-        spec = member.data.spec
-        embeddings = embed(encoder, spec.labels, f"datasets.{member.name}")
-        model.add_vocabulary(member.name, spec.labels, spec.is_thing, embeddings)
-    model.set_vocabulary(config.default_vocabulary or members[0].name)
-    model.config.training_sets = _training_sets(model.config.training_sets or [], members)
+    for dataset in datasets:
+        spec = dataset.data.spec
+        embeddings = embed(encoder, spec.labels, f"datasets.{dataset.name}")
+        model.add_vocabulary(dataset.name, spec.labels, spec.is_thing, embeddings)
+    model.set_vocabulary(config.default_vocabulary or datasets[0].name)
+    model.config.training_sets = _training_sets(model.config.training_sets or [], datasets)
     if config.freeze_backbone:
         model.pretrainable_backbone().requires_grad_(False)
     if config.gradient_checkpointing:
@@ -132,19 +132,19 @@ def build_model(
 
 
 def _training_sets(
-    before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]
+    before: Sequence[Mapping[str, Any]], datasets: Sequence[TrainingSet]
 ) -> list[dict[str, Any]]:
     """What the checkpoint says of its training: the sets of the model it starts from, then those of
     the mix.
     """
     sets = {entry["name"]: dict(entry) for entry in before}
-    for member in members:
-        sets[member.name] = {
-            "name": member.name,
-            "annotation": member.task,
-            "images": member.size,
-            "image_size": member.augmentation.image_size,
-            "drawn": member.data.spec.name in SHAPES_SPECS,
+    for dataset in datasets:
+        sets[dataset.name] = {
+            "name": dataset.name,
+            "annotation": dataset.task,
+            "images": dataset.size,
+            "image_size": dataset.augmentation.image_size,
+            "drawn": dataset.data.spec.name in SHAPES_SPECS,
         }
     return list(sets.values())
 
