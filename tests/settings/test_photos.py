@@ -11,7 +11,7 @@ from dataseg_hf.settings.parsing import parse_run_config
 from dataseg_hf.settings.run import RunConfig
 from helpers.paths import ROOT
 
-PHOTOS = ROOT / "examples/configs/photos.yaml"
+PHOTOS = ROOT / "src/dataseg_hf/configs/photos.yaml"
 
 pytestmark = [
     pytest.mark.slow,

@@ -142,7 +142,7 @@ def _report_problems(data: SampleDataset, key: str, on_bad_sample: OnBadSample) 
     if kinds and on_bad_sample == "raise":
         more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
         raise ConfigError(
-            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' "
+            f"{key}: {kinds[0]}{more}; `dataseg inspect` lists all, on_bad_sample 'skip' "
             "leaves them out"
         )
     if on_bad_sample == "skip":

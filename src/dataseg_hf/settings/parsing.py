@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
-from ..errors import ConfigError
+from ..errors import ConfigError, SettingsError
 from .base import Settings
 from .errors import Path as KeyPath
 from .errors import line, problems
@@ -128,7 +128,7 @@ def parse_settings(
     bare = {override.path for override in overrides if override.text is None}
     found |= dict.fromkeys(bare & set(found), "needs a value")
     lines = [_in_file(path, files, values) + line(path, reason) for path, reason in found.items()]
-    raise ConfigError("\n".join(lines))
+    raise SettingsError(lines)
 
 
 def _merged(

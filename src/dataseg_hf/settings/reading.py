@@ -7,8 +7,8 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from ..data.readers import READERS, Reader
 from ..data.readers.reader_tasks import require_task
+from ..data.readers.registry import READERS, Reader
 from ..data.sample import DatasetSpec, SampleDataset, SampleStream
 from ..data.shapes import shapes_dataset
 from ..errors import ConfigError

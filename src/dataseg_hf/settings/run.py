@@ -5,7 +5,6 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from ..model.configuration_dataseg import DaTaSegConfig
 from .base import (
     Decay,
     Fraction,
@@ -160,6 +159,8 @@ class RunConfig(Settings):
     @field_validator("model")
     @classmethod
     def _check_model(cls, model: dict[str, Any]) -> dict[str, Any]:
+        from ..model.configuration_dataseg import DaTaSegConfig  # with torch, after `--help`
+
         for name in sorted(set(model) - set(DaTaSegConfig.__annotations__)):
             # The message names its own key, as a validator of a field cannot name a part of it.
             raise ValueError(f".{name}: {unknown_key(name, DaTaSegConfig.__annotations__)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..model.tasks_dataseg import LabelForm, get_task
 from ..version import __version__
 from .checkpoint import PIPELINE_TASK
 from .hardware import hardware
@@ -21,12 +22,6 @@ from .record import METRICS, Record, known_spec
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DISTRIBUTION = "dataseg-hf"
-ANNOTATION = {
-    "panoptic": "panoptic segments",
-    "semantic": "a class per pixel",
-    "instance": "a mask per object",
-    "boxes": "a box per object, no masks",
-}
 START_WORDS = {
     "model_weights": "Fine-tuned from a DaTaSeg model,",
     "mask2former_weights": "Fine-tuned from a Mask2Former model,",
@@ -179,7 +174,7 @@ def _training_row(record: Record, row: Mapping[str, Any]) -> list[object]:
     entry = record.settings.get("datasets", {}).get(row["name"], {})
     return [
         _linked(row["name"], entry),
-        ANNOTATION[row["task"]],
+        get_task(row["task"]).summary,
         "streamed" if row["images"] is None else row["images"],
         row["classes"],
         f"{row['share']:.1%}",
@@ -233,9 +228,12 @@ def _limits(record: Record) -> dict[str, Any]:
     def named(rows: Sequence[Mapping[str, Any]]) -> str:
         return ", ".join(plain(row["name"]) for row in rows)
 
+    def with_labels(form: LabelForm) -> list[Mapping[str, Any]]:
+        return [row for row in record.mix if get_task(row["task"]).label_form == form]
+
     return {
-        "boxes": named([row for row in record.mix if row["task"] == "boxes"]),
-        "semantic": named([row for row in record.mix if row["task"] == "semantic"]),
+        "boxes": named(with_labels("boxes")),
+        "semantic": named(with_labels("classes")),
         "few": named([row for row in record.mix if (row["images"] or FEW_IMAGES) < FEW_IMAGES]),
         "spelling": (record.config.get("text_encoder") or {}).get("kind") == "hashed_ngrams",
     }

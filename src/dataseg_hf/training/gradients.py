@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from ..data.mixing import MicroBatch, TrainingSet, to_device
 from ..model.modeling_dataseg import DaTaSegModel
-from ..model.tasks_dataseg import count_targets, loss_weights
+from ..model.supervision_dataseg import resolve_loss_weights
+from ..model.targets_dataseg import count_targets
 from ..settings.run import RunConfig
 from .failures import DivergedError, agree, divergence
 from .schedule import Schedule
@@ -103,7 +104,7 @@ def step_loss_weights(
     """Loss weights of a step: the dataset's, with the color affinity ramped up (our setting: masks
     must first find their objects before neighboring pixels are made to agree).
     """
-    weights = loss_weights(model.config, dataset.loss_weights)
+    weights = resolve_loss_weights(model.config, dataset.loss_weights)
     ramp = config.color_affinity_ramp * schedule.max_steps
     weights["color_affinity"] *= min(1.0, step / ramp) if ramp > 0 else 1.0
     return weights

@@ -18,6 +18,7 @@ from torch import nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
+from ..data.collate import Normalization
 from ..data.mixing import (
     MicroBatch,
     MixingSampler,
@@ -163,7 +164,9 @@ class CoTraining:
             world_size=self.accelerator.num_processes,
         )
         loader = mixing_loader(
-            sampler, self.config.image_mean, self.config.image_std, self.config.num_workers
+            sampler,
+            Normalization(self.config.image_mean, self.config.image_std),
+            self.config.num_workers,
         )
         group: list[MicroBatch] = []
         for batch in loader:

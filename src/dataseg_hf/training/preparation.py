@@ -230,7 +230,7 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
         raise ConfigError(
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
             "login`, or leave it out "
-            "and publish later with examples/publish.py"
+            "and publish later with dataseg publish"
         )
 
 

@@ -204,5 +204,5 @@ def push(prepared: PreparedRun, repo: str) -> None:
     if failure is not None:
         raise PublishError(
             f"push_to_hub: {failure}. The model is whole in {folder}: publish it with "
-            f"examples/publish.py --model {folder} --repo {repo}"
+            f"dataseg publish --model {folder} --repo {repo}"
         )

@@ -7,6 +7,7 @@ from accelerate.utils import gather_object
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..data.collate import Normalization
 from ..evaluation import (
     Inference,
     Processes,
@@ -90,7 +91,7 @@ def score(
             if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        inference = Inference(config.image_mean, config.image_std)
+        inference = Inference(Normalization(config.image_mean, config.image_std))
         processes = Processes(
             accelerator.process_index,
             accelerator.num_processes,
@@ -115,8 +116,7 @@ def draw_grids(
             model,
             sets[result.name],
             config.num_pictures,
-            config.image_mean,
-            config.image_std,
+            Normalization(config.image_mean, config.image_std),
             nothing_found=found,
         )
         grids[result.name] = prediction_grid(rows, titles(found))

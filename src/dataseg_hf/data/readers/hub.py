@@ -21,16 +21,17 @@ from datasets import (
 )
 from datasets.exceptions import DatasetGenerationError
 
+from ...model.tasks_dataseg import LabelForm
 from ..hub_names import is_missing_path, loading_failure
-from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream, TaskName
+from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream
 from .hub_options import SHUFFLE_BUFFER, BoxFormat, Columns, HubOptions, takes
 from .hub_rows import ROW_NUMBER, RowLoader
 from .stream_order import shuffled_rows
 
-_NEEDED: Mapping[TaskName, frozenset[str]] = {
-    "semantic": frozenset({"label_column"}),
-    "panoptic": frozenset({"label_column", "segments_column"}),
-    "instance": frozenset({"objects_column", "segmentation_key"}),
+_NEEDED: Mapping[LabelForm, frozenset[str]] = {
+    "classes": frozenset({"label_column"}),
+    "segments": frozenset({"label_column", "segments_column"}),
+    "masks": frozenset({"objects_column", "segmentation_key"}),
     "boxes": frozenset({"objects_column"}),
 }
 _OF_ANY_TASK = frozenset({"image_column", "image_id_column"})
@@ -134,9 +135,9 @@ def _loaded(row_source: str, options: HubOptions) -> Dataset | IterableDataset:
 
 def _check_options(spec: DatasetSpec, options: HubOptions) -> None:
     """ValueError for options that the spec's task lacks or does not use, or that are impossible."""
-    needed = _NEEDED[spec.task]
+    needed = _NEEDED[spec.label_form]
     used = needed | _OF_ANY_TASK | (_OF_OBJECTS if "objects_column" in needed else frozenset())
-    if spec.task != "semantic":
+    if spec.label_form != "classes":
         used |= {"crowd"}
     for field in fields(Columns):
         value = getattr(options, field.name)
