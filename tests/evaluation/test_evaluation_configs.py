@@ -53,14 +53,14 @@ def score_of_the_truth(
         "2",
     ]
     settings = read_held_out(str(CONFIGS / config), overrides)
-    chosen = evaluation_set(
+    eval_set = evaluation_set(
         name, settings.evaluation[name], EvaluationOptions("m"), settings, checkpoint_model()
     )
-    model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
-    exporter = None if export is None else Exporter(export, chosen)
+    model: Any = NoisyTruth(eval_set, 0.5, 0.25, noise)
+    exporter = None if export is None else Exporter(export, eval_set)
     return score(
         model,
-        chosen,
+        eval_set,
         Inference(Normalization([0.5] * 3, [0.25] * 3)),
         Processes(),
         exporter=exporter,

@@ -58,7 +58,7 @@ def run_evaluation(
     """
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
-    entries = settings.chosen(options.datasets)
+    entries = settings.entries(options.datasets)
     reads = paths_read(
         {f"evaluation.{name}": entry for name, entry in entries.items()},
         settings.text_encoder,
@@ -91,24 +91,24 @@ def run_evaluation(
     with tqdm(
         total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process
     ) as bar:
-        for chosen in sets:
-            bar.set_description(chosen.name)
+        for eval_set in sets:
+            bar.set_description(eval_set.name)
             done = bar.n
             results.append(
                 score(
                     model,
-                    chosen,
+                    eval_set,
                     inference,
                     processes,
                     progress=lambda count: bar.update(count * accelerator.num_processes),
                     rank_images=options.gallery > 0,
-                    exporter=exporter_of(chosen, options, folder, accelerator),
+                    exporter=exporter_of(eval_set, options, folder, accelerator),
                 )
             )
             # a share may be larger or smaller than the others
-            bar.update(done + len(chosen.data) - bar.n)
+            bar.update(done + len(eval_set.data) - bar.n)
             if accelerator.is_main_process:
-                draw(model, chosen, results[-1], inference, options.gallery, folder)
+                draw(model, eval_set, results[-1], inference, options.gallery, folder)
     if accelerator.is_main_process:
         summary = evaluation_summary(options, entries, accelerator)
         write_json(results, summary, folder)
@@ -142,14 +142,14 @@ def evaluation_set(
     metrics: Sequence[Any] = options.metrics or entry.metrics
     if ALL_METRICS in metrics:
         metrics = possible_metrics(data.spec)
-    chosen = replace(
+    eval_set = replace(
         entry,
         metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
         batch_size=options.batch_size or entry.batch_size,
         max_dets=options.max_dets or entry.max_dets,
     )
     return EvaluationSet.of(
-        name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model)
+        name, eval_set, data, embeddings_of(data.spec.labels, entry, key, settings, model)
     )
 
 
@@ -190,7 +190,7 @@ def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
 
 
 def exporter_of(
-    chosen: EvaluationSet, options: EvaluationOptions, folder: Path, accelerator: Accelerator
+    eval_set: EvaluationSet, options: EvaluationOptions, folder: Path, accelerator: Accelerator
 ) -> Exporter | None:
     """What writes the files that the options ask for; None where they ask for none."""
     if not (options.export or options.annotations):
@@ -198,8 +198,8 @@ def exporter_of(
     annotations = AnnotationSettings(
         options.annotations, options.outlines, options.image_url_prefix
     )
-    target = folder / "exports" / chosen.name
-    return Exporter(target, chosen, options.export, annotations, accelerator.process_index)
+    target = folder / "exports" / eval_set.name
+    return Exporter(target, eval_set, options.export, annotations, accelerator.process_index)
 
 
 def embeddings_of(
@@ -268,7 +268,7 @@ def stored_embeddings(
 
 def draw(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     result: SetResult,
     inference: Inference,
     count: int,
@@ -277,18 +277,18 @@ def draw(
     """The figures of a set, and its best and worst images."""
     if result.confusion is not None and result.confusion.any():
         draw_confusion(
-            result.confusion, result.labels, figure_path(folder, chosen.name, "confusion")
+            result.confusion, result.labels, figure_path(folder, eval_set.name, "confusion")
         )
     for metric, curves in result.curves.items():
         objects = CURVES[metric]
-        path = figure_path(folder, chosen.name, f"{objects}-precision-recall")
-        draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
+        path = figure_path(folder, eval_set.name, f"{objects}-precision-recall")
+        draw_precision_recall(curves, result.labels, f"{objects} of {eval_set.name}", path)
     for key, scores in zip(
         ("best", "worst"), best_and_worst(result.image_scores, count), strict=True
     ):
         if scores:
-            picture = gallery(model, chosen, scores, inference, result.nothing_found)
-            picture.save(figure_path(folder, chosen.name, key))
+            picture = gallery(model, eval_set, scores, inference, result.nothing_found)
+            picture.save(figure_path(folder, eval_set.name, key))
 
 
 def evaluation_summary(

@@ -107,7 +107,7 @@ class HeldOutSettings(Settings):
     """What embeds names, where an entry names no vocabulary and the model cannot embed by itself,
     because its own embeddings came out of files."""
 
-    def chosen(self, names: Sequence[str]) -> dict[str, EvalEntry]:
+    def entries(self, names: Sequence[str]) -> dict[str, EvalEntry]:
         """The entries of those names, all for none; ConfigError for an unknown one, or nothing at
         all.
         """
