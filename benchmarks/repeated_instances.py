@@ -60,7 +60,7 @@ def main() -> None:
     model, processor = load_checkpoint(options.model)
     model.eval()
     inference = Inference(Normalization(processor.image_mean, processor.image_std))
-    for name, entry in settings.chosen(options.datasets).items():
+    for name, entry in settings.entries(options.datasets).items():
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
         spec, results = (
             held_out.data.spec,

@@ -32,7 +32,8 @@ from dataseg_hf.data.mixing import MicroBatch, to_device
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, run_text_encoder
-from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.folder import RunFolder
 from dataseg_hf.training.log import StepLog
 from dataseg_hf.training.loop import CoTraining
@@ -129,7 +130,7 @@ def bare_step(
 ) -> None:
     """Forward, backward and optimizer of a step, and nothing else."""
     (batch,) = micro_batches
-    member = training.members[batch.member]
+    member = training.datasets[batch.member]
     output = model(
         **to_device(batch.inputs, torch.device("cpu")),
         vocabulary=member.name,

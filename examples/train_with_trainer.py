@@ -21,17 +21,21 @@ from transformers.trainer_utils import get_last_checkpoint
 from dataseg_hf.commands.ready_configs import config_file, with_config_files
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import evaluate
+from dataseg_hf.messages import show_messages
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.targets_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
-from dataseg_hf.settings.run import ConfigError, RunConfig, config_files, expand, parse_run_config
+from dataseg_hf.settings.parsing import config_files, parse_run_config
+from dataseg_hf.settings.paths import expand
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.sharing.checkpoint import save_checkpoint
-from dataseg_hf.training.loop import step_loss_weights
+from dataseg_hf.training.gradients import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups
-from dataseg_hf.training.run import evaluation_set, run_reads
+from dataseg_hf.training.preparation import evaluation_set, run_reads
 from dataseg_hf.training.schedule import Schedule, resolve_schedule
 
 _SCHEDULERS = {
@@ -182,6 +186,7 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
 
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
+    show_messages()
     try:
         settings = with_config_files(sys.argv[1:])
         config = parse_run_config(settings, config_file("shapes"))

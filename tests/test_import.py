@@ -126,7 +126,6 @@ NOT_NEEDED = [
     "evaluate",
     "hotcoco",
     "gradio",
-    "jsonargparse",
     "matplotlib",
 ]
 NOT_NEEDED += ["pycocotools"]

@@ -11,7 +11,8 @@ from dataseg_hf import DaTaSegModel
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
-from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 
 SETS = ("shapes_panoptic", "shapes_semantic", "shapes_boxes")
 SEPARATE = ("alone_panoptic", "alone_semantic", "alone_boxes")

@@ -12,7 +12,8 @@ from dataseg_hf import DaTaSegModel
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
-from dataseg_hf.settings.run import RunConfig, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 
 PARTS = ("backbone", "pixel_decoder", "query_decoder", "classifier")
 BATCHES_OF_A_HALF = 8

@@ -1,7 +1,11 @@
-"""How messages name many things, or long ones, in one line."""
+"""Messages: how they name many things, or long ones, in one line, and how commands show them."""
 
+import logging
+import os
 from collections.abc import Sequence
 from typing import Any
+
+from tqdm.auto import tqdm
 
 _MAX_CHARACTERS = 60
 
@@ -16,3 +20,23 @@ def shown(value: Any) -> str:
     """A value out of a file as Python writes it, cut to 60 characters."""
     text = repr(value)
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."
+
+
+class _Terminal(logging.Handler):
+    """Prints messages as lines above a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "warning: " if record.levelno >= logging.WARNING else ""
+        tqdm.write(prefix + record.getMessage())
+
+
+def show_messages() -> None:
+    """Print what the package logs on the standard output. For commands; a program that uses the
+    package configures `logging` as it likes.
+
+    With several processes the main one prints all messages, the others warnings only.
+    """
+    logger = logging.getLogger(__package__)
+    logger.setLevel(logging.INFO if os.environ.get("RANK", "0") == "0" else logging.WARNING)
+    if not any(isinstance(handler, _Terminal) for handler in logger.handlers):
+        logger.addHandler(_Terminal())

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import yaml
 
 from .errors import ConfigError
+from .files import set_aside
 from .messages import first_few
 from .version import __version__
 
@@ -95,7 +96,7 @@ def claim_output_folder(
         OSError: where it cannot be moved or made.
     """
     folder = check_output_folder(path, kind, key, reads)
-    earlier = _set_aside(folder) if _content(folder, key) else None
+    earlier = set_aside(folder) if _content(folder, key) else None
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MARKER).write_text(json.dumps({"kind": kind, "dataseg_hf": __version__}) + "\n")
     return earlier
@@ -157,13 +158,6 @@ def _is_unmarked_run(folder: Path) -> bool:
         return False
     alone = _names_in(folder) <= {"run_config.yaml", *_NO_CONTENT}
     return alone or any((folder / name).is_file() for name in ("mix.json", "history.csv"))
-
-
-def _set_aside(folder: Path) -> Path:
-    number = 1
-    while (target := folder.with_name(f"{folder.name}.previous-{number}")).exists():
-        number += 1
-    return folder.rename(target)
 
 
 def resolved_folder(path: str | Path, key: str) -> Path:

@@ -12,7 +12,7 @@ from dataseg_hf.data.readers.colors import color_text, parse_color, read_label_m
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, UnknownIdsError
 from dataseg_hf.settings.datasets import load_source
-from dataseg_hf.settings.run import ClassSettings, Source, SpecSettings
+from dataseg_hf.settings.entries import ClassSettings, Source, SpecSettings
 from helpers.annotation_files import save
 from helpers.paths import SAMPLES
 
@@ -246,9 +246,9 @@ def test_label_maps_without_colors(tmp_path):
 def test_files_of_the_exporter_that_cvat_uses_from_settings_alone():
     root = SAMPLES / "voc_masks/colors"
     classes = [
-        ClassSettings("road"),
-        ClassSettings("car", thing=True),
-        ClassSettings("person", ["51,221,255"], thing=True),
+        ClassSettings(name="road"),
+        ClassSettings(name="car", thing=True),
+        ClassSettings(name="person", ids=["51,221,255"], thing=True),
     ]
     source = Source(
         spec=SpecSettings(task="semantic", classes=classes, void_ids=["background"]),

@@ -16,8 +16,9 @@ from dataseg_hf.data.name_checks import name_contradictions
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.instance_map import read_instance_map
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, UnknownIdsError
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.settings.datasets import load_source
-from dataseg_hf.settings.run import ClassSettings, ConfigError, Source, SpecSettings
+from dataseg_hf.settings.entries import ClassSettings, Source, SpecSettings
 from helpers.annotation_files import save
 from helpers.paths import SAMPLES
 
@@ -422,7 +423,7 @@ def test_cityscapes_instances():
 def test_pairs_of_the_exporter_that_cvat_uses(form):
     root = SAMPLES / "voc_masks" / form
     numbered = form == "ids"
-    classes = [ClassSettings(name, thing=name != "road") for name in ("road", "car", "person")]
+    classes = [ClassSettings(name=name, thing=name != "road") for name in ("road", "car", "person")]
     options = {
         "objects": str(root / "SegmentationObject"),
         "split_file": str(root / "ImageSets/Segmentation/train.txt"),
@@ -475,7 +476,7 @@ def test_catalogd_formats(tmp_path):
 def test_a_spec_that_the_catalog_lacks_from_settings(tmp_path):
     folders = write(tmp_path, DIVIDED.astype(np.uint16))
     spec = SpecSettings(
-        task="instance", classes=[ClassSettings("car", [26], thing=True)], void_ids=[0, 7]
+        task="instance", classes=[ClassSettings(name="car", ids=[26], thing=True)], void_ids=[0, 7]
     )
     source = Source(
         spec=spec,
@@ -488,4 +489,4 @@ def test_a_spec_that_the_catalog_lacks_from_settings(tmp_path):
     with pytest.raises(
         ConfigError, match=r"datasets\.mine: crowd: say what divisor 100 leaves open"
     ):
-        load_source(replace(source, options={"divisor": 100}), "datasets.mine")
+        load_source(source.model_copy(update={"options": {"divisor": 100}}), "datasets.mine")

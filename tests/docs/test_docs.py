@@ -24,7 +24,7 @@ import pytest
 from dataseg_hf.data.sample import SampleDataset, Segments
 from dataseg_hf.settings.datasets import load_source, training_mix
 from dataseg_hf.settings.model import build_model, run_text_encoder
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from helpers.docs_blocks import PAGES, Block, blocks, markdown_blocks, rst_blocks
 from helpers.docs_commands import Shell, UnknownLineError, lines_of, says, transcript
 from helpers.docs_smaller import PLACEHOLDERS, SMALLER

@@ -9,7 +9,7 @@ from PIL import Image
 
 from dataseg_hf.data.sample import Instances, SampleDataset, Segments
 from dataseg_hf.settings.datasets import mix_table, resolve_mix, training_mix
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from helpers.docs_blocks import blocks
 from helpers.drawings import IMAGES_OF_SAMPLE, lay_sample
 

@@ -14,6 +14,7 @@ from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
 from dataseg_hf.evaluation.gallery import best_and_worst
 from dataseg_hf.evaluation.inference import ImageOutput, Inference, output_of, share_of_batches
@@ -21,7 +22,6 @@ from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.proposals_dataseg import ImageProposals
-from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.model_card import METRICS
 from helpers.noisy_truth import NoisyTruth
 
@@ -65,8 +65,8 @@ def only_boxes(data: SampleDataset) -> SampleDataset:
     ],
 )
 def test_the_truth_scores_one(name: str, metrics: list[Any], perfect: list[str]) -> None:
-    chosen = held_out(name, metrics)
-    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], NORMALIZATION)  # type: ignore[arg-type]
+    eval_set = held_out(name, metrics)
+    results = evaluate(NoisyTruth(eval_set, 0.5, 0.25), [eval_set], NORMALIZATION)  # type: ignore[arg-type]
     assert {metric: results[f"{name}/{metric}"] for metric in perfect} == pytest.approx(
         dict.fromkeys(perfect, 1.0)
     )
@@ -76,7 +76,7 @@ def test_boxes_alone_are_truth_enough_for_box_ap() -> None:
     with_masks = held_out("shapes_boxes", ["box_ap"])
     model = NoisyTruth(with_masks, 0.5, 0.25, noise=0.6)
     without = replace(with_masks, data=only_boxes(with_masks.data))
-    results = [evaluate(model, [chosen], NORMALIZATION) for chosen in (with_masks, without)]  # type: ignore[arg-type]
+    results = [evaluate(model, [eval_set], NORMALIZATION) for eval_set in (with_masks, without)]  # type: ignore[arg-type]
     assert 0 < results[0]["shapes_boxes/box_ap"] < 1
     for key in ("ap", "ap50", "ap75"):  # small, medium and large go by the mask where there is one
         assert results[0][f"shapes_boxes/box_{key}"] == results[1][f"shapes_boxes/box_{key}"]
@@ -94,10 +94,10 @@ def test_predicted_boxes_are_those_of_the_masks(left: float, ap50: float, ap75: 
     objects = Instances(
         np.array([3]), np.array([[left, 4, left + 2, 7]], np.float32), np.array([False]), mask
     )
-    chosen = held_out("shapes_boxes", ["box_ap"], count=1)
+    eval_set = held_out("shapes_boxes", ["box_ap"], count=1)
     sample = Sample(np.zeros((32, 32, 3), np.uint8), objects, 1, "1")
-    chosen = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
-    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], NORMALIZATION)  # type: ignore[arg-type]
+    eval_set = replace(eval_set, data=replace(eval_set.data, load=lambda _: sample))
+    results = evaluate(NoisyTruth(eval_set, 0.5, 0.25), [eval_set], NORMALIZATION)  # type: ignore[arg-type]
     found = results["shapes_boxes/box_ap50"], results["shapes_boxes/box_ap75"]
     assert found == pytest.approx((ap50, ap75))
 
@@ -116,13 +116,13 @@ def test_more_than_100_predictions_of_an_image_count_where_asked_for() -> None:
     things = torch.tensor(SHAPES_SPECS["shapes_boxes"].is_thing)
     seen = ImageProposals(classes, masks.view(150, 32, 32), torch.ones(2), things)
     for max_dets, counted in ((20, 100), (100, 100), (300, 300)):
-        chosen = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
-        found = output_of(ImageOutput(seen, seen), sample, chosen, "instance")
+        eval_set = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
+        found = output_of(ImageOutput(seen, seen), sample, eval_set, "instance")
         assert len(found.scores) == counted
-        model: Any = NoisyTruth(chosen, 0.5, 0.25)
+        model: Any = NoisyTruth(eval_set, 0.5, 0.25)
         assert (
             f"ar{max_dets}"
-            in score(model, chosen, Inference(NORMALIZATION), Processes()).metrics["box_ap"]
+            in score(model, eval_set, Inference(NORMALIZATION), Processes()).metrics["box_ap"]
         )
 
 
@@ -133,25 +133,25 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
         ("shapes_boxes", "mask_ap", "mask_ap"),
         ("shapes_boxes", "box_ap", "box_ap"),
     ):
-        chosen = held_out(name, [metric], count=4)
-        model: Any = NoisyTruth(chosen, 0.5, 0.25, noise=0.5)
+        eval_set = held_out(name, [metric], count=4)
+        model: Any = NoisyTruth(eval_set, 0.5, 0.25, noise=0.5)
         found = score(
-            model, chosen, Inference(NORMALIZATION), Processes(), rank_images=True
+            model, eval_set, Inference(NORMALIZATION), Processes(), rank_images=True
         ).image_scores
         alone = []
         for index in range(4):
-            one = replace(chosen, data=chosen.data.select(range(index, index + 1)))
+            one = replace(eval_set, data=eval_set.data.select(range(index, index + 1)))
             alone.append(evaluate(model, [one], NORMALIZATION)[f"{name}/{key}"])
         assert [image.value for image in found] == pytest.approx(alone)
-        assert [image.image_id for image in found] == [chosen.data[i].image_id for i in range(4)]
+        assert [image.image_id for image in found] == [eval_set.data[i].image_id for i in range(4)]
         assert len(set(alone)) > 1
 
 
 def test_metric_names_are_those_that_evaluate_gives(tiny_model: ModelFactory) -> None:
-    chosen = held_out("shapes_panoptic", ALL, count=1)
-    assert metric_names(chosen) == list(evaluate(tiny_model(), [chosen], NORMALIZATION))
+    eval_set = held_out("shapes_panoptic", ALL, count=1)
+    assert metric_names(eval_set) == list(evaluate(tiny_model(), [eval_set], NORMALIZATION))
     # all have a name in model cards
-    assert {name.split("/")[1] for name in metric_names(chosen)} <= METRICS.keys()
+    assert {name.split("/")[1] for name in metric_names(eval_set)} <= METRICS.keys()
 
 
 # --- truth
@@ -181,11 +181,11 @@ def test_a_metric_without_its_truth_is_refused_with_key_and_remedy() -> None:
 
 
 def test_ap_without_a_class_of_things_is_refused() -> None:
-    chosen = held_out("shapes_panoptic", ["pq"])
-    stuff = tuple(replace(c, is_thing=False) for c in chosen.data.spec.classes)
-    data = replace(chosen.data, spec=replace(chosen.data.spec, classes=stuff))
+    eval_set = held_out("shapes_panoptic", ["pq"])
+    stuff = tuple(replace(c, is_thing=False) for c in eval_set.data.spec.classes)
+    data = replace(eval_set.data, spec=replace(eval_set.data.spec, classes=stuff))
     with pytest.raises(ConfigError, match="marks no class as a thing; choose from"):
-        replace(chosen, data=data, metrics=["mask_ap"])
+        replace(eval_set, data=data, metrics=["mask_ap"])
 
 
 # --- processes
@@ -244,14 +244,14 @@ def test_shares_of_processes_merge_to_the_whole_bit_for_bit(tiny_model: ModelFac
 
 
 def test_an_unreadable_image_is_named_on_every_process(tiny_model: ModelFactory) -> None:
-    chosen = held_out("shapes_boxes", ["mask_ap"])
+    eval_set = held_out("shapes_boxes", ["mask_ap"])
 
     def load(row: int) -> Sample:
         if row == 3:
             raise BadSampleError("image 3: cannot be read")
-        return chosen.data.load(row)
+        return eval_set.data.load(row)
 
-    broken = replace(chosen, data=replace(chosen.data, load=load))
+    broken = replace(eval_set, data=replace(eval_set.data, load=load))
     with pytest.raises(BadSampleError, match=r"^evaluation\.shapes_boxes: image 3: cannot be read"):
         evaluate(tiny_model(), [broken], NORMALIZATION)
     shares: list[Any] = []
@@ -301,8 +301,10 @@ def test_pictures_have_image_truth_and_prediction(
 
 
 def test_pictures_of_truth_that_is_boxes_only(tiny_model: ModelFactory) -> None:
-    chosen = held_out("shapes_boxes", ["box_ap"])
-    rows = pictures(tiny_model(), replace(chosen, data=only_boxes(chosen.data)), 1, NORMALIZATION)
+    eval_set = held_out("shapes_boxes", ["box_ap"])
+    rows = pictures(
+        tiny_model(), replace(eval_set, data=only_boxes(eval_set.data)), 1, NORMALIZATION
+    )
     drawn = np.asarray(rows[0][1].convert("RGB"))
     assert (
         len(np.unique(drawn.reshape(-1, 3), axis=0))
@@ -322,10 +324,10 @@ def test_best_and_worst_images_share_none_and_leave_out_the_undefined() -> None:
 
 
 def test_segments_that_a_reader_does_not_give_are_an_error(tiny_model: ModelFactory) -> None:
-    chosen = held_out("shapes_boxes", ["mask_ap"])
+    eval_set = held_out("shapes_boxes", ["mask_ap"])
     claimed = replace(
-        chosen,
-        data=replace(chosen.data, spec=replace(chosen.data.spec, task="panoptic")),
+        eval_set,
+        data=replace(eval_set.data, spec=replace(eval_set.data.spec, task="panoptic")),
         metrics=["pq"],
     )
     with pytest.raises(TypeError, match="image shapes_boxes_eval_00000: the reader gave objects"):

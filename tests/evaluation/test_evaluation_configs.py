@@ -10,13 +10,13 @@ import pytest
 
 from dataseg_hf.commands.ready_configs import CONFIGS
 from dataseg_hf.data.collate import Normalization
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics.files import score_instances, score_panoptic
-from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.benchmark_files import SIDE, write_ade20k, write_objects365
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
@@ -53,14 +53,14 @@ def score_of_the_truth(
         "2",
     ]
     settings = read_held_out(str(CONFIGS / config), overrides)
-    chosen = evaluation_set(
+    eval_set = evaluation_set(
         name, settings.evaluation[name], EvaluationOptions("m"), settings, checkpoint_model()
     )
-    model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
-    exporter = None if export is None else Exporter(export, chosen)
+    model: Any = NoisyTruth(eval_set, 0.5, 0.25, noise)
+    exporter = None if export is None else Exporter(export, eval_set)
     return score(
         model,
-        chosen,
+        eval_set,
         Inference(Normalization([0.5] * 3, [0.25] * 3)),
         Processes(),
         exporter=exporter,

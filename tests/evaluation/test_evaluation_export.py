@@ -20,6 +20,7 @@ from test_evaluation import NORMALIZATION, held_out, only_boxes
 
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.evaluation.annotations import AnnotationSettings
 from dataseg_hf.evaluation.export import Exporter, category_ids, ignore_index
@@ -27,28 +28,29 @@ from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.metrics.files import score_instances, score_panoptic, score_semantic
 from dataseg_hf.prediction.annotation_files import ANNOTATION_FORMATS
-from dataseg_hf.settings.run import ConfigError
 from helpers.noisy_truth import NoisyTruth
 
 
-def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options: Any) -> SetResult:
-    model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
+def exported(
+    eval_set: EvaluationSet, folder: Path, noise: float = 0.6, **options: Any
+) -> SetResult:
+    model: Any = NoisyTruth(eval_set, 0.5, 0.25, noise)
     return score(
         model,
-        chosen,
+        eval_set,
         Inference(NORMALIZATION),
         Processes(),
-        exporter=Exporter(folder, chosen, **options),
+        exporter=Exporter(folder, eval_set, **options),
     )
 
 
-def crowded(chosen: EvaluationSet) -> EvaluationSet:
+def crowded(eval_set: EvaluationSet) -> EvaluationSet:
     """Every second segment or object a crowd, a corner void, ids that are numbers, categories
     numbered anew.
     """
 
     def load(row: int) -> Sample:
-        sample = chosen.data.load(row)
+        sample = eval_set.data.load(row)
         truth = sample.annotation
         crowd = np.arange(len(truth.class_labels)) % 2 == 1
         if isinstance(truth, Segments):
@@ -60,14 +62,14 @@ def crowded(chosen: EvaluationSet) -> EvaluationSet:
         return replace(sample, annotation=changed, image_id=100 - row)
 
     spec = replace(
-        chosen.data.spec, id_map={7 + 5 * i: i for i in range(len(chosen.data.spec.classes))}
+        eval_set.data.spec, id_map={7 + 5 * i: i for i in range(len(eval_set.data.spec.classes))}
     )
-    return replace(chosen, data=replace(chosen.data, spec=spec, load=load))
+    return replace(eval_set, data=replace(eval_set.data, spec=spec, load=load))
 
 
 @pytest.fixture(params=["plain", "crowded"])
 def change(request: pytest.FixtureRequest) -> Any:
-    return crowded if request.param == "crowded" else lambda chosen: chosen
+    return crowded if request.param == "crowded" else lambda eval_set: eval_set
 
 
 def files(folder: Path) -> dict[str, Path]:
@@ -85,8 +87,8 @@ def test_panoptic_files_score_the_same(tmp_path: Path, change: Any) -> None:
 
 
 def test_semantic_files_score_the_same(tmp_path: Path, change: Any) -> None:
-    chosen = change(held_out("shapes_semantic", ["miou"], count=12))
-    result = exported(chosen, tmp_path)
+    eval_set = change(held_out("shapes_semantic", ["miou"], count=12))
+    result = exported(eval_set, tmp_path)
     folder = tmp_path / "semantic"
     scores = score_semantic(folder / "truth", folder / "predictions", len(result.labels), 255)
     per_class = scores.pop("per_class")
@@ -122,9 +124,9 @@ def by_pycocotools(folder: Path, iou_type: str) -> float:
 
 
 def test_truth_that_is_boxes_only_scores_the_same(tmp_path: Path) -> None:
-    chosen = held_out("shapes_boxes", ["mask_ap"], count=12)
-    model: Any = NoisyTruth(chosen, 0.5, 0.25, 0.6)
-    boxes = replace(chosen, data=only_boxes(chosen.data), metrics=["box_ap"])
+    eval_set = held_out("shapes_boxes", ["mask_ap"], count=12)
+    model: Any = NoisyTruth(eval_set, 0.5, 0.25, 0.6)
+    boxes = replace(eval_set, data=only_boxes(eval_set.data), metrics=["box_ap"])
     result = score(
         model, boxes, Inference(NORMALIZATION), Processes(), exporter=Exporter(tmp_path, boxes)
     )
@@ -147,8 +149,8 @@ def objects(folder: Path) -> COCO:
 
 
 def test_panoptic_segments_as_annotations(tmp_path: Path) -> None:
-    chosen = crowded(held_out("shapes_panoptic", ["pq"], count=3))
-    exported(chosen, tmp_path, annotations=ALL_FORMATS)
+    eval_set = crowded(held_out("shapes_panoptic", ["pq"], count=3))
+    exported(eval_set, tmp_path, annotations=ALL_FORMATS)
     folder = tmp_path / "panoptic"
     index = objects(folder)
     listed = json.loads((folder / "predictions.json").read_text())
@@ -162,7 +164,7 @@ def test_panoptic_segments_as_annotations(tmp_path: Path) -> None:
         for annotation, info in zip(found, entry["segments_info"], strict=True):
             assert annotation["category_id"] == info["category_id"]
             assert np.array_equal(index.annToMask(annotation), ids == info["id"])
-            assert chosen.threshold <= annotation["score"] <= 1
+            assert eval_set.threshold <= annotation["score"] <= 1
     assert sorted(path.name for path in (folder / "annotations/labelme").iterdir()) == [
         "100.json",
         "98.json",
@@ -171,8 +173,8 @@ def test_panoptic_segments_as_annotations(tmp_path: Path) -> None:
 
 
 def test_semantic_maps_as_annotations(tmp_path: Path) -> None:
-    chosen = held_out("shapes_semantic", ["miou"], count=2)
-    exported(chosen, tmp_path, for_metrics=False, annotations=ALL_FORMATS)
+    eval_set = held_out("shapes_semantic", ["miou"], count=2)
+    exported(eval_set, tmp_path, for_metrics=False, annotations=ALL_FORMATS)
     assert [path.name for path in (tmp_path / "semantic").iterdir()] == ["annotations"]
     index = objects(tmp_path / "semantic")
     for image in index.dataset["images"]:
@@ -182,8 +184,8 @@ def test_semantic_maps_as_annotations(tmp_path: Path) -> None:
 
 
 def test_instances_from_the_threshold_on_as_annotations(tmp_path: Path) -> None:
-    chosen = replace(held_out("shapes_boxes", ["mask_ap"], count=3), threshold=0.8)
-    exported(chosen, tmp_path, annotations=ALL_FORMATS)
+    eval_set = replace(held_out("shapes_boxes", ["mask_ap"], count=3), threshold=0.8)
+    exported(eval_set, tmp_path, annotations=ALL_FORMATS)
     results = json.loads((tmp_path / "instance/predictions.json").read_text())
     sure = [result for result in results if result["score"] >= 0.8]
     annotations = objects(tmp_path / "instance").dataset["annotations"]
@@ -197,12 +199,12 @@ def test_instances_from_the_threshold_on_as_annotations(tmp_path: Path) -> None:
 
 
 def test_annotations_name_the_image_file(tmp_path: Path) -> None:
-    chosen = held_out("shapes_panoptic", ["pq"], count=1)
-    sample = chosen.data[0]
+    eval_set = held_out("shapes_panoptic", ["pq"], count=1)
+    sample = eval_set.data[0]
     Image.fromarray(sample.image).save(tmp_path / "a.png")
     rows = Dataset.from_dict({"image": [str(tmp_path / "a.png")]})
     exported(
-        replace(chosen, data=replace(chosen.data, rows=rows, load=lambda row: sample)),
+        replace(eval_set, data=replace(eval_set.data, rows=rows, load=lambda row: sample)),
         tmp_path / "out",
         annotations=ALL_FORMATS,
     )
@@ -211,25 +213,25 @@ def test_annotations_name_the_image_file(tmp_path: Path) -> None:
 
 
 def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
-    chosen = held_out("shapes_panoptic", ["pq"], count=1)
+    eval_set = held_out("shapes_panoptic", ["pq"], count=1)
     data = replace(
-        chosen.data, load=lambda row: replace(chosen.data.load(row), file_name="a\1.png")
+        eval_set.data, load=lambda row: replace(eval_set.data.load(row), file_name="a\1.png")
     )
     with pytest.raises(
         BadSampleError, match=r"cannot be exported: file name 'a.x01\.png' has the character"
     ):
         exported(
-            replace(chosen, data=data),
+            replace(eval_set, data=data),
             tmp_path / "a",
             annotations=AnnotationSettings(("cvat_xml",)),
         )
-    classes = (replace(chosen.data.spec.classes[0], name="\1"), *chosen.data.spec.classes[1:])
-    data = replace(chosen.data, spec=replace(chosen.data.spec, classes=classes))
+    classes = (replace(eval_set.data.spec.classes[0], name="\1"), *eval_set.data.spec.classes[1:])
+    data = replace(eval_set.data, spec=replace(eval_set.data.spec, classes=classes))
     with pytest.raises(
         ConfigError, match=r"--annotations: shapes_panoptic: category name '.x01' has the character"
     ):
         exported(
-            replace(chosen, data=data),
+            replace(eval_set, data=data),
             tmp_path / "b",
             annotations=AnnotationSettings(("label_studio",)),
         )
@@ -261,32 +263,35 @@ def test_categories_without_a_number_of_their_own_are_counted() -> None:
 
 
 def test_many_classes_take_16_bits(tmp_path: Path) -> None:
-    chosen = held_out("shapes_panoptic", ["miou"], count=1)
-    assert ignore_index(chosen.data.spec) == 255
+    eval_set = held_out("shapes_panoptic", ["miou"], count=1)
+    assert ignore_index(eval_set.data.spec) == 255
     spec = CATALOG["objects365_boxes"]
     assert ignore_index(spec) == 65535
     exporter = Exporter(
-        tmp_path, replace(chosen, data=replace(chosen.data, spec=replace(spec, task="semantic")))
+        tmp_path,
+        replace(eval_set, data=replace(eval_set.data, spec=replace(spec, task="semantic"))),
     )
-    exporter._semantic("truth", chosen.data[0], np.array([[364, -1], [255, 0]]))
+    exporter._semantic("truth", eval_set.data[0], np.array([[364, -1], [255, 0]]))
     values = np.asarray(Image.open(tmp_path / "semantic/truth/shapes_panoptic_eval_00000.png"))
     assert values.tolist() == [[364, 65535], [255, 0]]
 
 
 def test_an_image_id_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
-    chosen = held_out("shapes_panoptic", ["pq"], count=1)
-    data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), image_id="../a"))
+    eval_set = held_out("shapes_panoptic", ["pq"], count=1)
+    data = replace(
+        eval_set.data, load=lambda row: replace(eval_set.data.load(row), image_id="../a")
+    )
     with pytest.raises(
         ValueError, match=r"image \.\./a: cannot be exported: file name '\.\./a\.png' must be"
     ):
-        exported(replace(chosen, data=data), tmp_path / "out")
+        exported(replace(eval_set, data=data), tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_images_of_one_id_are_refused(tmp_path: Path) -> None:
-    chosen = held_out("shapes_panoptic", ["pq"], count=2)
-    data = replace(chosen.data, load=lambda row: replace(chosen.data.load(row), image_id="a"))
+    eval_set = held_out("shapes_panoptic", ["pq"], count=2)
+    data = replace(eval_set.data, load=lambda row: replace(eval_set.data.load(row), image_id="a"))
     with pytest.raises(
         ValueError, match=r"dataset 'shapes_panoptic': image ids \['a'\] occur twice"
     ):
-        exported(replace(chosen, data=data), tmp_path)
+        exported(replace(eval_set, data=data), tmp_path)

@@ -93,29 +93,29 @@ def test_semantic_scores_are_those_of_both_views_together() -> None:
 
 
 def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> None:
-    chosen = held_out("shapes_panoptic", ["miou"], count=4)
+    eval_set = held_out("shapes_panoptic", ["miou"], count=4)
 
     def mirrored(row: int) -> Sample:
-        sample = chosen.data.load(row)
+        sample = eval_set.data.load(row)
         return replace(sample, image=np.ascontiguousarray(sample.image[:, ::-1]))
 
     model = tiny_model(num_queries=16).eval()
     same = {}
     for flip in (False, True):
-        straight = semantic_maps(model, chosen, flip)
+        straight = semantic_maps(model, eval_set, flip)
         turned = semantic_maps(
-            model, replace(chosen, data=replace(chosen.data, load=mirrored)), flip
+            model, replace(eval_set, data=replace(eval_set.data, load=mirrored)), flip
         )
         same[flip] = (straight == turned[..., ::-1]).mean()
     assert same[True] > 0.995 > same[False]  # but for ties, as sums are taken in another order
     assert len(np.unique(straight)) > 1
 
 
-def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.int64]:
-    found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(NORMALIZATION, flip=flip))
+def semantic_maps(model: Any, eval_set: EvaluationSet, flip: bool) -> NDArray[np.int64]:
+    found = proposals_of(model, eval_set, [[0, 1, 2, 3]], Inference(NORMALIZATION, flip=flip))
     return np.stack(
         [
-            outputs_of(output, sample, chosen, ["semantic"])["semantic"]
+            outputs_of(output, sample, eval_set, ["semantic"])["semantic"]
             for _, sample, output in found
         ]
     )
@@ -151,11 +151,11 @@ class RedGreenBlue(torch.nn.Module):
 
 def test_both_views_of_a_narrow_image_lie_on_each_other() -> None:
     """Padding is on the right of the image, and on the left of its mirror image."""
-    chosen = held_out("shapes_panoptic", ["pq"], count=1)
+    eval_set = held_out("shapes_panoptic", ["pq"], count=1)
     colors = np.random.default_rng(0).integers(0, 3, (8, 5)).repeat(4, 0).repeat(4, 1)
     image = (255 * (colors[..., None] == np.arange(3))).astype(np.uint8)
-    sample = replace(chosen.data[0], image=image)
-    narrow = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
+    sample = replace(eval_set.data[0], image=image)
+    narrow = replace(eval_set, data=replace(eval_set.data, load=lambda _: sample))
     model: Any = RedGreenBlue()
     ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(NORMALIZATION, flip=True))
     outputs = outputs_of(output, sample, narrow, ["panoptic", "semantic"])

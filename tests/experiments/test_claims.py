@@ -16,7 +16,7 @@ from experiments.claims.results import ABOUT, RESULTS, Results
 from experiments.claims.runs import DROP, RUNS, SEEDS, composed, digest, merged
 from experiments.claims.training import Grid, train_missing
 
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from helpers.paths import ROOT
 
 PAGE = (ROOT / "docs/claims.md").read_text()

@@ -22,19 +22,20 @@ from dataseg_hf.data.inspection import inspect_dataset
 from dataseg_hf.data.readers.id_maps import read_id_map, read_rgb_ids
 from dataseg_hf.data.readers.images import read_rgb
 from dataseg_hf.data.sample import BadSampleError
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.model.image_reading_dataseg import read_image
 from dataseg_hf.prediction.tiling import Thresholds, segment_image
 from dataseg_hf.settings.datasets import load_source
-from dataseg_hf.settings.model import build_processor
-from dataseg_hf.settings.run import (
+from dataseg_hf.settings.entries import (
     ClassSettings,
-    ConfigError,
     EvalEntry,
-    RunConfig,
     SpecSettings,
     TrainEntry,
     with_default_range,
 )
+from dataseg_hf.settings.model import build_processor
+from dataseg_hf.settings.parsing import parse_settings
+from dataseg_hf.settings.run import RunConfig
 from helpers.annotation_files import encoded
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.image_files import (
@@ -266,9 +267,9 @@ def folder(tmp_path):
 
 def entry(folder: Path, kind: type = TrainEntry, **options: Any) -> Any:
     """A YOLO set of the files, without objects."""
-    spec = SpecSettings("boxes", [ClassSettings("cat", [0], thing=True)])
+    spec = SpecSettings(task="boxes", classes=[ClassSettings(name="cat", ids=[0], thing=True)])
     places = {"images": str(folder / "images"), "annotations": str(folder / "labels")}
-    return kind(spec, "yolo", **places, **options)
+    return kind(spec=spec, reader="yolo", **places, **options)
 
 
 def trained_on(source: Any) -> dict[str, np.ndarray]:
@@ -376,20 +377,20 @@ def test_a_mix_has_one_value_range(folder):
     # the `evaluate` command gives its entries the range of the model's processor
     assert with_default_range(held_out["same"], (1, 2)).value_range == (1, 2)
     assert with_default_range(held_out["own"], (1, 2)).value_range == (5, 6)
-    with pytest.raises(
-        ConfigError, match=r"^datasets\.b\.value_range: is \(0, 9\), but another entry's is"
+    plain = {**config.as_plain(), "evaluation": {}}
+    for datasets, message in (
+        (
+            {"b": {"value_range": [0, 9]}},
+            r"datasets\.b\.value_range: is \(0\.0, 9\.0\), but another",
+        ),
+        (
+            {"a": {"value_range": [9, 9]}},
+            r"datasets\.a\.value_range: must be two numbers \[low, hi",
+        ),
     ):
-        RunConfig(
-            datasets={"a": deep, "b": entry(folder, value_range=(0, 9))},
-            text_encoder={},
-            output_dir="x",
-        )
-    with pytest.raises(
-        ConfigError, match=r"^datasets\.a\.value_range: must be two numbers \[low, high\]"
-    ):
-        RunConfig(
-            datasets={"a": entry(folder, value_range=(9, 9))}, text_encoder={}, output_dir="x"
-        )
+        changed = {n: {**e, **datasets.get(n, {})} for n, e in plain["datasets"].items()}
+        with pytest.raises(ConfigError, match=message):
+            parse_settings(RunConfig, {"x.yaml": {**plain, "datasets": changed}})
 
 
 # --- what `inspect` says

@@ -26,11 +26,13 @@ from transformers import (
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_PANOPTIC, shapes_dataset
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 from dataseg_hf.model.warm_start_dataseg import WarmStart, align_classifier, mask2former_weights
 from dataseg_hf.settings.datasets import training_set
-from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
-from dataseg_hf.training.run import build_model
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.model import build_model
+from dataseg_hf.settings.run import RunConfig
 from helpers.example_scripts import main_of
 
 STAGES = ["stage1", "stage2", "stage3", "stage4"]

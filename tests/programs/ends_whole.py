@@ -10,7 +10,7 @@ import sys
 import torch.distributed
 from torch.nn.parallel import DistributedDataParallel
 
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from dataseg_hf.training.run import run
 
 destroy = torch.distributed.destroy_process_group

@@ -25,7 +25,7 @@ from dataseg_hf.data.sample import (
     TaskName,
 )
 from dataseg_hf.data.transforms import Augmentation
-from dataseg_hf.training.loop import accumulate_gradients
+from dataseg_hf.training.gradients import accumulate_gradients
 
 SIDE, IMAGES = 64, 8
 CLASSES = (ClassInfo("red box", True), ClassInfo("blue box", True), ClassInfo("floor", False))

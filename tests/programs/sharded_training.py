@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
-from dataseg_hf.settings.run import parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.training.folder import RunFolder
 from dataseg_hf.training.loop import CoTraining

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dataseg_hf.settings.datasets import load_source, training_set
-from dataseg_hf.settings.run import RunConfig, parse_run_config
-from dataseg_hf.training.run import build_model, run_text_encoder
+from dataseg_hf.settings.model import build_model, run_text_encoder
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 from helpers.paths import ROOT
 
 PHOTOS = ROOT / "src/dataseg_hf/configs/photos.yaml"

@@ -15,8 +15,10 @@ from dataseg_hf.data.mixing import TrainingSet
 from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
 from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIdsError
+from dataseg_hf.errors import ConfigError
 from dataseg_hf.settings.datasets import load_source, resolve_mix, training_mix
-from dataseg_hf.settings.run import ConfigError, RunConfig, parse_run_config
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.run import RunConfig
 
 OWN = {
     "task": "semantic",
@@ -96,7 +98,7 @@ def folder_of_images(root: Path, *labels: int) -> dict[str, Any]:
                 "annotations": ".",
                 "annotation_file": "x.json",
             },
-            r"^datasets\.a\.annotation_file: reader 'image_png' does not take it; it takes \[",
+            r"^datasets\.a\.annotation_file: reader 'image_png' does not take it; did you mean '",
         ),
         (
             {
@@ -200,8 +202,9 @@ def test_passes_per_1000_steps(tmp_path: Path) -> None:
 
 
 def test_unusable_images_are_an_error_or_left_out_or_collected(
-    tmp_path: Path, capsys: pytest.CaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     entry = folder_of_images(tmp_path, 1, 2, 1)
     (tmp_path / "labels/1.png").unlink()
     mix = config(tmp_path, {"a": entry}).datasets
@@ -212,7 +215,7 @@ def test_unusable_images_are_an_error_or_left_out_or_collected(
     left = load_source(mix["a"], "datasets.a", "skip")
     assert isinstance(left, SampleDataset)
     assert len(left) == 2
-    assert "datasets.a: left out images that cannot be used: " in capsys.readouterr().out
+    assert "datasets.a: left out images that cannot be used: " in caplog.text
     collected = load_source(mix["a"], "datasets.a", "collect")
     assert isinstance(collected, SampleDataset)
     assert len(collected.problems) == 1
@@ -277,10 +280,18 @@ def test_options_of_a_wrong_type_are_refused_by_their_key(
 ) -> None:
     entry = folder_of_images(tmp_path, 1, 2, 1) | {"options": options}
     mix = config(tmp_path, {"a": entry}).datasets
-    with pytest.raises(
-        ConfigError, match=rf"^datasets\.a\.options\.{key}: .* cannot be used: .*valid"
-    ):
+    with pytest.raises(ConfigError, match=rf"^datasets\.a\.options\.{key}.*: must be text, not "):
         load_source(mix["a"], "datasets.a")
+
+
+def test_the_old_name_of_a_readers_option_is_refused_with_the_new_one(tmp_path: Path) -> None:
+    options = {"path": "x", "objects_column": "objects", "normalised": True}
+    entry = {"spec": {**OWN, "task": "boxes"}, "reader": "hub", "options": options}
+    with pytest.raises(
+        ConfigError,
+        match=r"^datasets\.a\.options\.normalised: is now called 'normalized'; rename it$",
+    ):
+        training_mix(config(tmp_path, {"a": entry}))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from dataseg_hf.data.sample import (
     SampleDataset,
 )
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.settings.run import EvalEntry, RunConfig, TrainEntry
+from dataseg_hf.settings.entries import EvalEntry, TrainEntry
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.first_look import look_at_data
 from dataseg_hf.training.report import describe
 
@@ -88,7 +89,8 @@ def test_an_image_that_cannot_be_used_ends_the_run_or_is_passed_over(tmp_path):
     assert look_at_data([member(broken)], [], config(tmp_path, on_bad_sample="skip")) == []
 
 
-def test_counts_are_told_at_the_start(capsys):
+def test_counts_are_told_at_the_start(caplog):
+    caplog.set_level("INFO")
     data = dataset(
         objects(True), census=Census(np.array([4, 0]), np.array([4, 0]), 12), notes=["a note"]
     )
@@ -122,7 +124,7 @@ def test_counts_are_told_at_the_start(capsys):
         name="mine", data=data, ratio=1.0, size=1, task="boxes", batch_size=1, in_every_step=False
     )
     describe(facts, [mixed], [])  # type: ignore[list-item]
-    printed = capsys.readouterr().out
+    printed = caplog.text
     assert "mine: a note" in printed
     assert "mine: all 4 objects are marked crowd" in printed
     assert (

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
+from dataseg_hf.errors import ConfigError
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.folder import RunFolder
 from helpers.run_programs import run_here, start, weights
 
@@ -141,7 +143,7 @@ def test_settings_that_change_no_result_may_change(tmp_path: Path, options: dict
         ({"learning_rate": 0.5}, "['learning_rate']"),
         ({"schedule": "constant", "seed": 3}, "['schedule', 'seed']"),
         ({"entry": {"image_size": 32, "keep_in_memory": True}}, "['datasets.a.image_size']"),
-        ({"datasets": {"b": TrainEntry("shapes_panoptic")}}, "['datasets']"),
+        ({"datasets": {"b": TrainEntry(spec="shapes_panoptic")}}, "['datasets']"),
     ],
 )
 def test_settings_that_change_the_result_may_not(
@@ -152,6 +154,19 @@ def test_settings_that_change_the_result_may_not(
     with pytest.raises(ConfigError) as raised:
         folder.check_same_run(settings(**options))
     assert f"other settings for {named} (see run_config.yaml there)" in str(raised.value)
+
+
+def test_a_run_of_a_version_with_other_names_goes_on(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    own = {"task": "boxes", "classes": [], "license": "mine"}
+    now = settings(entry={"color_jitter": 0.2, "spec": own})
+    folder.write_config(now)
+    text = folder.config_file.read_text()
+    old = text.replace("color_jitter", "colour_jitter").replace("license", "licence")
+    folder.config_file.write_text(old)
+    folder.check_same_run(now)
+    with pytest.raises(ConfigError, match=r"datasets\.a\.color_jitter"):
+        folder.check_same_run(settings(entry={"color_jitter": 0.3, "spec": own}))
 
 
 def test_a_setting_that_an_older_version_did_not_know_had_its_default(tmp_path: Path) -> None:
@@ -170,9 +185,9 @@ def test_a_checkpoint_of_an_older_version_is_part_of_the_schedule_of_its_run(
     tmp_path: Path,
 ) -> None:
     folder = RunFolder(tmp_path)
-    folder.write_facts({"max_steps": 8})
+    folder.append_start({"max_steps": 8})
     # a first try to make it longer, killed before its first checkpoint
-    folder.write_facts({"max_steps": 12})
+    folder.append_start({"max_steps": 12})
     checkpoint = folder.checkpoint(6)
     checkpoint.mkdir(parents=True)
     (checkpoint / "progress.json").write_text('{"step": 6, "train_seconds": 3.5}')

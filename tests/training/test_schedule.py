@@ -3,12 +3,13 @@ it is longer.
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from dataseg_hf.settings.run import ConfigError, RunConfig, TrainEntry
+from dataseg_hf.errors import ConfigError
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.training.optimization import learning_rate
 from dataseg_hf.training.schedule import Schedule, continued, resolve_schedule
 
@@ -82,7 +83,7 @@ def test_the_clock_by_hand() -> None:
 
 
 def test_the_time_limit_is_that_of_the_settings() -> None:
-    assert resolve_schedule(replace(CONFIG, max_minutes=1.5), []).max_seconds == 90.0
+    assert resolve_schedule(CONFIG.model_copy(update={"max_minutes": 1.5}), []).max_seconds == 90.0
     assert resolve_schedule(CONFIG, []).max_seconds is None
 
 
@@ -112,7 +113,7 @@ def test_another_length_starts_the_rate_again(step: int) -> None:
 
 
 def test_a_constant_rate_stays() -> None:
-    constant = replace(CONFIG, schedule="constant")
+    constant = CONFIG.model_copy(update={"schedule": "constant"})
     longer = continued(planned(2000), constant, after(1000))
     assert {learning_rate(constant, longer, place) for place in range(1000, 2000)} == {1.0}
 
@@ -139,4 +140,4 @@ def test_a_length_that_cannot_be_is_refused(
     schedule: Schedule, progress: dict[str, float], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        continued(schedule, replace(CONFIG, max_minutes=1.5), progress)
+        continued(schedule, CONFIG.model_copy(update={"max_minutes": 1.5}), progress)

@@ -20,15 +20,12 @@ from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixin
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.settings.run import RunConfig, TrainEntry
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.run import RunConfig
+from dataseg_hf.training.failures import DivergedError
 from dataseg_hf.training.folder import RunFolder
-from dataseg_hf.training.loop import (
-    MAX_SKIPPED_STEPS,
-    CoTraining,
-    DivergedError,
-    accumulate_gradients,
-    step_loss_weights,
-)
+from dataseg_hf.training.gradients import accumulate_gradients, step_loss_weights
+from dataseg_hf.training.loop import MAX_SKIPPED_STEPS, CoTraining
 from dataseg_hf.training.optimization import AveragedWeights, learning_rate, parameter_groups
 from dataseg_hf.training.schedule import Schedule
 from dataseg_hf.training.signals import StopRequested, StopSignals
@@ -51,7 +48,7 @@ def settings(**options: object) -> RunConfig:
     config = RunConfig(
         output_dir="unused", datasets=datasets, text_encoder={"kind": "hashed_ngrams"}
     )
-    return replace(config, **options)
+    return config.model_copy(update=options)
 
 
 def schedule(max_steps: int = 100, warmup_steps: int = 0, **options: Any) -> Schedule:
@@ -94,9 +91,13 @@ def test_learning_rate_warms_up_and_follows_the_schedule() -> None:
     assert learning_rate(config, planned, 0) == pytest.approx(0.1)
     assert learning_rate(config, planned, 50) == pytest.approx(0.5)
     assert learning_rate(config, planned, 75) == pytest.approx(0.5 * (1 + math.cos(0.75 * math.pi)))
-    assert learning_rate(replace(config, schedule="poly"), planned, 50) == pytest.approx(0.5**0.9)
-    assert learning_rate(replace(config, schedule="linear"), planned, 75) == pytest.approx(0.25)
-    assert learning_rate(replace(config, schedule="constant"), planned, 99) == 1.0
+    assert learning_rate(
+        config.model_copy(update={"schedule": "poly"}), planned, 50
+    ) == pytest.approx(0.5**0.9)
+    assert learning_rate(
+        config.model_copy(update={"schedule": "linear"}), planned, 75
+    ) == pytest.approx(0.25)
+    assert learning_rate(config.model_copy(update={"schedule": "constant"}), planned, 99) == 1.0
 
 
 def test_norms_biases_query_embeddings_and_classifier_do_not_decay(

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
-from ..settings.run import RunConfig, config_files, parse_run_config
+from ..messages import show_messages
+from ..settings.parsing import config_files, parse_run_config
+from ..settings.run import RunConfig
 from .options import report_error
 from .ready_configs import config_file, with_config_files
 
@@ -35,11 +37,12 @@ def train(config: RunConfig, files: Sequence[str]) -> int:
         files: the YAML files that they were read from.
     """
     from ..sharing.publishing import PublishError
-    from ..training.loop import DataError, DivergedError
+    from ..training.failures import DataError, DivergedError
     from ..training.run import run
     from ..training.signals import StopRequested
     from ..training.state import SaveError
 
+    show_messages()
     try:
         run(config, files)
     except (ConfigError, BadSampleError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
+from ..messages import show_messages
 from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 from .options import OptionParser, report_error
 from .ready_configs import config_file, ready_configs
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from ..evaluation.run import run_evaluation
     from ..evaluation.settings import EvaluationOptions, read_held_out
 
+    show_messages()
     try:
         file = config_file(config)
         run_evaluation(EvaluationOptions(**options), read_held_out(file, overrides), file)

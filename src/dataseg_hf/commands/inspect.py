@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from ..errors import ConfigError
+from ..messages import show_messages
 from ..output_folder import check_addition
 from .options import OptionParser, report_error
 from .ready_configs import config_file, with_config_files
@@ -20,9 +21,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot
     work.
     """
+    show_messages()
     try:
         options, settings = parse_options(arguments)
-        from ..settings.run import expand, parse_run_config
+        from ..settings.parsing import parse_run_config
+        from ..settings.paths import expand
         from .inspection_report import inspect_all
 
         config = parse_run_config(with_config_files(settings), config_file("shapes"))

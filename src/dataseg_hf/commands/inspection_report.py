@@ -9,12 +9,13 @@ from ..data.inspection import Inspection, inspect_dataset
 from ..data.name_checks import held_out_contradictions
 from ..data.problems import Problem
 from ..data.sample import SampleDataset, SampleStream
+from ..errors import ConfigError
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..output_folder import CONTACT_SHEETS
 from ..pictures.contact_sheet import contact_sheet, samples_at
 from ..settings.datasets import MixRow, load_source, mix_table, resolve_mix, training_mix
 from ..settings.model import embed, run_text_encoder
-from ..settings.run import ConfigError, RunConfig
+from ..settings.run import RunConfig
 
 IMAGES_ON_SHEET = 6
 

@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from ..errors import SettingsError
+
 
 class OptionParser(argparse.ArgumentParser):
     """An ArgumentParser whose options are spelled with underscores, as settings are.
@@ -26,5 +28,6 @@ class OptionParser(argparse.ArgumentParser):
 
 
 def report_error(error: Exception | str) -> None:
-    """Print an error as one line on the standard error output."""
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    """Print an error on the standard error output: one line, or one for each wrong setting."""
+    for text in error.lines if isinstance(error, SettingsError) else [str(error)]:
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)

@@ -78,7 +78,7 @@ def prepare(options: argparse.Namespace) -> Prediction:
     """Find the images, load the model and claim the output folder; OSError or ValueError where that
     cannot work.
     """
-    from ..settings.run import expand
+    from ..settings.paths import expand
 
     sources = named_images(find_images(options.input))
     inputs = {f"--input ({name})": source for name, source in sources.items()}

@@ -12,6 +12,7 @@ from datasets import Value
 
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, Sample
+from ..errors import ConfigError
 from ..model.tasks_dataseg import OutputKind
 from ..prediction.annotation_files import (
     LOCAL_FILES,
@@ -23,7 +24,6 @@ from ..prediction.annotation_files import (
     Outlines,
 )
 from ..prediction.segments import Segment, cropped
-from ..settings.run import ConfigError
 from .inference import InstanceOutput, PanopticOutput, size_of
 from .sets import EvaluationSet
 

@@ -12,6 +12,7 @@ Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-re
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,11 +28,13 @@ from ..metrics import AveragePrecision, semantic_map
 from ..metrics.instances import ImageId
 from ..model.tasks_dataseg import OutputKind
 from ..prediction.segments import rgb_ids
-from ..settings.run import MetricName
+from ..settings.entries import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import PanopticOutput, size_of
 from .scorers import SCORERS
 from .sets import EvaluationSet
+
+LOG = logging.getLogger(__name__)
 
 Entry = dict[str, Any]
 
@@ -56,7 +59,7 @@ class Exporter:
 
     Args:
         folder: of the set's exports.
-        chosen: the set.
+        eval_set: the set.
         for_metrics: whether predictions and truth are written, from which `dataseg_hf.metrics` gets
             the same numbers.
         annotations: which files for labeling tools are written.
@@ -66,20 +69,20 @@ class Exporter:
     def __init__(
         self,
         folder: Path,
-        chosen: EvaluationSet,
+        eval_set: EvaluationSet,
         for_metrics: bool = True,
         annotations: AnnotationSettings | None = None,
         rank: int = 0,
     ) -> None:
         self.folder = folder
-        self.spec = chosen.data.spec
+        self.spec = eval_set.data.spec
         self.category_ids = category_ids(self.spec)
         self.for_metrics = for_metrics
         self.annotations: AnnotationExport | None = None
         if annotations is not None and annotations.formats:
-            kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in chosen.metrics))
+            kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in eval_set.metrics))
             self.annotations = AnnotationExport(
-                folder, chosen, self.category_ids, kinds, annotations, rank
+                folder, eval_set, self.category_ids, kinds, annotations, rank
             )
 
     # --- every process
@@ -185,7 +188,7 @@ class Exporter:
         if self.annotations is not None:
             self.annotations.finish(len(shares))
             if left_out := sum(share.empty_segments for share in shares):
-                print(
+                LOG.info(
                     f"{left_out} predicted segments without a pixel are not in the annotation "
                     "files."
                 )

@@ -24,14 +24,14 @@ def figure_path(folder: Path, set_name: str, key: str) -> Path:
     return folder / "pictures" / f"{set_name}-{key}.png"
 
 
-def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`results.json`: the facts, `results` as `{set}/{metric}`, and by set `notes`, `per_class` and
-    `images`.
+def write_json(results: Sequence[SetResult], summary: Mapping[str, Any], folder: Path) -> None:
+    """`results.json`: the summary, `results` as `{set}/{metric}`, and by set `notes`, `per_class`
+    and `images`.
 
     What is undefined is null.
     """
     content = {
-        **facts,
+        **summary,
         "results": values_of(results),
         "notes": {result.name: result.notes for result in results},
         "per_class": {
@@ -46,13 +46,13 @@ def write_json(results: Sequence[SetResult], facts: Mapping[str, Any], folder: P
     (folder / "results.json").write_text(json.dumps(json.loads(as_json(content)), indent=1) + "\n")
 
 
-def write_markdown(results: Sequence[SetResult], facts: Mapping[str, Any], folder: Path) -> None:
-    """`report.md`: the facts but for `evaluation`, an overview, then every set with its classes and
-    pictures.
+def write_markdown(results: Sequence[SetResult], summary: Mapping[str, Any], folder: Path) -> None:
+    """`report.md`: the summary but for `evaluation`, an overview, then every set with its classes
+    and pictures.
     """
-    lines = [f"# Evaluation of {facts['model']}", ""]
+    lines = [f"# Evaluation of {summary['model']}", ""]
     lines += [
-        f"- {key}: {value}" for key, value in facts.items() if key not in ("model", "evaluation")
+        f"- {key}: {value}" for key, value in summary.items() if key not in ("model", "evaluation")
     ]
     lines += [
         "",

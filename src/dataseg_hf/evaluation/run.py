@@ -2,8 +2,9 @@
 scores, writes.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,16 @@ from tqdm.auto import tqdm
 
 from ..data.collate import Normalization
 from ..data.sample import DatasetSpec
+from ..errors import ConfigError
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.words_dataseg import listed
 from ..output_folder import Reads, check_output_folder, claim_output_folder
 from ..pictures.figures import draw_confusion, draw_precision_recall
 from ..processes import on_main
 from ..settings.datasets import load_held_out
+from ..settings.entries import EvalEntry, MetricName, with_default_range
 from ..settings.model import configured_text_encoder, embed
-from ..settings.run import (
-    ConfigError,
-    EvalEntry,
-    MetricName,
-    expand,
-    paths_read,
-    with_default_range,
-)
+from ..settings.paths import expand, paths_read
 from ..sharing.checkpoint import load_checkpoint
 from ..version import __version__
 from .annotations import AnnotationSettings
@@ -40,6 +36,8 @@ from .report import figure_path, note_lines, overview, write_json, write_markdow
 from .scoring import Processes, SetResult, score
 from .sets import EvaluationSet, possible_metrics
 from .settings import ALL_METRICS, MIRROR_STRIDE, EvaluationOptions, HeldOutSettings
+
+LOG = logging.getLogger(__name__)
 
 CURVES: Mapping[MetricName, str] = {"mask_ap": "masks", "box_ap": "boxes"}
 
@@ -60,7 +58,7 @@ def run_evaluation(
     """
     if options.num_threads is not None:
         torch.set_num_threads(options.num_threads)
-    entries = settings.chosen(options.datasets)
+    entries = settings.entries(options.datasets)
     reads = paths_read(
         {f"evaluation.{name}": entry for name, entry in entries.items()},
         settings.text_encoder,
@@ -93,30 +91,30 @@ def run_evaluation(
     with tqdm(
         total=sum(len(s.data) for s in sets), unit="image", disable=not accelerator.is_main_process
     ) as bar:
-        for chosen in sets:
-            bar.set_description(chosen.name)
+        for eval_set in sets:
+            bar.set_description(eval_set.name)
             done = bar.n
             results.append(
                 score(
                     model,
-                    chosen,
+                    eval_set,
                     inference,
                     processes,
                     progress=lambda count: bar.update(count * accelerator.num_processes),
                     rank_images=options.gallery > 0,
-                    exporter=exporter_of(chosen, options, folder, accelerator),
+                    exporter=exporter_of(eval_set, options, folder, accelerator),
                 )
             )
             # a share may be larger or smaller than the others
-            bar.update(done + len(chosen.data) - bar.n)
+            bar.update(done + len(eval_set.data) - bar.n)
             if accelerator.is_main_process:
-                draw(model, chosen, results[-1], inference, options.gallery, folder)
+                draw(model, eval_set, results[-1], inference, options.gallery, folder)
     if accelerator.is_main_process:
-        facts = facts_of(options, entries, accelerator)
-        write_json(results, facts, folder)
-        write_markdown(results, facts, folder)
-        print("\n".join([*overview(results), *note_lines(results)]))
-        print(f"Results, report and pictures are in {folder}.")
+        summary = evaluation_summary(options, entries, accelerator)
+        write_json(results, summary, folder)
+        write_markdown(results, summary, folder)
+        LOG.info("\n".join([*overview(results), *note_lines(results)]))
+        LOG.info(f"Results, report and pictures are in {folder}.")
     accelerator.wait_for_everyone()
     return results
 
@@ -144,14 +142,14 @@ def evaluation_set(
     metrics: Sequence[Any] = options.metrics or entry.metrics
     if ALL_METRICS in metrics:
         metrics = possible_metrics(data.spec)
-    chosen = replace(
+    eval_set = replace(
         entry,
         metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
         batch_size=options.batch_size or entry.batch_size,
         max_dets=options.max_dets or entry.max_dets,
     )
     return EvaluationSet.of(
-        name, chosen, data, embeddings_of(data.spec.labels, entry, key, settings, model)
+        name, eval_set, data, embeddings_of(data.spec.labels, entry, key, settings, model)
     )
 
 
@@ -182,7 +180,7 @@ def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
     def start() -> None:
         earlier = claim_output_folder(folder, "evaluation", "--output_dir", reads)
         if earlier is not None:
-            print(f"{folder} held an earlier evaluation, now in {earlier}.")
+            LOG.info(f"{folder} held an earlier evaluation, now in {earlier}.")
         (folder / "pictures").mkdir()
 
     accelerator.wait_for_everyone()  # all have looked at the folder before it changes
@@ -192,7 +190,7 @@ def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
 
 
 def exporter_of(
-    chosen: EvaluationSet, options: EvaluationOptions, folder: Path, accelerator: Accelerator
+    eval_set: EvaluationSet, options: EvaluationOptions, folder: Path, accelerator: Accelerator
 ) -> Exporter | None:
     """What writes the files that the options ask for; None where they ask for none."""
     if not (options.export or options.annotations):
@@ -200,8 +198,8 @@ def exporter_of(
     annotations = AnnotationSettings(
         options.annotations, options.outlines, options.image_url_prefix
     )
-    target = folder / "exports" / chosen.name
-    return Exporter(target, chosen, options.export, annotations, accelerator.process_index)
+    target = folder / "exports" / eval_set.name
+    return Exporter(target, eval_set, options.export, annotations, accelerator.process_index)
 
 
 def embeddings_of(
@@ -270,7 +268,7 @@ def stored_embeddings(
 
 def draw(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     result: SetResult,
     inference: Inference,
     count: int,
@@ -279,21 +277,21 @@ def draw(
     """The figures of a set, and its best and worst images."""
     if result.confusion is not None and result.confusion.any():
         draw_confusion(
-            result.confusion, result.labels, figure_path(folder, chosen.name, "confusion")
+            result.confusion, result.labels, figure_path(folder, eval_set.name, "confusion")
         )
     for metric, curves in result.curves.items():
         objects = CURVES[metric]
-        path = figure_path(folder, chosen.name, f"{objects}-precision-recall")
-        draw_precision_recall(curves, result.labels, f"{objects} of {chosen.name}", path)
+        path = figure_path(folder, eval_set.name, f"{objects}-precision-recall")
+        draw_precision_recall(curves, result.labels, f"{objects} of {eval_set.name}", path)
     for key, scores in zip(
         ("best", "worst"), best_and_worst(result.image_scores, count), strict=True
     ):
         if scores:
-            picture = gallery(model, chosen, scores, inference, result.nothing_found)
-            picture.save(figure_path(folder, chosen.name, key))
+            picture = gallery(model, eval_set, scores, inference, result.nothing_found)
+            picture.save(figure_path(folder, eval_set.name, key))
 
 
-def facts_of(
+def evaluation_summary(
     options: EvaluationOptions, entries: Mapping[str, EvalEntry], accelerator: Accelerator
 ) -> dict[str, Any]:
     """What was evaluated how; `evaluation` has the settings of the sets."""
@@ -305,5 +303,5 @@ def facts_of(
         "device": accelerator.device.type,
         "dataseg_hf": __version__,
         "torch": torch.__version__,
-        "evaluation": {name: asdict(entry) for name, entry in entries.items()},
+        "evaluation": {name: entry.as_plain() for name, entry in entries.items()},
     }

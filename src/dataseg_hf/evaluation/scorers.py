@@ -15,7 +15,7 @@ from ..metrics import (
 )
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
 from ..model.tasks_dataseg import OutputKind
-from ..settings.run import MetricName
+from ..settings.entries import MetricName
 from .inference import InstanceOutput, PanopticOutput, size_of
 
 

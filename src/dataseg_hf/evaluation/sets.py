@@ -7,9 +7,10 @@ from typing import get_args
 from torch import Tensor
 
 from ..data.sample import DatasetSpec, SampleDataset
+from ..errors import ConfigError
 from ..metrics.instances import MAX_DETS
 from ..model.tasks_dataseg import TASKS, OutputKind, Task, get_task
-from ..settings.run import ConfigError, EvalEntry, MetricName
+from ..settings.entries import EvalEntry, MetricName
 
 
 @dataclass

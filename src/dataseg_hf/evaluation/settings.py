@@ -2,20 +2,24 @@
 impossible.
 """
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, get_args
 
-from jsonargparse import ArgumentError, ArgumentParser
+from pydantic import Field
 
+from ..errors import ConfigError
 from ..prediction.annotation_files import (
     ANNOTATION_FORMATS,
     LOCAL_FILES,
     AnnotationFormat,
     Outlines,
 )
-from ..settings.run import ConfigError, EvalEntry, MetricName, read_settings, wrong_types
+from ..settings.base import Settings
+from ..settings.entries import EvalEntry, MetricName
+from ..settings.errors import unknown_key
+from ..settings.parsing import parse_settings, read_file
+from ..settings.run import RunConfig
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
@@ -92,26 +96,18 @@ class EvaluationOptions:
                 raise ConfigError(f"--{option}: must be {least} or more, not {value}")
 
 
-@dataclass(frozen=True)
-class HeldOutSettings:
+class HeldOutSettings(Settings):
     """The part of a run's settings that an evaluation reads; the others (mix, schedule, ...) belong
     to training.
-
-    Args:
-        evaluation: Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the
-            model.
-        text_encoder: What embeds names, where an entry names no vocabulary and the model cannot
-            embed by itself, because its own embeddings came out of files.
     """
 
-    evaluation: dict[str, EvalEntry]
+    evaluation: dict[str, EvalEntry] = Field(default_factory=dict)
+    """Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the model."""
     text_encoder: dict[str, Any] | None = None
+    """What embeds names, where an entry names no vocabulary and the model cannot embed by itself,
+    because its own embeddings came out of files."""
 
-    def __post_init__(self) -> None:
-        for name, entry in self.evaluation.items():
-            entry.check(f"evaluation.{name}")
-
-    def chosen(self, names: Sequence[str]) -> dict[str, EvalEntry]:
+    def entries(self, names: Sequence[str]) -> dict[str, EvalEntry]:
         """The entries of those names, all for none; ConfigError for an unknown one, or nothing at
         all.
         """
@@ -133,24 +129,16 @@ def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
         overrides: `--evaluation.NAME.key value`, as for training.
 
     Raises:
-        ConfigError: in one line, with the key, for an unknown or impossible setting, or a missing
-            file.
+        ConfigError: a line for each unknown or impossible setting, with its key; or for a file that
+            cannot be read.
     """
-    settings = read_settings(file)
+    settings = read_file(file)
+    for name in settings.keys() - RunConfig.model_fields.keys():
+        raise ConfigError(f"{file}: {name}: {unknown_key(name, RunConfig.model_fields)}")
+    # `evaluation:` with nothing after it is an empty mapping
     read = {
         name: settings[name]
-        for name in ("evaluation", "text_encoder")
+        for name in HeldOutSettings.model_fields
         if settings.get(name) is not None
     }
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_argument("--settings", action="config")
-    parser.add_class_arguments(HeldOutSettings, nested_key=None)
-    try:
-        parsed = parser.instantiate(
-            parser.parse_args(["--settings", json.dumps({"evaluation": {}} | read), *overrides])
-        )
-    except (ArgumentError, TypeError) as error:
-        for problem in wrong_types(read, HeldOutSettings, ""):
-            raise ConfigError(f"{file}: {problem}") from error
-        raise ConfigError(" ".join(str(error).split())) from error
-    return HeldOutSettings(**{f.name: parsed[f.name] for f in fields(HeldOutSettings)})
+    return parse_settings(HeldOutSettings, {file: read}, overrides)

@@ -1,13 +1,10 @@
 """From a run's settings to its datasets and their shares."""
 
-import importlib
-import inspect
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_type_hints
-
-from pydantic import TypeAdapter, ValidationError
+from typing import Literal
 
 from ..data.catalog import CATALOG
 from ..data.category_map import map_categories, mapped_spec
@@ -16,21 +13,24 @@ from ..data.faults import dataset_faults
 from ..data.image_values import with_value_range
 from ..data.mixing import TrainingSet
 from ..data.problems import Problem, problem_lines
-from ..data.readers.reader_tasks import require_task
-from ..data.readers.registry import READERS, Reader
 from ..data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
-from ..data.shapes import SHAPES_SPECS, shapes_dataset
+from ..data.shapes import SHAPES_SPECS
 from ..data.transforms import Augmentation
-from .run import ConfigError, EvalEntry, RunConfig, Source, SpecSettings, TrainEntry, expand
+from ..errors import ConfigError
+from .entries import EvalEntry, Source, SpecSettings, TrainEntry
+from .reading import read_source
+from .run import RunConfig
+
+LOG = logging.getLogger(__name__)
 
 OnBadSample = Literal["raise", "skip", "collect"]
 
 
-# --- facts
+# --- specs
 
 
 def get_spec(name: str, key: str) -> DatasetSpec:
-    """A catalogd dataset, or one of the shapes world; ConfigError lists the known ones."""
+    """A dataset of the catalog, or one of the shapes world; ConfigError lists the known ones."""
     known = {**CATALOG, **SHAPES_SPECS}
     if name not in known:
         raise ConfigError(
@@ -41,7 +41,7 @@ def get_spec(name: str, key: str) -> DatasetSpec:
 
 
 def source_spec(source: Source, key: str) -> DatasetSpec:
-    """The facts of an entry's dataset, its classes renamed and merged as `category_map` says."""
+    """The spec of an entry's dataset, its classes renamed and merged as `category_map` says."""
     spec = _unmapped_spec(source, key)
     try:
         return mapped_spec(spec, source.category_map)
@@ -104,7 +104,7 @@ def load_source(
     """
     spec = source_spec(source, key)
     try:
-        data = _read(source, _unmapped_spec(source, key), key)
+        data = read_source(source, _unmapped_spec(source, key), key)
     except ConfigError:
         raise
     except (ValueError, OSError) as error:
@@ -116,23 +116,9 @@ def load_source(
     if source.category_map:
         data = map_categories(data, source.category_map)
     if isinstance(data, SampleStream):
-        for name in ("part", "max_samples"):
-            if getattr(source, name) is not None:
-                raise ConfigError(
-                    f"{key}.{name}: a streamed dataset is read whole; set it aside, or do not "
-                    "stream"
-                )
+        _refuse_parts_of_stream(source, key)
         return data
-    if data.problems and on_bad_sample == "raise":
-        kinds = problem_lines(map(Problem.of, data.problems))
-        more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
-        raise ConfigError(
-            f"{key}: {kinds[0]}{more}; `dataseg inspect` lists all, on_bad_sample 'skip' "
-            "leaves them out"
-        )
-    if data.problems and on_bad_sample == "skip":
-        for line in problem_lines(map(Problem.of, data.problems)):
-            print(f"{key}: left out images that cannot be used: {line}")
+    _report_problems(data, key, on_bad_sample)
     if source.part is not None:
         data = data.part(*source.part)
     if source.max_samples is not None:
@@ -140,6 +126,28 @@ def load_source(
     if len(data) == 0 and on_bad_sample != "collect":
         raise ConfigError(f"{key}: dataset '{spec.name}' has no images")
     return data
+
+
+def _refuse_parts_of_stream(source: Source, key: str) -> None:
+    for name in ("part", "max_samples"):
+        if getattr(source, name) is not None:
+            raise ConfigError(
+                f"{key}.{name}: a streamed dataset is read whole; leave it out, or do not stream"
+            )
+
+
+def _report_problems(data: SampleDataset, key: str, on_bad_sample: OnBadSample) -> None:
+    """Raise or log what the reader found unusable, as `load_source` says."""
+    kinds = problem_lines(map(Problem.of, data.problems))
+    if kinds and on_bad_sample == "raise":
+        more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
+        raise ConfigError(
+            f"{key}: {kinds[0]}{more}; `dataseg inspect` lists all, on_bad_sample 'skip' "
+            "leaves them out"
+        )
+    if on_bad_sample == "skip":
+        for kind in kinds:
+            LOG.info("%s: left out images that cannot be used: %s", key, kind)
 
 
 def load_held_out(
@@ -152,107 +160,6 @@ def load_held_out(
             f"{key}.options.streaming: held-out sets are shared out by index; set it to false"
         )
     return data if entry.corruption is None else corrupted(data, entry.corruption)
-
-
-def _read(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | SampleStream:
-    name = source.reader or spec.reader
-    if not name:
-        raise ConfigError(
-            f"{key}.reader: is required where the catalog does not know the format; "
-            f"{sorted(READERS)}"
-        )
-    if name == "shapes":
-        return shapes_dataset(spec.name, source.split, count=source.count, seed=source.seed)
-    reader = _reader(name, f"{key}.reader")
-    try:
-        require_task(spec, name)
-    except ValueError as error:
-        raise ConfigError(f"{key}.reader: {error}") from error
-    given = {
-        "images": source.images,
-        "annotations": source.annotations,
-        "annotation_file": source.annotation_file,
-        "missing_images": source.missing_images,
-    }
-    places = {option: f"{key}.options.{option}" for option in source.options}
-    places |= {option: f"{key}.{option}" for option, value in given.items() if value is not None}
-    # what the catalog knows of the published files holds for their own format only
-    arguments = dict(spec.reader_options) if source.reader in (None, spec.reader) else {}
-    arguments |= {
-        **source.options,
-        **{option: value for option, value in given.items() if value is not None},
-    }
-    _check_arguments(reader, arguments, places, name, key)
-    typed = {
-        option: checked_option(reader, option, value, places[option]) if option in places else value
-        for option, value in arguments.items()
-    }
-    expanded = {
-        option: expand(value, places[option])
-        if isinstance(value, str) and option in places
-        else value
-        for option, value in typed.items()
-    }
-    data = reader(spec, **expanded)
-    if not isinstance(data, SampleDataset | SampleStream):
-        raise ConfigError(
-            f"{key}.reader: '{name}' returned {type(data).__name__}; a reader returns a "
-            "SampleDataset or SampleStream"
-        )
-    return data
-
-
-def _reader(name: str, key: str) -> Reader:
-    if name in READERS:
-        return READERS[name]
-    if ":" not in name:
-        known = [*READERS, "shapes"]
-        raise ConfigError(
-            f"{key}: unknown reader '{name}'; known are {known}, or package.module:function of "
-            "your own"
-        )
-    module, _, function = name.partition(":")
-    try:
-        reader = getattr(importlib.import_module(module), function)
-        inspect.signature(reader).bind_partial(None)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key}: cannot import '{name}': {error}") from error
-    except TypeError as error:
-        raise ConfigError(
-            f"{key}: '{name}' is no function of a spec ({error}); name one"
-        ) from error
-    return reader
-
-
-def _check_arguments(
-    reader: Reader, arguments: Mapping[str, Any], places: Mapping[str, str], name: str, key: str
-) -> None:
-    """ConfigError for what the reader does not take, or needs and does not get."""
-    # the first is the spec
-    parameters = dict(list(inspect.signature(reader).parameters.items())[1:])
-    for option in arguments:
-        if option not in parameters:
-            raise ConfigError(
-                f"{places.get(option, key)}: reader '{name}' does not take it; it takes "
-                f"{sorted(parameters)}"
-            )
-    for option, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and option not in arguments:
-            raise ConfigError(f"{key}.{option}: reader '{name}' needs it")
-
-
-def checked_option(reader: Reader, option: str, value: Any, place: str) -> Any:
-    """The value of a reader's option, of the type that its signature states; ConfigError names
-    where it stands.
-    """
-    hint = get_type_hints(reader).get(option)
-    if hint is None:
-        return value
-    try:
-        return TypeAdapter(hint).validate_python(value)
-    except ValidationError as error:
-        reason = error.errors()[0]["msg"]
-        raise ConfigError(f"{place}: {value!r} cannot be used: {reason}") from error
 
 
 # --- the mix
@@ -286,7 +193,7 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
 
 
 def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) -> list[TrainingSet]:
-    """The members of a run's mix, their ratios adding up to 1.
+    """The datasets of a run's mix, their ratios adding up to 1.
 
     Args:
         on_bad_sample: see `load_source`; by default what the run says.
@@ -295,21 +202,21 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
         ConfigError: as `load_source`, and where shares by size meet a stream of unknown size.
     """
     policy = on_bad_sample or config.on_bad_sample
-    members = [training_set(name, entry, policy) for name, entry in config.datasets.items()]
-    weights = [member.ratio for member in members]
+    datasets = [training_set(name, entry, policy) for name, entry in config.datasets.items()]
+    weights = [dataset.ratio for dataset in datasets]
     if config.size_temperature is not None:
         weights = []
-        for member in members:
-            if member.size is None:
+        for dataset in datasets:
+            if dataset.size is None:
                 raise ConfigError(
-                    f"datasets.{member.name}: the number of streamed images is unknown, so "
+                    f"datasets.{dataset.name}: the number of streamed images is unknown, so "
                     "size_temperature cannot "
                     "set its share; give probabilities instead"
                 )
-            weights.append(member.size ** (1 / config.size_temperature))
+            weights.append(dataset.size ** (1 / config.size_temperature))
     return [
-        replace(member, ratio=weight / sum(weights), in_every_step=config.every_dataset_in_a_step)
-        for member, weight in zip(members, weights, strict=True)
+        replace(dataset, ratio=weight / sum(weights), in_every_step=config.every_dataset_in_a_step)
+        for dataset, weight in zip(datasets, weights, strict=True)
     ]
 
 
@@ -329,23 +236,23 @@ class MixRow:
     license: str
 
 
-def resolve_mix(members: Sequence[TrainingSet]) -> list[MixRow]:
+def resolve_mix(datasets: Sequence[TrainingSet]) -> list[MixRow]:
     """What will be drawn how often."""
-    total = sum(member.ratio for member in members)
+    total = sum(dataset.ratio for dataset in datasets)
     rows = []
-    for member in members:
-        share, size = member.ratio / total, member.size
-        batches = 1.0 if member.in_every_step else share
-        passes = None if not size else 1000 * batches * member.batch_size / size
-        spec = member.data.spec
+    for dataset in datasets:
+        share, size = dataset.ratio / total, dataset.size
+        batches = 1.0 if dataset.in_every_step else share
+        passes = None if not size else 1000 * batches * dataset.batch_size / size
+        spec = dataset.data.spec
         rows.append(
             MixRow(
-                member.name,
-                member.task,
+                dataset.name,
+                dataset.task,
                 size,
                 len(spec.classes),
                 share,
-                member.batch_size,
+                dataset.batch_size,
                 passes,
                 spec.license,
             )

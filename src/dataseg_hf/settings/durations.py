@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
-Duration = int | str
+from pydantic import AfterValidator, BeforeValidator
+
+from .base import InWords
 
 _WRITTEN = re.compile(
     r"(?P<amount>\d+(?:\.\d+)?) (?:(?P<unit>steps|images)|epochs of (?P<dataset>\S+))"
@@ -13,24 +15,44 @@ _WRITTEN = re.compile(
 
 @dataclass(frozen=True)
 class ParsedDuration:
-    """amount of a unit; epochs are those of `dataset`."""
+    """An amount of a unit; epochs are those of `dataset`."""
 
     amount: float
     unit: Literal["steps", "images", "epochs"]
     dataset: str | None = None
 
 
-def parse_duration(duration: Duration) -> ParsedDuration:
+def parse_duration(duration: int | str) -> ParsedDuration:
     """Amount and unit; ValueError says how durations are written."""
     if isinstance(duration, int):
         return ParsedDuration(duration, "steps")
     found = _WRITTEN.fullmatch(duration.strip())
     if found is None:
-        raise ValueError(
-            f"'{duration}' is no duration: write a number of steps, 'N images' or 'N epochs of "
-            "NAME'"
-        )
+        raise ValueError(_how_to_write(duration))
     unit: Literal["steps", "images", "epochs"] = "epochs"
     if found["unit"] is not None:
         unit = "steps" if found["unit"] == "steps" else "images"
     return ParsedDuration(float(found["amount"]), unit, found["dataset"])
+
+
+def _how_to_write(value: Any) -> str:
+    return f"{value!r} is no duration: write a number of steps, 'N images' or 'N epochs of NAME'"
+
+
+def _checked(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(_how_to_write(value))
+    if parse_duration(value).amount < 0:
+        raise ValueError(f"must not be negative, not {value}")
+    return value
+
+
+def _positive(value: int | str) -> int | str:
+    if parse_duration(value).amount == 0:
+        raise ValueError(f"must be positive, not {value!r}")
+    return value
+
+
+Duration: TypeAlias = Annotated[int | str, BeforeValidator(_checked), InWords("duration")]
+"""A number of steps, `"90000 images"` or `"12 epochs of NAME"`."""
+PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]

@@ -2,6 +2,7 @@
 and its processor.
 """
 
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,13 +14,17 @@ from huggingface_hub.errors import StrictDataclassError
 from ..data.hub_names import hub_reference, is_missing_path, loading_failure
 from ..data.mixing import TrainingSet
 from ..data.shapes import SHAPES_SPECS
+from ..errors import ConfigError
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.text_embeddings_dataseg import TextEncoder, build_text_encoder
 from ..model.warm_start_dataseg import mask2former_labels, take_backbone
 from .datasets import get_spec
-from .run import ConfigError, RunConfig, expand
+from .paths import expand
+from .run import RunConfig
+
+LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -33,8 +38,8 @@ def run_text_encoder(config: RunConfig) -> TextEncoder:
 
 
 def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
-    """The text encoder that settings describe. Files may name their rows by a catalogd dataset
-    (`names_of`).
+    """The text encoder that settings describe. Files may name their rows by a dataset of the
+    catalog (`names_of`).
     """
     resolved = dict(settings)
     if resolved.get("kind") == "file":
@@ -56,7 +61,7 @@ def text_encoder_settings(config: RunConfig) -> dict[str, Any]:
     """
     if config.text_encoder is not None:
         return dict(config.text_encoder)
-    assert config.model_weights is not None  # RunConfig sees to it
+    assert config.model_weights is not None  # RunConfig checks it
     path, revision = hub_reference(expand(config.model_weights, "model_weights"))
     trained = _loaded(
         lambda: DaTaSegConfig.from_pretrained(path, revision=revision), "model_weights", path
@@ -102,7 +107,7 @@ def embed(
 
 
 def build_model(
-    config: RunConfig, members: Sequence[TrainingSet], encoder: TextEncoder
+    config: RunConfig, datasets: Sequence[TrainingSet], encoder: TextEncoder
 ) -> DaTaSegModel:
     """The model with the vocabularies of the mix.
 
@@ -111,12 +116,12 @@ def build_model(
             or does not fit.
     """
     model = first_model(config, encoder)
-    for member in members:
-        spec = member.data.spec
-        embeddings = embed(encoder, spec.labels, f"datasets.{member.name}")
-        model.add_vocabulary(member.name, spec.labels, spec.is_thing, embeddings)
-    model.set_vocabulary(config.default_vocabulary or members[0].name)
-    model.config.training_sets = _training_sets(model.config.training_sets or [], members)
+    for dataset in datasets:
+        spec = dataset.data.spec
+        embeddings = embed(encoder, spec.labels, f"datasets.{dataset.name}")
+        model.add_vocabulary(dataset.name, spec.labels, spec.is_thing, embeddings)
+    model.set_vocabulary(config.default_vocabulary or datasets[0].name)
+    model.config.training_sets = _training_sets(model.config.training_sets or [], datasets)
     if config.freeze_backbone:
         model.pretrainable_backbone().requires_grad_(False)
     if config.gradient_checkpointing:
@@ -127,19 +132,19 @@ def build_model(
 
 
 def _training_sets(
-    before: Sequence[Mapping[str, Any]], members: Sequence[TrainingSet]
+    before: Sequence[Mapping[str, Any]], datasets: Sequence[TrainingSet]
 ) -> list[dict[str, Any]]:
     """What the checkpoint says of its training: the sets of the model it starts from, then those of
     the mix.
     """
     sets = {entry["name"]: dict(entry) for entry in before}
-    for member in members:
-        sets[member.name] = {
-            "name": member.name,
-            "annotation": member.task,
-            "images": member.size,
-            "image_size": member.augmentation.image_size,
-            "drawn": member.data.spec.name in SHAPES_SPECS,
+    for dataset in datasets:
+        sets[dataset.name] = {
+            "name": dataset.name,
+            "annotation": dataset.task,
+            "images": dataset.size,
+            "image_size": dataset.augmentation.image_size,
+            "drawn": dataset.data.spec.name in SHAPES_SPECS,
         }
     return list(sets.values())
 
@@ -189,11 +194,12 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
             f"{model.config.text_embedding_dim}"
         )
     if model.config.text_encoder not in (None, text["text_encoder"]):
-        print(
-            f"warning: '{path}' was trained with the text encoder {model.config.text_encoder}, "
-            "this run embeds names "
-            f"by {text['text_encoder']}: in another text space the model starts without knowing "
-            "any name"
+        LOG.warning(
+            "'%s' was trained with the text encoder %s, this run embeds names by %s: in another "
+            "text space the model starts without knowing any name",
+            path,
+            model.config.text_encoder,
+            text["text_encoder"],
         )
     model.config.text_encoder = text["text_encoder"]
     return model.train()

@@ -81,15 +81,17 @@ def dry_run(
 
     few: the held-out sets with few images, which `evaluate` scores.
     """
-    total = sum(member.ratio for member in training.members)
+    total = sum(dataset.ratio for dataset in training.datasets)
     costs = []
-    for number, member in enumerate(training.members):
+    for number, dataset in enumerate(training.datasets):
         seconds, data_seconds = _second_step(training, number)
         memory = peak_memory(training.accelerator.device)
-        costs.append(DatasetCost(member.name, member.ratio / total, seconds, data_seconds, memory))
+        costs.append(
+            DatasetCost(dataset.name, dataset.ratio / total, seconds, data_seconds, memory)
+        )
     started = time.perf_counter()
-    evaluate(training.result(), training.step, [chosen.name for chosen in held_out])
-    scored = sum(len(chosen.data) for chosen in few)
+    evaluate(training.result(), training.step, [eval_set.name for eval_set in held_out])
+    scored = sum(len(eval_set.data) for eval_set in few)
     image_seconds = (time.perf_counter() - started) / scored if scored else 0.0
     images = evaluated_images(training.schedule, held_out)
     return Projection(
@@ -113,23 +115,23 @@ def few_images(held_out: Sequence[EvaluationSet], processes: int) -> list[Evalua
 def evaluated_images(schedule: Schedule, held_out: Sequence[EvaluationSet]) -> int:
     """Images scored in all evaluations of a run: those at intervals, and the one at the end."""
     total = 0
-    for chosen in held_out:
-        every = schedule.evaluate_every[chosen.name]
+    for eval_set in held_out:
+        every = schedule.evaluate_every[eval_set.name]
         # the last step has the final evaluation only
         before_the_end = (schedule.max_steps - 1) // every if every else 0
-        total += (before_the_end + 1) * len(chosen.data)
+        total += (before_the_end + 1) * len(eval_set.data)
     return total
 
 
 def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
-    """Seconds of the second step on a member of the mix, and how many of them it waited for
+    """Seconds of the second step on a dataset of the mix, and how many of them it waited for
     images.
     """
     config: RunConfig = training.config
-    member: TrainingSet = training.members[number]
+    dataset: TrainingSet = training.datasets[number]
     size = config.gradient_accumulation_steps
     sampler = MixingSampler(
-        [member],
+        [dataset],
         config.seed,
         0,
         2,

@@ -19,7 +19,7 @@ from ..settings.run import RunConfig
 
 
 def look_at_data(
-    members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig
+    datasets: Sequence[TrainingSet], held_out: Sequence[EvaluationSet], config: RunConfig
 ) -> list[str]:
     """Read some images of each dataset, evenly spaced, and hold the held-out sets' names against
     those of training.
@@ -32,7 +32,7 @@ def look_at_data(
         ConfigError: for names that contradict each other, and for an image that cannot be used,
             unless `on_bad_sample` is `skip`.
     """
-    trained = {f"datasets.{member.name}": member.data for member in members}
+    trained = {f"datasets.{dataset.name}": dataset.data for dataset in datasets}
     scored: dict[str, SampleDataset | SampleStream] = {
         f"evaluation.{one.name}": one.data for one in held_out
     }

@@ -1,4 +1,4 @@
-"""The folder of a run: checkpoints that are whole or not there, history, results."""
+"""The folder of a run: checkpoints, history, results. A partial checkpoint is never visible."""
 
 import csv
 import io
@@ -6,17 +6,19 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import ConfigError
+from ..files import discard, flush_to_disk, put_in_place, replace_file
 from ..output_folder import resolved_folder
 from ..settings.datasets import MixRow
-from ..settings.run import RunConfig, TrainEntry
+from ..settings.run import RunConfig
+from .resuming import changed_settings
 
 HISTORY_FIELDS = (
     "step",
@@ -38,38 +40,6 @@ HISTORY_FIELDS = (
 PROGRESS_FILE = "progress.json"  # written last: a checkpoint that has it is complete
 BEST_FILE = "best_metric.json"
 
-# settings that may differ between a run and its continuation: they change no result, or (max_steps,
-# max_minutes) its length only
-_FREE_SETTINGS = {
-    "output_dir",
-    "resume",
-    "dry_run",
-    "max_steps",
-    "max_minutes",
-    "num_workers",
-    "num_threads",
-    "torch_compile",
-    "gradient_checkpointing",
-    "gradient_accumulation_steps",
-    "log_every",
-    "report_to",
-    "checkpoint_every",
-    "keep_checkpoints",
-    "on_save_error",
-    "on_bad_sample",
-    "check_samples",
-    "evaluation",
-    "evaluate_every",
-    "best_metric",
-    "num_pictures",
-    "default_vocabulary",
-    "push_to_hub",
-    "hub_private",
-    "hub_license",
-}
-# and those of an entry of `datasets`: where its files are, and how they are held
-_FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}
-
 
 class RunFolder:
     """Paths and bookkeeping under `output_dir`; only the main process writes."""
@@ -81,7 +51,7 @@ class RunFolder:
         self.evaluations_file = self.path / "evaluations.jsonl"
         self.notes_file = self.path / "evaluation_notes.json"
         self.config_file = self.path / "run_config.yaml"
-        self.facts_file = self.path / "run.json"
+        self.starts_file = self.path / "run.json"
         self.mix_file = self.path / "mix.json"
         self.pictures = self.path / "pictures"
         self.checkpoints = self.path / "checkpoints"
@@ -92,23 +62,20 @@ class RunFolder:
     def write_config(self, config: RunConfig) -> None:
         """Save the resolved settings, from which the run can be repeated with `--config`."""
         self.path.mkdir(parents=True, exist_ok=True)
-        settings = json.loads(json.dumps(asdict(config)))
-        settings["resume"] = None
+        settings = {**config.as_plain(), "resume": None}
         replace_file(self.config_file, yaml.safe_dump(settings, sort_keys=False))
 
     def write_mix(self, rows: Sequence[MixRow]) -> None:
         """Save the resolved mix: what is drawn how often."""
         self.mix_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
-    def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Add what this start of the run is to `run.json`: a list, longer than one where a run was
-        resumed.
-        """
-        starts = json.loads(self.facts_file.read_text()) if self.facts_file.exists() else []
-        replace_file(self.facts_file, json.dumps([*starts, facts], indent=2) + "\n")
+    def append_start(self, summary: Mapping[str, Any]) -> None:
+        """Add the summary of a start to `run.json`, a list with an entry for each start."""
+        starts = json.loads(self.starts_file.read_text()) if self.starts_file.exists() else []
+        replace_file(self.starts_file, json.dumps([*starts, summary], indent=2) + "\n")
 
     def check_same_mix(self, rows: Sequence[MixRow]) -> None:
-        """Refuse to continue on data that has changed: images would be drawn in another order."""
+        """Raise ConfigError if the data has changed: images would be drawn in another order."""
         before = json.loads(self.mix_file.read_text())
         now = json.loads(json.dumps([asdict(row) for row in rows]))
         for old, new in zip(before, now, strict=True):
@@ -121,20 +88,11 @@ class RunFolder:
                 )
 
     def check_same_run(self, config: RunConfig) -> None:
-        """Refuse to continue a run with other settings: the result would be neither run's."""
+        """Raise ConfigError if a setting that affects results has changed since the run began."""
         if not self.config_file.exists():
             return
-        before, now = (
-            yaml.safe_load(self.config_file.read_text()),
-            json.loads(json.dumps(asdict(config))),
-        )
-        changed = _changed(before, now, _FREE_SETTINGS | {"datasets"}, RunConfig)
-        if list(before["datasets"]) == list(now["datasets"]):
-            for name, entry in now["datasets"].items():
-                keys = _changed(before["datasets"][name], entry, _FREE_OF_A_DATASET, TrainEntry)
-                changed += [f"datasets.{name}.{key}" for key in keys]
-        else:
-            changed.append("datasets")
+        before = yaml.safe_load(self.config_file.read_text())
+        changed = changed_settings(before, config)
         if changed:
             complete = self.complete_checkpoints()
             raise ConfigError(
@@ -167,7 +125,7 @@ class RunFolder:
         """
         progress = json.loads((checkpoint / PROGRESS_FILE).read_text())
         if "max_steps" not in progress:  # of a version in which a run could not be made longer
-            progress |= {"max_steps": json.loads(self.facts_file.read_text())[0]["max_steps"]}
+            progress |= {"max_steps": json.loads(self.starts_file.read_text())[0]["max_steps"]}
         return {"first_step": 0, "first_seconds": 0.0, **progress}
 
     def find_checkpoint(self, resume: str) -> Path | None:
@@ -205,10 +163,9 @@ class RunFolder:
         """Rename the filled folder into place and drop all checkpoints but the newest `keep`."""
         unfinished, final = self.unfinished_checkpoint(step), self.checkpoint(step)
         (unfinished / PROGRESS_FILE).write_text(json.dumps(progress))
-        flush_to_disk(unfinished)
-        _put_in_place(unfinished, final)
+        put_in_place(unfinished, final)
         for old in self.complete_checkpoints()[:-keep]:
-            _discard(old)
+            discard(old)
 
     def remove_unfinished(self) -> None:
         """Delete what a killed run left half written."""
@@ -217,7 +174,7 @@ class RunFolder:
 
     def supersede_after(self, step: int) -> list[Path]:
         """Rename what a continuation replaces: results, and checkpoints and best model of later
-        steps. Returns them.
+        steps. Returns the new paths.
         """
         later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
         best = self.best / BEST_FILE
@@ -236,37 +193,36 @@ class RunFolder:
     # --- models
 
     def write_model(self, write: Callable[[Path], None]) -> None:
-        """The final model: `write` fills a folder aside, whose files then take their places one by
-        one.
+        """Write the final model: `write` fills a temporary folder, whose files then take their
+        places one by one.
         """
-        aside = self._aside("unfinished-model")
-        write(aside)
-        flush_to_disk(aside)
-        for file in aside.iterdir():
+        unfinished = self._empty_folder("unfinished-model")
+        write(unfinished)
+        flush_to_disk(unfinished)
+        for file in unfinished.iterdir():
             file.replace(self.path / file.name)
-        aside.rmdir()
+        unfinished.rmdir()
 
     def write_best(
         self, write: Callable[[Path], None], step: int, metric: str, value: float
     ) -> None:
         """The best model so far, in place of the one before."""
-        aside = self._aside("unfinished-best")
-        write(aside)
-        (aside / BEST_FILE).write_text(
+        unfinished = self._empty_folder("unfinished-best")
+        write(unfinished)
+        (unfinished / BEST_FILE).write_text(
             json.dumps({"step": step, "metric": metric, "value": value}) + "\n"
         )
-        flush_to_disk(aside)
-        _put_in_place(aside, self.best)
+        put_in_place(unfinished, self.best)
 
     def best_value(self, metric: str) -> float:
-        """What the best model so far reached in a metric; minus infinity before the first, or if it
-        was another's.
+        """The best value of a metric so far; minus infinity before the first, or if the best model
+        was chosen by another metric.
         """
         file = self.best / BEST_FILE
         best = json.loads(file.read_text()) if file.is_file() else {}
         return float(best["value"]) if best.get("metric") == metric else -math.inf
 
-    def _aside(self, name: str) -> Path:
+    def _empty_folder(self, name: str) -> Path:
         folder = self.path / name
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
@@ -315,9 +271,7 @@ class RunFolder:
         )
 
     def write_notes(self, step: int, notes: Mapping[str, Sequence[str]]) -> None:
-        """Keep what was odd about the predictions of held-out sets in their last evaluation, after
-        `step` steps.
-        """
+        """Keep the notes on held-out sets from their last evaluation, after `step` steps."""
         rows = {name: {"step": step, "notes": list(of_set)} for name, of_set in notes.items()}
         replace_file(self.notes_file, json.dumps({**self._notes(), **rows}, indent=2) + "\n")
 
@@ -340,8 +294,8 @@ class RunFolder:
     def finished_steps(self, config: RunConfig) -> int | None:
         """Steps of a run that ended and wrote its results, else None.
 
-        One that is to be longer now may go on, and one that its time limit ended and that has
-        another limit now.
+        A run may go on if it is to be longer now, or if its time limit ended it and the limit has
+        changed.
         """
         if not self.results_file.exists():
             return None
@@ -349,7 +303,7 @@ class RunFolder:
         before = (
             yaml.safe_load(self.config_file.read_text())
             if self.config_file.exists()
-            else asdict(config)
+            else config.as_plain()
         )
         was_cut = results["steps"] < results.get("max_steps", 0)
         if before["max_steps"] != config.max_steps or (
@@ -359,62 +313,12 @@ class RunFolder:
         return int(results["steps"])
 
     def write_results(self, results: Mapping[str, Any]) -> None:
-        """Write `all_results.json`; a value that is not defined (not a number) is null."""
+        """Write `all_results.json`; a metric with nothing to measure is null."""
         replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
 
 
-def _changed(
-    before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str], kind: type
-) -> list[str]:
-    """Keys of settings, written by a dataclass `kind`, that differ; one not known before had its
-    default then.
-    """
-    defaults = {
-        f.name: f.default if f.default_factory is MISSING else f.default_factory()
-        for f in fields(kind)
-    }
-    return sorted(
-        key for key in now if key not in free and before.get(key, defaults.get(key)) != now[key]
-    )
-
-
-def flush_to_disk(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk, lest a rename outlives their content in a
-    power failure.
-    """
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
-                os.fsync(opened.fileno())
-
-
-def _put_in_place(filled: Path, final: Path) -> None:
-    """Give a filled folder its name; one that had it is deleted only afterward."""
-    doomed = final.with_name(f"unfinished-discarded-{final.name}")
-    shutil.rmtree(doomed, ignore_errors=True)
-    if final.exists():
-        final.rename(doomed)
-    filled.rename(final)
-    shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _discard(folder: Path) -> None:
-    """Delete a folder that others take for whole as long as it has its name."""
-    doomed = folder.with_name(f"unfinished-discarded-{folder.name}")
-    folder.rename(doomed)
-    shutil.rmtree(doomed)
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Write a file whose old content is there until the new one is."""
-    aside = file.with_name(f"{file.name}.unfinished")
-    with aside.open("w", newline="") as opened:
-        opened.write(text)
-    aside.replace(file)
-
-
 def _whole_lines(file: Path) -> list[str]:
-    """Lines of a file that is appended to; one that a killed run did not end is left out, as is a
+    """Complete lines of a file that is appended to: a killed run may leave half of one. None of a
     missing file.
     """
     if not file.exists():

@@ -1,7 +1,8 @@
-"""What a run tells while it trains: a progress bar, a line per interval, a history row per step,
+"""What a run says while it trains: a progress bar, a line per interval, a history row per step,
 trackers.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from ..settings.run import RunConfig
 from .folder import RunFolder
 from .schedule import Schedule
 
+LOG = logging.getLogger(__name__)
+
 if sys.platform == "win32":
     import psutil
 else:
@@ -25,14 +28,14 @@ else:
 
 
 @dataclass(frozen=True)
-class StepFacts:
-    """A batch of one dataset in an optimizer step, which has one, or one of each dataset.
+class BatchRecord:
+    """What happened to a batch of one dataset in an optimizer step.
 
     terms: weighted loss terms and counts. data_seconds: of waiting for its images.
     """
 
     step: int
-    member: TrainingSet
+    dataset: TrainingSet
     terms: dict[str, float]
     rate: float
     gradient_norm: float
@@ -65,7 +68,7 @@ class StepLog:
             total=total, initial=first_step, disable=not self.main, unit="step", mininterval=1.0
         )
         self.rows: list[dict[str, Any]] = []
-        self.interval: list[StepFacts] = []
+        self.interval: list[BatchRecord] = []
         self.seconds = self.since = seconds
         self.reported: set[str] = set()
 
@@ -78,15 +81,15 @@ class StepLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Whatever ended training: no row is lost."""
+        """No row is lost, whatever ended training."""
         if self.interval and error is None:
             self.report(self.seconds)
         self.flush()
         self.bar.close()
 
-    def record(self, batches: Sequence[StepFacts], seconds: float) -> None:
+    def record(self, batches: Sequence[BatchRecord], seconds: float) -> None:
         """Take in one step. seconds: of training so far, over all parts of a resumed run."""
-        self.rows += [_history_row(facts, seconds) for facts in batches]
+        self.rows += [_history_row(record, seconds) for record in batches]
         self.interval += batches
         self.seconds = seconds
         self.bar.update()
@@ -99,10 +102,10 @@ class StepLog:
         for message in messages:
             if message not in self.reported:
                 self.reported.add(message)
-                self.bar.write(f"skipped: {message}")
+                LOG.warning(f"skipped: {message}")
 
     def report(self, seconds: float) -> None:
-        """A line for the eye and values for the trackers, of the steps since the last one."""
+        """Log a line and send values to the trackers, for the steps since the last one."""
         last, losses = self.interval[-1], _mean_losses(self.interval)
         values = {
             **{f"train/loss/{name}": loss for name, loss in losses.items()},
@@ -112,43 +115,42 @@ class StepLog:
             "train/peak_memory_gb": peak_memory(self.accelerator.device) / 1e9,
         }
         if self.main:
-            self.bar.write(_line(last, losses, values, self.interval))
+            LOG.info(_line(last, losses, values, self.interval))
         self.accelerator.log(values, step=last.step)
         self.interval, self.since = [], seconds
 
     def flush(self) -> None:
-        """Write the rows held so far; where the disk is full they are held on to."""
+        """Write the rows held so far; if the disk is full, keep them for the next time."""
         if self.main:
             try:
                 self.folder.append_history(self.rows)
             except OSError as error:
-                self.bar.write(
-                    f"warning: {self.folder.history_file} could not be written: {error}; its rows "
-                    "are kept"
+                LOG.warning(
+                    f"{self.folder.history_file} could not be written: {error}; its rows are kept"
                 )
                 return
         self.rows = []
 
 
-def _history_row(facts: StepFacts, seconds: float) -> dict[str, Any]:
-    row = {"step": facts.step, "dataset": facts.member.name, "loss": f"{facts.loss:.5f}",
-           "learning_rate": f"{facts.rate:.3e}", "gradient_norm": f"{facts.gradient_norm:.4f}",
-           "seconds": f"{seconds:.2f}", "data_seconds": f"{facts.data_seconds:.4f}"}  # fmt: skip
-    return {**row, **{name: f"{value:.5g}" for name, value in facts.terms.items()}}
+def _history_row(record: BatchRecord, seconds: float) -> dict[str, Any]:
+    row = {"step": record.step, "dataset": record.dataset.name, "loss": f"{record.loss:.5f}",
+           "learning_rate": f"{record.rate:.3e}", "gradient_norm": f"{record.gradient_norm:.4f}",
+           "seconds": f"{seconds:.2f}", "data_seconds": f"{record.data_seconds:.4f}"}  # fmt: skip
+    return {**row, **{name: f"{value:.5g}" for name, value in record.terms.items()}}
 
 
-def _mean_losses(interval: Sequence[StepFacts]) -> dict[str, float]:
+def _mean_losses(interval: Sequence[BatchRecord]) -> dict[str, float]:
     losses: dict[str, list[float]] = {}
-    for facts in interval:
-        losses.setdefault(facts.member.name, []).append(facts.loss)
+    for record in interval:
+        losses.setdefault(record.dataset.name, []).append(record.loss)
     return {name: sum(values) / len(values) for name, values in losses.items()}
 
 
-def interval_speed(interval: Sequence[StepFacts], seconds: float) -> dict[str, float]:
+def interval_speed(interval: Sequence[BatchRecord], seconds: float) -> dict[str, float]:
     """Images per second over all processes, and the share of the time spent waiting for images."""
     return {
-        "train/images_per_second": sum(facts.member.batch_size for facts in interval) / seconds,
-        "train/data_wait_share": sum(facts.data_seconds for facts in interval) / seconds,
+        "train/images_per_second": sum(record.dataset.batch_size for record in interval) / seconds,
+        "train/data_wait_share": sum(record.data_seconds for record in interval) / seconds,
     }
 
 
@@ -165,17 +167,17 @@ def peak_memory(device: torch.device) -> float:
 
 
 def _line(
-    last: StepFacts,
+    last: BatchRecord,
     losses: dict[str, float],
     values: dict[str, float],
-    interval: Sequence[StepFacts],
+    interval: Sequence[BatchRecord],
 ) -> str:
     parts = [f"loss {', '.join(f'{name} {loss:.2f}' for name, loss in losses.items())}"]
     parts.append(f"rate {last.rate:.2e}, gradient norm {last.gradient_norm:.1f}")
     speed, wait = values["train/images_per_second"], values["train/data_wait_share"]
     parts.append(f"{speed:.1f} images/s, {wait:.1%} waiting for data")
     parts.append(f"peak {values['train/peak_memory_gb']:.2f} GB")
-    unmatched = int(sum(facts.terms["unmatched_targets"] for facts in interval))
+    unmatched = int(sum(record.terms["unmatched_targets"] for record in interval))
     if unmatched:
         parts.append(f"{unmatched} targets beyond the number of queries")
     return f"step {last.step}: {'; '.join(parts)}"

@@ -1,5 +1,6 @@
-"""What a run tells of itself at its start and end, for the eye and in the run's folder."""
+"""What a run says of itself at its start and its end, in the log and in the run's folder."""
 
+import logging
 import platform
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,8 @@ from ..version import __version__
 from .folder import RunFolder
 from .schedule import Schedule
 
+LOG = logging.getLogger(__name__)
+
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -32,11 +35,11 @@ _LIBRARIES = (
 )
 
 
-def run_facts(
+def run_summary(
     config: RunConfig,
     schedule: Schedule,
     model: DaTaSegModel,
-    members: Sequence[TrainingSet],
+    datasets: Sequence[TrainingSet],
     accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Model size, schedule in steps, processes, batches, precision, versions: what `run.json`
@@ -57,12 +60,12 @@ def run_facts(
         "precision": str(accelerator.mixed_precision),
         "threads": torch.get_num_threads(),
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
-        "images_per_step": {member.name: member.batch_size for member in members},
+        "images_per_step": {dataset.name: dataset.batch_size for dataset in datasets},
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "dataseg_hf": __version__,
         **{name: version(name) for name in _LIBRARIES},
-        "started_from": started_from(vars(config)),
+        "started_from": started_from(config.as_plain()),
     }
 
 
@@ -72,43 +75,48 @@ def device_name(device: torch.device) -> str | None:
 
 
 def describe(
-    facts: Mapping[str, Any], members: Sequence[TrainingSet], held_out: Sequence[EvaluationSet]
+    summary: Mapping[str, Any],
+    datasets: Sequence[TrainingSet],
+    held_out: Sequence[EvaluationSet],
 ) -> None:
-    """Print what is about to happen: model, mix, machine, versions."""
-    print(", ".join(f"{name} {facts[name]}" for name in ("dataseg_hf", *_LIBRARIES, "python")))
-    print(
-        f"{facts['trainable_parameters'] / 1e6:.2f} M trainable parameters of "
-        f"{facts['parameters'] / 1e6:.2f} M; "
-        f"{facts['processes']} process(es) on {facts['device']}, precision {facts['precision']}, "
-        f"{facts['threads']} threads"
+    """Log what is about to happen: model, mix, machine, versions."""
+    LOG.info(", ".join(f"{name} {summary[name]}" for name in ("dataseg_hf", *_LIBRARIES, "python")))
+    processes = f"{summary['processes']} process(es)"
+    LOG.info(
+        f"{summary['trainable_parameters'] / 1e6:.2f} M trainable parameters of "
+        f"{summary['parameters'] / 1e6:.2f} M; {processes} on {summary['device']}, precision "
+        f"{summary['precision']}, {summary['threads']} threads"
     )
-    print(
-        f"{facts['max_steps']} steps, the first {facts['warmup_steps']} of them warm-up; a batch "
-        "is split over "
-        f"{facts['processes']} process(es) x {facts['gradient_accumulation_steps']} accumulation "
+    LOG.info(
+        f"{summary['max_steps']} steps, the first {summary['warmup_steps']} of them warm-up; a "
+        f"batch is split over {processes} x {summary['gradient_accumulation_steps']} accumulation "
         "step(s)"
     )
-    print(mix_table(resolve_mix(members)))
-    for member in members:
-        if isinstance(member.data, SampleStream):
-            print(
-                f"{member.name} is streamed: every process reads the whole stream, and a resumed "
-                "run reads the started "
-                "epoch again up to its place"
-            )
-        else:
-            for note in (*member.data.notes, *doubts(member.data, facts["queries"])):
-                print(f"{member.name}: {note}")
+    LOG.info(mix_table(resolve_mix(datasets)))
+    for dataset in datasets:
+        for note in _notes(dataset, summary["queries"]):
+            LOG.info(note)
     scored = "; ".join(
-        f"{chosen.name} ({len(chosen.data)} images: "
-        f"{', '.join(chosen.metrics)}{_interval(facts, chosen.name)})"
-        for chosen in held_out
+        f"{eval_set.name} ({len(eval_set.data)} images: "
+        f"{', '.join(eval_set.metrics)}{_interval(summary, eval_set.name)})"
+        for eval_set in held_out
     )
-    print(f"held out: {scored or 'nothing'}")
+    LOG.info(f"held out: {scored or 'nothing'}")
 
 
-def _interval(facts: Mapping[str, Any], name: str) -> str:
-    every = facts["evaluate_every"][name]
+def _notes(dataset: TrainingSet, queries: int) -> list[str]:
+    """What a user should know of a dataset, one line each."""
+    if isinstance(dataset.data, SampleStream):
+        return [
+            f"{dataset.name} is streamed: every process reads the whole stream, and a resumed run "
+            "reads the started epoch again up to its place"
+        ]
+    notes = (*dataset.data.notes, *doubts(dataset.data, queries))
+    return [f"{dataset.name}: {note}" for note in notes]
+
+
+def _interval(summary: Mapping[str, Any], name: str) -> str:
+    every = summary["evaluate_every"][name]
     return f", every {every} steps" if every else ""
 
 
@@ -125,15 +133,13 @@ def headline(results: Mapping[str, Any]) -> dict[str, float]:
 def report(
     results: Mapping[str, Any], notes: Mapping[str, Sequence[str]], folder: RunFolder
 ) -> None:
-    """Print the results, what is odd about the predictions of a held-out set below its metrics, and
-    where it all is.
-    """
-    print(f"Trained {results['steps']} steps in {results['train_seconds']:.0f} s.")
+    """Log the results, with notes on odd predictions below the metrics of their set."""
+    LOG.info(f"Trained {results['steps']} steps in {results['train_seconds']:.0f} s.")
     metrics = headline(results)
     for name in dict.fromkeys(key.rpartition("/")[0] for key in metrics):
         for key, value in metrics.items():
             if key.rpartition("/")[0] == name:
-                print(f"  {key:<32} {value:.3f}")
+                LOG.info(f"  {key:<32} {value:.3f}")
         for note in notes.get(name, []):
-            print(f"    note: {note}")
-    print(f"Model, results, curves and pictures are in {folder.path}.")
+            LOG.info(f"    note: {note}")
+    LOG.info(f"Model, results, curves and pictures are in {folder.path}.")

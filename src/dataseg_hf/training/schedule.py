@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..data.mixing import TrainingSet, batches_per_step
+from ..errors import ConfigError
 from ..settings.durations import Duration, parse_duration
-from ..settings.run import ConfigError, RunConfig
+from ..settings.run import RunConfig
 
 CLOCK_BEGINS = 0.5
 """Share of the time limit before which the clock has no say (our setting): a slow start does not
@@ -67,7 +68,7 @@ class Schedule:
         return self.checkpoint_every > 0 and step % self.checkpoint_every == 0
 
 
-def resolve_schedule(config: RunConfig, members: Sequence[TrainingSet]) -> Schedule:
+def resolve_schedule(config: RunConfig, datasets: Sequence[TrainingSet]) -> Schedule:
     """The run's durations in steps, rounded up; ConfigError for the epochs of a stream of unknown
     size.
     """
@@ -76,11 +77,11 @@ def resolve_schedule(config: RunConfig, members: Sequence[TrainingSet]) -> Sched
         for name, e in config.evaluation.items()
     }
     return Schedule(
-        max_steps=in_steps(config.max_steps, "max_steps", members),
-        warmup_steps=in_steps(config.warmup_steps, "warmup_steps", members),
-        checkpoint_every=in_steps(config.checkpoint_every, "checkpoint_every", members),
+        max_steps=in_steps(config.max_steps, "max_steps", datasets),
+        warmup_steps=in_steps(config.warmup_steps, "warmup_steps", datasets),
+        checkpoint_every=in_steps(config.checkpoint_every, "checkpoint_every", datasets),
         evaluate_every={
-            name: in_steps(duration, f"evaluation.{name}.every", members)
+            name: in_steps(duration, f"evaluation.{name}.every", datasets)
             for name, duration in every.items()
         },
         max_seconds=None if config.max_minutes is None else 60 * config.max_minutes,
@@ -126,23 +127,25 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
     return replace(schedule, first_step=step, first_seconds=seconds)
 
 
-def in_steps(duration: Duration, key: str, members: Sequence[TrainingSet]) -> int:
+def in_steps(duration: Duration, key: str, datasets: Sequence[TrainingSet]) -> int:
     """Optimizer steps that a duration takes on average over the mix, rounded up."""
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)
-    ratios = {member.name: 1.0 if member.in_every_step else member.ratio for member in members}
-    total = 1.0 if batches_per_step(members) > 1 else sum(ratios.values())
+    ratios = {dataset.name: 1.0 if dataset.in_every_step else dataset.ratio for dataset in datasets}
+    total = 1.0 if batches_per_step(datasets) > 1 else sum(ratios.values())
     if parsed.unit == "images":
-        images_per_step = sum(ratios[member.name] * member.batch_size for member in members) / total
+        images_per_step = (
+            sum(ratios[dataset.name] * dataset.batch_size for dataset in datasets) / total
+        )
         return math.ceil(parsed.amount / images_per_step)
-    member = next(member for member in members if member.name == parsed.dataset)
-    if member.size is None:
+    dataset = next(dataset for dataset in datasets if dataset.name == parsed.dataset)
+    if dataset.size is None:
         raise ConfigError(
-            f"{key}: '{member.name}' is a stream of unknown size; give steps or images"
+            f"{key}: '{dataset.name}' is a stream of unknown size; give steps or images"
         )
     # rounded first: one epoch of 16 images, 8 of them in a third of the steps, is 6 steps and no
     # fraction more
     return math.ceil(
-        round(parsed.amount * member.size * total / (ratios[member.name] * member.batch_size), 6)
+        round(parsed.amount * dataset.size * total / (ratios[dataset.name] * dataset.batch_size), 6)
     )

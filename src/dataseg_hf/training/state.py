@@ -3,6 +3,7 @@ or not there.
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from ..model.modeling_dataseg import DaTaSegModel
 from ..processes import on_main, together
 from .folder import PROGRESS_FILE, RunFolder
 from .optimization import AveragedWeights
+
+LOG = logging.getLogger(__name__)
 
 OnSaveError = Literal["raise", "warn"]
 SaveModel = Callable[[DaTaSegModel, Path], None]
@@ -87,4 +90,4 @@ def write_or_warn(
     message = f"{what} could not be written: {failure}"
     if on_save_error == "raise":
         raise SaveError(message)
-    accelerator.print(f"warning: {message}; training goes on")
+    LOG.warning(f"{message}; training goes on")

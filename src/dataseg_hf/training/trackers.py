@@ -8,7 +8,8 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from PIL import Image
 
-from ..settings.run import ConfigError, RunConfig
+from ..errors import ConfigError
+from ..settings.run import RunConfig
 
 PROJECT = "dataseg"  # name of the project, and of the folder of TensorBoard's files
 
@@ -26,11 +27,11 @@ def check_trackers(names: Sequence[str]) -> None:
             )
 
 
-def start_trackers(accelerator: Accelerator, config: RunConfig, facts: Mapping[str, Any]) -> None:
-    """Open the trackers with the facts of the run; all of its settings stand in its
+def start_trackers(accelerator: Accelerator, config: RunConfig, summary: Mapping[str, Any]) -> None:
+    """Open the trackers with the summary of the run; all of its settings stand in its
     `run_config.yaml`.
     """
-    plain = {key: value for key, value in facts.items() if isinstance(value, (int, float, str))}
+    plain = {key: value for key, value in summary.items() if isinstance(value, (int, float, str))}
     accelerator.init_trackers(
         PROJECT, config={**plain, "learning_rate": config.learning_rate, "seed": config.seed}
     )

@@ -2,10 +2,10 @@
 (`datasets.load_dataset`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields
 from functools import partial
-from typing import Any, TypeAlias, get_args
+from typing import Any, get_args
 
 import numpy as np
 from datasets import (
@@ -24,13 +24,9 @@ from datasets.exceptions import DatasetGenerationError
 from ...model.tasks_dataseg import LabelForm
 from ..hub_names import is_missing_path, loading_failure
 from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream
-from .coco_json import Crowd
-from .hub_rows import ROW_NUMBER, BoxFormat, Columns, RowLoader
+from .hub_options import SHUFFLE_BUFFER, BoxFormat, Columns, HubOptions, takes
+from .hub_rows import ROW_NUMBER, RowLoader
 from .stream_order import shuffled_rows
-
-DataFiles: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]]
-
-SHUFFLE_BUFFER = 1000  # rows, our setting: with images of 100 kB they take 100 MB
 
 _NEEDED: Mapping[LabelForm, frozenset[str]] = {
     "classes": frozenset({"label_column"}),
@@ -42,30 +38,8 @@ _OF_ANY_TASK = frozenset({"image_column", "image_id_column"})
 _OF_OBJECTS = frozenset({"bbox_key", "category_key", "crowd_key", "box_format", "normalized"})
 
 
-def read_hub(
-    spec: DatasetSpec,
-    *,
-    path: str,
-    name: str | None = None,
-    split: str = "train",
-    revision: str | None = None,
-    data_files: DataFiles | None = None,
-    data_dir: str | None = None,
-    streaming: bool = False,
-    shuffle_buffer: int = SHUFFLE_BUFFER,
-    image_column: str = "image",
-    image_id_column: str | None = None,
-    label_column: str | None = None,
-    segments_column: str | None = None,
-    objects_column: str | None = None,
-    bbox_key: str = "bbox",
-    category_key: str = "category",
-    segmentation_key: str | None = None,
-    crowd_key: str | None = None,
-    crowd: Crowd = "ignore",
-    box_format: BoxFormat = "xywh",
-    normalized: bool = False,
-) -> SampleDataset | SampleStream:
+@takes(HubOptions)
+def read_hub(spec: DatasetSpec, options: HubOptions) -> SampleDataset | SampleStream:
     """Rows with an encoded image and its annotation, in the column layouts of the Hub's datasets.
 
     - semantic: `label_column` holds an image with one raw id per pixel (gray of 1 to 16 bits, or
@@ -83,29 +57,8 @@ def read_hub(
     auth login` (a token does not belong into a run's config).
 
     Args:
-        spec: the dataset; its task says which of the options below are needed.
-        path: id of a dataset on the Hub, a folder, or the name of a format such as "parquet" with
-            `data_files`.
-        name: configuration of the dataset, where it has several.
-        split: its split.
-        revision: branch, tag or commit on the Hub; only a commit makes a run repeatable.
-        data_files: files, or patterns of them, in place of all of the dataset.
-        data_dir: sub-folder of the dataset.
-        streaming: read rows in passing, without a copy on disk; the result is a `SampleStream`.
-        shuffle_buffer: rows held to shuffle a stream (see `stream_order`).
-        image_column: column of the images.
-        image_id_column: column of image ids, numbers or words.
-        label_column: column of the maps of ids (semantic, panoptic).
-        segments_column: column of the segments (panoptic).
-        objects_column: column of the objects (boxes, instance).
-        bbox_key: box of an object.
-        category_key: category of an object.
-        segmentation_key: segmentation of an object (instance).
-        crowd_key: whether an object is a region of many.
-        crowd: "as_objects" takes objects and segments with a crowd flag as ordinary ones.
-        box_format: "xywh" (left, top, width, height), "xyxy" (left, top, right, bottom; right and
-            bottom exclusive) or "cxcywh" (center, width, height).
-        normalized: boxes are fractions of the image's width and height, not pixels.
+        spec: the dataset; its task says which options are needed.
+        options: fields of `HubOptions`, each a keyword argument.
 
     Returns:
         A `SampleDataset`, or a `SampleStream` with `streaming`. `size` of a stream is the number of
@@ -116,65 +69,43 @@ def read_hub(
             empty, that lacks a column or key, or holds something else in it, and for options that
             do not fit the task. Faults of single rows are BadSampleErrors on loading.
     """
-    columns = Columns(
-        image_column=image_column,
-        image_id_column=image_id_column,
-        label_column=label_column,
-        segments_column=segments_column,
-        objects_column=objects_column,
-        bbox_key=bbox_key,
-        category_key=category_key,
-        segmentation_key=segmentation_key,
-        crowd_key=crowd_key,
-        crowd=crowd,
-        box_format=box_format,
-        normalized=normalized,
-    )
-    _check_options(spec, columns, shuffle_buffer if streaming else None)
-    if not streaming and shuffle_buffer != SHUFFLE_BUFFER:
-        raise ValueError(
-            f"dataset '{spec.name}': `shuffle_buffer` is for `streaming` alone; remove it"
-        )
-    row_source = f"dataset '{spec.name}', split '{split}'"
-    if is_missing_path(path):
+    _check_options(spec, options)
+    row_source = f"dataset '{spec.name}', split '{options.split}'"
+    if is_missing_path(options.path):
         raise FileNotFoundError(
-            f"{row_source}: {path}: no such folder or file; check `options.path`"
+            f"{row_source}: {options.path}: no such folder or file; check `options.path`"
         )
-    rows = _loaded(
-        row_source,
-        path=path,
-        name=name,
-        split=split,
-        revision=revision,
-        data_files=data_files,
-        data_dir=data_dir,
-        streaming=streaming,
-    )
+    rows = _loaded(row_source, options)
     if rows.features is None:
         raise ValueError(
             f"{row_source}: the columns of this stream are not known; read it without `streaming`"
         )
-    _check_columns(spec, columns, rows.features, row_source)
-    names = _stated_names(columns, rows.features)
-    rows = rows.select_columns(columns.read())
-    for column in columns.encoded_images():
+    _check_columns(spec, options, rows.features, row_source)
+    names = _stated_names(options, rows.features)
+    rows = rows.select_columns(options.read())
+    for column in options.encoded_images():
         rows = rows.cast_column(column, Image(decode=False))
-    load = RowLoader(spec, columns, row_source, by_path=rows.info.builder_name == "imagefolder")
+    load = RowLoader(spec, options, row_source, by_path=rows.info.builder_name == "imagefolder")
     if isinstance(rows, IterableDataset):
-        epoch = partial(
-            shuffled_rows, stream=rows, buffer_size=shuffle_buffer, number_column=ROW_NUMBER
-        )
-        declared = (rows.info.splits or {}).get(split)
-        return SampleStream(
-            spec,
-            epoch,
-            load,
-            size=declared.num_examples or None if declared else None,
-            stated_names=names,
-        )
+        return _stream(spec, rows, load, names, options)
     return SampleDataset(
         spec, rows.add_column(ROW_NUMBER, np.arange(len(rows))), load, stated_names=names
     )
+
+
+def _stream(
+    spec: DatasetSpec,
+    rows: IterableDataset,
+    load: RowLoader,
+    names: dict[RawId, str],
+    options: HubOptions,
+) -> SampleStream:
+    epoch = partial(
+        shuffled_rows, stream=rows, buffer_size=options.shuffle_buffer, number_column=ROW_NUMBER
+    )
+    declared = (rows.info.splits or {}).get(options.split)
+    size = declared.num_examples or None if declared else None
+    return SampleStream(spec, epoch, load, size=size, stated_names=names)
 
 
 def _stated_names(columns: Columns, features: Features) -> dict[RawId, str]:
@@ -192,26 +123,24 @@ def _stated_names(columns: Columns, features: Features) -> dict[RawId, str]:
     return dict(enumerate(category.names)) if isinstance(category, ClassLabel) else {}
 
 
-def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
+def _loaded(row_source: str, options: HubOptions) -> Dataset | IterableDataset:
     try:
-        return load_dataset(**options)
+        return load_dataset(**options.of_rows())
     except (DatasetGenerationError, ConnectionError, ValueError, FileNotFoundError) as error:
-        of_files = options["data_files"] is not None
+        of_files = options.data_files is not None
         cause = error.__cause__ or error
-        reason = (
-            f"{cause} (see `data_files`)" if of_files else loading_failure(options["path"], cause)
-        )
+        reason = f"{cause} (see `data_files`)" if of_files else loading_failure(options.path, cause)
         raise ValueError(f"{row_source}: cannot be loaded: {reason}") from error
 
 
-def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | None) -> None:
-    """ValueError for options that the spec's task lacks or does not use."""
+def _check_options(spec: DatasetSpec, options: HubOptions) -> None:
+    """ValueError for options that the spec's task lacks or does not use, or that are impossible."""
     needed = _NEEDED[spec.label_form]
     used = needed | _OF_ANY_TASK | (_OF_OBJECTS if "objects_column" in needed else frozenset())
     if spec.label_form != "classes":
         used |= {"crowd"}
-    for field in fields(columns):
-        value = getattr(columns, field.name)
+    for field in fields(Columns):
+        value = getattr(options, field.name)
         if value is None and field.name in needed:
             raise ValueError(
                 f"dataset '{spec.name}': its task '{spec.task}' needs the option `{field.name}`"
@@ -221,14 +150,19 @@ def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | No
                 f"dataset '{spec.name}': its task '{spec.task}' has no use for the option "
                 f"`{field.name}`; remove it"
             )
-    if columns.box_format not in get_args(BoxFormat):
+    if options.box_format not in get_args(BoxFormat):
         raise ValueError(
             f"dataset '{spec.name}': `box_format` is one of {get_args(BoxFormat)}, not "
-            f"{columns.box_format!r}"
+            f"{options.box_format!r}"
         )
-    if shuffle_buffer is not None and shuffle_buffer < 1:
+    if options.shuffle_buffer < 1:
         raise ValueError(
-            f"dataset '{spec.name}': `shuffle_buffer` must be 1 or more rows, not {shuffle_buffer}"
+            f"dataset '{spec.name}': `shuffle_buffer` must be 1 or more rows, not "
+            f"{options.shuffle_buffer}"
+        )
+    if not options.streaming and options.shuffle_buffer != SHUFFLE_BUFFER:
+        raise ValueError(
+            f"dataset '{spec.name}': `shuffle_buffer` is for `streaming` alone; remove it"
         )
 
 

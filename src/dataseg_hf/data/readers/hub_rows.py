@@ -5,7 +5,7 @@ read.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import fsspec
 import numpy as np
@@ -15,7 +15,7 @@ from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, ClassIds
-from .coco_json import Crowd
+from .hub_options import Columns
 from .id_maps import read_id_map, read_rgb_ids
 from .images import read_rgb, require_same_size
 from .map_classes import MapClasses
@@ -25,47 +25,8 @@ from .rle import decode_rle
 from .shapes_to_masks import extent_of_segmentation, polygons_to_mask
 from .values import flag, is_finite_number, require_key
 
-BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
-
 ROW_NUMBER = "row number"
 """Column that the reader adds: an int, or "shard-row" where the rows are a stream."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where the rows hold what; the fields are the options of `read_hub`, and are described
-    there.
-    """
-
-    image_column: str = "image"
-    image_id_column: str | None = None
-    label_column: str | None = None
-    segments_column: str | None = None
-    objects_column: str | None = None
-    bbox_key: str = "bbox"
-    category_key: str = "category"
-    segmentation_key: str | None = None
-    crowd_key: str | None = None
-    crowd: Crowd = "ignore"
-    box_format: BoxFormat = "xywh"
-    normalized: bool = False
-
-    def encoded_images(self) -> list[str]:
-        """Columns that hold encoded images."""
-        return (
-            [self.image_column]
-            if self.label_column is None
-            else [self.image_column, self.label_column]
-        )
-
-    def read(self) -> list[str]:
-        """All columns that are read, each once."""
-        others = [self.segments_column, self.objects_column, self.image_id_column]
-        return list(
-            dict.fromkeys(
-                [*self.encoded_images(), *(column for column in others if column is not None)]
-            )
-        )
 
 
 @dataclass(frozen=True)

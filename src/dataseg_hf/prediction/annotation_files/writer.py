@@ -4,11 +4,12 @@ the images.
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
+from ...files import replaced
 from .coco_instances import coco_entry, coco_file
 from .cvat_xml import check_xml_text, cvat_entry, cvat_file
 from .image import AnnotatedImage, AnnotationStyle
@@ -134,7 +135,7 @@ class AnnotationWriter:
         if "labelme" in self.formats:
             target = self.folder / LABELME_FOLDER / f"{image.name}.json"
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _replaced(target) as file:
+            with replaced(target) as file:
                 file.write(labelme_file(image, self.style, target))
 
     def _begin(self) -> None:
@@ -156,12 +157,12 @@ class AnnotationWriter:
             pieces = [_piece(self.folder, name, rank) for rank in range(processes)]
             # a process may have had no image
             pieces = [piece for piece in pieces if piece.exists()]
-            with _replaced(self.folder / _ONE_FILE[name].name) as file:
+            with replaced(self.folder / _ONE_FILE[name].name) as file:
                 file.writelines(_ONE_FILE[name].whole(_Entries(pieces), self.style))
             for piece in pieces:
                 piece.unlink()
         if "label_studio" in self.formats:
-            with _replaced(self.folder / LABELING_SETUP) as file:
+            with replaced(self.folder / LABELING_SETUP) as file:
                 file.write(labeling_setup(self.style))
 
 
@@ -183,12 +184,3 @@ class _Entries:
 
 def _piece(folder: Path, name: str, rank: int) -> Path:
     return folder / f"{name}.unfinished-{rank}"
-
-
-@contextmanager
-def _replaced(file: Path) -> Iterator[TextIO]:
-    """A file to write into, which gets its name when all of it is there."""
-    aside = file.with_name(f"{file.name}.unfinished")
-    with aside.open("w", encoding="utf-8", newline="") as opened:
-        yield opened
-    aside.replace(file)
