@@ -35,6 +35,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf.data.coco_format import (
+    coco_annotations,
+    coco_categories,
+    coco_file,
+    coco_panoptic_annotation,
+    rgb_ids,
+)
 from dataseg_hf.model.image_reading_dataseg import check_value_range
 from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
@@ -50,12 +57,7 @@ from dataseg_hf.prediction.annotation_files import (
 from dataseg_hf.prediction.segments import (
     Segment,
     Size,
-    coco_annotations,
-    coco_categories,
-    coco_file,
-    coco_panoptic_annotation,
     id_map,
-    rgb_ids,
 )
 from dataseg_hf.prediction.tiling import Thresholds, segment_image
 from dataseg_hf.settings.run import expand

@@ -21,12 +21,10 @@ from gradio.utils import get_upload_folder
 from PIL import Image
 from transformers import Pipeline, pipeline
 
+from dataseg_hf.data.coco_format import coco_annotations, coco_categories, coco_file
 from dataseg_hf.pictures.overlay import segments_overlay
 from dataseg_hf.prediction.segments import (
     Segment,
-    coco_annotations,
-    coco_categories,
-    coco_file,
     cropped,
 )
 

@@ -26,7 +26,13 @@ CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
 SPACE_FILES = ("README.md", "app.py", "requirements.txt")
 # all that the app needs of it
-SPACE_MODULES = ("data/rle.py", "pictures/overlay.py", "prediction/segments.py")
+SPACE_MODULES = (
+    "data/coco_format.py",
+    "data/masks.py",
+    "data/rle.py",
+    "pictures/overlay.py",
+    "prediction/segments.py",
+)
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces.
 """

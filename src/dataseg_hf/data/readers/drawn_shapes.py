@@ -235,7 +235,7 @@ def placed(
 def _box(shape: Mapping[str, Any], size: Size, mask: NDArray[np.bool_] | None) -> Sequence[float]:
     """xyxy in pixels, within the image; of a shape of kind "mask" that of its pixels."""
     if shape["kind"] == "mask" and mask is not None:
-        return box_of_mask(mask).tolist()
+        return [*map(float, box_of_mask(mask))]
     return checked_box(_extent(shape), size, shape["where"], "clip")
 
 

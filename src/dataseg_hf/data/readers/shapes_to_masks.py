@@ -133,7 +133,7 @@ def extent_of_segmentation(segmentation: Any, size: Size | None, where: str) -> 
     """xyxy of COCO's polygons or run lengths; None where there is none that tells it."""
     if isinstance(segmentation, dict) and size is not None:
         mask = decode_rle(segmentation, size, where)
-        return box_of_mask(mask).tolist() if mask.any() else None
+        return [*map(float, box_of_mask(mask))] if mask.any() else None
     if not isinstance(segmentation, list):
         return None
     rings = [
