@@ -66,7 +66,9 @@ def _numbers(bits: NDArray[np.int64], is_last: NDArray[np.bool_]) -> NDArray[np.
     """The signed numbers of 6-bit characters, each of which ends where `is_last`."""
     ends = np.flatnonzero(is_last)
     starts = np.concatenate([[0], ends[:-1] + 1]).astype(np.int64)[: len(ends)]
-    number: NDArray[np.int64] = np.cumsum(is_last) - is_last  # which number each character belongs to
+    number: NDArray[np.int64] = (
+        np.cumsum(is_last) - is_last
+    )  # which number each character belongs to
     place = np.arange(bits.size) - starts[number]
     if (place >= _MAX_CHARACTERS).any():
         raise ValueError("a number has more than 60 bits")

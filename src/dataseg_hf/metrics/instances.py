@@ -72,7 +72,7 @@ class ApCurves(NamedTuple):
     max_dets: int = MAX_DETS
 
 
-class MaskAP:
+class AveragePrecision:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
     The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10
@@ -80,8 +80,8 @@ class MaskAP:
     is 100; `eval["precision"]` holds the numbers.)
 
     `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the
-        order of the image
-    ids, as in pycocotools, so that the result does not depend on who saw which image.
+    order of the image ids, as in pycocotools, so that the result does not depend on which process
+    saw which image.
     """
 
     def __init__(
@@ -124,7 +124,11 @@ class MaskAP:
         self.merge({"images": {image_id: record}})
 
     def merge(self, other_state: ApState) -> None:
-        """Add the images of another MaskAP with the same classes and IoU type."""
+        """Add the images of another AveragePrecision.
+
+        Raises:
+            ValueError: for other classes or another IoU type, and an image that was added before.
+        """
         if set(other_state) != {"images"}:
             raise ValueError(
                 f"merge: expected a state with the key 'images', got {sorted(other_state)}"
@@ -186,12 +190,13 @@ def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]
     Returns:
         `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that
             occur in the truth;
-        `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up
-            to 32 * 32, up to
-        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100` (the last one named by `max_dets`):
-        recall of the best 1, 10, 100 predictions per image and class, mean over thresholds and
-        classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same. `nan` without
-        truth of that kind.
+        `ap50`, `ap75`: at one threshold;
+        `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to 96 * 96, from
+            96 * 96 pixels on;
+        `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best 1, 10, 100
+            predictions per image and class, mean over thresholds and classes;
+        `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same.
+        `nan` without truth of that kind.
     """
     precision, recall, max_dets = curves
     result = ap_summary(curves)

@@ -37,6 +37,6 @@ def pixel_runs(
 
 
 def clamp_outside(values: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """`values` with everything outside 0..size-1 replaced by `size`."""
+    """`values` [R] with everything outside of 0..size-1 replaced by `size`."""
     # as unsigned, negatives are the largest
     return np.minimum(values.view(np.uint64), np.uint64(size)).view(np.int64)
