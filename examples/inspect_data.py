@@ -17,7 +17,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dataseg_hf.data.inspection import Inspection, inspect_dataset
+from dataseg_hf.data.inspection import inspect_dataset
+from dataseg_hf.data.inspection_report import Inspection
 from dataseg_hf.data.name_checks import held_out_contradictions
 from dataseg_hf.data.problems import Problem
 from dataseg_hf.data.sample import SampleDataset, SampleStream

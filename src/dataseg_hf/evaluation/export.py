@@ -12,6 +12,7 @@ Format: https://cocodataset.org/#format-data, https://cocodataset.org/#format-re
 """
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.coco_format import (
+    category_ids,
+    coco_categories,
+    coco_file,
+    coco_panoptic_annotation,
+    rgb_ids,
+)
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import AveragePrecision, semantic_map
 from ..metrics.instances import ImageId
-from ..prediction.segments import rgb_ids
+from ..prediction.segments import cropped
 from ..settings.run import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import OutputKind, PanopticOutput, size_of
@@ -33,6 +41,7 @@ from .scorers import SCORERS
 from .sets import EvaluationSet
 
 Entry = dict[str, Any]
+_LOGGER = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,9 +58,7 @@ class Exporter:
     """Writes the files of one set: the pixels of every image at once, the JSON files when all
     processes are done.
 
-    Category ids are the dataset's own where each class has one number; otherwise (words, several
-    ids of one class) they count from 1 in the order of the classes. The JSON files list id and name
-    of each.
+    Category ids follow `data.coco_format.category_ids`. The JSON files list id and name of each.
 
     Args:
         folder: of the set's exports.
@@ -72,7 +79,7 @@ class Exporter:
     ) -> None:
         self.folder = folder
         self.spec = chosen.data.spec
-        self.category_ids = category_ids(self.spec)
+        self.category_ids = category_ids(len(self.spec.classes), self.spec.id_map)
         self.for_metrics = for_metrics
         self.annotations: AnnotationExport | None = None
         if annotations is not None and annotations.formats:
@@ -133,19 +140,14 @@ class Exporter:
         """
         name = f"{sample.image_id}.png"
         self._save(rgb_ids(ids), self.folder / "panoptic" / side, name, sample)
-        infos = []
-        for segment_id, class_index, is_crowd in listed:
-            mask = ids == segment_id
-            infos.append(
-                {
-                    "id": segment_id,
-                    "category_id": self.category_ids[class_index],
-                    "iscrowd": int(is_crowd),
-                    "area": int(mask.sum()),
-                    "bbox": _xywh(mask),
-                }
-            )
-        return {"image_id": sample.image_id, "file_name": name, "segments_info": infos}
+        return coco_panoptic_annotation(
+            [cropped(ids == segment_id, label, None) for segment_id, label, _ in listed],
+            sample.image_id,
+            name,
+            self.category_ids,
+            [segment_id for segment_id, _, _ in listed],
+            [is_crowd for _, _, is_crowd in listed],
+        )
 
     def _semantic(self, side: str, sample: Sample, classes: NDArray[np.integer]) -> None:
         """Write a map of class indices, -1 = void as the ignored value."""
@@ -184,9 +186,9 @@ class Exporter:
         if self.annotations is not None:
             self.annotations.finish(len(shares))
             if left_out := sum(share.empty_segments for share in shares):
-                print(
-                    f"{left_out} predicted segments without a pixel are not in the annotation "
-                    "files."
+                _LOGGER.warning(
+                    "%d predicted segments without a pixel are not in the annotation files.",
+                    left_out,
                 )
         if not self.for_metrics:
             return
@@ -208,28 +210,13 @@ class Exporter:
             self._write_json("instances", "predictions", predictions)
 
     def _listing(self, images: Sequence[Entry], annotations: Sequence[Entry]) -> Entry:
-        categories = [
-            {"id": category_id, "name": c.name, "isthing": int(c.is_thing)}
-            for category_id, c in zip(self.category_ids, self.spec.classes, strict=True)
-        ]
-        return {"images": images, "categories": categories, "annotations": annotations}
+        categories = coco_categories(self.spec.labels, self.spec.is_thing, self.category_ids)
+        return coco_file(images, annotations, categories)
 
     def _write_json(self, kind: OutputKind, side: str, content: Any) -> None:
         folder = self.folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{side}.json").write_text(json.dumps(content))
-
-
-def category_ids(spec: DatasetSpec) -> list[int]:
-    """The category id of each class in exported files, see `Exporter`."""
-    numbers: list[list[int]] = [[] for _ in spec.classes]
-    for raw_id, class_index in spec.id_map.items():
-        if not isinstance(raw_id, int):
-            return list(range(1, len(spec.classes) + 1))
-        numbers[class_index].append(raw_id)
-    if any(len(ids) != 1 for ids in numbers):
-        return list(range(1, len(spec.classes) + 1))
-    return [ids[0] for ids in numbers]
 
 
 def ignore_index(spec: DatasetSpec) -> int:
@@ -268,10 +255,3 @@ def _joined(
                 }
             entries.append(entry)
     return entries
-
-
-def _xywh(mask: NDArray[np.bool_]) -> list[int]:
-    y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not y.size:
-        return [0, 0, 0, 0]
-    return [int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1]

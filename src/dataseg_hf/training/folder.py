@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
+from ..metrics.report import nan_as_null
 from ..output_folder import resolved_folder
 from ..settings.datasets import MixRow
 from ..settings.run import RunConfig, TrainEntry
@@ -305,7 +306,7 @@ class RunFolder:
         """Add a line of JSON with the metrics after `step` steps, in place of one of the same step
         and sets.
         """
-        row = {"step": step, **_defined(metrics)}
+        row = {"step": step, **nan_as_null(metrics)}
         others = [
             old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)
         ]
@@ -359,7 +360,7 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a value that is not defined (not a number) is null."""
-        replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
+        replace_file(self.results_file, json.dumps(nan_as_null(results), indent=2) + "\n")
 
 
 def _changed(
@@ -420,10 +421,3 @@ def _whole_lines(file: Path) -> list[str]:
         return []
     with file.open(newline="") as opened:
         return [line for line in opened if line.endswith("\n")]
-
-
-def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
-    }

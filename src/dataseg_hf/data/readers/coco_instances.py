@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,18 +79,6 @@ def read_coco_instances(
     objects = read_objects(annotation_file, size_of, spec)
     found = ObjectIndex(spec, objects, annotation_file)
     rows, counts = _rows_of_images(listed, found, crowd)
-    strays = [
-        BadSampleError(
-            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list "
-            "it, or remove them"
-        )
-        for key in found.image_keys()
-        if key not in size_of
-    ]
-    if found.without_area:
-        notes.append(
-            f"{found.without_area} boxes of {annotation_file} have no width or no height: left out"
-        )
     load = partial(
         _load,
         objects=objects,
@@ -103,12 +91,26 @@ def read_coco_instances(
         spec,
         rows.dataset(),
         load,
-        [*rows.problems, *strays],
+        [*rows.problems, *_strays(found, size_of)],
         [*notes, *found.notes()],
         stated_categories(annotation_file),
         counts.census(),
     )
     return require_images(data, image_dir)
+
+
+def _strays(found: ObjectIndex, known: Container[str]) -> list[BadSampleError]:
+    """A problem for each image that has annotations but is not listed; `known`: `image_key` of
+    those that are.
+    """
+    return [
+        BadSampleError(
+            f"{found.annotation_file}: image {key}: has annotations, but is not listed in "
+            "`images`; list it, or remove them"
+        )
+        for key in found.image_keys()
+        if key not in known
+    ]
 
 
 def _rows_of_images(

@@ -211,11 +211,17 @@ class ObjectIndex:
         return self._key_of_code
 
     def notes(self) -> list[str]:
-        """What was taken as void though the spec does not name it."""
-        if self.spec.unknown_ids == "error" or not self._unknown_of_code:
-            return []
-        total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
-        return [taken_as_void(self.spec.name, total, "object")]
+        """On boxes without area, and on raw ids that the spec does not name, taken as void."""
+        notes = []
+        if self.without_area:
+            notes.append(
+                f"{self.without_area} boxes of {self.annotation_file} have no width or no height: "
+                "left out"
+            )
+        if self.spec.unknown_ids != "error" and self._unknown_of_code:
+            total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
+            notes.append(taken_as_void(self.spec.name, total, "object"))
+        return notes
 
     def indices_of(self, key: str) -> NDArray[np.int64]:
         """Rows of the usable objects of an image, in the order of the file.

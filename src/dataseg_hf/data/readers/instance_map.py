@@ -22,9 +22,8 @@ from .map_segments import (
     instances_of_segments,
     segments_of_numbers,
 )
-from .pairs import MapFolder, pair_files
+from .pairs import MapFolder, pair_files, paired_samples
 from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, Suffixes
-from .rows import require_images
 
 CrowdRule: TypeAlias = Literal["class_id", "instance_0", "none"]
 """Which pixels of a thing class are a region of many objects: those that hold the class id alone,
@@ -122,16 +121,8 @@ def read_instance_map(
         split_file=split_file,
         missing_images=missing_images,
     )
-    data = SampleDataset(
-        spec,
-        pairs.rows.dataset(),
-        partial(_load, encoding=encoding),
-        pairs.rows.problems,
-        [*pairs.notes, *encoding.classes.notes],
-        stated_names=encoding.classes.stated_names,
-        ignored_remedy=_no_instance(encoding),
-    )
-    return require_images(data, pairs.image_dir)
+    load = partial(_load, encoding=encoding)
+    return paired_samples(spec, pairs, load, encoding.classes, _no_instance(encoding))
 
 
 def _encoding(

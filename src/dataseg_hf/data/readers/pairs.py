@@ -1,13 +1,15 @@
 """Images and the maps that belong to them, found by their names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from ...messages import first_few
-from ..sample import BadSampleError
+from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
+from .map_classes import MapClasses
 from .paths import (
     MissingImages,
     StrPath,
@@ -18,7 +20,7 @@ from .paths import (
     require_folder,
     split_names,
 )
-from .rows import Rows
+from .rows import Rows, require_images
 
 _MAX_NAMED = 3  # in a message, beside the first
 
@@ -119,6 +121,37 @@ def pair_files(
             **{column: str(found[name]) for column, found in maps_of.items()},
         )
     return Pairs(rows, notes, image_dir)
+
+
+def paired_samples(
+    spec: DatasetSpec,
+    pairs: Pairs,
+    load: Callable[[dict[str, Any]], Sample],
+    classes: MapClasses,
+    ignored_remedy: str = "",
+) -> SampleDataset:
+    """The dataset of images and their maps.
+
+    Args:
+        spec: the dataset.
+        pairs: its files.
+        load: from a row of them to a sample.
+        classes: what the values in the maps mean.
+        ignored_remedy: as `SampleDataset` has it.
+
+    Raises:
+        ValueError: for no image at all.
+    """
+    data = SampleDataset(
+        spec,
+        pairs.rows.dataset(),
+        load,
+        pairs.rows.problems,
+        [*pairs.notes, *classes.notes],
+        stated_names=classes.stated_names,
+        ignored_remedy=ignored_remedy,
+    )
+    return require_images(data, pairs.image_dir)
 
 
 def _missing_map(path: Path, kind: str, image: Path) -> str:
