@@ -59,10 +59,10 @@ bench-data: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)
 
 claims: $(STAMP)
-	$(BIN)/python -m benchmarks.claims $(ARGS)
+	$(BIN)/python -m experiments.claims $(ARGS)
 
 claims-gpu: $(STAMP)
-	$(BIN)/python -m benchmarks.claims.gpu $(ARGS)
+	$(BIN)/python -m experiments.claims.gpu $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py

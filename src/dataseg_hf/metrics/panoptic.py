@@ -171,7 +171,8 @@ def panoptic_quality(
 ) -> dict[str, Any]:
     """PQ = SQ * RQ per class, and its averages (Kirillov et al., CVPR 2019).
 
-    PQ = iou / (tp + fp / 2 + fn / 2); SQ = iou / tp, 0 without tp; RQ = tp / (tp + fp / 2 + fn / 2).
+    PQ = iou / (tp + fp / 2 + fn / 2), SQ = iou / tp (0 without tp),
+    RQ = tp / (tp + fp / 2 + fn / 2).
 
     Args:
         state: counts of each class [C]. labels, is_thing [C]: of the classes.

@@ -24,12 +24,22 @@ from .model_card import model_card
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
-SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+SPACE_FILES = (
+    "README.md",
+    "app.py",
+    "demo_about.py",
+    "demo_inputs.py",
+    "demo_results.py",
+    "page.js",
+    "style.css",
+    "requirements.txt",
+)
 # all that the app needs of it
 SPACE_MODULES = (
     "data/coco_format.py",
     "data/masks.py",
     "data/rle.py",
+    "pictures/lettering.py",
     "pictures/overlay.py",
     "prediction/segments.py",
 )
@@ -126,8 +136,8 @@ def model_publication(folder: str | Path, repo: str, license: str | None = None)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
-    """What `publish_space` would send: the demo, its examples, and the two modules of this package
-    that it imports.
+    """What `publish_space` would send: the demo, its examples, and the modules of this package that
+    it imports.
 
     Raises:
         ValueError: for a folder without the demo.
