@@ -24,10 +24,11 @@ from .sample import Sample, SampleDataset, SampleStream
 class ImageFacts:
     """How an image was read.
 
-    pages: of a TIFF, or frames of an animation; the first one is read. value_range_unused: the
-        `value_range` of its
-    entry has no effect, as it has 8 bits, or as a reader of the user's own does not call
-    `read_rgb`.
+    Args:
+        scaling: of its values.
+        pages: of a TIFF, or frames of an animation; the first one is read.
+        value_range_unused: whether the `value_range` of its entry has no effect, because the image
+            has 8 bits or a reader of the user's own does not call `read_rgb`.
     """
 
     scaling: Scaling

@@ -118,9 +118,14 @@ def spaced(size: int, count: int | None) -> range | list[int]:
 class _Found:
     """What one row holds; small, as it comes from another process.
 
-    labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of
-        the image's pixels.
-    remarks: of the sample. images: how the reader read them, one as a rule.
+    Args:
+        image_id, file: None where the row names none.
+        faults: why it cannot be used; the other fields are empty then.
+        labels, is_crowd, pixels: [M], per segment or object.
+        void, area: pixels; 0 for objects.
+        digest: of the image's pixels.
+        remarks: of the sample.
+        images: how the reader read them, one as a rule.
     """
 
     image_id: int | str | None

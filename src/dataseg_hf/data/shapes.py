@@ -232,10 +232,8 @@ def shapes_dataset(
     Returns:
         Samples of image uint8 [size, size, 3]. Training annotation: Segments, one per object and
         kind of stuff (`shapes_panoptic`); Segments, one per class (`shapes_semantic`); Instances
-        without masks (`shapes_boxes`).
-        Evaluation: Instances with boxes and visible masks for `shapes_boxes`, panoptic Segments for
-            the others; the
-        spec's task says so.
+        without masks (`shapes_boxes`). Evaluation: Instances with boxes and visible masks for
+        `shapes_boxes`, panoptic Segments for the others; the spec's task says so.
 
     Raises:
         ValueError: for an unknown dataset or split, a smaller size, a negative count or seed.

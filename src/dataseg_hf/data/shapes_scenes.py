@@ -45,11 +45,12 @@ HUE_JITTER = 7.0  # degrees to either side
 class Outline:
     """A polygon around the origin, seen whole from there; of area pi, like a circle of radius 1.
 
-    vertices: float32 [V, 2]. bearings: float32 [V], the angle of each vertex, counted from the
-        first one, ascending
-    from 0; start: the angle of the first one (radians). normals: float32 [V, 2], unit outward
-    normal of the edge from each vertex to the next; distances: float32 [V], of that edge's line
-    from the origin.
+    Args:
+        vertices: float32 [V, 2].
+        start: angle of the first vertex, in radians.
+        bearings: float32 [V], angle of each vertex from the first one on, ascending from 0.
+        normals: float32 [V, 2], unit outward normal of the edge from each vertex to the next.
+        distances: float32 [V], of that edge's line from the origin.
     """
 
     vertices: FloatArray

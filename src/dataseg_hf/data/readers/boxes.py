@@ -15,6 +15,11 @@ FAR_OUTSIDE, FAR_OUTSIDE_PIXELS = 0.1, 4
 _CONTRADICTS = 0.5
 
 
+def is_box(value: Any) -> bool:
+    """Whether it is a list of four finite numbers."""
+    return isinstance(value, Sequence) and len(value) == 4 and all(map(is_finite_number, value))
+
+
 def checked_box(
     box: Sequence[float], size: Size | None, where: str, outside: Outside = "error"
 ) -> tuple[float, float, float, float]:
@@ -34,7 +39,7 @@ def checked_box(
             does not lie after the left or top one, a box that does not touch the image, and one
             that reaches far beyond it.
     """
-    if len(box) != 4 or not all(is_finite_number(value) for value in box):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: a box is four finite numbers, not {list(box)}; correct or remove it"
         )

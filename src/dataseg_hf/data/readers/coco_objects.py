@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
 from .arrow_cache import cached_rows
-from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
+from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, taken_as_void
 from .coco_json import image_key, json_items, require_image_id
 from .images import MAX_PIXELS
 from .rle import checked_runs
 from .shapes_to_masks import checked_polygon, extent_of_segmentation
-from .values import flag, is_finite_number, require_key, whole_number
+from .values import flag, require_key, whole_number
 
 OBJECTS = pa.schema([
     ("image", pa.string()),  # `image_key`
@@ -123,11 +123,7 @@ def _box(
 
 
 def _xyxy(box: Any, where: str) -> list[float] | None:
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(is_finite_number(value) for value in box)
-    ):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it"
         )

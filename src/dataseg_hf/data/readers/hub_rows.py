@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
-from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
+from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, ClassIds
 from .coco_json import Crowd
 from .id_maps import read_id_map, read_rgb_ids
@@ -23,7 +23,7 @@ from .map_segments import semantic_segments_of
 from .panoptic_segments import panoptic_segments, require_segment_ids, without_pixel
 from .rle import decode_rle
 from .shapes_to_masks import extent_of_segmentation, polygons_to_mask
-from .values import flag, is_finite_number, require_key
+from .values import flag, require_key
 
 BoxFormat: TypeAlias = Literal["xywh", "xyxy", "cxcywh"]
 
@@ -267,11 +267,7 @@ def _corners(
     box: Any, columns: Columns, size: Size, where: str
 ) -> tuple[float, float, float, float]:
     """xyxy in pixels, not clipped yet."""
-    if (
-        not isinstance(box, Sequence)
-        or len(box) != 4
-        or not all(is_finite_number(value) for value in box)
-    ):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), "
             f"not {box}; "

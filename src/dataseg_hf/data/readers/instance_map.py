@@ -193,9 +193,11 @@ def _no_instance(encoding: _Encoding) -> str:
 class _Pixels:
     """A map whose numbers are pairs of class and object.
 
-    classes: class number or packed color of each of its numbers. objects: object of each, None for
-        no object and VOID
-    (-1) for what is void by the map of objects.
+    Args:
+        counted: the map.
+        classes: [N], class number or packed color of each of its numbers.
+        objects: [N], object of each; None for no object, VOID (-1) for what the map of objects
+            calls void.
     """
 
     counted: CountedMap

@@ -40,9 +40,11 @@ class MapFolder:
 class Pairs:
     """Images that have all their maps.
 
-    rows: columns image, image_id, file_name and one for each folder of maps, sorted by image id;
-        its problems name each
-    kind of missing file once. notes: what was left out on purpose. image_dir: folder of the images.
+    Args:
+        rows: columns image, image_id, file_name and one for each folder of maps, sorted by image
+            id; its problems name each kind of missing file once.
+        notes: what was left out on purpose.
+        image_dir: folder of the images.
     """
 
     rows: Rows

@@ -55,9 +55,10 @@ _ROWS: Mapping[str, pa.DataType] = {
 class Coordinates(TypedDict):
     """How boxes count pixels.
 
-    origin: 1 as VOC does, the last pixel included: (xmin, ymin, xmax, ymax) covers (xmin - 1, ymin
-        - 1, xmax, ymax).
-    0 as datumaro, globox and X-AnyLabeling write: the four numbers are the corners of the box.
+    Args:
+        origin: 1, as VOC counts, the last pixel included: (xmin, ymin, xmax, ymax) covers
+            (xmin - 1, ymin - 1, xmax, ymax). 0, as datumaro, globox and X-AnyLabeling write: the
+            four numbers are the corners of the box.
     """
 
     origin: Literal[0, 1]
