@@ -129,7 +129,7 @@ def bare_step(
 ) -> None:
     """Forward, backward and optimizer of a step, and nothing else."""
     (batch,) = micro_batches
-    member = training.members[batch.member]
+    member = training.members[batch.dataset]
     output = model(
         **to_device(batch.inputs, torch.device("cpu")),
         vocabulary=member.name,

@@ -62,7 +62,7 @@ class Exporter:
 
     Args:
         folder: of the set's exports.
-        chosen: the set.
+        eval_set: the set.
         for_metrics: whether predictions and truth are written, from which `dataseg_hf.metrics` gets
             the same numbers.
         annotations: which files for labeling tools are written.
@@ -72,20 +72,20 @@ class Exporter:
     def __init__(
         self,
         folder: Path,
-        chosen: EvaluationSet,
+        eval_set: EvaluationSet,
         for_metrics: bool = True,
         annotations: AnnotationSettings | None = None,
         rank: int = 0,
     ) -> None:
         self.folder = folder
-        self.spec = chosen.data.spec
+        self.spec = eval_set.data.spec
         self.category_ids = category_ids(len(self.spec.classes), self.spec.id_map)
         self.for_metrics = for_metrics
         self.annotations: AnnotationExport | None = None
         if annotations is not None and annotations.formats:
-            kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in chosen.metrics))
+            kinds = list(dict.fromkeys(SCORERS[metric].kind for metric in eval_set.metrics))
             self.annotations = AnnotationExport(
-                folder, chosen, self.category_ids, kinds, annotations, rank
+                folder, eval_set, self.category_ids, kinds, annotations, rank
             )
 
     # --- every process

@@ -81,11 +81,11 @@ class SetResult:
         }
 
 
-def metric_names(chosen: EvaluationSet) -> list[str]:
+def metric_names(eval_set: EvaluationSet) -> list[str]:
     """Keys of what `evaluate` measures on a set."""
     return [
-        f"{chosen.name}/{SCORERS[name].prefix}{key}"
-        for name in chosen.metrics
+        f"{eval_set.name}/{SCORERS[name].prefix}{key}"
+        for name in eval_set.metrics
         for key in SCORERS[name].keys
     ]
 
@@ -112,7 +112,7 @@ def evaluate(
         BadSampleError: for an image that cannot be read, on every process.
     """
     inference, processes = Inference(image_mean, image_std), Processes(rank, world_size, gather)
-    return values_of([score(model, chosen, inference, processes, progress) for chosen in sets])
+    return values_of([score(model, eval_set, inference, processes, progress) for eval_set in sets])
 
 
 def values_of(results: Sequence[SetResult]) -> dict[str, float]:
@@ -126,7 +126,7 @@ def values_of(results: Sequence[SetResult]) -> dict[str, float]:
 
 def score(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     inference: Inference,
     processes: Processes,
     progress: Callable[[int], Any] = lambda images: None,
@@ -145,15 +145,15 @@ def score(
     """
     was_training = model.training
     model.eval()
-    share = _score_share(model, chosen, inference, processes, progress, rank_images, exporter)
+    share = _score_share(model, eval_set, inference, processes, progress, rank_images, exporter)
     model.train(was_training)
     shares: list[_Share] = processes.gather(share)
     for other in shares:
         if other.failure is not None:
-            raise BadSampleError(f"evaluation.{chosen.name}: {other.failure}")
-    spec = chosen.data.spec
+            raise BadSampleError(f"evaluation.{eval_set.name}: {other.failure}")
+    spec = eval_set.data.spec
     metrics: dict[MetricName, Any] = {
-        name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics
+        name: SCORERS[name].new(spec, eval_set.max_dets) for name in eval_set.metrics
     }
     for other in shares:
         for name, metric in metrics.items():
@@ -170,8 +170,8 @@ def score(
         if isinstance(metric, AveragePrecision)
     }
     return SetResult(
-        name=chosen.name,
-        images=len(chosen.data),
+        name=eval_set.name,
+        images=len(eval_set.data),
         labels=spec.labels,
         metrics={
             name: average_precision(curves[name], spec.labels)
@@ -185,9 +185,11 @@ def score(
         ),
         curves=curves,
         notes=[
-            note for kind, summary in summaries.items() for note in notes_of(summary, kind, chosen)
+            note
+            for kind, summary in summaries.items()
+            for note in notes_of(summary, kind, eval_set)
         ],
-        nothing_found=summaries[SCORERS[chosen.metrics[0]].kind].is_empty,
+        nothing_found=summaries[SCORERS[eval_set.metrics[0]].kind].is_empty,
     )
 
 
@@ -206,7 +208,7 @@ class _Share:
 
 def _score_share(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     inference: Inference,
     processes: Processes,
     progress: Callable[[int], Any],
@@ -216,24 +218,24 @@ def _score_share(
     """The images of this process. A failure is handed on, because the other processes wait at the
     gathering.
     """
-    spec = chosen.data.spec
-    metrics = {name: SCORERS[name].new(spec, chosen.max_dets) for name in chosen.metrics}
-    kinds = list(dict.fromkeys(SCORERS[name].kind for name in chosen.metrics))
+    spec = eval_set.data.spec
+    metrics = {name: SCORERS[name].new(spec, eval_set.max_dets) for name in eval_set.metrics}
+    kinds = list(dict.fromkeys(SCORERS[name].kind for name in eval_set.metrics))
     share = _Share(
         {}, dict.fromkeys(kinds, no_images(spec)), export=None if exporter is None else SetExport()
     )
     batches = share_of_batches(
-        len(chosen.data), chosen.batch_size, processes.rank, processes.world_size
+        len(eval_set.data), eval_set.batch_size, processes.rank, processes.world_size
     )
     try:
-        for index, sample, proposals in proposals_of(model, chosen, batches, inference):
-            outputs = outputs_of(proposals, sample, chosen, kinds)
+        for index, sample, proposals in proposals_of(model, eval_set, batches, inference):
+            outputs = outputs_of(proposals, sample, eval_set, kinds)
             for name, metric in metrics.items():
                 scorer = SCORERS[name]
-                of_image = scorer.new(spec, chosen.max_dets)
+                of_image = scorer.new(spec, eval_set.max_dets)
                 scorer.update(of_image, outputs[scorer.kind], sample, spec)
                 metric.merge(of_image.state)
-                if rank_images and name == chosen.metrics[0]:
+                if rank_images and name == eval_set.metrics[0]:
                     share.image_scores.append(
                         ImageScore(index, sample.image_id, scorer.headline(of_image))
                     )

@@ -139,7 +139,7 @@ def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
     loader = mixing_loader(sampler, config.image_mean, config.image_std, config.num_workers)
     for _ in range(2):
         started = time.perf_counter()
-        batches = [replace(next(loader), member=number) for _ in range(size)]
+        batches = [replace(next(loader), dataset=number) for _ in range(size)]
         data_seconds = time.perf_counter() - started
         training.optimize(batches, data_seconds)
         seconds = time.perf_counter() - started

@@ -184,7 +184,7 @@ class CoTraining:
         batches = [
             micro_batches[first : first + size] for first in range(0, len(micro_batches), size)
         ]
-        members = [self.members[batch[0].member] for batch in batches]
+        members = [self.members[batch[0].dataset] for batch in batches]
         terms_of = []
         for number, (member, batch) in enumerate(zip(members, batches, strict=True), start=1):
             weights = step_loss_weights(self.config, self.schedule, self.model, member, self.step)
