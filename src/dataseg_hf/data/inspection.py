@@ -59,32 +59,10 @@ def inspect_dataset(
     with tqdm(examined, desc=f"check {name}", total=total, unit="image") as bar:
         for position, found in bar:
             tally.add(position, found)
-    listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
-    problems = [
-        *map(Problem, dataset_faults(data)),
-        *map(Problem.of, listed),
-        *tally.problems,
-        *tally.all_tiny(),
-    ]
-    if isinstance(data, SampleDataset):
-        problems += _repeated(data.rows, tally.image_ids)
-    if not tally.usable:
-        problems.append(
-            Problem(
-                f"dataset '{data.spec.name}': no image of it can be used; correct the others first"
-            )
-        )
     complete = check is None or (size is not None and tally.checked >= size)
-    census = (
-        data.census
-        if isinstance(data, SampleDataset) and data.census
-        else tally.census()
-        if complete
-        else None
-    )
-    if census is not None:
-        problems += map(Problem, ignored_objects(data, census))
-        problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
+    census = tally.census() if complete else None
+    if isinstance(data, SampleDataset) and data.census:
+        census = data.census
     notes = [
         *(data.notes if isinstance(data, SampleDataset) else ()),
         *tally.notes(complete, data.spec, census),
@@ -97,11 +75,36 @@ def inspect_dataset(
         checked=tally.checked,
         classes=tally.classes,
         void_share=tally.void / tally.area if tally.area else None,
-        problems=problems,
+        problems=_problems(data, tally, census, num_queries),
         notes=notes,
         usable=tally.usable,
         ignored_as=data.ignored_as if isinstance(data, SampleDataset) else "crowd",
     )
+
+
+def _problems(
+    data: SampleDataset | SampleStream,
+    tally: "_Tally",
+    census: Census | None,
+    num_queries: int | None,
+) -> list[Problem]:
+    """What is wrong with the dataset, its files, its images and its counts, in this order."""
+    listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
+    problems = [
+        *map(Problem, dataset_faults(data)),
+        *map(Problem.of, listed),
+        *tally.problems,
+        *tally.all_tiny(),
+    ]
+    if isinstance(data, SampleDataset):
+        problems += _repeated(data.rows, tally.image_ids)
+    if not tally.usable:
+        message = "no image of it can be used; correct the others first"
+        problems.append(Problem(f"dataset '{data.spec.name}': {message}"))
+    if census is not None:
+        problems += map(Problem, ignored_objects(data, census))
+        problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
+    return problems
 
 
 def spaced(size: int, count: int | None) -> range | list[int]:

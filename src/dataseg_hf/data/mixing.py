@@ -214,8 +214,8 @@ class MixingSampler:
                 raise ValueError(f"dataset '{dataset.name}' has no images")
             if dataset.batch_size % (micro_batches * world_size):
                 raise ValueError(
-                    f"dataset '{dataset.name}': batch_size {dataset.batch_size} is not divisible by "
-                    f"{world_size} processes x {micro_batches} accumulation steps"
+                    f"dataset '{dataset.name}': batch_size {dataset.batch_size} is not divisible "
+                    f"by {world_size} processes x {micro_batches} accumulation steps"
                 )
         self.datasets = datasets
         self.seed = seed
@@ -371,8 +371,8 @@ def mixing_loader(
     """The sampler's micro-batches, in its order for any number of workers.
 
     Raises:
-        BadSampleError: for an image that cannot be used, naming its dataset, unless that
-            allows to skip it.
+        BadSampleError: for an image that cannot be used, naming its dataset, unless that allows to
+            skip it.
     """
     samples = _MixedSamples(sampler.datasets, image_mean, image_std)
     # a generator of its own: the loader's draw from the global one would shift what dropout draws

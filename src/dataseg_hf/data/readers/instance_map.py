@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,14 +132,15 @@ def _encoding(
     instance_channels: bool,
     crowd: CrowdRule | None,
 ) -> _Encoding:
+    """How the files hold classes and instances; ValueError for options that do not fit."""
     given = [objects is not None, divisor is not None, bool(instance_channels)]
     if sum(given) != 1:
         raise ValueError(
             "give exactly one of `objects` (a folder of maps of objects), `divisor` (class * "
-            "divisor + instance) and "
-            f"`instance_channels` (red is the class); {sum(given)} of them are given"
+            "divisor + instance) and `instance_channels` (red is the class); "
+            f"{sum(given)} of them are given"
         )
-    if crowd not in (None, "class_id", "instance_0", "none"):
+    if crowd not in (None, *get_args(CrowdRule)):
         raise ValueError(
             f"crowd: {crowd!r} is not allowed; choose from 'class_id', 'instance_0', 'none'"
         )
@@ -158,17 +159,22 @@ def _encoding(
         if crowd == "class_id":
             raise ValueError("crowd: with `instance_channels` it is 'instance_0' or 'none'")
         return _Encoding(classes, crowd or "instance_0", in_channels=True)
+    return _Encoding(classes, _crowd_of_divisor(divisor, crowd), divisor)
+
+
+def _crowd_of_divisor(divisor: Any, crowd: CrowdRule | None) -> CrowdRule:
+    """The rule for maps of class * divisor + instance; ValueError where it is left open, and for a
+    divisor that is none.
+    """
     if not isinstance(divisor, int) or isinstance(divisor, bool) or divisor < 2:
         raise ValueError(f"divisor: {divisor!r} must be a whole number above 1")
     if crowd is None and divisor != _CITYSCAPES_DIVISOR:
         raise ValueError(
             f"crowd: say what divisor {divisor} leaves open: 'class_id' where values below it are "
-            "classes without an "
-            "instance (Cityscapes), 'instance_0' where instance 0 is none, 'none' where every "
-            "instance is an object "
-            "(Mapillary Vistas)"
+            "classes without an instance (Cityscapes), 'instance_0' where instance 0 is none, "
+            "'none' where every instance is an object (Mapillary Vistas)"
         )
-    return _Encoding(classes, crowd or "class_id", divisor)
+    return crowd or "class_id"
 
 
 def _no_instance(encoding: _Encoding) -> str:

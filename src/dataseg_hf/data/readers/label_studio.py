@@ -272,6 +272,15 @@ def _image_address(
                 f"{where}: data: {image_key!r} must be the address of one image; correct it"
             )
         return address
+    labeled = _labeled_name(results, where)
+    addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
+    if labeled in addresses:
+        return addresses[labeled]
+    return _only_address(data, addresses, where)
+
+
+def _labeled_name(results: Sequence[Mapping[str, Any]], where: str) -> str | None:
+    """The image that the regions of a task name; None where they name none."""
     labeled = sorted(
         {str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result}
     )
@@ -279,9 +288,11 @@ def _image_address(
         raise BadSampleError(
             f"{where}: regions on several images ({', '.join(labeled)}); make a task of each image"
         )
-    addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
-    if labeled and labeled[0] in addresses:
-        return addresses[labeled[0]]
+    return labeled[0] if labeled else None
+
+
+def _only_address(data: Mapping[str, Any], addresses: Mapping[Any, str], where: str) -> str:
+    """The address of the one image in `data`; BadSampleError for none and for several."""
     lists = [
         key
         for key, value in data.items()

@@ -99,23 +99,11 @@ def pair_files(
         )
     elif without_image:
         name = without_image[0]
-        what = (
-            f"the image of {maps_of[first][name]}"
-            if name in maps_of[first]
-            else f"'{name}' of {split_file}"
-        )
+        listed = f"'{name}' of {split_file}"
+        what = f"the image of {maps_of[first][name]}" if name in maps_of[first] else listed
         path = image_dir / (name + (image_suffix if isinstance(image_suffix, str) else ".*"))
         rows.problems.append(_once(str(missing_image(path, what)), without_image))
-    complete = [name for name in names if name in image_of]
-    for column, maps in map_folders.items():
-        without_map = [name for name in complete if name not in maps_of[column]]
-        if without_map:
-            path = folders[column] / (without_map[0] + maps.suffix)
-            rows.problems.append(
-                _once(_missing_map(path, maps.kind, image_of[without_map[0]]), without_map)
-            )
-        complete = [name for name in complete if name in maps_of[column]]
-    for name in complete:
+    for name in _complete(names, image_of, map_folders, maps_of, folders, rows.problems):
         rows.add(
             image=str(image_of[name]),
             image_id=name,
@@ -123,6 +111,28 @@ def pair_files(
             **{column: str(found[name]) for column, found in maps_of.items()},
         )
     return Pairs(rows, notes, image_dir)
+
+
+def _complete(
+    names: Sequence[str],
+    image_of: Mapping[str, Path],
+    map_folders: Mapping[str, MapFolder],
+    maps_of: Mapping[str, Mapping[str, Path]],
+    folders: Mapping[str, Path],
+    problems: list[BadSampleError],
+) -> list[str]:
+    """The names that have an image and all maps; a problem is added for each folder of maps in
+    which some are missing.
+    """
+    complete = [name for name in names if name in image_of]
+    for column, maps in map_folders.items():
+        without_map = [name for name in complete if name not in maps_of[column]]
+        if without_map:
+            path = folders[column] / (without_map[0] + maps.suffix)
+            message = _missing_map(path, maps.kind, image_of[without_map[0]])
+            problems.append(_once(message, without_map))
+        complete = [name for name in complete if name in maps_of[column]]
+    return complete
 
 
 def paired_samples(

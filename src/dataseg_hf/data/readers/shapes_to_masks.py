@@ -61,6 +61,25 @@ def checked_points(
     polygon: Any, size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.float64]:
     """As `checked_polygon`, for one that may be a line."""
+    values = _coordinates(polygon, where)
+    height, width = size
+    # Far points are those of another image; they would also cost the rasterizer memory in
+    # proportion to their distance.
+    for along, side in ((values[0::2], width), (values[1::2], height)):
+        if along.min() < -side or along.max() > 2 * side:
+            if outside == "clip":
+                return _cut(values.reshape(-1, 2), size, where)
+            raise BadSampleError(
+                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of "
+                f"{side} pixels lies far outside the image; likely causes: coordinates of another "
+                "image, or an image resized without its annotation. Correct it, or set `outside: "
+                "clip` in the entry to cut such objects at the border"
+            )
+    return values
+
+
+def _coordinates(polygon: Any, where: str) -> NDArray[np.float64]:
+    """x1, y1, x2, y2, ... of 3 or more points, all finite; BadSampleError for anything else."""
     try:
         values = np.asarray(polygon)
     except ValueError:  # lists inside
@@ -86,23 +105,7 @@ def checked_points(
         raise BadSampleError(
             f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it"
         )
-    values = values.astype(np.float64)
-    height, width = size
-    # Far points are those of another image; they would also cost the rasterizer memory in
-    # proportion to their distance.
-    for along, side in ((values[0::2], width), (values[1::2], height)):
-        if along.min() < -side or along.max() > 2 * side:
-            if outside == "clip":
-                return _cut(values.reshape(-1, 2), size, where)
-            raise BadSampleError(
-                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of "
-                f"{side} pixels lies far "
-                "outside the image; likely causes: coordinates of another image, or an image "
-                "resized without its "
-                "annotation. Correct it, or set `outside: clip` in the entry to cut such objects "
-                "at the border"
-            )
-    return values
+    return values.astype(np.float64)
 
 
 def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.float64]:

@@ -104,17 +104,17 @@ def read_yolo(
                 objects=unique,
             )
     strays = sorted(txt_of.keys() - image_of.keys())
+    if missing_images == "error":
+        rows.problems += [
+            missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")
+            for name in strays
+        ]
     names, notes = stated_names(annotation_dir, image_dir)
     notes += class_ids.notes()
     if missing_images == "skip" and strays:
         notes.append(
             f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out"
         )
-    elif strays:
-        rows.problems += [
-            missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")
-            for name in strays
-        ]
     if without_lines:
         notes.append(
             f"{without_lines} of {len(image_of)} images have no txt or no line in it: images "
