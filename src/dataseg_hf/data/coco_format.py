@@ -154,8 +154,8 @@ def coco_panoptic_annotation(
     Raises:
         ValueError: for arguments of different lengths.
     """
-    numbers = range(1, len(segments) + 1) if segment_ids is None else segment_ids
-    crowds = [False] * len(segments) if is_crowd is None else is_crowd
+    numbers = segment_ids or range(1, len(segments) + 1)
+    crowds = is_crowd or [False] * len(segments)
     infos = [
         {"id": number, **coco_object(segment, ids, crowd)}
         for segment, number, crowd in zip(segments, numbers, crowds, strict=True)

@@ -103,8 +103,7 @@ def pad_images(
         if max(height, width) > canvas:
             raise ValueError(
                 f"image {image_id}: {height} x {width} pixels (height x width) do not fit a canvas "
-                f"of {canvas}; "
-                "resize it first"
+                f"of {canvas}; resize it first"
             )
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         pixel_values[i, :, :height, :width] = (pixels / 255 - mean) / std

@@ -131,8 +131,7 @@ def _range_notes(depth: str, rule: str, scalings: list[Scaling]) -> Iterator[str
     if rule == "own range":
         yield (
             f"{images} are scaled by their own range, {low:g}..{high:g}; set value_range to "
-            f"[{low:g}, {high:g}], or to "
-            "what the camera delivers, to scale all alike"
+            f"[{low:g}, {high:g}], or to what the camera delivers, to scale all alike"
         )
     elif rule == "file":
         yield f"{images} are scaled by the range that their files tell, {low:g}..{high:g}"

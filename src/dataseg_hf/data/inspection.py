@@ -305,8 +305,7 @@ class _Tally:
         elif absent and self.usable and not complete:
             yield (
                 f"{len(absent)} of {len(self.classes)} classes were not seen among the "
-                f"{self.checked} images checked: "
-                f"{first_few(absent, _MAX_NAMES)}"
+                f"{self.checked} images checked: {first_few(absent, _MAX_NAMES)}"
             )
 
 

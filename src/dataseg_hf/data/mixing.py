@@ -184,14 +184,12 @@ def _stream_rows(
         if stream.size is not None and rows != stream.size:
             warnings.warn(
                 f"dataset '{name}': an epoch has {rows} rows, but its card says {stream.size}; a "
-                "run resumed in a "
-                "later epoch would not continue in the same place",
+                "run resumed in a later epoch would not continue in the same place",
                 stacklevel=2,
             )
         if rows == 0:
-            raise BadSampleError(
-                f"dataset '{name}' has no images: its stream ended before the first row"
-            )
+            message = "has no images: its stream ended before the first row"
+            raise BadSampleError(f"dataset '{name}' {message}")
 
 
 class MixingSampler:

@@ -48,14 +48,12 @@ def _map_faults(
     if segment_map.shape != (height, width):
         yield (
             f"image is {height} x {width} pixels (height x width), but its annotation is "
-            f"{segment_map.shape}; "
-            "export both in one size"
+            f"{segment_map.shape}; export both in one size"
         )
     elif segment_map.size and not -1 <= segment_map.min() <= segment_map.max() < count:
         yield (
             f"segment map goes from {segment_map.min()} to {segment_map.max()}, but must lie in "
-            f"-1..{count - 1}; "
-            "list every segment, -1 is void"
+            f"-1..{count - 1}; list every segment, -1 is void"
         )
 
 

@@ -180,8 +180,7 @@ class Exporter:
             twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
             raise BadSampleError(
                 f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files "
-                "would be lost; "
-                "rename them"
+                "would be lost; rename them"
             )
         if self.annotations is not None:
             self.annotations.finish(len(shares))

@@ -161,9 +161,7 @@ def _load(
     require_same_size(image, row["image"], size, annotation_file)
     found = objects[row["objects"]]
     instances = Instances(
-        class_labels=np.array(
-            [class_or_void(spec, c) for c in found["category_id"]], dtype=np.int64
-        ),
+        class_labels=np.array([class_or_void(spec, c) for c in found["category_id"]], np.int64),
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
         is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
@@ -171,12 +169,10 @@ def _load(
         where = f"{annotation_file}: image {row['image_id']}"
         masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
         instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
-    annotation = (
-        _painted(instances, len(spec.classes), size, background)
-        if spec.task == "semantic"
-        else instances
-    )
-    return Sample(image, annotation, row["image_id"], row["file_name"])
+    if spec.task != "semantic":
+        return Sample(image, instances, row["image_id"], row["file_name"])
+    painted = _painted(instances, len(spec.classes), size, background)
+    return Sample(image, painted, row["image_id"], row["file_name"])
 
 
 def _painted(instances: Instances, num_classes: int, size: Size, background: int) -> Segments:

@@ -85,22 +85,18 @@ def _object(
     size = size_of.get(key)
     row: dict[str, Any] = {"image": key}
     try:
-        row["category_id"] = whole_number(
-            require_key(entry, "category_id", where), f"{where}, `category_id`"
-        )
+        raw_id = require_key(entry, "category_id", where)
+        row["category_id"] = whole_number(raw_id, f"{where}, `category_id`")
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
         segmentation = entry.get("segmentation")
         if spec.task != "boxes":
             segmentation = require_key(entry, "segmentation", where)
             _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
-        elif isinstance(
-            segmentation, dict
-        ):  # polygons tell their extent cheaply, run lengths do not
-            segmentation = None
-        row["box"] = _box(
-            entry, extent_of_segmentation(segmentation, size, where), size, where, spec.outside
-        )
+        elif isinstance(segmentation, dict):
+            segmentation = None  # polygons tell their extent cheaply, run lengths do not
+        extent = extent_of_segmentation(segmentation, size, where)
+        row["box"] = _box(entry, extent, size, where, spec.outside)
     except BadSampleError as error:
         row["problem"] = str(error)
     return row

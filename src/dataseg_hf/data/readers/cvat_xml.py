@@ -228,11 +228,8 @@ def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], s
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         if angle % 360 == 0:
             return "rectangle", box, None
-        return (
-            "polygon",
-            rotated_rectangle(box, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), angle),
-            None,
-        )
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        return "polygon", rotated_rectangle(box, center, angle), None
     if element.tag == "ellipse":
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         return "ellipse", [*_numbers(element, ("cx", "cy", "rx", "ry"), where), angle], None
@@ -288,8 +285,7 @@ def _mask_of_runs(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     if min(runs) < 0 or sum(runs) != area:
         raise BadSampleError(
             f"{where}: run lengths must be >= 0 and add up to width * height = {area} pixels, not "
-            f"{sum(runs)}; "
-            "draw it anew"
+            f"{sum(runs)}; draw it anew"
         )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top, right - left)
     return placed(pixels, (left, top, right, bottom), size, where)

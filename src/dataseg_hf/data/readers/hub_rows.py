@@ -136,8 +136,7 @@ class RowLoader:
         if not self.by_path:
             raise BadSampleError(
                 f"{where}: column '{column}' names the file {path!r} instead of holding its bytes; "
-                "write the dataset "
-                "with its files embedded"
+                "write the dataset with its files embedded"
             )
         return _fetched(path, where) if "://" in path else path
 
@@ -270,8 +269,7 @@ def _corners(
     if not is_box(box):
         raise BadSampleError(
             f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), "
-            f"not {box}; "
-            "correct or remove it"
+            f"not {box}; correct or remove it"
         )
     a, b, c, d = box
     if columns.box_format == "xywh":

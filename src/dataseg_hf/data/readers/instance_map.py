@@ -281,9 +281,8 @@ def _read_pair(row: dict[str, Any], encoding: _Encoding) -> _Pixels:
     if classes.shape != objects.shape:
         raise BadSampleError(
             f"{row['objects']} is {objects.shape[0]} x {objects.shape[1]} pixels (height x width), "
-            "but the classes in "
-            f"{path} are {classes.shape[0]} x {classes.shape[1]}; find the pair that belongs "
-            "together"
+            f"but the classes in {path} are {classes.shape[0]} x {classes.shape[1]}; find the pair "
+            "that belongs together"
         )
     counted = count_map((classes.astype(np.int64) << _OBJECT_BITS) | objects)
     numbers = (counted.numbers & _MAX_OBJECT).tolist()
@@ -299,8 +298,7 @@ def _read_objects(path: str) -> tuple[NDArray[np.integer], int | None]:
     if ids.min() < 0 or ids.max() > _MAX_OBJECT:
         raise BadSampleError(
             f"{path}: numbers of objects lie in 0..{_MAX_OBJECT}, not {ids.min()}..{ids.max()}; "
-            "does it hold something "
-            "else?"
+            "does it hold something else?"
         )
     return ids, _VOC_BORDER if ids.dtype == np.uint8 else None
 
@@ -326,6 +324,5 @@ def _require_one_class(
     more = f" ({len(torn) - 1} more objects, too)" if len(torn) > 1 else ""
     raise BadSampleError(
         f"{where}: object {name} has pixels of {len(classes)} classes, {shares}{more}; the maps of "
-        "classes and objects "
-        "disagree: export both anew, with objects numbered over the whole image"
+        "classes and objects disagree: export both anew, with objects numbered over the whole image"
     )

@@ -75,10 +75,8 @@ class MapClasses:
         """BadSampleError where unknown colors look like known ones that were blended; nothing is
         guessed from it.
         """
-        colors = sorted(
-            (raw_id for raw_id in unknown if parse_color(raw_id) is not None),
-            key=lambda c: -unknown[c],
-        )
+        found = (raw_id for raw_id in unknown if parse_color(raw_id) is not None)
+        colors = sorted(found, key=lambda color: -unknown[color])
         known = list(self.raw_ids)
         if not colors or not known:
             return
@@ -90,11 +88,9 @@ class MapClasses:
                 pixels = sum(unknown[color] for color in colors)
                 raise BadSampleError(
                     f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: "
-                    f"{len(colors)}, in "
-                    f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; "
-                    "smoothing, resizing and "
-                    "lossy formats do that. Export the map again without them; a color that is a "
-                    "class of its own "
+                    f"{len(colors)}, in {pixels} pixels, such as {color} beside "
+                    f"{self._shown(known[nearest])}; smoothing, resizing and lossy formats do "
+                    "that. Export the map again without them; a color that is a class of its own "
                     "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves "
                     "such pixels unlabeled"
                 )
@@ -172,8 +168,7 @@ def map_classes(
     if numbers:
         raise ValueError(
             f"dataset '{spec.name}': ids {numbers[:5]} are numbers, but the maps hold colors; "
-            "write them as "
-            "'250,50,83' or by the names in `colors`"
+            "write them as '250,50,83' or by the names in `colors`"
         )
     return _colored(spec, color_of, {} if colors is None else read_label_map(colors))
 
@@ -196,8 +191,7 @@ def _numbered(
         if not any(isinstance(raw_id, int) for raw_id in raw_ids):
             raise ValueError(
                 f"dataset '{spec.name}': ids {raw_ids[:5]} are names; maps hold numbers or colors: "
-                "give those as "
-                "`ids`, or a file of names as option `colors` or `label_file`"
+                "give those as `ids`, or a file of names as option `colors` or `label_file`"
             )
         return MapClasses(spec)
     names_of = read_label_file(label_file)

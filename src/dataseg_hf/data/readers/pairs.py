@@ -142,14 +142,8 @@ def paired_samples(
     classes: MapClasses,
     ignored_remedy: str = "",
 ) -> SampleDataset:
-    """The dataset of images and their maps.
-
-    Args:
-        spec: the dataset.
-        pairs: its files.
-        load: from a row of them to a sample.
-        classes: what the values in the maps mean.
-        ignored_remedy: as `SampleDataset` has it.
+    """The dataset of images and their maps, whose values `classes` explains and whose rows `load`
+    makes samples of.
 
     Raises:
         ValueError: for no image at all.

@@ -32,9 +32,8 @@ def polygons_to_mask(
         bool [H, W].
 
     Raises:
-        BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates,
-            NaN or infinity, and points farther outside than the image is wide or high, unless they
-            are cut.
+        BadSampleError: for no polygon, one of less than 3 points, an odd number of coordinates, NaN
+            or infinity, and points farther outside than the image is wide or high.
     """
     from hotcoco import mask as coco_mask  # an optional dependency that only polygons need
 

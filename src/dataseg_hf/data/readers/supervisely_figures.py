@@ -59,16 +59,16 @@ def parse_figures(
     object_of: dict[tuple[RawId, str], int] = {}
     shapes = []
     for figure in figures:
-        bound = figure.entry.get("instance")
+        number, bound = figure.place, figure.entry.get("instance")
+        if isinstance(bound, str):
+            number = object_of.setdefault((figure.raw_id, bound), number)
         if figure.geometry == "bitmap":
             numbers = _bitmap(figure.entry, figure.where)
         else:
             numbers = _outline(figure, size, between_pixels, rows.spec)
         shape = DrawnShape(
             class_index=rows.class_ids.index(figure.raw_id),
-            object=object_of.setdefault((figure.raw_id, bound), figure.place)
-            if isinstance(bound, str)
-            else figure.place,
+            object=number,
             where=figure.where,
             **numbers,
         )
