@@ -19,7 +19,7 @@ from benchmarks.measure import floating_point_operations
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel
 from dataseg_hf.data.catalog import CATALOG
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Annotation, DatasetSpec, Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment
 
@@ -36,7 +36,7 @@ def drawn(spec: DatasetSpec, side: int, targets: int) -> Sample:
     # a semantic target is a class: no class twice
     labels, crowd = np.arange(targets, dtype=np.int64), np.zeros(targets, bool)
     annotation: Annotation = Instances(labels, boxes.astype(np.float32), crowd)
-    if spec.task != "boxes":
+    if spec.label_form != "boxes":
         segments = np.zeros((side, side), np.int32)
         for number, (x0, y0, x1, y1) in enumerate(boxes):
             segments[y0:y1, x0:x1] = number
@@ -50,7 +50,7 @@ def image_operations(
     """Operations of forward and backward on one image."""
     sample = augment(drawn(spec, side, targets), Augmentation(side), np.random.default_rng(0))
     batch = collate(
-        [sample], canvas=side, task=spec.task, image_mean=[0.5] * 3, image_std=[0.25] * 3
+        [sample], canvas=side, task=spec.task, normalization=Normalization([0.5] * 3, [0.25] * 3)
     )
     return floating_point_operations(
         lambda: model(**batch, vocabulary=name, task=spec.task).loss.backward()

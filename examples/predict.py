@@ -44,6 +44,8 @@ from dataseg_hf.data.coco_format import (
 )
 from dataseg_hf.model.image_reading_dataseg import check_value_range
 from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.model.tasks_dataseg import get_task, output_tasks
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.pictures.overlay import segments_overlay, semantic_overlay
 from dataseg_hf.prediction.annotation_files import (
@@ -59,7 +61,7 @@ from dataseg_hf.prediction.segments import (
     Size,
     id_map,
 )
-from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.prediction.tiling import segment_image
 from dataseg_hf.settings.run import expand
 from dataseg_hf.sharing.checkpoint import load_checkpoint
 
@@ -135,7 +137,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--task",
         default="panoptic",
-        choices=["panoptic", "semantic", "instance"],
+        choices=output_tasks(),
         help="default %(default)s",
     )
     parser.add_argument(
@@ -280,13 +282,13 @@ class Writer:
     """Writes the results of one image after the other, and at last the json of all."""
 
     def __init__(self, folder: Path, task: str, model: DaTaSegModel) -> None:
-        self.folder, self.task = folder, task
+        self.folder, self.task = folder, get_task(task)
         vocabulary = model.stored_vocabulary(str(model.config.default_vocabulary))
         self.names = list(vocabulary["labels"])
         self.categories = coco_categories(self.names, vocabulary["is_thing"])
         self.images: list[dict[str, Any]] = []
         self.annotations: list[dict[str, Any]] = []
-        for part in (OVERLAYS, IDS) if task != "instance" else (OVERLAYS,):
+        for part in (OVERLAYS,) if self.task.may_overlap else (OVERLAYS, IDS):
             (folder / part).mkdir(parents=True, exist_ok=True)
 
     def add(self, name: str, source: Path, image: Image.Image, segments: Sequence[Segment]) -> None:
@@ -296,7 +298,7 @@ class Writer:
             {"id": image_id, "file_name": source.name, "height": size[0], "width": size[1]}
         )
         map_file = self.folder / IDS / f"{name}.png"
-        if self.task == "semantic":
+        if self.task.sums_proposals:
             ids = id_map(segments, [segment.label_id + 1 for segment in segments], size)
             Image.fromarray(ids.astype(np.uint8 if len(self.names) < 256 else np.uint16)).save(
                 map_file
@@ -305,7 +307,7 @@ class Writer:
         else:
             picture = segments_overlay(image, segments, self.names)
         picture.save(self.folder / OVERLAYS / f"{name}.png")
-        if self.task == "panoptic":
+        if self.task.output == "panoptic":
             ids = id_map(segments, range(1, len(segments) + 1), size)
             Image.fromarray(rgb_ids(ids)).save(map_file)
             self.annotations.append(coco_panoptic_annotation(segments, image_id, map_file.name))

@@ -2,7 +2,7 @@
 
 hf auth login
 python examples/publish.py --model outputs/shapes --repo me/dataseg-shapes --dry_run
-python examples/publish.py --model outputs/shapes --repo me/dataseg-shapes --private --space
+python examples/publish.py --model outputs/shapes --repo me/shapes --license apache-2.0 --space
 """
 
 import argparse
@@ -28,7 +28,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parse_options(arguments)
     try:
-        publications = [model_publication(options.model, options.repo, options.license)]
+        model = model_publication(options.model, options.repo, options.license, options.picture)
+        publications = [model]
+        if not options.dry_run:
+            model.check()
         if options.space:
             publications.append(space_publication(SPACE, options.repo, options.repo))
     except (OSError, ValueError) as error:
@@ -39,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.dry_run and publication.repo_type == "model":
             print(f"\n{CARD}:\n\n{bytes(publication.files[CARD]).decode()}")
     if options.dry_run:
-        print("Dry run: nothing was sent.")
+        print("Dry run: nothing was sent.", *[p.missing for p in publications if p.missing])
         return 0
     for publication in publications:
         try:
@@ -65,7 +68,12 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--private", action="store_true", help="make a new repository private")
     parser.add_argument(
         "--license",
-        help="of the weights, as the Hub writes it, e.g. apache-2.0; else none is stated",
+        help="of the weights, as the Hub writes it, e.g. apache-2.0; without, see the choices",
+    )
+    parser.add_argument(
+        "--picture",
+        help="held-out set whose predictions the card shows, or none; by default only a set of "
+        "drawn scenes, as photographs have owners",
     )
     parser.add_argument(
         "--space", action="store_true", help="also publish the demo as a Space of the same id"

@@ -18,10 +18,11 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.model.tasks_dataseg import count_targets
+from dataseg_hf.model.targets_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
@@ -71,7 +72,7 @@ class MixBatches:
             world_size=trainer.args.world_size,
         )
         for batch in mixing_loader(
-            sampler, config.image_mean, config.image_std, config.num_workers
+            sampler, Normalization(config.image_mean, config.image_std), config.num_workers
         ):
             member = trainer.members[batch.dataset]
             yield {
@@ -227,7 +228,7 @@ def main() -> int:
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, arguments.output_dir)
-        results = evaluate(model, held_out, config.image_mean, config.image_std)
+        results = evaluate(model, held_out, Normalization(config.image_mean, config.image_std))
         trainer.save_metrics("all", results, combined=False)
         print("\n".join(f"{name} {value:.3f}" for name, value in results.items()))
     return 0

@@ -80,7 +80,7 @@ def files_of_the_package() -> set[str]:
     source = ROOT / "src"
     return {
         str(f.relative_to(source))
-        for p in ("*.py", "py.typed")
+        for p in ("*.py", "*.md", "py.typed")
         for f in (source / "dataseg_hf").rglob(p)
     }
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dataseg_hf.data.readers import READER_TASKS, READERS
+from dataseg_hf.data.readers import READER_FORMS, READERS, tasks_of_reader
 from dataseg_hf.data.readers.hub_rows import Columns, RowLoader
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, SampleDataset
 from dataseg_hf.data.sample_faults import sample_faults
@@ -352,7 +352,10 @@ FORMATS: Mapping[str, Format] = {
 }
 """By the name of the reader."""
 
-TASKS = {**READER_TASKS, "hub": ("instance", "boxes")}  # of the objects in the row above
+TASKS = {
+    **{name: tasks_of_reader(name) for name in READER_FORMS},
+    "hub": ("instance", "boxes"),
+}  # of the objects in the row above
 
 
 # --- the test

@@ -13,9 +13,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..messages import first_few
+from ..model.tasks_dataseg import LabelForm, get_task
+from ..model.tasks_dataseg import TaskName as TaskName
 from .names import plain_name
 
-TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
 RawId: TypeAlias = int | str
 """How a file names a category, by a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
 
@@ -101,6 +102,11 @@ class DatasetSpec:
     reader_options: Mapping[str, Any] = field(default_factory=dict)
     unknown_ids: Literal["error", "void"] = "error"
     outside: Literal["error", "clip"] = "error"
+
+    @property
+    def label_form(self) -> LabelForm:
+        """What its annotation holds, by its task."""
+        return get_task(self.task).label_form
 
     @property
     def labels(self) -> list[str]:

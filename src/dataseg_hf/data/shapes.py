@@ -15,13 +15,14 @@ Training samples carry the dataset's own annotation. Evaluation samples carry th
 no training sample holds: panoptic segments, or visible masks for `shapes_boxes`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ..model.tasks_dataseg import LabelForm
 from .masks import box_of_mask
 from .sample import (
     Annotation,
@@ -170,14 +171,20 @@ def _instances(scene: Scene, spec: DatasetSpec, with_masks: bool) -> Instances:
     )
 
 
+_FULL_TRUTH: Mapping[LabelForm, TaskName] = {"classes": "panoptic", "boxes": "instance"}
+"""The task of which the held-out truth is, where training shows less of it."""
+
+
 def _annotation(scene: Scene, spec: DatasetSpec, split: SplitName) -> Annotation:
     """What the split shows of the scene: the dataset's own kind of annotation in training, the full
     truth otherwise.
     """
-    if spec.task == "boxes":
+    if spec.label_form == "boxes":
         return _instances(scene, spec, with_masks=split == "eval")
     truth = _panoptic_truth(scene, spec)
-    return _semantic_annotation(truth) if spec.task == "semantic" and split == "train" else truth
+    return (
+        _semantic_annotation(truth) if spec.label_form == "classes" and split == "train" else truth
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -250,5 +257,5 @@ def shapes_dataset(
     rows = range(_COUNTS[name, split] if count is None else count)
     spec = SHAPES_SPECS[name]
     if split == "eval":
-        spec = replace(spec, task="instance" if spec.task == "boxes" else "panoptic")
+        spec = replace(spec, task=_FULL_TRUTH.get(spec.label_form, spec.task))
     return SampleDataset(spec, rows, partial(_load, name=name, split=split, size=size, seed=seed))

@@ -24,7 +24,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog=PROGRAM, description="Score predictions in files of the standard formats."
     )
     parser.set_defaults(score=None)
-    tasks = parser.add_subparsers(required=True, metavar="panoptic | semantic | instances")
+    tasks = parser.add_subparsers(required=True, metavar="panoptic | semantic | instance")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
         "--json", action="store_true", help="print one JSON object instead of tables"
@@ -61,7 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
 
     instances = tasks.add_parser(
-        "instances", parents=[shared], help="COCO AP and AR of masks or boxes"
+        "instance", parents=[shared], help="COCO AP and AR of masks or boxes"
     )
     instances.set_defaults(score=score_instances)
     instances.add_argument(

@@ -14,7 +14,7 @@ from .instance_map import read_instance_map
 from .label_studio import read_label_studio
 from .labelme import read_labelme
 from .pascal_voc import read_pascal_voc
-from .reader_tasks import READER_TASKS
+from .reader_tasks import READER_FORMS, tasks_of_reader
 from .supervisely import read_supervisely
 from .yolo import read_yolo
 
@@ -39,7 +39,7 @@ its format.
 
 __all__ = [
     "READERS",
-    "READER_TASKS",
+    "READER_FORMS",
     "Reader",
     "read_coco_instances",
     "read_coco_panoptic",
@@ -52,4 +52,5 @@ __all__ = [
     "read_pascal_voc",
     "read_supervisely",
     "read_yolo",
+    "tasks_of_reader",
 ]
