@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .sample import DatasetSpec, Instances, Sample, Segments
+from .sample import Annotation, DatasetSpec, Instances, Sample, Segments
 
 _BOX_TOLERANCE = 1e-3  # pixels: boxes are float32
 
@@ -22,24 +22,23 @@ def sample_faults(sample: Sample, spec: DatasetSpec) -> list[str]:
             "W, 3]; convert it"
         ]
     height, width = image.shape[:2]
-    faults = []
-    unknown = sorted(
-        {c for c in annotation.class_labels.tolist() if not 0 <= c < len(spec.classes)}
-    )
-    if unknown:
-        faults.append(
-            f"class indices {unknown} are not in 0..{len(spec.classes) - 1}; map raw ids to class "
-            "indices"
-        )
-    if len(annotation.is_crowd) != count:
-        faults.append(
-            f"{len(annotation.is_crowd)} crowd flags for {count} class labels; give one for each"
-        )
+    faults = [*_label_faults(annotation, len(spec.classes))]
     if isinstance(annotation, Segments):
         faults += _map_faults(annotation.segment_map, count, height, width)
     else:
         faults += _object_faults(annotation, count, height, width)
     return [f"{sample.file_name}: {fault}" for fault in faults]
+
+
+def _label_faults(annotation: Annotation, num_classes: int) -> Iterator[str]:
+    labels, flags = annotation.class_labels, annotation.is_crowd
+    unknown = sorted({label for label in labels.tolist() if not 0 <= label < num_classes})
+    if unknown:
+        yield (
+            f"class indices {unknown} are not in 0..{num_classes - 1}; map raw ids to class indices"
+        )
+    if len(flags) != len(labels):
+        yield f"{len(flags)} crowd flags for {len(labels)} class labels; give one for each"
 
 
 def _map_faults(

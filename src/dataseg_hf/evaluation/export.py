@@ -111,19 +111,18 @@ class Exporter:
         if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
             predicted: PanopticOutput = outputs["panoptic"]
             truth = sample.annotation
-            labels_and_crowds = zip(
-                truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True
-            )
-            listed = [
-                (number, label, crowd)
-                for number, (label, crowd) in enumerate(labels_and_crowds, start=1)
-            ]
+            flags = zip(truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True)
             share.panoptic_truth[index] = self._panoptic(
-                "truth", sample, truth.segment_map + 1, listed
+                "truth",
+                sample,
+                truth.segment_map + 1,
+                [(number, *label_and_crowd) for number, label_and_crowd in enumerate(flags, 1)],
             )
-            listed = [(segment["id"], segment["label_id"], False) for segment in predicted.segments]
             share.panoptic_predictions[index] = self._panoptic(
-                "predictions", sample, predicted.segmentation, listed
+                "predictions",
+                sample,
+                predicted.segmentation,
+                [(segment["id"], segment["label_id"], False) for segment in predicted.segments],
             )
         if isinstance(sample.annotation, Segments) and "semantic" in outputs:
             self._semantic("truth", sample, semantic_map(sample.annotation))
@@ -170,7 +169,8 @@ class Exporter:
         """Write the JSON files.
 
         Args:
-            shares: of all processes. metrics: those of the set, with the images of all processes.
+            shares: of all processes.
+            metrics: those of the set, with the images of all processes.
 
         Raises:
             BadSampleError: where two images of the set have one id.
@@ -196,18 +196,21 @@ class Exporter:
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
             if annotations:
                 self._write_json("panoptic", side, self._listing(images, annotations))
-        objects = {
-            metric.iou_type: metric
-            for metric in metrics.values()
-            if isinstance(metric, AveragePrecision)
-        }
-        if objects:
-            truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
-            for number, entry in enumerate(truth, start=1):
-                entry["id"] = number
-            self._write_json("instance", "truth", self._listing(images, truth))
-            predictions = _joined(list(objects.values()), "predictions", ids, self.category_ids)
-            self._write_json("instance", "predictions", predictions)
+        scored = [metric for metric in metrics.values() if isinstance(metric, AveragePrecision)]
+        if scored:
+            self._write_objects({metric.iou_type: metric for metric in scored}, images)
+
+    def _write_objects(
+        self, metric_of: Mapping[str, AveragePrecision], images: Sequence[Entry]
+    ) -> None:
+        """Write the objects that the metrics were computed from; one metric for each IoU type."""
+        metrics, ids = list(metric_of.values()), [image["id"] for image in images]
+        truth = _joined(metrics, "truth", ids, self.category_ids)
+        for number, entry in enumerate(truth, start=1):
+            entry["id"] = number
+        self._write_json("instance", "truth", self._listing(images, truth))
+        predictions = _joined(metrics, "predictions", ids, self.category_ids)
+        self._write_json("instance", "predictions", predictions)
 
     def _listing(self, images: Sequence[Entry], annotations: Sequence[Entry]) -> Entry:
         categories = coco_categories(self.spec.labels, self.spec.is_thing, self.category_ids)

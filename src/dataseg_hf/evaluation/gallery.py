@@ -31,7 +31,7 @@ MAX_PROPOSALS = 5
 
 def pictures(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     count: int,
     normalization: Normalization,
     nothing_found: bool = False,
@@ -41,8 +41,8 @@ def pictures(
 
     nothing_found: in the whole set; the best proposals stand for the prediction then.
     """
-    indices = range(min(count, len(chosen.data)))
-    return list(picture_rows(model, chosen, indices, Inference(normalization), nothing_found))
+    indices = range(min(count, len(eval_set.data)))
+    return list(picture_rows(model, eval_set, indices, Inference(normalization), nothing_found))
 
 
 def titles(nothing_found: bool) -> list[str]:
@@ -55,7 +55,7 @@ def titles(nothing_found: bool) -> list[str]:
 
 def picture_rows(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     indices: Sequence[int],
     inference: Inference,
     nothing_found: bool = False,
@@ -64,15 +64,15 @@ def picture_rows(
     was_training = model.training
     model.eval()
     batches = [
-        list(indices[start : start + chosen.batch_size])
-        for start in range(0, len(indices), chosen.batch_size)
+        list(indices[start : start + eval_set.batch_size])
+        for start in range(0, len(indices), eval_set.batch_size)
     ]
-    for _, sample, output in proposals_of(model, chosen, batches, inference):
+    for _, sample, output in proposals_of(model, eval_set, batches, inference):
         draw = draw_proposals if nothing_found else draw_output
         yield [
             Image.fromarray(sample.image),
-            draw_truth(sample, chosen),
-            draw(output, sample, chosen),
+            draw_truth(sample, eval_set),
+            draw(output, sample, eval_set),
         ]
     model.train(was_training)
 
@@ -92,7 +92,7 @@ def best_and_worst(
 
 def gallery(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     scores: Sequence[ImageScore],
     inference: Inference,
     nothing_found: bool = False,
@@ -101,20 +101,24 @@ def gallery(
     for `pictures`.
     """
     rows = list(
-        picture_rows(model, chosen, [score.index for score in scores], inference, nothing_found)
+        picture_rows(model, eval_set, [score.index for score in scores], inference, nothing_found)
     )
-    scorer = SCORERS[chosen.metrics[0]]
+    scorer = SCORERS[eval_set.metrics[0]]
     what = f"{scorer.prefix}{scorer.keys[0]}"
     captions = [f"{score.image_id}: {what} {score.value:.3f}" for score in scores]
     return prediction_grid(rows, titles(nothing_found), captions=captions)
 
 
-def draw_truth(sample: Sample, chosen: EvaluationSet) -> Image.Image:
+def draw_truth(sample: Sample, eval_set: EvaluationSet) -> Image.Image:
     """The annotation of a sample over its image, as the first metric of its set sees it."""
-    image, truth, names = Image.fromarray(sample.image), sample.annotation, chosen.data.spec.labels
-    task = chosen.predicting_task(SCORERS[chosen.metrics[0]].kind)
+    image, truth, names = (
+        Image.fromarray(sample.image),
+        sample.annotation,
+        eval_set.data.spec.labels,
+    )
+    task = eval_set.predicting_task(SCORERS[eval_set.metrics[0]].kind)
     if not isinstance(truth, Segments) or task.may_overlap:
-        return _draw_objects(image, objects_of(sample, chosen.data.spec), chosen)
+        return _draw_objects(image, objects_of(sample, eval_set.data.spec), eval_set)
     if task.sums_proposals:
         return semantic_overlay(image, semantic_map(truth), names)
     segments = [
@@ -123,35 +127,35 @@ def draw_truth(sample: Sample, chosen: EvaluationSet) -> Image.Image:
     return overlay(image, truth.segment_map, segments, names)
 
 
-def _draw_objects(image: Image.Image, objects: Instances, chosen: EvaluationSet) -> Image.Image:
-    names, label_ids = chosen.data.spec.labels, objects.class_labels.tolist()
-    if objects.masks is None or chosen.metrics[0] == "box_ap":
+def _draw_objects(image: Image.Image, objects: Instances, eval_set: EvaluationSet) -> Image.Image:
+    names, label_ids = eval_set.data.spec.labels, objects.class_labels.tolist()
+    if objects.masks is None or eval_set.metrics[0] == "box_ap":
         return boxes_overlay(image, objects.boxes, label_ids, names)
     return overlay(image, objects.masks, [{"label_id": label_id} for label_id in label_ids], names)
 
 
-def draw_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
+def draw_output(output: ImageOutput, sample: Sample, eval_set: EvaluationSet) -> Image.Image:
     """What the model makes of the image, as the first metric of its set sees it."""
-    image, names = Image.fromarray(sample.image), chosen.data.spec.labels
-    found = output_of(output, sample, chosen, SCORERS[chosen.metrics[0]].kind, MIN_SCORE)
+    image, names = Image.fromarray(sample.image), eval_set.data.spec.labels
+    found = output_of(output, sample, eval_set, SCORERS[eval_set.metrics[0]].kind, MIN_SCORE)
     if isinstance(found, InstanceOutput):
-        return _draw_scored(found, image, chosen)
+        return _draw_scored(found, image, eval_set)
     if isinstance(found, PanopticOutput):
         return overlay(image, found.segmentation, found.segments, names)
     return semantic_overlay(image, found, names)
 
 
-def draw_proposals(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
+def draw_proposals(output: ImageOutput, sample: Sample, eval_set: EvaluationSet) -> Image.Image:
     """What the model is surest of in an image of a set in which it finds nothing."""
-    task = chosen.predicting_task(SCORERS[chosen.metrics[0]].kind)
+    task = eval_set.predicting_task(SCORERS[eval_set.metrics[0]].kind)
     best = best_proposals(output, sample, MAX_PROPOSALS, things_only=task.may_overlap)
-    return _draw_scored(best, Image.fromarray(sample.image), chosen)
+    return _draw_scored(best, Image.fromarray(sample.image), eval_set)
 
 
-def _draw_scored(found: InstanceOutput, image: Image.Image, chosen: EvaluationSet) -> Image.Image:
+def _draw_scored(found: InstanceOutput, image: Image.Image, eval_set: EvaluationSet) -> Image.Image:
     """Scored objects as boxes or masks."""
-    names, label_ids = chosen.data.spec.labels, found.label_ids.tolist()
-    if chosen.metrics[0] == "box_ap":
+    names, label_ids = eval_set.data.spec.labels, found.label_ids.tolist()
+    if eval_set.metrics[0] == "box_ap":
         return boxes_overlay(image, found.boxes, label_ids, names)
     segments = [
         {"label_id": label_id, "score": score}

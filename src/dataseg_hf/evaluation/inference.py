@@ -99,18 +99,20 @@ class _Inputs(Dataset):
     Raised in a worker process, the error would come back as the text of a traceback.
     """
 
-    def __init__(self, chosen: EvaluationSet) -> None:
-        self.chosen = chosen
+    def __init__(self, eval_set: EvaluationSet) -> None:
+        self.eval_set = eval_set
 
     def __len__(self) -> int:
-        return len(self.chosen.data)
+        return len(self.eval_set.data)
 
     def __getitem__(self, index: int) -> tuple[Sample, NDArray[np.uint8]] | BadSampleError:
         try:
-            sample = self.chosen.data[index]
+            sample = self.eval_set.data[index]
         except BadSampleError as error:
             return error
-        return sample, resize_only(sample, self.chosen.image_size, self.chosen.shortest_edge).image
+        return sample, resize_only(
+            sample, self.eval_set.image_size, self.eval_set.shortest_edge
+        ).image
 
 
 def _as_is(items: list[Any]) -> list[Any]:
@@ -131,16 +133,19 @@ def share_of_batches(
 
 @torch.no_grad()
 def proposals_of(
-    model: DaTaSegModel, chosen: EvaluationSet, batches: Sequence[list[int]], inference: Inference
+    model: DaTaSegModel, eval_set: EvaluationSet, batches: Sequence[list[int]], inference: Inference
 ) -> Iterator[tuple[int, Sample, ImageOutput]]:
     """Index, sample and proposals of the images of those batches, in order.
 
     Raises:
         BadSampleError: for an image that cannot be read.
     """
-    things = torch.tensor(chosen.data.spec.is_thing, device=model.device)
+    things = torch.tensor(eval_set.data.spec.is_thing, device=model.device)
     loader: DataLoader[Any] = DataLoader(
-        _Inputs(chosen), batch_sampler=batches, collate_fn=_as_is, num_workers=inference.num_workers
+        _Inputs(eval_set),
+        batch_sampler=batches,
+        collate_fn=_as_is,
+        num_workers=inference.num_workers,
     )
     for indices, items in zip(batches, loader, strict=True):
         for item in items:
@@ -150,13 +155,13 @@ def proposals_of(
         pixel_values, pixel_mask = pad_images(
             [image for _, image in items],
             [sample.image_id for sample in samples],
-            chosen.image_size,
+            eval_set.image_size,
             inference.normalization,
         )
-        views = [_forward(model, chosen, pixel_values, pixel_mask, things)]
+        views = [_forward(model, eval_set, pixel_values, pixel_mask, things)]
         if inference.flip:
             # the whole canvas, so that the cells of the mirror image are the cells of the image
-            mirrored = _forward(model, chosen, pixel_values.flip(-1), pixel_mask.flip(-1), things)
+            mirrored = _forward(model, eval_set, pixel_values.flip(-1), pixel_mask.flip(-1), things)
             views.append([view.mirrored() for view in mirrored])
         for index, sample, *seen in zip(indices, samples, *views, strict=True):
             if inference.flip:
@@ -167,17 +172,17 @@ def proposals_of(
 
 def _forward(
     model: DaTaSegModel,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     pixel_values: Tensor,
     pixel_mask: Tensor,
     things: Tensor,
 ) -> list[ImageProposals]:
     classes: dict[str, Any] = {
-        "text_embeddings": chosen.text_embeddings.to(model.device),
+        "text_embeddings": eval_set.text_embeddings.to(model.device),
         "is_thing": things,
     }
     if model.config.knows_stored_vocabularies_only:
-        classes = {"vocabulary": chosen.vocabulary}
+        classes = {"vocabulary": eval_set.vocabulary}
     output = model(
         pixel_values=pixel_values.to(model.device),
         pixel_mask=pixel_mask.to(model.device),
@@ -195,16 +200,16 @@ def size_of(sample: Sample) -> tuple[int, int]:
 
 
 def outputs_of(
-    output: ImageOutput, sample: Sample, chosen: EvaluationSet, kinds: Sequence[OutputKind]
+    output: ImageOutput, sample: Sample, eval_set: EvaluationSet, kinds: Sequence[OutputKind]
 ) -> Mapping[OutputKind, Output]:
     """The outputs of those kinds, each computed once, at the size of the image."""
-    return {kind: output_of(output, sample, chosen, kind) for kind in kinds}
+    return {kind: output_of(output, sample, eval_set, kind) for kind in kinds}
 
 
 def output_of(
     output: ImageOutput,
     sample: Sample,
-    chosen: EvaluationSet,
+    eval_set: EvaluationSet,
     kind: OutputKind,
     min_score: float = 0.0,
 ) -> Output:
@@ -213,21 +218,21 @@ def output_of(
     Args:
         output: proposals of the image.
         sample: the image.
-        chosen: its set.
+        eval_set: its set.
         kind: of the output.
         min_score: of objects that may overlap; all others have the set's own threshold.
     """
-    task = chosen.predicting_task(kind)
+    task = eval_set.predicting_task(kind)
     proposals = output.summed if task.sums_proposals else output.proposals
-    thresholds = _thresholds(task, chosen, min_score)
+    thresholds = _thresholds(task, eval_set, min_score)
     return as_arrays(task.predict(proposals, size_of(sample), thresholds))
 
 
-def _thresholds(task: Task, chosen: EvaluationSet, min_score: float) -> Thresholds:
+def _thresholds(task: Task, eval_set: EvaluationSet, min_score: float) -> Thresholds:
     """Ranked objects count whatever their score; segments that share the pixels do not."""
     if task.may_overlap:
-        return Thresholds(min_score, max_instances=max(MAX_DETS, chosen.max_dets))
-    return Thresholds(chosen.threshold, overlap=chosen.overlap_threshold)
+        return Thresholds(min_score, max_instances=max(MAX_DETS, eval_set.max_dets))
+    return Thresholds(eval_set.threshold, overlap=eval_set.overlap_threshold)
 
 
 def best_proposals(

@@ -169,9 +169,8 @@ class ObjectIndex:
         # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into
         # memory.
         has_area = objects.data.table["box"].is_valid().to_numpy()
-        table = objects.data.table.select(
-            ["image", "category_id", "is_crowd", "problem"]
-        ).combine_chunks()
+        short = ["image", "category_id", "is_crowd", "problem"]
+        table = objects.data.table.select(short).combine_chunks()
         keys = table["image"].combine_chunks().dictionary_encode()
         self._key_of_code: list[str] = keys.dictionary.to_pylist()
         self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
@@ -180,9 +179,8 @@ class ObjectIndex:
         is_whole = table["problem"].is_null().to_numpy()
         categories = table["category_id"].fill_null(0).to_numpy()
         self.is_crowd = table["is_crowd"].fill_null(False).to_numpy()
-        self._problem_of_code = _first_of_each(
-            codes[~is_whole], table["problem"].filter(~is_whole).to_pylist()
-        )
+        messages = table["problem"].filter(~is_whole).to_pylist()
+        self._problem_of_code = _first_of_each(codes[~is_whole], messages)
 
         raw_ids, place_of = np.unique(categories, return_inverse=True)
         is_known = np.array([spec.knows(raw_id) for raw_id in raw_ids.tolist()], dtype=bool)

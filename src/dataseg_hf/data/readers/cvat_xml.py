@@ -187,18 +187,13 @@ def _size(element: ET.Element, path: Path, where: str) -> Size:
 
 
 def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
-    """The shapes that the task needs, from the lowest to the highest; those not read are counted in
-    `rows`.
-    """
+    """The shapes that the task needs, the lowest first; those not read are counted in `rows`."""
     shapes: list[tuple[int, DrawnShape]] = []
     object_of: dict[tuple[str, int], int] = {}
     for position, element in enumerate(image, start=1):
-        kind = element.tag if element.tag in _LEFT_OUT else None
         place = f"{where}: {element.tag} {position} ({element.get('label')!r})"
-        if kind is None and flag(element.get("outside"), f"{place}: outside"):
-            kind = "outside"
-        if kind is not None:
-            rows.not_read[kind] += 1
+        if element.tag in _LEFT_OUT or flag(element.get("outside"), f"{place}: outside"):
+            rows.not_read[element.tag if element.tag in _LEFT_OUT else "outside"] += 1
             continue
         label = _attribute(element, "label", place)
         group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
