@@ -93,9 +93,7 @@ def _instances(instances: Instances, class_of: NDArray[np.int64]) -> Instances:
 def _segments(
     segments: Segments, class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]
 ) -> Segments:
-    """Segments in new classes; those of one class whose pixels are one segment (stuff) are joined,
-    crowds apart.
-    """
+    """Segments in new classes; those of one class of stuff are joined, crowds apart."""
     new_index: list[int] = []
     joined: dict[Any, int] = {}
     labels: list[tuple[int, bool]] = []

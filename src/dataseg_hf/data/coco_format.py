@@ -25,7 +25,7 @@ class CocoSegment(Protocol):
 
     @property
     def score(self) -> float | None:
-        """0..1; None where there is none."""
+        """0..1; None for a result without scores."""
 
     @property
     def area(self) -> int:
@@ -149,7 +149,7 @@ def coco_panoptic_annotation(
         map_file: name of its id map (`rgb_ids`).
         ids: as for `coco_object`.
         segment_ids: [M], of the segments in the id map; None for 1, 2, 3, ...
-        is_crowd: [M], which segments are groups; None for none.
+        is_crowd: [M], which segments are groups; None if no segment is.
 
     Raises:
         ValueError: for arguments of different lengths.

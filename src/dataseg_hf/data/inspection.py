@@ -252,6 +252,9 @@ class _Tally:
         self._fewest = targets if self._fewest is None else min(self._fewest, targets)
         if len(found.labels) == 0:
             self._empty.append(str(found.file))
+        self._count_classes(found)
+
+    def _count_classes(self, found: _Found) -> None:
         for label, is_crowd, pixels in zip(found.labels, found.is_crowd, found.pixels, strict=True):
             count = self.classes[label]
             count.segments += 1

@@ -308,9 +308,8 @@ def _place_things(
             coverage = _coverage(thing, size)
             mask = coverage >= 0.5
             remaining = [behind & ~mask for behind in visible]
-            if mask.any() and all(
-                np.count_nonzero(r) >= n for r, n in zip(remaining, needed, strict=True)
-            ):
+            left = zip(remaining, needed, strict=True)
+            if mask.any() and all(np.count_nonzero(r) >= n for r, n in left):
                 break
         things.append(thing)
         coverages.append(coverage)

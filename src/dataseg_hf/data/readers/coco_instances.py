@@ -147,6 +147,14 @@ def _rows_of_images(
 # --- loading
 
 
+def _image(row: dict[str, Any], annotation_file: Path) -> tuple[NDArray[np.uint8], Size]:
+    """The image of a row and its height and width; BadSampleError if the JSON states others."""
+    size = (row["height"], row["width"])
+    image = read_rgb(row["image"], row["image"], size)
+    require_same_size(image, row["image"], size, annotation_file)
+    return image, size
+
+
 def _load(
     row: dict[str, Any],
     *,
@@ -156,9 +164,7 @@ def _load(
     crowd: Crowd,
     background: int,
 ) -> Sample:
-    size = (row["height"], row["width"])
-    image = read_rgb(row["image"], row["image"], size)
-    require_same_size(image, row["image"], size, annotation_file)
+    image, size = _image(row, annotation_file)
     found = objects[row["objects"]]
     instances = Instances(
         class_labels=np.array([class_or_void(spec, c) for c in found["category_id"]], np.int64),

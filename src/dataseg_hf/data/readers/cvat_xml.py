@@ -197,15 +197,10 @@ def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) ->
             continue
         label = _attribute(element, "label", place)
         group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
-        shape_kind, points, runs = _outline(element, place)
-        shape = DrawnShape(
-            class_index=rows.class_ids.index(label),
-            object=position if group == 0 else object_of.setdefault((label, group), position),
-            kind=shape_kind,
-            points=points,
-            mask=runs,
-            where=place,
-        )
+        joined = object_of.setdefault((label, group), position) if group else position
+        kind, points, runs = _outline(element, place)
+        class_index = rows.class_ids.index(label)
+        shape = DrawnShape(class_index, joined, kind, points, place, mask=runs)
         check_shape(shape, size, rows.spec)
         shapes.append((whole_number(element.get("z_order", "0"), f"{place}: z_order"), shape))
     rows.class_ids.end_image(where)

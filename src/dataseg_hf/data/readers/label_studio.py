@@ -212,13 +212,7 @@ def _chosen_annotation(task: Any, choice: _Choice, tally: _Tally, where: str) ->
         raise BadSampleError(
             f"{where}: has predictions and no annotations; set `predictions: true` to read them"
         )
-    listed = require_key(task, key, where)
-    if not isinstance(listed, list) or not all(
-        isinstance(annotation, Mapping) for annotation in listed
-    ):
-        raise BadSampleError(
-            f"{where}: `{key}` must be a list of annotations; export the project as 'JSON'"
-        )
+    listed = _mappings(task, key, "annotations", where)
     tally.predicted += bool(task.get("predictions")) and not choice.predictions
     counting = [
         annotation
@@ -249,12 +243,17 @@ def _is_by(annotator: Any, wanted: int | str | None) -> bool:
 
 
 def _results(annotation: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    results = require_key(annotation, "result", where)
-    if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
+    return _mappings(annotation, "result", "results", where)
+
+
+def _mappings(holder: Any, key: str, what: str, where: str) -> list[Mapping[str, Any]]:
+    """The list of JSON objects at a key; BadSampleError for anything else."""
+    listed = require_key(holder, key, where)
+    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
         raise BadSampleError(
-            f"{where}: `result` must be a list of results; export the project as 'JSON'"
+            f"{where}: `{key}` must be a list of {what}; export the project as 'JSON'"
         )
-    return results
+    return listed
 
 
 def _image_address(

@@ -41,12 +41,11 @@ class MapClasses:
     def class_indices(
         self, numbers: Sequence[int], pixels: Sequence[int], where: str
     ) -> tuple[list[int], tuple[str, ...]]:
-        """Class index of each number or packed color, VOID for void, and the remark on what was
-        taken as void.
+        """Class index of each number or packed color, VOID for void, and the remark on void ones.
 
         Args:
-            numbers: as they stand in one map.
-            pixels: how many pixels have each.
+            numbers: [N], as they stand in one map.
+            pixels: [N], how many pixels have each.
             where: file, with which messages begin.
 
         Raises:

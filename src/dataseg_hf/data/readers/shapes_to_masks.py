@@ -92,18 +92,15 @@ def _coordinates(polygon: Any, where: str) -> NDArray[np.float64]:
         raise BadSampleError(
             f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it"
         )
+    fault = None
     if len(values) % 2:
-        raise BadSampleError(
-            f"{where}: a polygon of {len(values)} coordinates, an odd number; correct or remove it"
-        )
-    if len(values) < 6:
-        raise BadSampleError(
-            f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it"
-        )
-    if not np.isfinite(values).all():
-        raise BadSampleError(
-            f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it"
-        )
+        fault = f"of {len(values)} coordinates, an odd number; correct or remove it"
+    elif len(values) < 6:
+        fault = f"of {len(values) // 2} points, but 3 are the least; remove it"
+    elif not np.isfinite(values).all():
+        fault = "with coordinates that are no finite numbers; correct or remove it"
+    if fault is not None:
+        raise BadSampleError(f"{where}: a polygon {fault}")
     return values.astype(np.float64)
 
 

@@ -66,12 +66,8 @@ def parse_figures(
             numbers = _bitmap(figure.entry, figure.where)
         else:
             numbers = _outline(figure, size, between_pixels, rows.spec)
-        shape = DrawnShape(
-            class_index=rows.class_ids.index(figure.raw_id),
-            object=number,
-            where=figure.where,
-            **numbers,
-        )
+        class_index = rows.class_ids.index(figure.raw_id)
+        shape = DrawnShape(class_index, number, where=figure.where, **numbers)
         check_shape(shape, size, rows.spec)
         shapes.append(shape)
     rows.class_ids.end_image(str(path))
