@@ -1,6 +1,6 @@
 """What training on the paper's three datasets costs, from measured operations.
 
-python -m benchmarks.published_cost [--config examples/configs/published.yaml] [--targets 20]
+python -m benchmarks.published_cost [--config src/dataseg_hf/configs/published.yaml] [--targets 20]
 
 Builds the model of the config with random weights and counts the operations of matrix products and
 convolutions in a forward and backward pass of one drawn image per dataset, at its size and with its
@@ -23,7 +23,7 @@ from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Annotation, DatasetSpec, Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment
 
-DEFAULT = Path(__file__).parent.parent / "examples/configs/published.yaml"
+DEFAULT = Path(__file__).parent.parent / "src/dataseg_hf/configs/published.yaml"
 
 
 def drawn(spec: DatasetSpec, side: int, targets: int) -> Sample:

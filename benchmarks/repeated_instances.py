@@ -2,7 +2,7 @@
 changes.
 
     python benchmarks/repeated_instances.py --model outputs/shapes \
-    --config examples/configs/shapes.yaml \
+    --config src/dataseg_hf/configs/shapes.yaml \
         --datasets shapes_boxes --evaluation.shapes_boxes.count 200
 
 Of each held-out set with objects: the objects shown above the threshold per true object, those of
@@ -46,7 +46,9 @@ def main() -> None:
         "--model", default="outputs/shapes", help="folder of a checkpoint, or its id on the Hub"
     )
     parser.add_argument(
-        "--config", default="examples/configs/shapes.yaml", help="settings with the held-out sets"
+        "--config",
+        default="src/dataseg_hf/configs/shapes.yaml",
+        help="settings with the held-out sets",
     )
     parser.add_argument("--datasets", nargs="+", required=True, help="entries of `evaluation`")
     parser.add_argument(

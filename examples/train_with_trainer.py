@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from dataseg_hf.commands.ready_configs import config_file, with_config_files
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
@@ -32,9 +33,6 @@ from dataseg_hf.training.loop import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups
 from dataseg_hf.training.run import evaluation_set, run_reads
 from dataseg_hf.training.schedule import Schedule, resolve_schedule
-
-DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
-
 
 _SCHEDULERS = {
     "cosine": "cosine",
@@ -185,7 +183,8 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
     try:
-        config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
+        settings = with_config_files(sys.argv[1:])
+        config = parse_run_config(settings, config_file("shapes"))
         if config.every_dataset_in_a_step:
             raise ConfigError(
                 "every_dataset_in_a_step: the Trainer takes one dataset a step; use "
@@ -195,7 +194,7 @@ def main() -> int:
             torch.set_num_threads(config.num_threads)
         folder, reads = (
             expand(config.output_dir, "output_dir"),
-            run_reads(config, config_files(sys.argv[1:])),
+            run_reads(config, config_files(settings)),
         )
         resume = found_checkpoint(config.resume, folder)
         if resume is None:

@@ -224,9 +224,12 @@ MODULES = {
 
 
 def room(module: str) -> str:
-    """The room of a module, e.g. `data`; empty for a module at the top, which all rooms share."""
-    first = module.split(".")[0]
-    return first if first in LEVEL else ""
+    """The room of a module, e.g. `data`; empty for a module at the top, which all rooms share.
+
+    `python -m` starts a `__main__`, which belongs to the commands wherever it lies.
+    """
+    first, last = module.split(".")[0], module.rpartition(".")[2]
+    return "commands" if last == "__main__" else first if first in LEVEL else ""
 
 
 @pytest.mark.parametrize("file", MODULES, ids=MODULES.values())

@@ -1,7 +1,7 @@
 """docs/outputs.png: held-out scenes, the kind of annotation that their training sets have, and what
 the one model says.
 
-python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml \
+python examples/evaluate.py --model outputs/shapes --config shapes \
     --output_dir outputs/shapes_scores
 python docs/figures/outputs.py --model outputs/shapes --scores outputs/shapes_scores/results.json
 
@@ -33,7 +33,7 @@ from dataseg_hf.pictures.overlay import (
 )
 from dataseg_hf.prediction.tiling import segment_image
 
-AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by examples/configs/shapes.yaml
+AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by src/dataseg_hf/configs/shapes.yaml
 # vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn
 SETS = {
     "shapes_panoptic": ("trained with panoptic maps", "panoptic", AS_SCORED),

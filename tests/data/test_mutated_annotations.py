@@ -21,8 +21,9 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dataseg_hf.data.readers import READER_FORMS, READERS, tasks_of_reader
 from dataseg_hf.data.readers.hub_rows import Columns, RowLoader
+from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
+from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, SampleDataset
 from dataseg_hf.data.sample_faults import sample_faults
 from helpers.annotation_files import rgb_of, save, write_json

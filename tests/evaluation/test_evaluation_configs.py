@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dataseg_hf.commands.ready_configs import CONFIGS
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
@@ -19,12 +20,10 @@ from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.benchmark_files import SIDE, write_ade20k, write_objects365
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
-from helpers.example_scripts import EXAMPLES, main_of
+from helpers.example_scripts import main_of
 from helpers.noisy_truth import NoisyTruth
 
 pytestmark = pytest.mark.slow
-
-CONFIGS = EXAMPLES / "configs"
 
 
 @pytest.fixture

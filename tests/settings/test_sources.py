@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.data.mixing import TrainingSet
-from dataseg_hf.data.readers import READERS
 from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
+from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIdsError
 from dataseg_hf.settings.datasets import load_source, resolve_mix, training_mix
 from dataseg_hf.settings.run import ConfigError, RunConfig, parse_run_config

@@ -337,7 +337,7 @@ def test_a_hub_that_refuses_the_push_loses_nothing(tmp_path: Path) -> None:
         done = start_with_hub(hub, folder, tmp_path / "home")
         assert done.returncode == 1, done.stdout[-3000:]
         (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert f"publish it with examples/publish.py --model {folder} --repo org/shapes" in error
+        assert f"publish it with dataseg publish --model {folder} --repo org/shapes" in error
         assert "model.safetensors" not in hub.repos["model", "org/shapes"].files
     assert read_json(folder / "all_results.json")["steps"] == 8  # type: ignore[index]
     assert weights(folder)

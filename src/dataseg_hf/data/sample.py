@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..messages import first_few
@@ -264,8 +263,9 @@ class SampleDataset:
         """The rows of those indices, in their order; the census, which is of all rows, is
         dropped.
         """
-        if isinstance(self.rows, Dataset):
-            return replace(self, rows=self.rows.select(indices), census=None)
+        select = getattr(self.rows, "select", None)  # of a `datasets.Dataset`, slow to import
+        if select is not None:
+            return replace(self, rows=select(indices), census=None)
         return replace(self, rows=[self.rows[i] for i in indices], census=None)
 
     def part(self, index: int, of: int) -> "SampleDataset":

@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from ..data.corruptions import Corruption
 from ..data.sample import TaskName
 from ..errors import ConfigError
-from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_reading_dataseg import check_value_range
 from .durations import Duration, parse_duration
 
@@ -395,6 +394,8 @@ class RunConfig:
         )
         self._check_durations()
         self._check_start()
+        from ..model.configuration_dataseg import DaTaSegConfig  # with torch, after `--help`
+
         known = sorted(DaTaSegConfig.__annotations__)
         for name in sorted(set(self.model) - set(known)):
             raise ConfigError(f"model.{name}: unknown option; allowed are {known}")

@@ -89,6 +89,14 @@ class Publication:
             for name, source in sorted(self.files.items())
         }
 
+    def listing(self) -> str:
+        """Every file with its size in bytes, and every variable, a line each."""
+        sizes = self.sizes()
+        lines = [f"{size:>13,}  {name}" for name, size in sizes.items()]
+        lines += [f"{'variable':>13}  {name}={value}" for name, value in self.variables.items()]
+        total = f"{len(sizes)} files, {sum(sizes.values()):,} bytes"
+        return "\n".join([f"{self.repo_type} {self.repo}: {total}", *lines])
+
 
 def publish(
     folder: str | Path,

@@ -357,7 +357,7 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
         raise ConfigError(
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
             "login`, or leave it out "
-            "and publish later with examples/publish.py"
+            "and publish later with dataseg publish"
         )
 
 
@@ -530,5 +530,5 @@ def push(parts: Parts, repo: str) -> None:
     if failure is not None:
         raise PublishError(
             f"push_to_hub: {failure}. The model is whole in {folder}: publish it with "
-            f"examples/publish.py --model {folder} --repo {repo}"
+            f"dataseg publish --model {folder} --repo {repo}"
         )
