@@ -122,9 +122,7 @@ def evaluated_images(schedule: Schedule, held_out: Sequence[EvaluationSet]) -> i
 
 
 def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
-    """Seconds of the second step on a member of the mix, and how many of them it waited for
-    images.
-    """
+    """Seconds of the second step on a dataset, and how many of them it waited for images."""
     config: RunConfig = training.config
     member: TrainingSet = training.members[number]
     size = config.gradient_accumulation_steps

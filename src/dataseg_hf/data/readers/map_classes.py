@@ -52,8 +52,7 @@ class MapClasses:
             UnknownIdsError: for ids that the spec does not know, unless `unknown_ids` is "void".
             BadSampleError: for unknown colors of which some are nearly known ones.
         """
-        raw_ids = [self._raw_id(number) for number in numbers]
-        unknown: Counter[RawId] = Counter()
+        raw_ids, unknown = [self._raw_id(number) for number in numbers], Counter[RawId]()
         for raw_id, count in zip(raw_ids, pixels, strict=True):
             if not self.spec.knows(raw_id):
                 unknown[raw_id] += count
@@ -61,9 +60,9 @@ class MapClasses:
             if self.are_colors:
                 self._refuse_blurred(unknown, where)
             raise UnknownIdsError(where, self.spec.name, unknown, "pixel")
-        found = [self.spec.class_index(raw_id, where) for raw_id in raw_ids]
+        found = (self.spec.class_index(raw_id, where) for raw_id in raw_ids)
         remarks = (_taken_as_void(self.spec, unknown, where),) if unknown else ()
-        return [VOID if class_index is None else class_index for class_index in found], remarks
+        return [VOID if index is None else index for index in found], remarks
 
     def _raw_id(self, number: int) -> RawId:
         if number in self.raw_ids:

@@ -128,6 +128,9 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
         folder: with its sub-folders.
         suffixes: endings of file names, such as ".png" or "_labels.png"; "png" is taken as ".png".
         but: files with this ending are left out.
+
+    Raises:
+        ValueError: for two files of one name.
     """
     found: dict[str, Path] = {}
     endings = [f".{suffix}" if suffix.isalnum() else suffix for suffix in suffixes]
