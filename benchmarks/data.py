@@ -306,7 +306,7 @@ def measure_mixing(folder: Path, size: int, steps: int) -> Result:
     batches = iter(mixing_loader(sampler, NORMALIZATION))
 
     def bare(step: int) -> dict[str, Any]:
-        member = members[wanted[step][0].member]
+        member = members[wanted[step][0].dataset]
         data = member.data
         assert isinstance(data, SampleDataset)
         samples = [

@@ -130,7 +130,7 @@ def bare_step(
 ) -> None:
     """Forward, backward and optimizer of a step, and nothing else."""
     (batch,) = micro_batches
-    member = training.datasets[batch.member]
+    member = training.datasets[batch.dataset]
     output = model(
         **to_device(batch.inputs, torch.device("cpu")),
         vocabulary=member.name,

@@ -76,7 +76,7 @@ class MixBatches:
         for batch in mixing_loader(
             sampler, Normalization(config.image_mean, config.image_std), config.num_workers
         ):
-            member = trainer.members[batch.member]
+            member = trainer.members[batch.dataset]
             yield {
                 **batch.inputs,
                 "vocabulary": member.name,

@@ -13,14 +13,9 @@ from demo_inputs import InputError, parse_words, read_image, uploaded_file
 from PIL import Image
 from transformers import Pipeline
 
+from dataseg_hf.data.coco_format import coco_annotations, coco_categories, coco_file
 from dataseg_hf.pictures.overlay import category_color, segments_overlay
-from dataseg_hf.prediction.segments import (
-    Segment,
-    coco_annotations,
-    coco_categories,
-    coco_file,
-    cropped,
-)
+from dataseg_hf.prediction.segments import Segment, cropped
 
 MAX_SEGMENTS = 40  # shown; the best ones
 OPACITY = 0.6  # of a mask

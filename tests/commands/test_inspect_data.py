@@ -14,7 +14,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from dataseg_hf.data.inspection import inspect_dataset, sample_faults, spaced
+from dataseg_hf.data.inspection import inspect_dataset, spaced
 from dataseg_hf.data.sample import (
     ClassInfo,
     DatasetSpec,
@@ -24,6 +24,7 @@ from dataseg_hf.data.sample import (
     SampleStream,
     Segments,
 )
+from dataseg_hf.data.sample_faults import sample_faults
 from dataseg_hf.pictures.contact_sheet import contact_sheet
 from dataseg_hf.pictures.overlay import category_color
 from helpers import warm_python

@@ -86,7 +86,7 @@ def test_processes_and_micro_batches_share_out_the_same_step(
             for item in batch
         ]
         assert sorted((item.index, item.seed) for item in shared) == whole[step]
-        assert len({item.member for item in shared}) == 1
+        assert len({item.dataset for item in shared}) == 1
 
 
 def test_a_sampler_started_later_continues_the_same_order() -> None:
@@ -101,8 +101,8 @@ def test_the_batches_are_the_same_for_any_number_of_workers(num_workers: int) ->
         return list(mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), workers))
 
     for one, other in zip(batches(0), batches(num_workers), strict=True):
-        assert (one.member, one.seeds, one.image_ids) == (
-            other.member,
+        assert (one.dataset, one.seeds, one.image_ids) == (
+            other.dataset,
             other.seeds,
             other.image_ids,
         )
@@ -139,7 +139,7 @@ def test_a_batch_of_every_dataset_in_every_step() -> None:
     members[1] = replace(members[1], batch_size=2)
     sampler = MixingSampler(members, 0, 0, 9)
     batches = list(sampler)
-    assert [batch[0].member for batch in batches] == [0, 1, 2] * 9
+    assert [batch[0].dataset for batch in batches] == [0, 1, 2] * 9
     assert [len(batch) for batch in batches[:3]] == [4, 2, 4]
     assert len(sampler) == 27
     for member in range(3):
@@ -150,6 +150,6 @@ def test_a_batch_of_every_dataset_in_every_step() -> None:
         assert len(set(seeds)) == 10  # no two images of a step share their points
 
     def named(items: list[list[Item]]) -> list[list[tuple[int, int, int]]]:
-        return [[(item.member, item.index, item.seed) for item in batch] for batch in items]
+        return [[(item.dataset, item.index, item.seed) for item in batch] for batch in items]
 
     assert named(list(MixingSampler(members, 0, 4, 9))) == named(batches[12:])

@@ -63,7 +63,7 @@ def images(
         members(**options), 5, steps.start, steps.stop, rank=rank, world_size=world_size
     )
     return [
-        (batch.member, batch.image_ids, batch.seeds, batch.inputs["pixel_values"].sum().item())
+        (batch.dataset, batch.image_ids, batch.seeds, batch.inputs["pixel_values"].sum().item())
         for batch in mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), workers)
     ]
 
@@ -132,7 +132,7 @@ def test_an_image_that_cannot_be_used_is_replaced_and_counted_where_allowed(work
     assert all(
         len(batch.image_ids) == 4 and BROKEN not in batch.image_ids
         for batch in batches
-        if batch.member < 2
+        if batch.dataset < 2
     )
     skipped = Counter(message for batch in batches for message in batch.skipped)
     assert set(skipped) == {
@@ -140,7 +140,7 @@ def test_an_image_that_cannot_be_used_is_replaced_and_counted_where_allowed(work
         for name in ("listed", "streamed")
     }
     # the row counts once per epoch, however often its substitutes are used
-    listed = sum(len(batch.image_ids) for batch in batches if batch.member == 0)
+    listed = sum(len(batch.image_ids) for batch in batches if batch.dataset == 0)
     assert (
         skipped["dataset 'listed': row 3: cannot be read as an image; replace or remove it"]
         >= listed // ROWS

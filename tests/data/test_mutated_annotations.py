@@ -21,11 +21,11 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from dataseg_hf.data.inspection import sample_faults
 from dataseg_hf.data.readers.hub_rows import Columns, RowLoader
 from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
 from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, SampleDataset
+from dataseg_hf.data.sample_faults import sample_faults
 from helpers.annotation_files import rgb_of, save, write_json
 from helpers.mutations import mutated_bytes, mutated_json, mutated_lines, mutated_xml
 

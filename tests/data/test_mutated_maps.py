@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataseg_hf.data.inspection import sample_faults
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.readers.instance_map import read_instance_map
 from dataseg_hf.data.sample import (
@@ -27,6 +26,7 @@ from dataseg_hf.data.sample import (
     SampleDataset,
     Segments,
 )
+from dataseg_hf.data.sample_faults import sample_faults
 from helpers.annotation_files import save
 
 MUTANTS = 200  # of each format

@@ -11,11 +11,11 @@ from dataseg_hf.data.catalog import (
     MAPILLARY_VISTAS_PANOPTIC,
     PASCAL_VOC_INSTANCES,
 )
-from dataseg_hf.data.inspection import sample_faults
 from dataseg_hf.data.name_checks import name_contradictions
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.instance_map import read_instance_map
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, UnknownIdsError
+from dataseg_hf.data.sample_faults import sample_faults
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.settings.datasets import load_source
 from dataseg_hf.settings.entries import ClassSettings, Source, SpecSettings

@@ -4,32 +4,27 @@ sees no truth.
 
 import pickle
 from colorsys import rgb_to_hsv
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from dataseg_hf.data.sample import Instances, Sample, Segments
 from dataseg_hf.data.shapes import (
     BOXES_COMBINATIONS,
-    COLORS,
     OPEN_COMBINATIONS,
-    OUTLINES,
     PANOPTIC_COMBINATIONS,
     SHAPES_BOXES,
     SHAPES_OPEN,
     SHAPES_PANOPTIC,
     SHAPES_SEMANTIC,
     SHAPES_SPECS,
-    TEXTURES,
     SplitName,
-    contact_sheet,
     shapes_dataset,
     shapes_scene,
 )
+from dataseg_hf.data.shapes_scenes import COLORS, OUTLINES, TEXTURES
 
 SPLITS: list[tuple[str, SplitName]] = [
     ("shapes_panoptic", "train"),
@@ -396,9 +391,3 @@ def test_errors_say_what_is_allowed(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         shapes_dataset(name, split, **options)
-
-
-def test_contact_sheet_has_a_row_for_every_split(tmp_path: Path) -> None:
-    contact_sheet(tmp_path / "sheet.png", size=32)
-    with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (2 * 3 * 4 * 32, len(SPLITS) * (4 * 32 + 22))

@@ -23,7 +23,7 @@ from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import EvaluationSet
 from dataseg_hf.evaluation.annotations import AnnotationSettings
-from dataseg_hf.evaluation.export import Exporter, category_ids, ignore_index
+from dataseg_hf.evaluation.export import Exporter, ignore_index
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.metrics.files import score_instances, score_panoptic, score_semantic
@@ -251,15 +251,6 @@ def test_category_ids_are_the_datasets_own(tmp_path: Path) -> None:
         for entry in json.loads((tmp_path / "instance/predictions.json").read_text())
     }
     assert used <= {7 + 5 * i for i in range(8)}
-
-
-def test_categories_without_a_number_of_their_own_are_counted() -> None:
-    assert category_ids(CATALOG["coco_panoptic"])[79:81] == [90, 92]
-    assert category_ids(CATALOG["ade20k_panoptic"]) == list(range(150))
-    assert category_ids(CATALOG["pascal_voc_boxes"]) == list(range(1, 21))  # words
-    spec = CATALOG["camvid"]
-    merged = replace(spec, id_map={**spec.id_map, 12: 3})  # two raw ids for one class
-    assert category_ids(merged) == list(range(1, 12))
 
 
 def test_many_classes_take_16_bits(tmp_path: Path) -> None:

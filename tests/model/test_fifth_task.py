@@ -111,7 +111,7 @@ def test_it_trains_in_a_mix(tiny_model: ModelFactory) -> None:
     losses: dict[str, list[float]] = {name: [] for name in data}
     batches: list[MicroBatch] = list(mixing_loader(MixingSampler(members, 0, 0, 40), NORMALIZATION))
     for step, batch in enumerate(batches):
-        member = members[batch.member]
+        member = members[batch.dataset]
         weights = resolve_loss_weights(model.config, None)
         optimizer.zero_grad()
         terms = accumulate_gradients(model, member, [batch], step, weights, accelerator)

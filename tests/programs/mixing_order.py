@@ -34,7 +34,7 @@ def main(steps: int, output: str) -> None:
     ]
     rank, world = accelerator.process_index, accelerator.num_processes
     batches = list(MixingSampler(members, 0, 0, steps, rank=rank, world_size=world))
-    drawn = [batch[0].member for batch in batches]
+    drawn = [batch[0].dataset for batch in batches]
     images = [[item.index for item in batch] for batch in batches]
     Path(f"{output}.{rank}").write_text(json.dumps({"drawn": drawn, "images": images}))
     accelerator.wait_for_everyone()

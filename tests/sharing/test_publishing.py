@@ -439,6 +439,8 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 SPACE_FOLDERS = ["", "data/", "pictures/", "prediction/"]
 SPACE_MODULES = [
     *(f"{folder}__init__" for folder in SPACE_FOLDERS),
+    "data/coco_format",
+    "data/masks",
     "data/rle",
     "pictures/lettering",
     "pictures/overlay",

@@ -80,7 +80,7 @@ def micro_batches(count: int, step: int) -> list[MicroBatch]:
 
 def gradients(model: DaTaSegModel, batches: list[MicroBatch], step: int) -> dict[str, torch.Tensor]:
     model = copy.deepcopy(model)
-    member = members()[batches[0].member]
+    member = members()[batches[0].dataset]
     weights = step_loss_weights(settings(), schedule(10), model, member, step)
     accumulate_gradients(model, member, batches, step, weights, Accelerator(cpu=True))
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
@@ -158,7 +158,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_context(tiny_model: ModelFacto
     with torch.no_grad():
         model.query_decoder.queries.weight.fill_(float("nan"))
     batches = micro_batches(1, 0)
-    member = members()[batches[0].member]
+    member = members()[batches[0].dataset]
     with pytest.raises(
         DivergedError, match=r"step 1, dataset 'shapes_\w+', images \['shapes_\w+_train_0000"
     ):

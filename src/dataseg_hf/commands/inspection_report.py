@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.inspection import Inspection, inspect_dataset
+from ..data.inspection import inspect_dataset
+from ..data.inspection_report import Inspection
 from ..data.name_checks import held_out_contradictions
 from ..data.problems import Problem
 from ..data.sample import SampleDataset, SampleStream

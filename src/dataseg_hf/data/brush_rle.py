@@ -1,11 +1,13 @@
 """Brush masks of Label Studio, read and written: the bits of thi.ng's rle-pack over RGBA pixels,
 row by row.
 
+The header is 32 bits for the number of values, 5 bits for the bits per value, less 1, and four
+times 4 bits for the bits of a run length, less 1. Then come runs: 1 bit, whether one value is
+repeated; 2 bits, which of the four widths the length has; the length, less 1; the value, or as many
+values as the length says.
+
 Source: https://github.com/thi-ng/umbrella/blob/develop/packages/rle-pack/src/index.ts, and
-    `converter/brush.py` of
-label-studio-sdk. 32 bits: number of values. 5 bits: bits per value, less 1. Four times 4 bits: bits
-of a run length, less 1. Then runs: 1 bit, whether one value is repeated; 2 bits, which of the four
-widths the length has; the length, less 1; the value, or as many values as the length says.
+`converter/brush.py` of label-studio-sdk.
 """
 
 import numpy as np

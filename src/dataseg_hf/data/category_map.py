@@ -93,24 +93,21 @@ def _instances(instances: Instances, class_of: NDArray[np.int64]) -> Instances:
 def _segments(
     segments: Segments, class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]
 ) -> Segments:
-    """Segments in new classes; those of one class whose pixels are one segment (stuff) are joined,
-    crowds apart.
-    """
+    """Segments in new classes; those of one class of stuff are joined, crowds apart."""
     new_index: list[int] = []
-    members: dict[Any, int] = {}
+    joined: dict[Any, int] = {}
     labels: list[tuple[int, bool]] = []
-    for place, (old, crowd) in enumerate(
-        zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)
-    ):
+    listed = zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)
+    for place, (old, crowd) in enumerate(listed):
         label = int(class_of[old])
         if label < 0:
             new_index.append(-1)
             continue
         key = (label, crowd) if one_segment[label] else place
-        if key not in members:
-            members[key] = len(labels)
+        if key not in joined:
+            joined[key] = len(labels)
             labels.append((label, crowd))
-        new_index.append(members[key])
+        new_index.append(joined[key])
     # the last entry is where void (-1) looks itself up
     with_void = np.array([*new_index, -1], dtype=np.int32)
     return Segments(

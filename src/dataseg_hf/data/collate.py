@@ -4,7 +4,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -81,9 +81,9 @@ def collate(
             f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}"
         )
     encode: dict[LabelForm, Callable[[TransformedSample], dict[str, Tensor]]] = {
-        "segments": lambda sample: _segment_labels(_segments(sample, task), canvas),
+        "segments": lambda sample: _segment_labels(_annotation(sample, task, Segments), canvas),
         "classes": lambda sample: _segment_labels(
-            _semantic_targets(_segments(sample, task), split_classes), canvas
+            _semantic_targets(_annotation(sample, task, Segments), split_classes), canvas
         ),
         "masks": lambda sample: _mask_labels(sample, canvas, instance_mask_stride, task),
         "boxes": lambda sample: _box_labels(sample, canvas, task),
@@ -122,8 +122,7 @@ def pad_images(
         if max(height, width) > canvas:
             raise ValueError(
                 f"image {image_id}: {height} x {width} pixels (height x width) do not fit a canvas "
-                f"of {canvas}; "
-                "resize it first"
+                f"of {canvas}; resize it first"
             )
         pixels = torch.from_numpy(image).permute(2, 0, 1)
         pixel_values[i, :, :height, :width] = (pixels / 255 - mean) / std
@@ -131,20 +130,19 @@ def pad_images(
     return pixel_values, pixel_mask
 
 
-def _segments(sample: TransformedSample, task: TaskName) -> Segments:
-    if not isinstance(sample.annotation, Segments):
-        raise ValueError(
-            f"image {sample.image_id}: task '{task}' needs a segment map, but the annotation is by "
-            "object"
-        )
-    return sample.annotation
+AnnotationKind = TypeVar("AnnotationKind", Segments, Instances)
 
 
-def _instances(sample: TransformedSample, task: TaskName) -> Instances:
-    if not isinstance(sample.annotation, Instances):
+def _annotation(
+    sample: TransformedSample, task: TaskName, kind: type[AnnotationKind]
+) -> AnnotationKind:
+    """The annotation of a sample; ValueError unless it is of that kind."""
+    if not isinstance(sample.annotation, kind):
+        needs, has = "objects", "a segment map"
+        if kind is Segments:
+            needs, has = "a segment map", "by object"
         raise ValueError(
-            f"image {sample.image_id}: task '{task}' needs objects, but the annotation is a "
-            "segment map"
+            f"image {sample.image_id}: task '{task}' needs {needs}, but the annotation is {has}"
         )
     return sample.annotation
 
@@ -186,7 +184,7 @@ def _segment_labels(segments: Segments, canvas: int) -> dict[str, Tensor]:
 def _mask_labels(
     sample: TransformedSample, canvas: int, stride: int, task: TaskName
 ) -> dict[str, Tensor]:
-    instances = _instances(sample, task)
+    instances = _annotation(sample, task, Instances)
     if instances.masks is None:
         raise ValueError(
             f"image {sample.image_id}: task '{task}' needs masks, but only boxes are annotated"
@@ -203,7 +201,7 @@ def _mask_labels(
 
 
 def _box_labels(sample: TransformedSample, canvas: int, task: TaskName) -> dict[str, Tensor]:
-    instances = _instances(sample, task)
+    instances = _annotation(sample, task, Instances)
     if sample.box_axes is None:
         raise ValueError(
             f"image {sample.image_id}: task '{task}' needs `box_axes`, but the sample has none"

@@ -24,10 +24,11 @@ from .sample import Sample, SampleDataset, SampleStream
 class ImageFacts:
     """How an image was read.
 
-    pages: of a TIFF, or frames of an animation; the first one is read. value_range_unused: the
-        `value_range` of its
-    entry has no effect, as it has 8 bits, or as a reader of the user's own does not call
-    `read_rgb`.
+    Args:
+        scaling: of its values.
+        pages: of a TIFF, or frames of an animation; the first one is read.
+        value_range_unused: whether the `value_range` of its entry has no effect, because the image
+            has 8 bits or a reader of the user's own does not call `read_rgb`.
     """
 
     scaling: Scaling
@@ -130,8 +131,7 @@ def _range_notes(depth: str, rule: str, scalings: list[Scaling]) -> Iterator[str
     if rule == "own range":
         yield (
             f"{images} are scaled by their own range, {low:g}..{high:g}; set value_range to "
-            f"[{low:g}, {high:g}], or to "
-            "what the camera delivers, to scale all alike"
+            f"[{low:g}, {high:g}], or to what the camera delivers, to scale all alike"
         )
     elif rule == "file":
         yield f"{images} are scaled by the range that their files tell, {low:g}..{high:g}"

@@ -4,7 +4,7 @@ Sample promises.
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from typing import Any
@@ -18,95 +18,20 @@ from tqdm.auto import tqdm
 from ..messages import first_few
 from .faults import classes_without_target, dataset_faults, ignored_objects, too_many_targets
 from .image_values import ImageFacts, ValueTally, watched_images
-from .problems import Problem, problem_lines, remark_lines
+from .inspection_report import ClassCount, Inspection
+from .problems import Problem, remark_lines
 from .sample import (
     BadSampleError,
     Census,
     DatasetSpec,
     Instances,
-    Sample,
     SampleDataset,
     SampleStream,
     Segments,
 )
+from .sample_faults import sample_faults
 
-MAX_LINES = 20  # of classes, and of kinds of problems, in `Inspection.text`
 _MAX_NAMES = 8  # in a note
-_BOX_TOLERANCE = 1e-3  # pixels: boxes are float32
-
-
-@dataclass
-class ClassCount:
-    """How often a class occurs. segments: segments or objects, crowds among them. pixels: of masks,
-    else of boxes.
-    """
-
-    name: str
-    images: int = 0
-    segments: int = 0
-    crowds: int = 0
-    pixels: int = 0
-
-
-@dataclass
-class Inspection:
-    """What was found in a dataset.
-
-    name: of its entry. dataset, task: of its spec. images: how many it has, None where a stream
-        does not tell.
-    checked: how many were loaded, or failed to load. void_share: share of unlabeled pixels, 0..1;
-        None for objects,
-    whose surroundings are background. usable: positions of the checked rows without a problem.
-    ignored_as: the files' word for objects that are neither target nor background.
-    """
-
-    name: str
-    dataset: str
-    task: str
-    images: int | None
-    checked: int
-    classes: list[ClassCount]
-    void_share: float | None
-    problems: list[Problem]
-    notes: list[str]
-    usable: list[int] = field(repr=False)
-    ignored_as: str = "crowd"
-
-    def as_dict(self) -> dict[str, Any]:
-        """All of it but `usable`, of types that JSON has."""
-        facts = {key: value for key, value in asdict(self).items() if key != "usable"}
-        return {**facts, "problems": [problem.as_dict() for problem in self.problems]}
-
-    def text(self) -> str:
-        """For the eye: the histogram, the notes, and a line for each kind of problem."""
-        images = "a stream" if self.images is None else f"{self.images} images"
-        lines = [f"{self.name}: {self.dataset}, {self.task}, {images}, {self.checked} checked"]
-        seen = sorted((c for c in self.classes if c.segments), key=lambda c: -c.pixels)
-        pixels = sum(c.pixels for c in seen)
-        if seen:
-            width = max(len("class"), *(len(c.name) for c in seen[:MAX_LINES]))
-            ignored = f"{self.ignored_as}s" if self.ignored_as == "crowd" else self.ignored_as
-            column = max(7, len(ignored))
-            lines.append(
-                f"  {'class':<{width}} {'images':>8} {'segments':>9} {ignored:>{column}} "
-                f"{'pixels':>12} {'share':>6}"
-            )
-        for c in seen[:MAX_LINES]:
-            share = c.pixels / max(1, pixels)
-            lines.append(
-                f"  {c.name:<{width}} {c.images:>8} {c.segments:>9} {c.crowds:>{column}} "
-                f"{c.pixels:>12} {share:>6.1%}"
-            )
-        if len(seen) > MAX_LINES:
-            lines.append(f"  and {len(seen) - MAX_LINES} more classes: --json lists them")
-        if self.void_share is not None:
-            lines.append(f"  void: {self.void_share:.1%} of all pixels")
-        lines += [f"  note: {note}" for note in self.notes]
-        kinds = problem_lines(self.problems)
-        lines += [f"  problem: {line}" for line in kinds[:MAX_LINES]]
-        if len(kinds) > MAX_LINES:
-            lines.append(f"  and {len(kinds) - MAX_LINES} more kinds of problems: --json lists all")
-        return "\n".join(lines)
 
 
 def inspect_dataset(
@@ -134,32 +59,10 @@ def inspect_dataset(
     with tqdm(examined, desc=f"check {name}", total=total, unit="image") as bar:
         for position, found in bar:
             tally.add(position, found)
-    listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
-    problems = [
-        *map(Problem, dataset_faults(data)),
-        *map(Problem.of, listed),
-        *tally.problems,
-        *tally.all_tiny(),
-    ]
-    if isinstance(data, SampleDataset):
-        problems += _repeated(data.rows, tally.image_ids)
-    if not tally.usable:
-        problems.append(
-            Problem(
-                f"dataset '{data.spec.name}': no image of it can be used; correct the others first"
-            )
-        )
     complete = check is None or (size is not None and tally.checked >= size)
-    census = (
-        data.census
-        if isinstance(data, SampleDataset) and data.census
-        else tally.census()
-        if complete
-        else None
-    )
-    if census is not None:
-        problems += map(Problem, ignored_objects(data, census))
-        problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
+    census = tally.census() if complete else None
+    if isinstance(data, SampleDataset) and data.census:
+        census = data.census
     notes = [
         *(data.notes if isinstance(data, SampleDataset) else ()),
         *tally.notes(complete, data.spec, census),
@@ -172,11 +75,36 @@ def inspect_dataset(
         checked=tally.checked,
         classes=tally.classes,
         void_share=tally.void / tally.area if tally.area else None,
-        problems=problems,
+        problems=_problems(data, tally, census, num_queries),
         notes=notes,
         usable=tally.usable,
         ignored_as=data.ignored_as if isinstance(data, SampleDataset) else "crowd",
     )
+
+
+def _problems(
+    data: SampleDataset | SampleStream,
+    tally: "_Tally",
+    census: Census | None,
+    num_queries: int | None,
+) -> list[Problem]:
+    """What is wrong with the dataset, its files, its images and its counts, in this order."""
+    listed: Sequence[BadSampleError] = data.problems if isinstance(data, SampleDataset) else ()
+    problems = [
+        *map(Problem, dataset_faults(data)),
+        *map(Problem.of, listed),
+        *tally.problems,
+        *tally.all_tiny(),
+    ]
+    if isinstance(data, SampleDataset):
+        problems += _repeated(data.rows, tally.image_ids)
+    if not tally.usable:
+        message = "no image of it can be used; correct the others first"
+        problems.append(Problem(f"dataset '{data.spec.name}': {message}"))
+    if census is not None:
+        problems += map(Problem, ignored_objects(data, census))
+        problems += map(Problem, too_many_targets(census, num_queries) if num_queries else [])
+    return problems
 
 
 def spaced(size: int, count: int | None) -> range | list[int]:
@@ -193,9 +121,14 @@ def spaced(size: int, count: int | None) -> range | list[int]:
 class _Found:
     """What one row holds; small, as it comes from another process.
 
-    labels, is_crowd, pixels: per segment or object. void, area: pixels, 0 for objects. digest: of
-        the image's pixels.
-    remarks: of the sample. images: how the reader read them, one as a rule.
+    Args:
+        image_id, file: None where the row names none.
+        faults: why it cannot be used; the other fields are empty then.
+        labels, is_crowd, pixels: [M], per segment or object.
+        void, area: pixels; 0 for objects.
+        digest: of the image's pixels.
+        remarks: of the sample.
+        images: how the reader read them, one as a rule.
     """
 
     image_id: int | str | None
@@ -245,80 +178,6 @@ def _pixels(annotation: Segments | Instances) -> NDArray[np.int64]:
     if annotation.masks is not None:
         return annotation.masks.sum(axis=(1, 2), dtype=np.int64)
     return (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).prod(axis=1).round().astype(np.int64)
-
-
-def sample_faults(sample: Sample, spec: DatasetSpec) -> list[str]:
-    """Where a sample breaks the promises of `data.sample`, as a reader of the user's own may; one
-    message each.
-    """
-    image, annotation = sample.image, sample.annotation
-    count = len(annotation.class_labels)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        return [
-            f"{sample.file_name}: image is {image.dtype} {image.shape}, but must be uint8 RGB [H, "
-            "W, 3]; convert it"
-        ]
-    height, width = image.shape[:2]
-    faults = []
-    unknown = sorted(
-        {c for c in annotation.class_labels.tolist() if not 0 <= c < len(spec.classes)}
-    )
-    if unknown:
-        faults.append(
-            f"class indices {unknown} are not in 0..{len(spec.classes) - 1}; map raw ids to class "
-            "indices"
-        )
-    if len(annotation.is_crowd) != count:
-        faults.append(
-            f"{len(annotation.is_crowd)} crowd flags for {count} class labels; give one for each"
-        )
-    if isinstance(annotation, Segments):
-        faults += _map_faults(annotation.segment_map, count, height, width)
-    else:
-        faults += _object_faults(annotation, count, height, width)
-    return [f"{sample.file_name}: {fault}" for fault in faults]
-
-
-def _map_faults(
-    segment_map: NDArray[np.integer], count: int, height: int, width: int
-) -> Iterator[str]:
-    if segment_map.shape != (height, width):
-        yield (
-            f"image is {height} x {width} pixels (height x width), but its annotation is "
-            f"{segment_map.shape}; "
-            "export both in one size"
-        )
-    elif segment_map.size and not -1 <= segment_map.min() <= segment_map.max() < count:
-        yield (
-            f"segment map goes from {segment_map.min()} to {segment_map.max()}, but must lie in "
-            f"-1..{count - 1}; "
-            "list every segment, -1 is void"
-        )
-
-
-def _object_faults(objects: Instances, count: int, height: int, width: int) -> Iterator[str]:
-    if objects.boxes.shape != (count, 4):
-        yield f"boxes are {objects.boxes.shape}, but must be [{count}, 4], one for each class label"
-        return
-    if objects.masks is not None and objects.masks.shape != (count, height, width):
-        yield (
-            f"masks are {objects.masks.shape}, but must be [{count}, {height}, {width}] as the "
-            "image"
-        )
-    for number, box in enumerate(objects.boxes):
-        left, top, right, bottom = box.tolist()
-        text = f"box {number} from ({left:g}, {top:g}) to ({right:g}, {bottom:g})"
-        if not np.isfinite(box).all() or right <= left or bottom <= top:
-            yield f"{text} has no area; correct or remove it"
-        elif (
-            min(left, top) < -_BOX_TOLERANCE
-            or right > width + _BOX_TOLERANCE
-            or bottom > height + _BOX_TOLERANCE
-        ):
-            yield (
-                f"{text} leaves the image of {height} x {width} pixels (height x width); clip or "
-                "remove it"
-            )
 
 
 # --- many images
@@ -393,6 +252,9 @@ class _Tally:
         self._fewest = targets if self._fewest is None else min(self._fewest, targets)
         if len(found.labels) == 0:
             self._empty.append(str(found.file))
+        self._count_classes(found)
+
+    def _count_classes(self, found: _Found) -> None:
         for label, is_crowd, pixels in zip(found.labels, found.is_crowd, found.pixels, strict=True):
             count = self.classes[label]
             count.segments += 1
@@ -446,8 +308,7 @@ class _Tally:
         elif absent and self.usable and not complete:
             yield (
                 f"{len(absent)} of {len(self.classes)} classes were not seen among the "
-                f"{self.checked} images checked: "
-                f"{first_few(absent, _MAX_NAMES)}"
+                f"{self.checked} images checked: {first_few(absent, _MAX_NAMES)}"
             )
 
 

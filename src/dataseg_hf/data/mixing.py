@@ -29,16 +29,16 @@ from .transforms import Augmentation, TransformedSample, augment
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """One member of the mix: its data and how this run uses it.
+    """One dataset of the mix: its data and how this run uses it.
 
     Args:
-        ratio: share of the steps, relative to the other members'.
+        ratio: share of the steps, relative to the other datasets'.
         batch_size: images per optimizer step, over all processes and micro-batches.
         split_things: semantic targets of thing classes are connected parts.
         keep_in_memory: hold decoded samples (each worker its own); for small sets only.
         skip_bad_samples: replace an image that cannot be used by another one instead of raising.
-        in_every_step: a step takes a batch of each member, and the ratio is its share of the loss;
-            so of all members or of none.
+        in_every_step: a step takes a batch of each dataset, and the ratio is its share of the loss;
+            so of all datasets or of none.
     """
 
     name: str
@@ -63,9 +63,9 @@ class TrainingSet:
         return self.data.size if isinstance(self.data, SampleStream) else len(self.data)
 
 
-def batches_per_step(members: Sequence[TrainingSet]) -> int:
-    """1, of a drawn member, or one of every member."""
-    return len(members) if all(member.in_every_step for member in members) else 1
+def batches_per_step(datasets: Sequence[TrainingSet]) -> int:
+    """Batches in a step: 1, where a dataset is drawn for each step, else one of each dataset."""
+    return len(datasets) if all(dataset.in_every_step for dataset in datasets) else 1
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,13 @@ class Item:
     """One image of one step.
 
     Args:
-        member: of the mix.
-        index: in the member's data; of a streamed member, the place in its endless stream.
+        dataset: its number in the mix.
+        index: in the dataset's data; of a streamed dataset, the place in its endless stream.
         seed: of everything random about it.
         row: what the stream gave there.
     """
 
-    member: int
+    dataset: int
     index: int
     seed: int
     row: Any = field(default=None, compare=False)
@@ -94,7 +94,7 @@ class MicroBatch:
         skipped: a message per image that could not be used and was replaced by another.
     """
 
-    member: int
+    dataset: int
     inputs: dict
     seeds: list[int]
     image_ids: list[int | str]
@@ -124,7 +124,7 @@ class MicroBatch:
 _SENT_BY_VALUE = 1 << 18  # bytes
 
 
-def _index_batches(member: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
+def _index_batches(dataset: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
     """Endless batches of indices; each epoch is a new permutation, and batches run on across
     epochs.
 
@@ -137,37 +137,37 @@ def _index_batches(member: int, size: int | None, batch_size: int, seed: int) ->
         else:
             order = [
                 *rest,
-                *np.random.default_rng([seed, member, epoch]).permutation(size).tolist(),
+                *np.random.default_rng([seed, dataset, epoch]).permutation(size).tolist(),
             ]
         whole = len(order) - len(order) % batch_size
         for first in range(0, whole, batch_size):
-            yield {"member": member, "indices": order[first : first + batch_size]}
+            yield {"dataset": dataset, "indices": order[first : first + batch_size]}
         rest = order[whole:]
 
 
 def mixing_order(
     sizes: Sequence[int | None], batch_sizes: Sequence[int], ratios: Sequence[float], seed: int
 ) -> Iterator[tuple[int, list[int]]]:
-    """Endless (member, indices of its batch), one per optimizer step; a function of the arguments
+    """Endless (dataset, indices of its batch), one per optimizer step; a function of the arguments
     alone.
     """
     streams = [
         IterableDataset.from_generator(
             _index_batches,
-            gen_kwargs={"member": member, "size": size, "batch_size": batch_size, "seed": seed},
+            gen_kwargs={"dataset": dataset, "size": size, "batch_size": batch_size, "seed": seed},
         )
-        for member, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
+        for dataset, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
     ]
     shares = [ratio / sum(ratios) for ratio in ratios]
     mixed = interleave_datasets(
         streams, probabilities=shares, seed=seed, stopping_strategy="all_exhausted"
     )
     for batch in mixed:
-        yield batch["member"], batch["indices"]
+        yield batch["dataset"], batch["indices"]
 
 
 def _stream_rows(
-    stream: SampleStream, name: str, member: int, seed: int, first: int
+    stream: SampleStream, name: str, dataset: int, seed: int, first: int
 ) -> Iterator[Any]:
     """The endless rows of a stream from place `first` on, epoch after epoch, each in an order of
     its own.
@@ -175,7 +175,7 @@ def _stream_rows(
     first_epoch, skipped = (0, first) if stream.size is None else divmod(first, stream.size)
     for epoch in count(first_epoch):
         rows = 0
-        for row in stream.epoch(item_seed(seed, member, epoch)):
+        for row in stream.epoch(item_seed(seed, dataset, epoch)):
             rows += 1
             if skipped:
                 skipped -= 1
@@ -184,14 +184,12 @@ def _stream_rows(
         if stream.size is not None and rows != stream.size:
             warnings.warn(
                 f"dataset '{name}': an epoch has {rows} rows, but its card says {stream.size}; a "
-                "run resumed in a "
-                "later epoch would not continue in the same place",
+                "run resumed in a later epoch would not continue in the same place",
                 stacklevel=2,
             )
         if rows == 0:
-            raise BadSampleError(
-                f"dataset '{name}' has no images: its stream ended before the first row"
-            )
+            message = "has no images: its stream ended before the first row"
+            raise BadSampleError(f"dataset '{name}' {message}")
 
 
 class MixingSampler:
@@ -201,7 +199,7 @@ class MixingSampler:
 
     def __init__(
         self,
-        members: Sequence[TrainingSet],
+        datasets: Sequence[TrainingSet],
         seed: int,
         first_step: int,
         last_step: int,
@@ -209,31 +207,31 @@ class MixingSampler:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        for member in members:
-            if member.size == 0:
-                raise ValueError(f"dataset '{member.name}' has no images")
-            if member.batch_size % (micro_batches * world_size):
+        for dataset in datasets:
+            if dataset.size == 0:
+                raise ValueError(f"dataset '{dataset.name}' has no images")
+            if dataset.batch_size % (micro_batches * world_size):
                 raise ValueError(
-                    f"dataset '{member.name}': batch_size {member.batch_size} is not divisible by "
-                    f"{world_size} processes x {micro_batches} accumulation steps"
+                    f"dataset '{dataset.name}': batch_size {dataset.batch_size} is not divisible "
+                    f"by {world_size} processes x {micro_batches} accumulation steps"
                 )
-        self.members = members
+        self.datasets = datasets
         self.seed = seed
         self.first_step, self.last_step = first_step, last_step
         self.micro_batches, self.rank, self.world_size = micro_batches, rank, world_size
 
     def __len__(self) -> int:
-        batches = batches_per_step(self.members)
+        batches = batches_per_step(self.datasets)
         return (self.last_step - self.first_step) * batches * self.micro_batches
 
     def __iter__(self) -> Iterator[list[Item]]:
         streams: dict[int, Iterator[Any]] = {}
         for step, batches in islice(enumerate(self._steps()), self.first_step, self.last_step):
             places = count()
-            for member, indices in batches:
-                rows = self._rows(streams, member, indices)
+            for dataset, indices in batches:
+                rows = self._rows(streams, dataset, indices)
                 items = [
-                    Item(member, index, item_seed(self.seed, step, place), row)
+                    Item(dataset, index, item_seed(self.seed, step, place), row)
                     # places never end
                     for index, row, place in zip(indices, rows, places, strict=False)
                 ]
@@ -243,13 +241,13 @@ class MixingSampler:
                     yield own[first : first + share]
 
     def _steps(self) -> Iterator[list[tuple[int, list[int]]]]:
-        """The batches (member, indices) of each step, endless."""
+        """The batches (dataset, indices) of each step, endless."""
         sizes = [
-            None if isinstance(member.data, SampleStream) else len(member.data)
-            for member in self.members
+            None if isinstance(dataset.data, SampleStream) else len(dataset.data)
+            for dataset in self.datasets
         ]
-        batch_sizes = [member.batch_size for member in self.members]
-        if batches_per_step(self.members) > 1:
+        batch_sizes = [dataset.batch_size for dataset in self.datasets]
+        if batches_per_step(self.datasets) > 1:
             streams = [
                 _index_batches(number, size, batch_size, self.seed)
                 for number, (size, batch_size) in enumerate(zip(sizes, batch_sizes, strict=True))
@@ -257,22 +255,22 @@ class MixingSampler:
             while True:
                 yield [(number, next(stream)["indices"]) for number, stream in enumerate(streams)]
         for batch in mixing_order(
-            sizes, batch_sizes, [member.ratio for member in self.members], self.seed
+            sizes, batch_sizes, [dataset.ratio for dataset in self.datasets], self.seed
         ):
             yield [batch]
 
     def _rows(
-        self, streams: dict[int, Iterator[Any]], member: int, indices: Sequence[int]
+        self, streams: dict[int, Iterator[Any]], dataset: int, indices: Sequence[int]
     ) -> list[Any]:
-        """The rows of a streamed member's batch; its stream is opened at its first batch of this
+        """The rows of a streamed dataset's batch; its stream is opened at its first batch of this
         sampler.
         """
-        data, name = self.members[member].data, self.members[member].name
+        data, name = self.datasets[dataset].data, self.datasets[dataset].name
         if not isinstance(data, SampleStream):
             return [None] * len(indices)
-        if member not in streams:
-            streams[member] = _stream_rows(data, name, member, self.seed, first=indices[0])
-        return list(islice(streams[member], len(indices)))
+        if dataset not in streams:
+            streams[dataset] = _stream_rows(data, name, dataset, self.seed, first=indices[0])
+        return list(islice(streams[dataset], len(indices)))
 
 
 def item_seed(seed: int, step: int, place: int) -> int:
@@ -287,10 +285,10 @@ class _MixedSamples(Dataset):
 
     def __init__(
         self,
-        members: Sequence[TrainingSet],
+        datasets: Sequence[TrainingSet],
         normalization: Normalization,
     ) -> None:
-        self.members = members
+        self.datasets = datasets
         self.normalization = normalization
         self.memory: dict[tuple[int, int], Sample] = {}
 
@@ -298,21 +296,21 @@ class _MixedSamples(Dataset):
         """The micro-batch; or the error, since raised in a worker it would lose its one-line
         message.
         """
-        member = self.members[items[0].member]
+        dataset = self.datasets[items[0].dataset]
         skipped: list[str] = []
         try:
             samples = [self._augmented(item, items, skipped) for item in items]
         except BadSampleError as error:
-            return BadSampleError(f"dataset '{member.name}': {error}")
+            return BadSampleError(f"dataset '{dataset.name}': {error}")
         inputs = collate(
             samples,
-            canvas=member.augmentation.image_size,
-            task=member.task,
+            canvas=dataset.augmentation.image_size,
+            task=dataset.task,
             normalization=self.normalization,
-            split_classes=member.data.spec.is_thing if member.split_things else None,
+            split_classes=dataset.data.spec.is_thing if dataset.split_things else None,
         )
         seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
-        return MicroBatch(items[0].member, inputs, seeds, image_ids, skipped)
+        return MicroBatch(items[0].dataset, inputs, seeds, image_ids, skipped)
 
     def _augmented(
         self, item: Item, batch: Sequence[Item], skipped: list[str]
@@ -320,16 +318,16 @@ class _MixedSamples(Dataset):
         """The item's image; where it cannot be used and that is allowed, the next one that can,
         with a message.
         """
-        member = self.members[item.member]
+        dataset = self.datasets[item.dataset]
         for candidate in chain([item], self._substitutes(item, batch)):
             try:
                 return augment(
-                    self._sample(candidate), member.augmentation, np.random.default_rng(item.seed)
+                    self._sample(candidate), dataset.augmentation, np.random.default_rng(item.seed)
                 )
             except BadSampleError as error:
-                if not member.skip_bad_samples:
+                if not dataset.skip_bad_samples:
                     raise
-                skipped.append(f"dataset '{member.name}': {error}")
+                skipped.append(f"dataset '{dataset.name}': {error}")
         raise BadSampleError(f"none of its images can be used, the last: {skipped[-1]}")
 
     def _substitutes(self, item: Item, batch: Sequence[Item]) -> Iterator[Item]:
@@ -339,20 +337,20 @@ class _MixedSamples(Dataset):
         if item.row is not None:
             yield from (other for other in batch if other is not item)
             return
-        size = self.members[item.member].size
+        size = self.datasets[item.dataset].size
         assert size is not None
         for distance in range(1, size):
-            yield Item(item.member, (item.index + distance) % size, item.seed)
+            yield Item(item.dataset, (item.index + distance) % size, item.seed)
 
     def _sample(self, item: Item) -> Sample:
-        member = self.members[item.member]
-        if isinstance(member.data, SampleStream):
-            return member.data.load(item.row)
-        if not member.keep_in_memory:
-            return member.data[item.index]
-        key = (item.member, item.index)
+        dataset = self.datasets[item.dataset]
+        if isinstance(dataset.data, SampleStream):
+            return dataset.data.load(item.row)
+        if not dataset.keep_in_memory:
+            return dataset.data[item.index]
+        key = (item.dataset, item.index)
         if key not in self.memory:
-            self.memory[key] = member.data[item.index]
+            self.memory[key] = dataset.data[item.index]
         return self.memory[key]
 
 
@@ -368,10 +366,10 @@ def mixing_loader(
     """The sampler's micro-batches, in its order for any number of workers.
 
     Raises:
-        BadSampleError: for an image that cannot be used, naming its dataset, unless the member
-            allows to skip it.
+        BadSampleError: for an image that cannot be used, naming its dataset, unless that allows to
+            skip it.
     """
-    samples = _MixedSamples(sampler.members, normalization)
+    samples = _MixedSamples(sampler.datasets, normalization)
     # a generator of its own: the loader's draw from the global one would shift what dropout draws
     # after a resume
     generator = torch.Generator()

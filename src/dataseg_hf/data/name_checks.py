@@ -82,10 +82,8 @@ def contradictions_text(found: Sequence[str]) -> str:
         else f"{len(found)} category names of the files contradict"
     )
     return (
-        f"{subject} the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. "
-        "Correct the `ids` of the classes; where both names mean the same, list the files' name "
-        "under `aliases` of the "
-        "class"
+        f"{subject} the spec: {first_few(found, _MAX_EXAMPLES, '; ')}. Correct the `ids` of the "
+        "classes; where both names mean the same, list the files' name under `aliases` of the class"
     )
 
 
@@ -116,8 +114,7 @@ def held_out_contradictions(
     listed = first_few(sorted(found), _MAX_EXAMPLES, "; ")
     return [
         f"the files of training ('{trained.spec.name}') and of this held-out set name {len(found)} "
-        "categories "
-        f"differently: {listed}. Correct the `ids` of one of them"
+        f"categories differently: {listed}. Correct the `ids` of one of them"
     ]
 
 

@@ -1,10 +1,8 @@
 """Category names as files and people write them."""
 
-import re
-
-_SEPARATORS = re.compile(r"[\s_-]+")
+from ..model.words_dataseg import plain_name as plain_words
 
 
 def plain_name(name: str) -> str:
     """A name without what files differ in: case, spaces, hyphens and underscores."""
-    return _SEPARATORS.sub("", name).casefold()
+    return plain_words(name).replace(" ", "")

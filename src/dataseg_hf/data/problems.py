@@ -19,11 +19,12 @@ _PARTICULARS = re.compile(
 class Problem:
     """What would stop training or silently train wrong.
 
-    message: the file, what is wrong, what to do. image_id, file: None where the reader left the
-        image out of the rows;
-    the message names it then. unknown_ids: how often category ids occur that the spec does not
-    know, where it is that.
-    unit: what they were counted in.
+    Args:
+        message: the file, what is wrong, what to do.
+        image_id, file: None where the reader left the image out of the rows; the message names it
+            then.
+        unknown_ids: how often each category id occurs that the spec does not know.
+        unit: what they were counted in.
     """
 
     message: str

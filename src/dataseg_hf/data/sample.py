@@ -67,9 +67,10 @@ def unknown_ids_text(dataset: str, counts: Mapping[RawId, int], unit: str) -> st
 class ClassInfo:
     """One category.
 
-    name: as the text encoder reads it. is_thing: whether it is countable. aliases: what the
-        dataset's own files call it
-    where that is not the name.
+    Args:
+        name: as the text encoder reads it.
+        is_thing: whether it is countable.
+        aliases: what the dataset's own files call it where that is not the name.
     """
 
     name: str

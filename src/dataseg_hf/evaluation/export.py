@@ -22,12 +22,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.coco_format import (
+    category_ids,
+    coco_categories,
+    coco_file,
+    coco_panoptic_annotation,
+    rgb_ids,
+)
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import AveragePrecision, semantic_map
 from ..metrics.instances import ImageId
 from ..model.tasks_dataseg import OutputKind
-from ..prediction.segments import rgb_ids
+from ..prediction.segments import cropped
 from ..settings.entries import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
 from .inference import PanopticOutput, size_of
@@ -53,9 +60,7 @@ class Exporter:
     """Writes the files of one set: the pixels of every image at once, the JSON files when all
     processes are done.
 
-    Category ids are the dataset's own where each class has one number; otherwise (words, several
-    ids of one class) they count from 1 in the order of the classes. The JSON files list id and name
-    of each.
+    Category ids follow `data.coco_format.category_ids`. The JSON files list id and name of each.
 
     Args:
         folder: of the set's exports.
@@ -76,7 +81,7 @@ class Exporter:
     ) -> None:
         self.folder = folder
         self.spec = eval_set.data.spec
-        self.category_ids = category_ids(self.spec)
+        self.category_ids = category_ids(len(self.spec.classes), self.spec.id_map)
         self.for_metrics = for_metrics
         self.annotations: AnnotationExport | None = None
         if annotations is not None and annotations.formats:
@@ -107,19 +112,18 @@ class Exporter:
         if isinstance(sample.annotation, Segments) and "panoptic" in outputs:
             predicted: PanopticOutput = outputs["panoptic"]
             truth = sample.annotation
-            labels_and_crowds = zip(
-                truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True
-            )
-            listed = [
-                (number, label, crowd)
-                for number, (label, crowd) in enumerate(labels_and_crowds, start=1)
-            ]
+            flags = zip(truth.class_labels.tolist(), truth.is_crowd.tolist(), strict=True)
             share.panoptic_truth[index] = self._panoptic(
-                "truth", sample, truth.segment_map + 1, listed
+                "truth",
+                sample,
+                truth.segment_map + 1,
+                [(number, *label_and_crowd) for number, label_and_crowd in enumerate(flags, 1)],
             )
-            listed = [(segment["id"], segment["label_id"], False) for segment in predicted.segments]
             share.panoptic_predictions[index] = self._panoptic(
-                "predictions", sample, predicted.segmentation, listed
+                "predictions",
+                sample,
+                predicted.segmentation,
+                [(segment["id"], segment["label_id"], False) for segment in predicted.segments],
             )
         if isinstance(sample.annotation, Segments) and "semantic" in outputs:
             self._semantic("truth", sample, semantic_map(sample.annotation))
@@ -137,19 +141,14 @@ class Exporter:
         """
         name = f"{sample.image_id}.png"
         self._save(rgb_ids(ids), self.folder / "panoptic" / side, name, sample)
-        infos = []
-        for segment_id, class_index, is_crowd in listed:
-            mask = ids == segment_id
-            infos.append(
-                {
-                    "id": segment_id,
-                    "category_id": self.category_ids[class_index],
-                    "iscrowd": int(is_crowd),
-                    "area": int(mask.sum()),
-                    "bbox": _xywh(mask),
-                }
-            )
-        return {"image_id": sample.image_id, "file_name": name, "segments_info": infos}
+        return coco_panoptic_annotation(
+            [cropped(ids == segment_id, label, None) for segment_id, label, _ in listed],
+            sample.image_id,
+            name,
+            self.category_ids,
+            [segment_id for segment_id, _, _ in listed],
+            [is_crowd for _, _, is_crowd in listed],
+        )
 
     def _semantic(self, side: str, sample: Sample, classes: NDArray[np.integer]) -> None:
         """Write a map of class indices, -1 = void as the ignored value."""
@@ -171,7 +170,8 @@ class Exporter:
         """Write the JSON files.
 
         Args:
-            shares: of all processes. metrics: those of the set, with the images of all processes.
+            shares: of all processes.
+            metrics: those of the set, with the images of all processes.
 
         Raises:
             BadSampleError: where two images of the set have one id.
@@ -182,15 +182,14 @@ class Exporter:
             twice = sorted({str(image_id) for image_id in ids if ids.count(image_id) > 1})
             raise BadSampleError(
                 f"dataset '{self.spec.name}': image ids {twice[:3]} occur twice, so that files "
-                "would be lost; "
-                "rename them"
+                "would be lost; rename them"
             )
         if self.annotations is not None:
             self.annotations.finish(len(shares))
             if left_out := sum(share.empty_segments for share in shares):
-                LOG.info(
-                    f"{left_out} predicted segments without a pixel are not in the annotation "
-                    "files."
+                LOG.warning(
+                    "%d predicted segments without a pixel are not in the annotation files.",
+                    left_out,
                 )
         if not self.for_metrics:
             return
@@ -198,42 +197,30 @@ class Exporter:
             annotations = _in_order([getattr(share, f"panoptic_{side}") for share in shares])
             if annotations:
                 self._write_json("panoptic", side, self._listing(images, annotations))
-        objects = {
-            metric.iou_type: metric
-            for metric in metrics.values()
-            if isinstance(metric, AveragePrecision)
-        }
-        if objects:
-            truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
-            for number, entry in enumerate(truth, start=1):
-                entry["id"] = number
-            self._write_json("instance", "truth", self._listing(images, truth))
-            predictions = _joined(list(objects.values()), "predictions", ids, self.category_ids)
-            self._write_json("instance", "predictions", predictions)
+        scored = [metric for metric in metrics.values() if isinstance(metric, AveragePrecision)]
+        if scored:
+            self._write_objects({metric.iou_type: metric for metric in scored}, images)
+
+    def _write_objects(
+        self, metric_of: Mapping[str, AveragePrecision], images: Sequence[Entry]
+    ) -> None:
+        """Write the objects that the metrics were computed from; one metric for each IoU type."""
+        metrics, ids = list(metric_of.values()), [image["id"] for image in images]
+        truth = _joined(metrics, "truth", ids, self.category_ids)
+        for number, entry in enumerate(truth, start=1):
+            entry["id"] = number
+        self._write_json("instance", "truth", self._listing(images, truth))
+        predictions = _joined(metrics, "predictions", ids, self.category_ids)
+        self._write_json("instance", "predictions", predictions)
 
     def _listing(self, images: Sequence[Entry], annotations: Sequence[Entry]) -> Entry:
-        categories = [
-            {"id": category_id, "name": c.name, "isthing": int(c.is_thing)}
-            for category_id, c in zip(self.category_ids, self.spec.classes, strict=True)
-        ]
-        return {"images": images, "categories": categories, "annotations": annotations}
+        categories = coco_categories(self.spec.labels, self.spec.is_thing, self.category_ids)
+        return coco_file(images, annotations, categories)
 
     def _write_json(self, kind: OutputKind, side: str, content: Any) -> None:
         folder = self.folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{side}.json").write_text(json.dumps(content))
-
-
-def category_ids(spec: DatasetSpec) -> list[int]:
-    """The category id of each class in exported files, see `Exporter`."""
-    numbers: list[list[int]] = [[] for _ in spec.classes]
-    for raw_id, class_index in spec.id_map.items():
-        if not isinstance(raw_id, int):
-            return list(range(1, len(spec.classes) + 1))
-        numbers[class_index].append(raw_id)
-    if any(len(ids) != 1 for ids in numbers):
-        return list(range(1, len(spec.classes) + 1))
-    return [ids[0] for ids in numbers]
 
 
 def ignore_index(spec: DatasetSpec) -> int:
@@ -272,10 +259,3 @@ def _joined(
                 }
             entries.append(entry)
     return entries
-
-
-def _xywh(mask: NDArray[np.bool_]) -> list[int]:
-    y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not y.size:
-        return [0, 0, 0, 0]
-    return [int(x[0]), int(y[0]), int(x[-1] - x[0]) + 1, int(y[-1] - y[0]) + 1]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..data.collate import Normalization, pad_images
+from ..data.masks import box_of_mask
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
 from ..metrics.instances import MAX_DETS
@@ -290,11 +291,6 @@ def _boxes_of(predicted: InstancePrediction) -> NDArray[np.float64]:
     boxes = np.zeros((len(predicted.crops), 4))
     for box, crop, (rows, columns) in zip(boxes, predicted.crops, predicted.windows, strict=True):
         mask = crop.cpu().numpy()
-        y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        box[:] = (
-            columns.start + x[0],
-            rows.start + y[0],
-            columns.start + x[-1] + 1,
-            rows.start + y[-1] + 1,
-        )
+        corner = columns.start, rows.start
+        box[:] = np.add(box_of_mask(mask), [*corner, *corner])
     return boxes

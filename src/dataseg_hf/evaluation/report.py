@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..metrics.report import as_json
+from ..metrics.report import nan_as_null
 from .scoring import SetResult, values_of
 
 FIGURES = {
@@ -43,7 +43,7 @@ def write_json(results: Sequence[SetResult], summary: Mapping[str, Any], folder:
             for result in results
         },
     }
-    (folder / "results.json").write_text(json.dumps(json.loads(as_json(content)), indent=1) + "\n")
+    (folder / "results.json").write_text(json.dumps(nan_as_null(content), indent=1) + "\n")
 
 
 def write_markdown(results: Sequence[SetResult], summary: Mapping[str, Any], folder: Path) -> None:

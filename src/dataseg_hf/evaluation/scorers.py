@@ -23,11 +23,13 @@ from .inference import InstanceOutput, PanopticOutput, size_of
 class Scorer:
     """How a metric of an evaluation is measured.
 
-    kind: the output of the model that it scores. keys: what of the computed metric is reported, the
-        headline first,
-    under `{prefix}{key}`. new: the metric of no image, given the spec and `max_dets` (for AP).
-    update: adds an image, given the output and the sample. headline: the first of the keys for a
-    metric of one image.
+    Args:
+        kind: the output of the model that it scores.
+        prefix, keys: what of the computed metric is reported, the headline first, under
+            `{prefix}{key}`.
+        new: the metric of no image, given the spec and `max_dets` (for AP).
+        update: adds an image, given the metric, the output, the sample and the spec.
+        headline: the first of the keys for a metric of one image.
     """
 
     kind: OutputKind

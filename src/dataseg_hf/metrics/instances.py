@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.masks import boxes_of_masks
 from ..data.sample import Instances, Segments
 from .rle import Masks, mask_annotations
 from .validation import check_class_ids, check_labels, check_segments
@@ -221,7 +222,7 @@ def instances_from_segments(truth: Segments, is_thing: Sequence[bool]) -> Instan
     masks = truth.segment_map[None] == things[:, None, None]
     return Instances(
         class_labels=truth.class_labels[things],
-        boxes=_boxes_of(masks),
+        boxes=boxes_of_masks(masks),
         is_crowd=truth.is_crowd[things],
         masks=masks,
     )
@@ -318,16 +319,6 @@ def _box_annotations(boxes: NDArray[Any], count: int, name: str) -> list[dict[st
         {"bbox": [*start.tolist(), *side.tolist()], "area": float(side.prod())}
         for start, side in zip(corners[:, :2], extent, strict=True)
     ]
-
-
-def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Tight xyxy boxes, float32 [M, 4], of masks [M, H, W]."""
-    boxes = np.zeros((len(masks), 4), dtype=np.float32)
-    for box, mask in zip(boxes, masks, strict=True):
-        y, x = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if y.size:
-            box[:] = x[0], y[0], x[-1] + 1, y[-1] + 1
-    return boxes
 
 
 def _coco_file(

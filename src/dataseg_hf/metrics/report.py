@@ -7,13 +7,16 @@ from typing import Any
 
 def as_json(result: dict[str, Any]) -> str:
     """One JSON object; what is undefined (`nan`) is null."""
+    return json.dumps(nan_as_null(result))
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(part) for key, part in value.items()}
-        return None if isinstance(value, float) and math.isnan(value) else value
 
-    return json.dumps(plain(result))
+def nan_as_null(value: Any) -> Any:
+    """A value with None in the place of every `nan`, also in the dicts it holds: JSON has no
+    `nan`.
+    """
+    if isinstance(value, dict):
+        return {key: nan_as_null(part) for key, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def as_table(result: dict[str, Any]) -> str:

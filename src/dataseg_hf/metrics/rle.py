@@ -20,8 +20,7 @@ lengths.
 def mask_annotations(
     masks: Masks, count: int, size: tuple[int, int], name: str
 ) -> list[dict[str, Any]]:
-    """`segmentation` (compressed RLE) and `area` (pixels) of each of `count` masks of `size`
-    (height, width).
+    """`segmentation` (compressed RLE) and `area` (pixels) of `count` masks of `size` (h, w).
 
     Raises:
         ValueError: for another number of masks, another size, or run lengths that do not fill the
@@ -32,9 +31,8 @@ def mask_annotations(
             raise ValueError(
                 f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}"
             )
-        lengths = [run_lengths(mask) for mask in masks]
-        rles = [_compressed(runs_of_mask, size) for runs_of_mask in lengths]
-        runs = [np.array(runs_of_mask, dtype=np.int64) for runs_of_mask in lengths]
+        runs = [np.array(run_lengths(mask), dtype=np.int64) for mask in masks]
+        rles = [_compressed(runs_of_mask.tolist(), size) for runs_of_mask in runs]
     else:
         if len(masks) != count:
             raise ValueError(f"{name}: {len(masks)} masks for {count} label_ids")
@@ -63,11 +61,8 @@ def _compressed(runs: list[int], size: tuple[int, int]) -> Rle:
 
 def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
     """`rle` with `counts` as bytes."""
-    if (
-        not isinstance(rle, dict)
-        or not isinstance(rle.get("counts"), (bytes, str, list))
-        or "size" not in rle
-    ):
+    is_rle = isinstance(rle, dict) and isinstance(rle.get("counts"), (bytes, str, list))
+    if not is_rle or "size" not in rle:
         raise ValueError(
             f"{name}: expected an RLE, a dict with `size` [height, width] and `counts`"
         )
@@ -80,10 +75,8 @@ def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
         return {"size": list(size), "counts": counts}
     if isinstance(counts, str):
         return {"size": list(size), "counts": counts.encode()}
-    if (
-        not all(isinstance(run, int) and run >= 0 for run in counts)
-        or sum(counts) != size[0] * size[1]
-    ):
+    are_lengths = all(isinstance(run, int) and run >= 0 for run in counts)
+    if not are_lengths or sum(counts) != size[0] * size[1]:
         raise ValueError(
             f"{name}: run lengths must be whole numbers >= 0 that add up to {size[0] * size[1]}"
         )

@@ -201,9 +201,8 @@ def read_names(names: Sequence[str] | str, names_key: str | None) -> Sequence[st
         return names
     path = Path(names)
     if path.suffix == ".txt":
-        return [
-            line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-        ]
+        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        return [line for line in lines if line]
     if path.suffix != ".json":
         raise ValueError(
             f"{path}: unknown type '{path.suffix}' of names; allowed: a list, or a path to .txt or "

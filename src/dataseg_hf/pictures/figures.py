@@ -19,12 +19,15 @@ SHOWN_THRESHOLDS = (0, 3, 5, 7, 9)
 
 
 def draw_confusion(confusion: NDArray[np.int64], labels: Sequence[str], path: Path) -> None:
-    """Shares of the pixels of each true class that were predicted as each class: rows add up to 100
-    %.
+    """Draw which share of the pixels of each true class was predicted as each class, in percent.
 
-    confusion: int64 [C, C + 1] (`metrics.semantic`). Classes without true pixels have no row, and
-        classes that were
-    neither true nor predicted no column.
+    Classes without true pixels have no row, and classes that were neither true nor predicted no
+    column.
+
+    Args:
+        confusion: int64 [C, C + 1] (`metrics.semantic`).
+        labels: names [C].
+        path: of the picture.
     """
     names, total = np.array(labels), confusion.sum(axis=1)
     rows = np.flatnonzero(total)

@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from ..data.masks import box_of_mask
+
 Color = tuple[int, int, int]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -111,18 +113,18 @@ class Plates:
         self, mask: NDArray[np.bool_], size: tuple[int, int], at_corner: bool
     ) -> tuple[int, int] | None:
         """Top and left of the best free place for a plate of (height, width), or None."""
-        rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-        if not len(rows) or size[0] > mask.shape[0] or size[1] > mask.shape[1]:
+        left, top, right, bottom = box_of_mask(mask)
+        if not right or size[0] > mask.shape[0] or size[1] > mask.shape[1]:
             return None
         step = max(1, self.text.size // 5)
-        tops = _starts(rows[0] - size[0], rows[-1], mask.shape[0] - size[0], step)
-        lefts = _starts(columns[0] - size[1], columns[-1], mask.shape[1] - size[1], step)
+        tops = _starts(top - size[0], bottom - 1, mask.shape[0] - size[0], step)
+        lefts = _starts(left - size[1], right - 1, mask.shape[1] - size[1], step)
         over = _counts(mask, tops, lefts, size)
         free = _counts(self.taken, tops, lefts, size) == 0
         if not free.any():
             return None
         if at_corner:
-            center = rows[0] + size[0] / 2, columns[0] + size[1] / 2
+            center = top + size[0] / 2, left + size[1] / 2
         else:
             center = np.nonzero(mask)[0].mean(), np.nonzero(mask)[1].mean()
         away = np.hypot(
@@ -130,8 +132,8 @@ class Plates:
         ) / np.hypot(*mask.shape)
         # fill of the plate, less what it hides of the segment: small segments get theirs beside
         quality = over / (size[0] * size[1]) - over / mask.sum() - away
-        top, left = np.unravel_index(np.where(free, quality, -np.inf).argmax(), free.shape)
-        return int(tops[top]), int(lefts[left])
+        row, column = np.unravel_index(np.where(free, quality, -np.inf).argmax(), free.shape)
+        return int(tops[row]), int(lefts[column])
 
 
 def _starts(first: int, last: int, end: int, step: int) -> NDArray[np.int_]:

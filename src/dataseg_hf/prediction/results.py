@@ -11,6 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..data.coco_format import (
+    coco_annotations,
+    coco_categories,
+    coco_file,
+    coco_panoptic_annotation,
+    rgb_ids,
+)
 from ..model.tasks_dataseg import get_task
 from .annotation_files import (
     AnnotatedImage,
@@ -20,16 +27,7 @@ from .annotation_files import (
     Category,
     Outlines,
 )
-from .segments import (
-    Segment,
-    Size,
-    coco_annotations,
-    coco_categories,
-    coco_file,
-    coco_panoptic_annotation,
-    id_map,
-    rgb_ids,
-)
+from .segments import Segment, Size, id_map
 
 OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"
 

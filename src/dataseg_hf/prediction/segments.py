@@ -1,15 +1,13 @@
-"""Predicted segments: masks that know their place in the image; as id maps and as COCO json."""
+"""Predicted segments: masks that know their place in the image."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.rle import run_lengths
-
-Size = tuple[int, int]  # height, width
+from ..data.coco_format import Size
+from ..data.masks import box_of_mask
 
 
 @dataclass(frozen=True)
@@ -37,16 +35,10 @@ class Segment:
     @property
     def box(self) -> tuple[int, int, int, int]:
         """x, y, width, height in pixels of the image; zeros for an empty mask."""
-        rows, columns = np.flatnonzero(self.mask.any(axis=1)), np.flatnonzero(self.mask.any(axis=0))
-        if not len(rows):
+        left, top, right, bottom = box_of_mask(self.mask)
+        if not right:
             return 0, 0, 0, 0
-        top, left = int(rows[0]), int(columns[0])
-        return (
-            self.left + left,
-            self.top + top,
-            int(columns[-1]) + 1 - left,
-            int(rows[-1]) + 1 - top,
-        )
+        return self.left + left, self.top + top, right - left, bottom - top
 
     def within(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
         """The mask of that rectangle of the image: bool, of its size."""
@@ -71,13 +63,8 @@ def cropped(mask: NDArray[np.bool_], label_id: int, score: float | None) -> Segm
     """The segment of a mask of the whole image, bool [H, W]; that of an empty mask is empty,
     0 x 0.
     """
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return Segment(label_id, score, np.zeros((0, 0), dtype=bool))
-    top, left = int(rows[0]), int(columns[0])
-    return Segment(
-        label_id, score, mask[top : rows[-1] + 1, left : columns[-1] + 1].copy(), top, left
-    )
+    left, top, right, bottom = box_of_mask(mask)
+    return Segment(label_id, score, mask[top:bottom, left:right].copy(), top, left)
 
 
 def id_map(segments: Sequence[Segment], ids: Sequence[int], size: Size) -> NDArray[np.int32]:
@@ -89,71 +76,3 @@ def id_map(segments: Sequence[Segment], ids: Sequence[int], size: Size) -> NDArr
             segment.mask
         ] = number
     return result
-
-
-# --- COCO -----------------------------------------------------------------------------------------
-# Category ids are label ids + 1: 0 means "nothing" in id maps.
-
-
-def coco_categories(names: Sequence[str], is_thing: Sequence[bool]) -> list[dict[str, Any]]:
-    """`categories` of a COCO file."""
-    return [
-        {"id": label_id + 1, "name": name, "isthing": int(thing)}
-        for label_id, (name, thing) in enumerate(zip(names, is_thing, strict=True))
-    ]
-
-
-def coco_annotations(
-    segments: Sequence[Segment], image_id: int, size: Size, first_id: int = 1
-) -> list[dict[str, Any]]:
-    """`annotations` of COCO's instances format: a mask (uncompressed run lengths), box, area, and
-    score per segment.
-    """
-    whole = slice(0, size[0]), slice(0, size[1])
-    return [
-        {
-            "id": number,
-            "image_id": image_id,
-            **_facts(segment),
-            "segmentation": {"size": list(size), "counts": run_lengths(segment.within(*whole))},
-        }
-        for number, segment in enumerate(segments, start=first_id)
-    ]
-
-
-def coco_panoptic_annotation(
-    segments: Sequence[Segment], image_id: int, map_file: str
-) -> dict[str, Any]:
-    """The entry of an image in `annotations` of COCO's panoptic format, whose id map numbers the
-    segments from 1.
-    """
-    infos = [{"id": number, **_facts(segment)} for number, segment in enumerate(segments, start=1)]
-    return {"image_id": image_id, "file_name": map_file, "segments_info": infos}
-
-
-def _facts(segment: Segment) -> dict[str, Any]:
-    facts = {
-        "category_id": segment.label_id + 1,
-        "area": segment.area,
-        "bbox": list(segment.box),
-        "iscrowd": 0,
-    }
-    return facts if segment.score is None else {**facts, "score": segment.score}
-
-
-def coco_file(
-    images: Iterable[Mapping[str, Any]],
-    annotations: Iterable[Mapping[str, Any]],
-    categories: Iterable[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """A whole COCO file; `images` have `id`, `file_name`, `height`, `width`."""
-    return {
-        "images": list(images),
-        "annotations": list(annotations),
-        "categories": list(categories),
-    }
-
-
-def rgb_ids(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """Ids as COCO's panoptic PNG holds them: uint8 [H, W, 3], id = R + 256 G + 65536 B."""
-    return np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)

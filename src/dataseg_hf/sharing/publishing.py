@@ -41,6 +41,8 @@ SPACE_FILES = (
 )
 # all that the app needs of it
 SPACE_MODULES = (
+    "data/coco_format.py",
+    "data/masks.py",
     "data/rle.py",
     "pictures/lettering.py",
     "pictures/overlay.py",

@@ -124,9 +124,7 @@ def evaluated_images(schedule: Schedule, held_out: Sequence[EvaluationSet]) -> i
 
 
 def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
-    """Seconds of the second step on a dataset of the mix, and how many of them it waited for
-    images.
-    """
+    """Seconds of the second step on a dataset, and how many of them it waited for images."""
     config: RunConfig = training.config
     dataset: TrainingSet = training.datasets[number]
     size = config.gradient_accumulation_steps
@@ -144,7 +142,7 @@ def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
     )
     for _ in range(2):
         started = time.perf_counter()
-        batches = [replace(next(loader), member=number) for _ in range(size)]
+        batches = [replace(next(loader), dataset=number) for _ in range(size)]
         data_seconds = time.perf_counter() - started
         training.optimize(batches, data_seconds)
         seconds = time.perf_counter() - started

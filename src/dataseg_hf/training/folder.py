@@ -15,6 +15,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import discard, flush_to_disk, put_in_place, replace_file
+from ..metrics.report import nan_as_null
 from ..output_folder import resolved_folder
 from ..settings.datasets import MixRow
 from ..settings.run import RunConfig
@@ -262,7 +263,7 @@ class RunFolder:
         """Add a line of JSON with the metrics after `step` steps, in place of one of the same step
         and sets.
         """
-        row = {"step": step, **_defined(metrics)}
+        row = {"step": step, **nan_as_null(metrics)}
         others = [
             old for old in self.read_evaluations() if old["step"] != step or set(old) != set(row)
         ]
@@ -314,7 +315,7 @@ class RunFolder:
 
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a metric with nothing to measure is null."""
-        replace_file(self.results_file, json.dumps(_defined(results), indent=2) + "\n")
+        replace_file(self.results_file, json.dumps(nan_as_null(results), indent=2) + "\n")
 
 
 def _whole_lines(file: Path) -> list[str]:
@@ -325,10 +326,3 @@ def _whole_lines(file: Path) -> list[str]:
         return []
     with file.open(newline="") as opened:
         return [line for line in opened if line.endswith("\n")]
-
-
-def _defined(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in values.items()
-    }

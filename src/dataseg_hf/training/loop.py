@@ -192,7 +192,7 @@ class CoTraining:
         batches = [
             micro_batches[first : first + size] for first in range(0, len(micro_batches), size)
         ]
-        datasets = [self.datasets[batch[0].member] for batch in batches]
+        datasets = [self.datasets[batch[0].dataset] for batch in batches]
         losses = self.backward(datasets, batches)
         norm = float(
             self.accelerator.clip_grad_norm_(

@@ -15,6 +15,11 @@ FAR_OUTSIDE, FAR_OUTSIDE_PIXELS = 0.1, 4
 _CONTRADICTS = 0.5
 
 
+def is_box(value: Any) -> bool:
+    """Whether it is a list of four finite numbers."""
+    return isinstance(value, Sequence) and len(value) == 4 and all(map(is_finite_number, value))
+
+
 def checked_box(
     box: Sequence[float], size: Size | None, where: str, outside: Outside = "error"
 ) -> tuple[float, float, float, float]:
@@ -34,7 +39,7 @@ def checked_box(
             does not lie after the left or top one, a box that does not touch the image, and one
             that reaches far beyond it.
     """
-    if len(box) != 4 or not all(is_finite_number(value) for value in box):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: a box is four finite numbers, not {list(box)}; correct or remove it"
         )
@@ -42,8 +47,7 @@ def checked_box(
     if right <= left or bottom <= top:
         raise BadSampleError(
             f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) has no area, "
-            "its right and bottom "
-            "must be greater than its left and top; correct or remove it"
+            "its right and bottom must be greater than its left and top; correct or remove it"
         )
     if size is None:
         return left, top, right, bottom
@@ -52,8 +56,7 @@ def checked_box(
     if clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
         raise BadSampleError(
             f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) lies outside "
-            "the image of "
-            f"{height} x {width} pixels (height x width); correct or remove it"
+            f"the image of {height} x {width} pixels (height x width); correct or remove it"
         )
     if outside == "error":
         refuse_far_outside((left, top, right, bottom), size, where)
@@ -73,12 +76,10 @@ def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
         return
     raise BadSampleError(
         f"{where}: the box from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) reaches "
-        f"{max(beyond_x, beyond_y):g} "
-        f"pixels beyond the image of {height} x {width} pixels (height x width); likely causes: "
-        "right and bottom "
-        "written as width and height or the other way round, or an image resized without its "
-        "annotation. Correct it, "
-        "or set `outside: clip` in the entry to cut such objects at the border"
+        f"{max(beyond_x, beyond_y):g} pixels beyond the image of {height} x {width} pixels (height "
+        "x width); likely causes: right and bottom written as width and height or the other way "
+        "round, or an image resized without its annotation. Correct it, or set `outside: clip` in "
+        "the entry to cut such objects at the border"
     )
 
 
@@ -101,10 +102,8 @@ def refuse_contradiction(
     cause = "; it looks like left, top, right, bottom" if _iou(as_corners, extent) > 0.9 else ""
     raise BadSampleError(
         f"{where}: `{key}` spans ({box[0]:g}, {box[1]:g}) to ({box[2]:g}, {box[3]:g}), but its "
-        "segmentation "
-        f"({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; `{key}` is "
-        f"{meaning} in pixels of "
-        "this image: correct or remove it"
+        f"segmentation ({extent[0]:g}, {extent[1]:g}) to ({extent[2]:g}, {extent[3]:g}){cause}; "
+        f"`{key}` is {meaning} in pixels of this image: correct or remove it"
     )
 
 

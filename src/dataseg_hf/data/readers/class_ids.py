@@ -92,8 +92,7 @@ def background_notes(spec: DatasetSpec, background: RawId | None) -> list[str]:
         return []
     return [
         "pixels in no shape are void; if they are of class 'background', set `background: "
-        "background` in the entry's "
-        "`options`"
+        "background` in the entry's `options`"
     ]
 
 

@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,18 +79,6 @@ def read_coco_instances(
     objects = read_objects(annotation_file, size_of, spec)
     found = ObjectIndex(spec, objects, annotation_file)
     rows, counts = _rows_of_images(listed, found, crowd)
-    strays = [
-        BadSampleError(
-            f"{annotation_file}: image {key}: has annotations, but is not listed in `images`; list "
-            "it, or remove them"
-        )
-        for key in found.image_keys()
-        if key not in size_of
-    ]
-    if found.without_area:
-        notes.append(
-            f"{found.without_area} boxes of {annotation_file} have no width or no height: left out"
-        )
     load = partial(
         _load,
         objects=objects,
@@ -103,12 +91,26 @@ def read_coco_instances(
         spec,
         rows.dataset(),
         load,
-        [*rows.problems, *strays],
+        [*rows.problems, *_strays(found, size_of)],
         [*notes, *found.notes()],
         stated_categories(annotation_file),
         counts.census(),
     )
     return require_images(data, image_dir)
+
+
+def _strays(found: ObjectIndex, known: Container[str]) -> list[BadSampleError]:
+    """A problem for each image that has annotations but is not listed; `known`: `image_key` of
+    those that are.
+    """
+    return [
+        BadSampleError(
+            f"{found.annotation_file}: image {key}: has annotations, but is not listed in "
+            "`images`; list it, or remove them"
+        )
+        for key in found.image_keys()
+        if key not in known
+    ]
 
 
 def _rows_of_images(
@@ -145,6 +147,14 @@ def _rows_of_images(
 # --- loading
 
 
+def _image(row: dict[str, Any], annotation_file: Path) -> tuple[NDArray[np.uint8], Size]:
+    """The image of a row and its height and width; BadSampleError if the JSON states others."""
+    size = (row["height"], row["width"])
+    image = read_rgb(row["image"], row["image"], size)
+    require_same_size(image, row["image"], size, annotation_file)
+    return image, size
+
+
 def _load(
     row: dict[str, Any],
     *,
@@ -154,14 +164,10 @@ def _load(
     crowd: Crowd,
     background: int,
 ) -> Sample:
-    size = (row["height"], row["width"])
-    image = read_rgb(row["image"], row["image"], size)
-    require_same_size(image, row["image"], size, annotation_file)
+    image, size = _image(row, annotation_file)
     found = objects[row["objects"]]
     instances = Instances(
-        class_labels=np.array(
-            [class_or_void(spec, c) for c in found["category_id"]], dtype=np.int64
-        ),
+        class_labels=np.array([class_or_void(spec, c) for c in found["category_id"]], np.int64),
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
         is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
@@ -169,12 +175,10 @@ def _load(
         where = f"{annotation_file}: image {row['image_id']}"
         masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
         instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
-    annotation = (
-        _painted(instances, len(spec.classes), size, background)
-        if spec.label_form == "classes"
-        else instances
-    )
-    return Sample(image, annotation, row["image_id"], row["file_name"])
+    if spec.label_form != "classes":
+        return Sample(image, instances, row["image_id"], row["file_name"])
+    painted = _painted(instances, len(spec.classes), size, background)
+    return Sample(image, painted, row["image_id"], row["file_name"])
 
 
 def _painted(instances: Instances, num_classes: int, size: Size, background: int) -> Segments:

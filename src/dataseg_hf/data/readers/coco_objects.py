@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
 from .arrow_cache import cached_rows
-from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
+from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, taken_as_void
 from .coco_json import image_key, json_items, require_image_id
 from .images import MAX_PIXELS
 from .rle import checked_runs
 from .shapes_to_masks import checked_polygon, extent_of_segmentation
-from .values import flag, is_finite_number, require_key, whole_number
+from .values import flag, require_key, whole_number
 
 OBJECTS = pa.schema([
     ("image", pa.string()),  # `image_key`
@@ -85,22 +85,18 @@ def _object(
     size = size_of.get(key)
     row: dict[str, Any] = {"image": key}
     try:
-        row["category_id"] = whole_number(
-            require_key(entry, "category_id", where), f"{where}, `category_id`"
-        )
+        raw_id = require_key(entry, "category_id", where)
+        row["category_id"] = whole_number(raw_id, f"{where}, `category_id`")
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
         segmentation = entry.get("segmentation")
         if spec.label_form != "boxes":
             segmentation = require_key(entry, "segmentation", where)
             _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
-        elif isinstance(
-            segmentation, dict
-        ):  # polygons tell their extent cheaply, run lengths do not
-            segmentation = None
-        row["box"] = _box(
-            entry, extent_of_segmentation(segmentation, size, where), size, where, spec.outside
-        )
+        elif isinstance(segmentation, dict):
+            segmentation = None  # polygons tell their extent cheaply, run lengths do not
+        extent = extent_of_segmentation(segmentation, size, where)
+        row["box"] = _box(entry, extent, size, where, spec.outside)
     except BadSampleError as error:
         row["problem"] = str(error)
     return row
@@ -123,11 +119,7 @@ def _box(
 
 
 def _xyxy(box: Any, where: str) -> list[float] | None:
-    if (
-        not isinstance(box, list)
-        or len(box) != 4
-        or not all(is_finite_number(value) for value in box)
-    ):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it"
         )
@@ -177,9 +169,8 @@ class ObjectIndex:
         # The long column, `segmentation`, stays on disk: to combine its chunks would copy it into
         # memory.
         has_area = objects.data.table["box"].is_valid().to_numpy()
-        table = objects.data.table.select(
-            ["image", "category_id", "is_crowd", "problem"]
-        ).combine_chunks()
+        short = ["image", "category_id", "is_crowd", "problem"]
+        table = objects.data.table.select(short).combine_chunks()
         keys = table["image"].combine_chunks().dictionary_encode()
         self._key_of_code: list[str] = keys.dictionary.to_pylist()
         self._code_of_key = {key: code for code, key in enumerate(self._key_of_code)}
@@ -188,9 +179,8 @@ class ObjectIndex:
         is_whole = table["problem"].is_null().to_numpy()
         categories = table["category_id"].fill_null(0).to_numpy()
         self.is_crowd = table["is_crowd"].fill_null(False).to_numpy()
-        self._problem_of_code = _first_of_each(
-            codes[~is_whole], table["problem"].filter(~is_whole).to_pylist()
-        )
+        messages = table["problem"].filter(~is_whole).to_pylist()
+        self._problem_of_code = _first_of_each(codes[~is_whole], messages)
 
         raw_ids, place_of = np.unique(categories, return_inverse=True)
         is_known = np.array([spec.knows(raw_id) for raw_id in raw_ids.tolist()], dtype=bool)
@@ -211,11 +201,17 @@ class ObjectIndex:
         return self._key_of_code
 
     def notes(self) -> list[str]:
-        """What was taken as void though the spec does not name it."""
-        if self.spec.unknown_ids == "error" or not self._unknown_of_code:
-            return []
-        total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
-        return [taken_as_void(self.spec.name, total, "object")]
+        """On boxes without area, and on raw ids that the spec does not name, taken as void."""
+        notes = []
+        if self.without_area:
+            notes.append(
+                f"{self.without_area} boxes of {self.annotation_file} have no width or no height: "
+                "left out"
+            )
+        if self.spec.unknown_ids != "error" and self._unknown_of_code:
+            total: Counter[RawId] = sum(self._unknown_of_code.values(), Counter())
+            notes.append(taken_as_void(self.spec.name, total, "object"))
+        return notes
 
     def indices_of(self, key: str) -> NDArray[np.int64]:
         """Rows of the usable objects of an image, in the order of the file.

@@ -81,14 +81,12 @@ def read_coco_panoptic(
         "segments": SEGMENTS_TYPE,
     })  # fmt: skip
     for image in listed:
-        where = f"{annotation_file}: image {image.image_id}"
         with rows.image():
             if image.problem is not None:
                 raise BadSampleError(image.problem)
-            map_name, segments = _only(entries.pop(image_key(image.image_id, ""), []), where)
-            map_path = inside(annotation_dir, map_name, where)
-            if not map_path.is_file():
-                raise BadSampleError(f"{map_path}: missing, the annotation of {where}; add it")
+            found = entries.pop(image_key(image.image_id, ""), [])
+            where = f"{annotation_file}: image {image.image_id}"
+            map_path, segments = _map_and_segments(found, annotation_dir, where)
             is_crowd = (segments[:, 2] == 1) & (crowd == "ignore")
             counts.add(segments[:, 1], is_crowd)
             rows.add(
@@ -184,6 +182,17 @@ def _segment_rows(segments: NDArray[np.int64], is_crowd: NDArray[np.bool_]) -> l
             segments.tolist(), is_crowd.tolist(), strict=True
         )
     ]
+
+
+def _map_and_segments(
+    found: Sequence[_Entry | BadSampleError], annotation_dir: Path, where: str
+) -> tuple[Path, NDArray[np.int64]]:
+    """The PNG of an image and its segments, as `_Entry`; BadSampleError where one is missing."""
+    map_name, segments = _only(found, where)
+    map_path = inside(annotation_dir, map_name, where)
+    if not map_path.is_file():
+        raise BadSampleError(f"{map_path}: missing, the annotation of {where}; add it")
+    return map_path, segments
 
 
 def _only(found: Sequence[_Entry | BadSampleError], where: str) -> _Entry:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ...messages import shown
 from ...model.image_reading_dataseg import Size
 from ..name_checks import label_list_notes
-from ..sample import BadSampleError, DatasetSpec, SampleDataset
+from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import size_of_file
@@ -48,16 +48,14 @@ def read_cvat_xml(
     the spec's task says.
 
     Polygons, boxes, ellipses (both may be rotated) and masks are read. A pixel belongs to a shape
-    if its center lies in
-    it: CVAT's own mask exports do the same for polygons, but round ellipses to whole pixels and
-        forget a box's
-    rotation. Points, polylines, skeletons, cuboids and tags are left out with a note, and so are
-    shapes marked `outside`. Shapes of one label and one `group_id` other than 0 are one object. In
-    semantic annotation the higher `z_order` lies on top, of equal ones the later shape; pixels in
-    no shape are void unless `background` names their id. In the other tasks shapes of a category
-    that the spec calls void are left out. The image id is the path of the image below `images`: its
-    `name`, or `subset/name` where only that is there. Rows are sorted by image id, objects keep the
-    order of the file. The XML is read as a stream.
+    if its center lies in it. CVAT's own mask exports do the same for polygons, but they round
+    ellipses to whole pixels and forget a box's rotation. Points, polylines, skeletons, cuboids,
+    tags and shapes marked `outside` are left out with a note. Shapes of one label and one
+    `group_id` other than 0 are one object. In semantic annotation the higher `z_order` lies on top,
+    of equal ones the later shape; pixels in no shape are void unless `background` names their id.
+    In the other tasks shapes of a category that the spec calls void are left out. The image id is
+    the path of the image below `images`: its `name`, or `subset/name` where only that is there.
+    Rows are sorted by image id, objects keep the order of the file. The XML is read as a stream.
 
     Args:
         spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in
@@ -80,10 +78,8 @@ def read_cvat_xml(
     """
     image_dir, annotation_file = require_folder(images), require_file(annotation_file, "the XML")
     locate, background_index = file_locator(file_name_pattern), background_class(spec, background)
-    rows = ShapeRows(spec, missing_images)
-    listed: set[str] = set()
+    found = _Images(image_dir, annotation_file, locate, ShapeRows(spec, missing_images))
     labels: list[str] = []
-    empty = total = 0
     for element in xml_children(annotation_file, "annotations", "CVAT for images 1.1"):
         if element.tag == "meta":
             labels += _listed_labels(element)
@@ -92,40 +88,70 @@ def read_cvat_xml(
                 f"{annotation_file}: has tracks, as of 'CVAT for video 1.1'; export the task as "
                 "'CVAT for images 1.1'"
             )
-        if element.tag != "image":
-            continue
-        total += 1
-        with rows.image():
-            where = f"{annotation_file}: image {element.get('name', f'number {total}')!r}"
-            path = _image_path(element, image_dir, locate, where)
-            name = (
-                require_image(path, f"an image of {annotation_file}", image_dir)
-                .relative_to(image_dir)
-                .as_posix()
-            )
-            if name in listed:
-                raise BadSampleError(f"{where}: listed twice; remove one of the entries")
-            listed.add(name)
-            size = _size(element, path, where)
-            shapes = _parse_shapes(element, rows, size, where)
-            empty += not shapes
-            rows.add_image(
-                path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
-            )
-    if not total:
+        elif element.tag == "image":
+            found.add(element)
+    if not found.total:
         raise ValueError(
             f"{annotation_file}: lists no <image>; export the task as 'CVAT for images 1.1'"
         )
     notes = [*label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
-    notes += rows.absent_notes(total, f"images listed in {annotation_file} are not in {image_dir}")
-    if empty:
-        notes.append(
-            f"{empty} of {total} images of {annotation_file} have no shape; CVAT lists unfinished "
-            "ones, too"
-        )
-    notes += rows.not_read_notes(f"shapes of {annotation_file}")
-    data = rows.samples(_mask_of_runs, background_index, notes, {label: label for label in labels})
+    names: dict[RawId, str] = {label: label for label in labels}
+    data = found.rows.samples(_mask_of_runs, background_index, [*notes, *found.notes()], names)
     return require_images(data, image_dir)
+
+
+class _Images:
+    """Makes rows of the images of a file, one after the other.
+
+    Args:
+        image_dir: folder of the images.
+        annotation_file: the XML.
+        locate: from a listed name to the path below `image_dir`.
+        rows: to which the images are added.
+    """
+
+    def __init__(
+        self,
+        image_dir: Path,
+        annotation_file: Path,
+        locate: Callable[[str], str],
+        rows: ShapeRows,
+    ) -> None:
+        self.image_dir, self.annotation_file = image_dir, annotation_file
+        self.locate, self.rows = locate, rows
+        self.total = self._empty = 0
+        self._listed: set[str] = set()
+
+    def add(self, element: ET.Element) -> None:
+        """Add an `<image>`, or its problem."""
+        self.total += 1
+        with self.rows.image():
+            where = f"{self.annotation_file}: image {element.get('name', f'number {self.total}')!r}"
+            path = _image_path(element, self.image_dir, self.locate, where)
+            require_image(path, f"an image of {self.annotation_file}", self.image_dir)
+            name = path.relative_to(self.image_dir).as_posix()
+            if name in self._listed:
+                raise BadSampleError(f"{where}: listed twice; remove one of the entries")
+            self._listed.add(name)
+            size = _size(element, path, where)
+            shapes = _parse_shapes(element, self.rows, size, where)
+            self._empty += not shapes
+            self.rows.add_image(
+                path, self.annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
+            )
+
+    def notes(self) -> list[str]:
+        """For a user."""
+        file, rows = self.annotation_file, self.rows
+        notes = rows.absent_notes(
+            self.total, f"images listed in {file} are not in {self.image_dir}"
+        )
+        if self._empty:
+            notes.append(
+                f"{self._empty} of {self.total} images of {file} have no shape; CVAT lists "
+                "unfinished ones, too"
+            )
+        return [*notes, *rows.not_read_notes(f"shapes of {file}")]
 
 
 # --- the XML
@@ -161,30 +187,20 @@ def _size(element: ET.Element, path: Path, where: str) -> Size:
 
 
 def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
-    """The shapes that the task needs, from the lowest to the highest; those not read are counted in
-    `rows`.
-    """
+    """The shapes that the task needs, the lowest first; those not read are counted in `rows`."""
     shapes: list[tuple[int, DrawnShape]] = []
     object_of: dict[tuple[str, int], int] = {}
     for position, element in enumerate(image, start=1):
-        kind = element.tag if element.tag in _LEFT_OUT else None
         place = f"{where}: {element.tag} {position} ({element.get('label')!r})"
-        if kind is None and flag(element.get("outside"), f"{place}: outside"):
-            kind = "outside"
-        if kind is not None:
-            rows.not_read[kind] += 1
+        if element.tag in _LEFT_OUT or flag(element.get("outside"), f"{place}: outside"):
+            rows.not_read[element.tag if element.tag in _LEFT_OUT else "outside"] += 1
             continue
         label = _attribute(element, "label", place)
         group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
-        shape_kind, points, runs = _outline(element, place)
-        shape = DrawnShape(
-            class_index=rows.class_ids.index(label),
-            object=position if group == 0 else object_of.setdefault((label, group), position),
-            kind=shape_kind,
-            points=points,
-            mask=runs,
-            where=place,
-        )
+        joined = object_of.setdefault((label, group), position) if group else position
+        kind, points, runs = _outline(element, place)
+        class_index = rows.class_ids.index(label)
+        shape = DrawnShape(class_index, joined, kind, points, place, mask=runs)
         check_shape(shape, size, rows.spec)
         shapes.append((whole_number(element.get("z_order", "0"), f"{place}: z_order"), shape))
     rows.class_ids.end_image(where)
@@ -202,11 +218,8 @@ def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], s
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         if angle % 360 == 0:
             return "rectangle", box, None
-        return (
-            "polygon",
-            rotated_rectangle(box, ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2), angle),
-            None,
-        )
+        center = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+        return "polygon", rotated_rectangle(box, center, angle), None
     if element.tag == "ellipse":
         angle = number(element.get("rotation", "0"), f"{where}: rotation")
         return "ellipse", [*_numbers(element, ("cx", "cy", "rx", "ry"), where), angle], None
@@ -262,8 +275,7 @@ def _mask_of_runs(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
     if min(runs) < 0 or sum(runs) != area:
         raise BadSampleError(
             f"{where}: run lengths must be >= 0 and add up to width * height = {area} pixels, not "
-            f"{sum(runs)}; "
-            "draw it anew"
+            f"{sum(runs)}; draw it anew"
         )
     pixels = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(bottom - top, right - left)
     return placed(pixels, (left, top, right, bottom), size, where)

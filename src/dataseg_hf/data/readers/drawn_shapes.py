@@ -101,8 +101,7 @@ def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
     if not (0 <= left < right <= size[1] and 0 <= top < bottom <= size[0]):
         raise BadSampleError(
             f"{shape.where}: a mask from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) does not "
-            "lie in the image of "
-            f"{size[0]} x {size[1]} pixels (height x width); remove it"
+            f"lie in the image of {size[0]} x {size[1]} pixels (height x width); remove it"
         )
 
 
@@ -222,8 +221,7 @@ def placed(
     if pixels.shape != (bottom - top, right - left):
         raise BadSampleError(
             f"{where}: {pixels.shape[0]} x {pixels.shape[1]} pixels (height x width), but its "
-            "place spans "
-            f"{bottom - top} x {right - left}; draw it anew"
+            f"place spans {bottom - top} x {right - left}; draw it anew"
         )
     if not pixels.any():
         raise BadSampleError(f"{where}: has no pixel; draw it anew, or remove it")
@@ -235,7 +233,7 @@ def placed(
 def _box(shape: Mapping[str, Any], size: Size, mask: NDArray[np.bool_] | None) -> Sequence[float]:
     """xyxy in pixels, within the image; of a shape of kind "mask" that of its pixels."""
     if shape["kind"] == "mask" and mask is not None:
-        return box_of_mask(mask).tolist()
+        return [*map(float, box_of_mask(mask))]
     return checked_box(_extent(shape), size, shape["where"], "clip")
 
 

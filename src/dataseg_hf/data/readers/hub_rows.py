@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
-from .boxes import Outside, checked_box, refuse_contradiction, refuse_far_outside
+from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_far_outside
 from .class_ids import VOID, ClassIds
 from .hub_options import Columns
 from .id_maps import read_id_map, read_rgb_ids
@@ -23,7 +23,7 @@ from .map_segments import semantic_segments_of
 from .panoptic_segments import panoptic_segments, require_segment_ids, without_pixel
 from .rle import decode_rle
 from .shapes_to_masks import extent_of_segmentation, polygons_to_mask
-from .values import flag, is_finite_number, require_key
+from .values import flag, require_key
 
 ROW_NUMBER = "row number"
 """Column that the reader adds: an int, or "shard-row" where the rows are a stream."""
@@ -97,8 +97,7 @@ class RowLoader:
         if not self.by_path:
             raise BadSampleError(
                 f"{where}: column '{column}' names the file {path!r} instead of holding its bytes; "
-                "write the dataset "
-                "with its files embedded"
+                "write the dataset with its files embedded"
             )
         return _fetched(path, where) if "://" in path else path
 
@@ -228,15 +227,10 @@ def _corners(
     box: Any, columns: Columns, size: Size, where: str
 ) -> tuple[float, float, float, float]:
     """xyxy in pixels, not clipped yet."""
-    if (
-        not isinstance(box, Sequence)
-        or len(box) != 4
-        or not all(is_finite_number(value) for value in box)
-    ):
+    if not is_box(box):
         raise BadSampleError(
             f"{where}: '{columns.bbox_key}' must be four finite numbers ({columns.box_format}), "
-            f"not {box}; "
-            "correct or remove it"
+            f"not {box}; correct or remove it"
         )
     a, b, c, d = box
     if columns.box_format == "xywh":

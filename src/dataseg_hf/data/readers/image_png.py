@@ -10,9 +10,8 @@ from .colors import Colors
 from .images import read_rgb, require_same_size
 from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import semantic_segments_of
-from .pairs import MapFolder, pair_files
+from .pairs import MapFolder, pair_files, paired_samples
 from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, Suffixes
-from .rows import require_images
 
 
 def read_image_png(
@@ -65,15 +64,7 @@ def read_image_png(
         split_file=split_file,
         missing_images=missing_images,
     )
-    data = SampleDataset(
-        spec,
-        pairs.rows.dataset(),
-        partial(_load, classes=classes),
-        pairs.rows.problems,
-        [*pairs.notes, *classes.notes],
-        stated_names=classes.stated_names,
-    )
-    return require_images(data, pairs.image_dir)
+    return paired_samples(spec, pairs, partial(_load, classes=classes), classes)
 
 
 def _load(row: dict[str, Any], classes: MapClasses) -> Sample:

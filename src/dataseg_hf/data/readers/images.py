@@ -99,7 +99,6 @@ def require_same_size(
     """BadSampleError unless the image has the size (height, width) of its annotation."""
     if image.shape[:2] != tuple(size):
         raise BadSampleError(
-            f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), "
-            f"but its annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs "
-            "together"
+            f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), but its "
+            f"annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs together"
         )

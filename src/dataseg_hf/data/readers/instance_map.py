@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,8 @@ from .map_segments import (
     instances_of_segments,
     segments_of_numbers,
 )
-from .pairs import MapFolder, pair_files
+from .pairs import MapFolder, pair_files, paired_samples
 from .paths import IMAGE_SUFFIXES, MissingImages, StrPath, Suffixes
-from .rows import require_images
 
 CrowdRule: TypeAlias = Literal["class_id", "instance_0", "none"]
 """Which pixels of a thing class are a region of many objects: those that hold the class id alone,
@@ -122,16 +121,8 @@ def read_instance_map(
         split_file=split_file,
         missing_images=missing_images,
     )
-    data = SampleDataset(
-        spec,
-        pairs.rows.dataset(),
-        partial(_load, encoding=encoding),
-        pairs.rows.problems,
-        [*pairs.notes, *encoding.classes.notes],
-        stated_names=encoding.classes.stated_names,
-        ignored_remedy=_no_instance(encoding),
-    )
-    return require_images(data, pairs.image_dir)
+    load = partial(_load, encoding=encoding)
+    return paired_samples(spec, pairs, load, encoding.classes, _no_instance(encoding))
 
 
 def _encoding(
@@ -141,14 +132,15 @@ def _encoding(
     instance_channels: bool,
     crowd: CrowdRule | None,
 ) -> _Encoding:
+    """How the files hold classes and instances; ValueError for options that do not fit."""
     given = [objects is not None, divisor is not None, bool(instance_channels)]
     if sum(given) != 1:
         raise ValueError(
             "give exactly one of `objects` (a folder of maps of objects), `divisor` (class * "
-            "divisor + instance) and "
-            f"`instance_channels` (red is the class); {sum(given)} of them are given"
+            "divisor + instance) and `instance_channels` (red is the class); "
+            f"{sum(given)} of them are given"
         )
-    if crowd not in (None, "class_id", "instance_0", "none"):
+    if crowd not in (None, *get_args(CrowdRule)):
         raise ValueError(
             f"crowd: {crowd!r} is not allowed; choose from 'class_id', 'instance_0', 'none'"
         )
@@ -167,17 +159,22 @@ def _encoding(
         if crowd == "class_id":
             raise ValueError("crowd: with `instance_channels` it is 'instance_0' or 'none'")
         return _Encoding(classes, crowd or "instance_0", in_channels=True)
+    return _Encoding(classes, _crowd_of_divisor(divisor, crowd), divisor)
+
+
+def _crowd_of_divisor(divisor: Any, crowd: CrowdRule | None) -> CrowdRule:
+    """The rule for maps of class * divisor + instance; ValueError where it is left open, and for a
+    divisor that is none.
+    """
     if not isinstance(divisor, int) or isinstance(divisor, bool) or divisor < 2:
         raise ValueError(f"divisor: {divisor!r} must be a whole number above 1")
     if crowd is None and divisor != _CITYSCAPES_DIVISOR:
         raise ValueError(
             f"crowd: say what divisor {divisor} leaves open: 'class_id' where values below it are "
-            "classes without an "
-            "instance (Cityscapes), 'instance_0' where instance 0 is none, 'none' where every "
-            "instance is an object "
-            "(Mapillary Vistas)"
+            "classes without an instance (Cityscapes), 'instance_0' where instance 0 is none, "
+            "'none' where every instance is an object (Mapillary Vistas)"
         )
-    return _Encoding(classes, crowd or "class_id", divisor)
+    return crowd or "class_id"
 
 
 def _no_instance(encoding: _Encoding) -> str:
@@ -202,9 +199,11 @@ def _no_instance(encoding: _Encoding) -> str:
 class _Pixels:
     """A map whose numbers are pairs of class and object.
 
-    classes: class number or packed color of each of its numbers. objects: object of each, None for
-        no object and VOID
-    (-1) for what is void by the map of objects.
+    Args:
+        counted: the map.
+        classes: [N], class number or packed color of each of its numbers.
+        objects: [N], object of each; None for no object, VOID (-1) for what the map of objects
+            calls void.
     """
 
     counted: CountedMap
@@ -282,9 +281,8 @@ def _read_pair(row: dict[str, Any], encoding: _Encoding) -> _Pixels:
     if classes.shape != objects.shape:
         raise BadSampleError(
             f"{row['objects']} is {objects.shape[0]} x {objects.shape[1]} pixels (height x width), "
-            "but the classes in "
-            f"{path} are {classes.shape[0]} x {classes.shape[1]}; find the pair that belongs "
-            "together"
+            f"but the classes in {path} are {classes.shape[0]} x {classes.shape[1]}; find the pair "
+            "that belongs together"
         )
     counted = count_map((classes.astype(np.int64) << _OBJECT_BITS) | objects)
     numbers = (counted.numbers & _MAX_OBJECT).tolist()
@@ -300,8 +298,7 @@ def _read_objects(path: str) -> tuple[NDArray[np.integer], int | None]:
     if ids.min() < 0 or ids.max() > _MAX_OBJECT:
         raise BadSampleError(
             f"{path}: numbers of objects lie in 0..{_MAX_OBJECT}, not {ids.min()}..{ids.max()}; "
-            "does it hold something "
-            "else?"
+            "does it hold something else?"
         )
     return ids, _VOC_BORDER if ids.dtype == np.uint8 else None
 
@@ -327,6 +324,5 @@ def _require_one_class(
     more = f" ({len(torn) - 1} more objects, too)" if len(torn) > 1 else ""
     raise BadSampleError(
         f"{where}: object {name} has pixels of {len(classes)} classes, {shares}{more}; the maps of "
-        "classes and objects "
-        "disagree: export both anew, with objects numbered over the whole image"
+        "classes and objects disagree: export both anew, with objects numbered over the whole image"
     )

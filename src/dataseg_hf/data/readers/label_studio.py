@@ -73,35 +73,11 @@ def read_label_studio(
         require_file(annotation_file, "the JSON export"),
     )
     background_index = background_class(spec, background)
-    rows, tally = ShapeRows(spec, missing_images), _Tally()
-    task_of_image: dict[str, str] = {}
-    stated_paths = StatedPaths(image_dir)
-    for place, task in enumerate(
-        json_list(annotation_file, "the export 'JSON' of Label Studio"), start=1
-    ):
-        _refuse_other_export(task, annotation_file)
-        tally.tasks += 1
-        with rows.image():
-            where = f"{annotation_file}: task {_task_name(task, place)}"
-            annotation = _chosen_annotation(task, completed_by, predictions, tally, where)
-            if annotation is None:
-                continue
-            results = _results(annotation, where)
-            address = _image_address(require_key(task, "data", where), results, image_key, where)
-            path = stated_paths.find(address, where)
-            name = path.relative_to(image_dir).as_posix()
-            if name in task_of_image:
-                raise BadSampleError(
-                    f"{where}: its image {address[:200]!r} is {name}, as that of task "
-                    f"{task_of_image[name]}; remove "
-                    "one of the tasks, or give `images` the folders that tell them apart"
-                )
-            task_of_image[name] = _task_name(task, place)
-            size = stated_size(results, path, where)
-            shapes = parse_regions(results, rows, size, where)
-            rows.add_image(
-                path, annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
-            )
+    choice = _Choice(image_key, completed_by, predictions)
+    tasks = _Tasks(image_dir, annotation_file, choice, ShapeRows(spec, missing_images))
+    for task in json_list(annotation_file, "the export 'JSON' of Label Studio"):
+        tasks.add(task)
+    rows, tally = tasks.rows, tasks.tally
     if not tally.tasks:
         raise ValueError(f"{annotation_file}: holds no task; export the project as 'JSON'")
     notes = [*background_notes(spec, background), *tally.notes(annotation_file)]
@@ -115,6 +91,15 @@ def read_label_studio(
             f"{annotation_file}: none of its {tally.tasks} tasks has an annotation that counts"
         )
     return require_images(data, image_dir)
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """Which annotation of a task is read, and of which image; as `read_label_studio` has them."""
+
+    image_key: str | None
+    completed_by: int | str | None
+    predictions: bool
 
 
 @dataclass
@@ -144,7 +129,60 @@ class _Tally:
         return notes
 
 
-# --- the tasks of a file
+class _Tasks:
+    """Makes rows of the tasks of a file, one after the other.
+
+    Args:
+        image_dir: folder of the images.
+        annotation_file: the JSON.
+        choice: what of each task is read.
+        rows: to which the images are added.
+    """
+
+    def __init__(
+        self, image_dir: Path, annotation_file: Path, choice: _Choice, rows: ShapeRows
+    ) -> None:
+        self.image_dir, self.annotation_file = image_dir, annotation_file
+        self.choice, self.rows, self.tally = choice, rows, _Tally()
+        self._stated_paths = StatedPaths(image_dir)
+        self._task_of_image: dict[str, str] = {}
+
+    def add(self, task: Any) -> None:
+        """Add the image of a task, or its problem.
+
+        Raises:
+            ValueError: for a task of another export.
+        """
+        _refuse_other_export(task, self.annotation_file)
+        self.tally.tasks += 1
+        with self.rows.image():
+            self._add(task, _task_name(task, self.tally.tasks))
+
+    def _add(self, task: Any, task_name: str) -> None:
+        where = f"{self.annotation_file}: task {task_name}"
+        annotation = _chosen_annotation(task, self.choice, self.tally, where)
+        if annotation is None:
+            return
+        results = _results(annotation, where)
+        data = require_key(task, "data", where)
+        address = _image_address(data, results, self.choice.image_key, where)
+        path = self._stated_paths.find(address, where)
+        name = path.relative_to(self.image_dir).as_posix()
+        if name in self._task_of_image:
+            raise BadSampleError(
+                f"{where}: its image {address[:200]!r} is {name}, as that of task "
+                f"{self._task_of_image[name]}; remove one of the tasks, or give `images` the "
+                "folders that tell them apart"
+            )
+        self._task_of_image[name] = task_name
+        size = stated_size(results, path, where)
+        shapes = parse_regions(results, self.rows, size, where)
+        self.rows.add_image(
+            path, self.annotation_file, image_id=name, file_name=name, size=size, shapes=shapes
+        )
+
+
+# --- a task
 
 
 def _refuse_other_export(task: Any, path: Path) -> None:
@@ -164,31 +202,23 @@ def _task_name(task: Any, place: int) -> str:
     return str(identity) if isinstance(identity, int | str) else f"number {place} of the file"
 
 
-def _chosen_annotation(
-    task: Any, completed_by: int | str | None, predictions: bool, tally: _Tally, where: str
-) -> Any:
+def _chosen_annotation(task: Any, choice: _Choice, tally: _Tally, where: str) -> Any:
     """The newest annotation, or prediction, that counts; None where the task has none."""
     # before 1.0
     key = "completions" if isinstance(task, Mapping) and "completions" in task else "annotations"
-    if predictions:
+    if choice.predictions:
         key = "predictions"
     elif isinstance(task, Mapping) and key not in task and task.get("predictions"):
         raise BadSampleError(
             f"{where}: has predictions and no annotations; set `predictions: true` to read them"
         )
-    listed = require_key(task, key, where)
-    if not isinstance(listed, list) or not all(
-        isinstance(annotation, Mapping) for annotation in listed
-    ):
-        raise BadSampleError(
-            f"{where}: `{key}` must be a list of annotations; export the project as 'JSON'"
-        )
-    tally.predicted += bool(task.get("predictions")) and not predictions
+    listed = _mappings(task, key, "annotations", where)
+    tally.predicted += bool(task.get("predictions")) and not choice.predictions
     counting = [
         annotation
         for annotation in listed
         if not flag(annotation.get("was_cancelled"), f"{where}: was_cancelled")
-        and (completed_by is None or _is_by(annotation.get("completed_by"), completed_by))
+        and _is_by(annotation.get("completed_by"), choice.completed_by)
     ]
     if not counting:
         tally.without += 1
@@ -202,22 +232,28 @@ def _time(annotation: Mapping[str, Any]) -> str:
     return str(annotation.get("updated_at") or annotation.get("created_at") or "")
 
 
-def _is_by(annotator: Any, wanted: int | str) -> bool:
+def _is_by(annotator: Any, wanted: int | str | None) -> bool:
+    """Whether an annotator has that number or e-mail; anyone does for None."""
     names = (
         [annotator.get("id"), annotator.get("email")]
         if isinstance(annotator, Mapping)
         else [annotator]
     )
-    return str(wanted) in [str(name) for name in names]
+    return wanted is None or str(wanted) in [str(name) for name in names]
 
 
 def _results(annotation: Mapping[str, Any], where: str) -> list[Mapping[str, Any]]:
-    results = require_key(annotation, "result", where)
-    if not isinstance(results, list) or not all(isinstance(result, Mapping) for result in results):
+    return _mappings(annotation, "result", "results", where)
+
+
+def _mappings(holder: Any, key: str, what: str, where: str) -> list[Mapping[str, Any]]:
+    """The list of JSON objects at a key; BadSampleError for anything else."""
+    listed = require_key(holder, key, where)
+    if not isinstance(listed, list) or not all(isinstance(entry, Mapping) for entry in listed):
         raise BadSampleError(
-            f"{where}: `result` must be a list of results; export the project as 'JSON'"
+            f"{where}: `{key}` must be a list of {what}; export the project as 'JSON'"
         )
-    return results
+    return listed
 
 
 def _image_address(
@@ -235,6 +271,15 @@ def _image_address(
                 f"{where}: data: {image_key!r} must be the address of one image; correct it"
             )
         return address
+    labeled = _labeled_name(results, where)
+    addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
+    if labeled in addresses:
+        return addresses[labeled]
+    return _only_address(data, addresses, where)
+
+
+def _labeled_name(results: Sequence[Mapping[str, Any]], where: str) -> str | None:
+    """The image that the regions of a task name; None where they name none."""
     labeled = sorted(
         {str(result["to_name"]) for result in results if kind_of(result) and "to_name" in result}
     )
@@ -242,9 +287,11 @@ def _image_address(
         raise BadSampleError(
             f"{where}: regions on several images ({', '.join(labeled)}); make a task of each image"
         )
-    addresses = {key: value for key, value in data.items() if _ends_like_image(value)}
-    if labeled and labeled[0] in addresses:
-        return addresses[labeled[0]]
+    return labeled[0] if labeled else None
+
+
+def _only_address(data: Mapping[str, Any], addresses: Mapping[Any, str], where: str) -> str:
+    """The address of the one image in `data`; BadSampleError for none and for several."""
     lists = [
         key
         for key, value in data.items()

@@ -40,9 +40,8 @@ def stated_size(results: Sequence[Mapping[str, Any]], path: Path, where: str) ->
         if number(result.get("image_rotation") or 0, f"{where}: image_rotation") % 360:
             raise BadSampleError(
                 f"{where}: the image was rotated by {result['image_rotation']} degrees in Label "
-                "Studio, where it is "
-                "unclear which way regions lie; rotate it back there and check them, or rotate the "
-                "file"
+                "Studio, where it is unclear which way regions lie; rotate it back there and check "
+                "them, or rotate the file"
             )
     if len(sizes) > 1:
         raise BadSampleError(
@@ -95,9 +94,7 @@ def parse_regions(
 def _regions(
     results: Sequence[Mapping[str, Any]], where: str, not_read: Counter[str]
 ) -> list[_Region]:
-    """The outlines with their labels, in the order of the file; others are counted in
-    `not_read`.
-    """
+    """The outlines with their labels, in the order of the file; others count in `not_read`."""
     regions: list[_Region] = []
     region_of: dict[Any, _Region] = {}
     for place, result in enumerate(results, start=1):
@@ -115,9 +112,8 @@ def _regions(
         for key in (f"{kind}labels", "labels"):
             labels = value.get(key) or []
             if not isinstance(labels, list):
-                raise BadSampleError(
-                    f"{where}: result {place}: `{key}` must be a list of labels; correct it"
-                )
+                message = f"result {place}: `{key}` must be a list of labels; correct it"
+                raise BadSampleError(f"{where}: {message}")
             known.labels += labels
     return regions
 
@@ -147,9 +143,7 @@ def _label(labels: Sequence[Any], where: str) -> str:
 def _outline(
     kind: str, value: Mapping[str, Any], size: Size, where: str
 ) -> tuple[ShapeKind, list[float], str | None]:
-    """Kind and numbers of a shape in pixels, as `DrawnShape` has them, and the bytes of a brush
-    mask in base64.
-    """
+    """Kind and numbers of a shape in pixels, as `DrawnShape` has them, and a brush's base64."""
     height, width = size
 
     def along(key: str, length: int) -> float:
@@ -163,11 +157,8 @@ def _outline(
     angle = number(value.get("rotation") or 0, f"{where}: rotation")
     left, top = along("x", width), along("y", height)
     if kind == "ellipse":
-        return (
-            "ellipse",
-            [left, top, along("radiusX", width), along("radiusY", height), angle],
-            None,
-        )
+        radii = along("radiusX", width), along("radiusY", height)
+        return "ellipse", [left, top, *radii, angle], None
     box = [left, top, left + along("width", width), top + along("height", height)]
     if angle % 360 == 0:
         return "rectangle", box, None
@@ -186,8 +177,7 @@ def _brush(rle: Any, size: Size, where: str) -> str:
     if brush_size(content) != 4 * size[0] * size[1]:
         raise BadSampleError(
             f"{where}: `rle` holds {brush_size(content)} values, not four for each of the "
-            f"{size[0]} x {size[1]} pixels "
-            "(height x width) of the image; draw it anew"
+            f"{size[0]} x {size[1]} pixels (height x width) of the image; draw it anew"
         )
     return base64.b64encode(content).decode("ascii")
 

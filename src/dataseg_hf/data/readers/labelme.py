@@ -160,17 +160,12 @@ def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list
         label = require_key(entry, "label", f"{path}: shape {number}")
         where = f"{path}: shape {number} ({label!r})"
         kind = entry.get("shape_type")
-        if not isinstance(kind, str | None):
-            raise BadSampleError(f"{where}: shape_type must be a word, not {kind!r}; correct it")
-        if kind in _WITHOUT_AREA:
+        if isinstance(kind, str) and kind in _WITHOUT_AREA:
             rows.not_read[kind] += 1
             continue
         if not isinstance(label, str):
             raise BadSampleError(f"{where}: the label must be a word; correct it")
-        group = entry.get("group_id")
-        group = int(group) if isinstance(group, float) and group.is_integer() else group
-        if not isinstance(group, int | str | None):
-            raise BadSampleError(f"{where}: group_id must be a number, not {group!r}; correct it")
+        group = _group(entry, where)
         outline, points = _outline(entry, where)
         shape = DrawnShape(
             class_index=rows.class_ids.index(label),
@@ -186,10 +181,22 @@ def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list
     return objects_of(shapes, rows.spec)
 
 
+def _group(entry: Mapping[str, Any], where: str) -> int | str | None:
+    """What joins shapes of one label to one object; None for a shape by itself."""
+    group = entry.get("group_id")
+    if isinstance(group, float) and group.is_integer():
+        return int(group)
+    if not isinstance(group, int | str | None):
+        raise BadSampleError(f"{where}: group_id must be a number, not {group!r}; correct it")
+    return group
+
+
 def _outline(entry: Mapping[str, Any], where: str) -> tuple[ShapeKind, list[float]]:
     """Kind and numbers of a shape, as `DrawnShape` has them."""
-    points = _points(require_key(entry, "points", where), where)
     kind = entry.get("shape_type") or "polygon"  # absent in LabelMe 3, which has polygons alone
+    if not isinstance(kind, str):
+        raise BadSampleError(f"{where}: shape_type must be a word, not {kind!r}; correct it")
+    points = _points(require_key(entry, "points", where), where)
     if kind == "polygon":
         return "polygon", points
     if kind in _FOUR_CORNERS and len(points) == 8:

@@ -41,20 +41,18 @@ class MapClasses:
     def class_indices(
         self, numbers: Sequence[int], pixels: Sequence[int], where: str
     ) -> tuple[list[int], tuple[str, ...]]:
-        """Class index of each number or packed color, VOID for void, and the remark on what was
-        taken as void.
+        """Class index of each number or packed color, VOID for void, and the remark on void ones.
 
         Args:
-            numbers: as they stand in one map.
-            pixels: how many pixels have each.
+            numbers: [N], as they stand in one map.
+            pixels: [N], how many pixels have each.
             where: file, with which messages begin.
 
         Raises:
             UnknownIdsError: for ids that the spec does not know, unless `unknown_ids` is "void".
             BadSampleError: for unknown colors of which some are nearly known ones.
         """
-        raw_ids = [self._raw_id(number) for number in numbers]
-        unknown: Counter[RawId] = Counter()
+        raw_ids, unknown = [self._raw_id(number) for number in numbers], Counter[RawId]()
         for raw_id, count in zip(raw_ids, pixels, strict=True):
             if not self.spec.knows(raw_id):
                 unknown[raw_id] += count
@@ -62,9 +60,9 @@ class MapClasses:
             if self.are_colors:
                 self._refuse_blurred(unknown, where)
             raise UnknownIdsError(where, self.spec.name, unknown, "pixel")
-        found = [self.spec.class_index(raw_id, where) for raw_id in raw_ids]
+        found = (self.spec.class_index(raw_id, where) for raw_id in raw_ids)
         remarks = (_taken_as_void(self.spec, unknown, where),) if unknown else ()
-        return [VOID if class_index is None else class_index for class_index in found], remarks
+        return [VOID if index is None else index for index in found], remarks
 
     def _raw_id(self, number: int) -> RawId:
         if number in self.raw_ids:
@@ -75,10 +73,8 @@ class MapClasses:
         """BadSampleError where unknown colors look like known ones that were blended; nothing is
         guessed from it.
         """
-        colors = sorted(
-            (raw_id for raw_id in unknown if parse_color(raw_id) is not None),
-            key=lambda c: -unknown[c],
-        )
+        found = (raw_id for raw_id in unknown if parse_color(raw_id) is not None)
+        colors = sorted(found, key=lambda color: -unknown[color])
         known = list(self.raw_ids)
         if not colors or not known:
             return
@@ -90,11 +86,9 @@ class MapClasses:
                 pixels = sum(unknown[color] for color in colors)
                 raise BadSampleError(
                     f"{where}: colors that the spec of dataset '{self.spec.name}' does not know: "
-                    f"{len(colors)}, in "
-                    f"{pixels} pixels, such as {color} beside {self._shown(known[nearest])}; "
-                    "smoothing, resizing and "
-                    "lossy formats do that. Export the map again without them; a color that is a "
-                    "class of its own "
+                    f"{len(colors)}, in {pixels} pixels, such as {color} beside "
+                    f"{self._shown(known[nearest])}; smoothing, resizing and lossy formats do "
+                    "that. Export the map again without them; a color that is a class of its own "
                     "belongs in `ids` or `void_ids`, and `unknown_ids: void` in the entry leaves "
                     "such pixels unlabeled"
                 )
@@ -172,8 +166,7 @@ def map_classes(
     if numbers:
         raise ValueError(
             f"dataset '{spec.name}': ids {numbers[:5]} are numbers, but the maps hold colors; "
-            "write them as "
-            "'250,50,83' or by the names in `colors`"
+            "write them as '250,50,83' or by the names in `colors`"
         )
     return _colored(spec, color_of, {} if colors is None else read_label_map(colors))
 
@@ -196,8 +189,7 @@ def _numbered(
         if not any(isinstance(raw_id, int) for raw_id in raw_ids):
             raise ValueError(
                 f"dataset '{spec.name}': ids {raw_ids[:5]} are names; maps hold numbers or colors: "
-                "give those as "
-                "`ids`, or a file of names as option `colors` or `label_file`"
+                "give those as `ids`, or a file of names as option `colors` or `label_file`"
             )
         return MapClasses(spec)
     names_of = read_label_file(label_file)

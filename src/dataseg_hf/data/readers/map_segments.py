@@ -24,9 +24,12 @@ SegmentKey: TypeAlias = tuple[int, bool, int]
 class CountedMap:
     """A map [H, W] as the numbers in it.
 
-    numbers: int64 [N], sorted. pixels: int64 [N], how many have each. places: int64 [R], index into
-        `numbers` of each
-    run in reading order. lengths: [R], of the runs. size: H and W.
+    Args:
+        numbers: int64 [N], sorted.
+        pixels: int64 [N], how many have each.
+        places: int64 [R], index into `numbers` of each run in reading order.
+        lengths: int [R], of the runs.
+        size: H and W.
     """
 
     numbers: NDArray[np.int64]

@@ -1,13 +1,15 @@
 """Images and the maps that belong to them, found by their names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from ...messages import first_few
-from ..sample import BadSampleError
+from ..sample import BadSampleError, DatasetSpec, Sample, SampleDataset
+from .map_classes import MapClasses
 from .paths import (
     MissingImages,
     StrPath,
@@ -18,7 +20,7 @@ from .paths import (
     require_folder,
     split_names,
 )
-from .rows import Rows
+from .rows import Rows, require_images
 
 _MAX_NAMED = 3  # in a message, beside the first
 
@@ -38,9 +40,11 @@ class MapFolder:
 class Pairs:
     """Images that have all their maps.
 
-    rows: columns image, image_id, file_name and one for each folder of maps, sorted by image id;
-        its problems name each
-    kind of missing file once. notes: what was left out on purpose. image_dir: folder of the images.
+    Args:
+        rows: columns image, image_id, file_name and one for each folder of maps, sorted by image
+            id; its problems name each kind of missing file once.
+        notes: what was left out on purpose.
+        image_dir: folder of the images.
     """
 
     rows: Rows
@@ -95,23 +99,11 @@ def pair_files(
         )
     elif without_image:
         name = without_image[0]
-        what = (
-            f"the image of {maps_of[first][name]}"
-            if name in maps_of[first]
-            else f"'{name}' of {split_file}"
-        )
+        listed = f"'{name}' of {split_file}"
+        what = f"the image of {maps_of[first][name]}" if name in maps_of[first] else listed
         path = image_dir / (name + (image_suffix if isinstance(image_suffix, str) else ".*"))
         rows.problems.append(_once(str(missing_image(path, what)), without_image))
-    complete = [name for name in names if name in image_of]
-    for column, maps in map_folders.items():
-        without_map = [name for name in complete if name not in maps_of[column]]
-        if without_map:
-            path = folders[column] / (without_map[0] + maps.suffix)
-            rows.problems.append(
-                _once(_missing_map(path, maps.kind, image_of[without_map[0]]), without_map)
-            )
-        complete = [name for name in complete if name in maps_of[column]]
-    for name in complete:
+    for name in _complete(names, image_of, map_folders, maps_of, folders, rows.problems):
         rows.add(
             image=str(image_of[name]),
             image_id=name,
@@ -119,6 +111,53 @@ def pair_files(
             **{column: str(found[name]) for column, found in maps_of.items()},
         )
     return Pairs(rows, notes, image_dir)
+
+
+def _complete(
+    names: Sequence[str],
+    image_of: Mapping[str, Path],
+    map_folders: Mapping[str, MapFolder],
+    maps_of: Mapping[str, Mapping[str, Path]],
+    folders: Mapping[str, Path],
+    problems: list[BadSampleError],
+) -> list[str]:
+    """The names that have an image and all maps; a problem is added for each folder of maps in
+    which some are missing.
+    """
+    complete = [name for name in names if name in image_of]
+    for column, maps in map_folders.items():
+        without_map = [name for name in complete if name not in maps_of[column]]
+        if without_map:
+            path = folders[column] / (without_map[0] + maps.suffix)
+            message = _missing_map(path, maps.kind, image_of[without_map[0]])
+            problems.append(_once(message, without_map))
+        complete = [name for name in complete if name in maps_of[column]]
+    return complete
+
+
+def paired_samples(
+    spec: DatasetSpec,
+    pairs: Pairs,
+    load: Callable[[dict[str, Any]], Sample],
+    classes: MapClasses,
+    ignored_remedy: str = "",
+) -> SampleDataset:
+    """The dataset of images and their maps, whose values `classes` explains and whose rows `load`
+    makes samples of.
+
+    Raises:
+        ValueError: for no image at all.
+    """
+    data = SampleDataset(
+        spec,
+        pairs.rows.dataset(),
+        load,
+        pairs.rows.problems,
+        [*pairs.notes, *classes.notes],
+        stated_names=classes.stated_names,
+        ignored_remedy=ignored_remedy,
+    )
+    return require_images(data, pairs.image_dir)
 
 
 def _missing_map(path: Path, kind: str, image: Path) -> str:

@@ -39,8 +39,7 @@ def panoptic_segments(
     if unlisted.any():
         raise BadSampleError(
             f"{where}: segment ids {np.unique(run_ids[unlisted]).tolist()} are not in "
-            "`segments_info`; "
-            "list them there, or set their pixels to 0 (void)"
+            "`segments_info`; list them there, or set their pixels to 0 (void)"
         )
     is_seen = np.bincount(position, minlength=len(known))[1:] > 0
     classes = np.array([class_index for _, class_index, _ in ordered], dtype=np.int64)

@@ -3,7 +3,7 @@
 """
 
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,9 +55,10 @@ _ROWS: Mapping[str, pa.DataType] = {
 class Coordinates(TypedDict):
     """How boxes count pixels.
 
-    origin: 1 as VOC does, the last pixel included: (xmin, ymin, xmax, ymax) covers (xmin - 1, ymin
-        - 1, xmax, ymax).
-    0 as datumaro, globox and X-AnyLabeling write: the four numbers are the corners of the box.
+    Args:
+        origin: 1, as VOC counts, the last pixel included: (xmin, ymin, xmax, ymax) covers
+            (xmin - 1, ymin - 1, xmax, ymax). 0, as datumaro, globox and X-AnyLabeling write: the
+            four numbers are the corners of the box.
     """
 
     origin: Literal[0, 1]
@@ -104,93 +105,126 @@ def read_pascal_voc(
             box outside the image).
     """
     require_task(spec, "pascal_voc")
-    image_dir, annotation_dir = require_folder(images), require_folder(annotations)
-    image_of, xml_of = image_files(image_dir, image_suffix), files_by_name(annotation_dir, ".xml")
-    if not image_of:
+    files = _Files.of_folders(images, annotations, image_suffix, split_file)
+    if not files.image_of:
         raise ValueError(
-            f"dataset '{spec.name}': no images in {image_dir} that end in {image_suffix}"
+            f"dataset '{spec.name}': no images in {files.image_dir} that end in {image_suffix}"
         )
-    names = sorted(xml_of) if split_file is None else split_names(split_file)
-    rows, tally = Rows(_ROWS, missing_images), _Tally()
-    class_ids, counts = ClassIds(spec), TargetCounts(len(spec.classes))
+    names = sorted(files.xml_of) if split_file is None else split_names(split_file)
+    rows, tally = Rows(_ROWS, missing_images), _Tally(spec, difficult == "ignore")
     for name in names:
         with rows.image():
-            if name not in image_of:
-                source = (
-                    f"the image of {xml_of[name]}"
-                    if name in xml_of
-                    else f"'{name}' of {split_file}"
-                )
-                raise missing_image(image_dir / f"{name}.*", source)
-            if name not in xml_of:
-                path = annotation_dir / f"{name}.xml"
-                raise BadSampleError(
-                    f"{path}: missing, '{name}' of {split_file}; add it, or remove the line"
-                )
-            size, objects = _parse(xml_of[name], class_ids)
-            unique = without_repeats(objects, "class_index", "corners")
-            tally.add(objects, unique)
-            is_ignored = [found["is_difficult"] and difficult == "ignore" for found in unique]
-            counts.add([found["class_index"] for found in unique], is_ignored)
-            rows.add(
-                image=str(image_of[name]),
-                annotation=str(xml_of[name]),
-                image_id=name,
-                file_name=image_of[name].relative_to(image_dir).as_posix(),
-                size=size,
-                objects=unique,
-            )
-    unlabeled = sorted(image_of.keys() - xml_of.keys()) if split_file is None else []
+            rows.add(**tally.row(name, *files.pair(name), files.image_dir))
     origin = coordinates["origin"] if coordinates else 0 if tally.begins_at_zero else 1
-    notes = class_ids.notes()
+    notes = tally.class_ids.notes()
     if coordinates is None:
-        notes.append(_origin_note(tally.begins_at_zero, annotation_dir))
-    if tally.difficult and difficult == "ignore":
-        notes.append(
-            f"{tally.difficult} objects are marked <difficult>: neither target nor background"
-        )
-    notes += rows.absent_notes(len(names), f"annotations have no image in {image_dir}")
-    if unlabeled:
-        notes.append(
-            f"{len(unlabeled)} images have no XML in {annotation_dir}, such as '{unlabeled[0]}': "
-            "left out"
-        )
-    if tally.repeated:
-        notes.append(
-            f"{tally.repeated} objects in {annotation_dir} repeat another of their image: left out"
-        )
-    load = partial(
-        _load, origin=origin, ignore_difficult=difficult == "ignore", outside=spec.outside
-    )
+        notes.append(_origin_note(tally.begins_at_zero, files.annotation_dir))
+    notes += tally.difficult_notes()
+    notes += rows.absent_notes(len(names), f"annotations have no image in {files.image_dir}")
+    notes += [*files.unlabeled_notes(), *tally.repeated_notes(files.annotation_dir)]
     data = SampleDataset(
         spec,
         rows.dataset(),
-        load,
+        partial(
+            _load,
+            origin=origin,
+            ignore_difficult=difficult == "ignore",
+            outside=spec.outside,
+        ),
         rows.problems,
         notes,
-        census=counts.census(),
+        census=tally.counts.census(),
         ignored_as="difficult",
     )
-    return require_images(data, image_dir)
+    return require_images(data, files.image_dir)
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Files:
+    """The images and XML files of two folders, by image id."""
+
+    image_dir: Path
+    annotation_dir: Path
+    image_of: Mapping[str, Path]
+    xml_of: Mapping[str, Path]
+    split_file: StrPath | None
+
+    @classmethod
+    def of_folders(
+        cls, images: StrPath, annotations: StrPath, suffix: Suffixes, split_file: StrPath | None
+    ) -> "_Files":
+        """What lies in them; FileNotFoundError for a folder that is missing."""
+        image_dir, annotation_dir = require_folder(images), require_folder(annotations)
+        found = image_files(image_dir, suffix), files_by_name(annotation_dir, ".xml")
+        return cls(image_dir, annotation_dir, *found, split_file)
+
+    def pair(self, name: str) -> tuple[Path, Path]:
+        """Image and XML of an image id; BadSampleError where one of them is missing."""
+        if name not in self.image_of:
+            listed = f"'{name}' of {self.split_file}"
+            source = f"the image of {self.xml_of[name]}" if name in self.xml_of else listed
+            raise missing_image(self.image_dir / f"{name}.*", source)
+        if name not in self.xml_of:
+            raise BadSampleError(
+                f"{self.annotation_dir / f'{name}.xml'}: missing, '{name}' of {self.split_file}; "
+                "add it, or remove the line"
+            )
+        return self.image_of[name], self.xml_of[name]
+
+    def unlabeled_notes(self) -> list[str]:
+        """The note on images without an XML, unless a split file names the images."""
+        unlabeled = sorted(self.image_of.keys() - self.xml_of.keys())
+        if not unlabeled or self.split_file is not None:
+            return []
+        return [
+            f"{len(unlabeled)} images have no XML in {self.annotation_dir}, such as "
+            f"'{unlabeled[0]}': left out"
+        ]
+
+
 class _Tally:
-    """What the files of a folder show together. begins_at_zero: whether a box does, to the left or
-    above.
+    """Makes rows of XML files, and counts what they hold.
+
+    Args:
+        spec: the dataset.
+        ignore_difficult: whether difficult objects are neither target nor background.
     """
 
-    repeated: int = 0
-    difficult: int = 0
-    begins_at_zero: bool = False
+    def __init__(self, spec: DatasetSpec, ignore_difficult: bool) -> None:
+        self.class_ids, self.counts = ClassIds(spec), TargetCounts(len(spec.classes))
+        self.ignore_difficult = ignore_difficult
+        self.begins_at_zero = False  # whether a box does, to the left or above
+        self._repeated = self._difficult = 0
 
-    def add(
-        self, objects: Sequence[Mapping[str, Any]], unique: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Count the objects of an image, and those of them that repeat no other."""
-        self.repeated += len(objects) - len(unique)
-        self.difficult += sum(found["is_difficult"] for found in unique)
+    def row(self, name: str, image: Path, xml: Path, image_dir: Path) -> dict[str, Any]:
+        """The row of an image; BadSampleError for a damaged XML."""
+        size, objects = _parse(xml, self.class_ids)
+        unique = without_repeats(objects, "class_index", "corners")
+        self._repeated += len(objects) - len(unique)
+        self._difficult += sum(found["is_difficult"] for found in unique)
         self.begins_at_zero |= any(0 in found["corners"][:2] for found in unique)
+        is_ignored = [found["is_difficult"] and self.ignore_difficult for found in unique]
+        self.counts.add([found["class_index"] for found in unique], is_ignored)
+        return {
+            "image": str(image),
+            "annotation": str(xml),
+            "image_id": name,
+            "file_name": image.relative_to(image_dir).as_posix(),
+            "size": size,
+            "objects": unique,
+        }
+
+    def difficult_notes(self) -> list[str]:
+        """The note on ignored objects."""
+        if not self._difficult or not self.ignore_difficult:
+            return []
+        return [f"{self._difficult} objects are marked <difficult>: neither target nor background"]
+
+    def repeated_notes(self, folder: Path) -> list[str]:
+        """The note on objects that stand twice in their XML."""
+        if not self._repeated:
+            return []
+        return [f"{self._repeated} objects in {folder} repeat another of their image: left out"]
 
 
 def _origin_note(begins_at_zero: bool, annotation_dir: Path) -> str:

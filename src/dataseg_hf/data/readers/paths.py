@@ -49,9 +49,8 @@ def inside(root: Path, name: Any, where: str) -> Path:
     if posix.is_absolute() or windows.anchor:
         raise BadSampleError(
             f"{where}: file name {name!r} is an absolute path, of another machine perhaps; make it "
-            "relative to the "
-            "images' folder there, or, with a reader that has the option, cut the folder off by "
-            "`file_name_pattern: ['^.*[/\\\\]', '']`"
+            "relative to the images' folder there, or, with a reader that has the option, cut the "
+            "folder off by `file_name_pattern: ['^.*[/\\\\]', '']`"
         )
     try:
         as_written = (root / name).exists()
@@ -97,8 +96,7 @@ def missing_image(path: Path, what: str, image_dir: Path | None = None) -> Missi
     if image_dir is not None and path.parent != image_dir and (image_dir / path.name).is_file():
         hint = (
             f"{image_dir / path.name} is there: name the folder above as `images`, or cut the "
-            "folders off by "
-            "`file_name_pattern: ['^.*[/\\\\]', '']`. Else "
+            "folders off by `file_name_pattern: ['^.*[/\\\\]', '']`. Else "
         )
     else:
         in_other_case = (
@@ -130,6 +128,9 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
         folder: with its sub-folders.
         suffixes: endings of file names, such as ".png" or "_labels.png"; "png" is taken as ".png".
         but: files with this ending are left out.
+
+    Raises:
+        ValueError: for two files of one name.
     """
     found: dict[str, Path] = {}
     endings = [f".{suffix}" if suffix.isalnum() else suffix for suffix in suffixes]
@@ -143,8 +144,7 @@ def files_by_name(folder: Path, *suffixes: str, but: str | None = None) -> dict[
                 if stem in found:
                     raise ValueError(
                         f"{found[stem]} and {path}: two files of one name; keep one of them, or "
-                        "say which ending is "
-                        "meant (`image_suffix` of most readers)"
+                        "say which ending is meant (`image_suffix` of most readers)"
                     )
                 found[stem] = path
                 break

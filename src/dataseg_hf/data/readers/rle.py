@@ -24,8 +24,7 @@ def decode_rle(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:
     if tuple(segmentation["size"]) != tuple(size):
         raise BadSampleError(
             f"{where}: run lengths of size {list(segmentation['size'])} (height, width), but the "
-            f"image is {list(size)}"
-            "; resize both together, or find the image that belongs to them"
+            f"image is {list(size)}; resize both together, or find the image that belongs to them"
         )
     return mask_of_runs(runs, size)
 
@@ -52,8 +51,7 @@ def checked_runs(segmentation: Any, where: str) -> NDArray[np.int64]:
     if (runs < 0).any() or total != height * width:
         raise BadSampleError(
             f"{where}: run lengths must be >= 0 and add up to {height * width} pixels, not "
-            f"{total}; "
-            "encode the mask anew"
+            f"{total}; encode the mask anew"
         )
     return runs
 

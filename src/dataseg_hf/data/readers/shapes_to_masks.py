@@ -32,9 +32,8 @@ def polygons_to_mask(
         bool [H, W].
 
     Raises:
-        BadSampleError: for no polygon, one of less than 3 points or an odd number of coordinates,
-            NaN or infinity, and points farther outside than the image is wide or high, unless they
-            are cut.
+        BadSampleError: for no polygon, one of less than 3 points, an odd number of coordinates, NaN
+            or infinity, and points farther outside than the image is wide or high.
     """
     from hotcoco import mask as coco_mask  # an optional dependency that only polygons need
 
@@ -61,6 +60,25 @@ def checked_points(
     polygon: Any, size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.float64]:
     """As `checked_polygon`, for one that may be a line."""
+    values = _coordinates(polygon, where)
+    height, width = size
+    # Far points are those of another image; they would also cost the rasterizer memory in
+    # proportion to their distance.
+    for along, side in ((values[0::2], width), (values[1::2], height)):
+        if along.min() < -side or along.max() > 2 * side:
+            if outside == "clip":
+                return _cut(values.reshape(-1, 2), size, where)
+            raise BadSampleError(
+                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of "
+                f"{side} pixels lies far outside the image; likely causes: coordinates of another "
+                "image, or an image resized without its annotation. Correct it, or set `outside: "
+                "clip` in the entry to cut such objects at the border"
+            )
+    return values
+
+
+def _coordinates(polygon: Any, where: str) -> NDArray[np.float64]:
+    """x1, y1, x2, y2, ... of 3 or more points, all finite; BadSampleError for anything else."""
     try:
         values = np.asarray(polygon)
     except ValueError:  # lists inside
@@ -74,35 +92,16 @@ def checked_points(
         raise BadSampleError(
             f"{where}: a polygon is a list of numbers x1, y1, x2, y2, ...; correct or remove it"
         )
+    fault = None
     if len(values) % 2:
-        raise BadSampleError(
-            f"{where}: a polygon of {len(values)} coordinates, an odd number; correct or remove it"
-        )
-    if len(values) < 6:
-        raise BadSampleError(
-            f"{where}: a polygon of {len(values) // 2} points, but 3 are the least; remove it"
-        )
-    if not np.isfinite(values).all():
-        raise BadSampleError(
-            f"{where}: a polygon with coordinates that are no finite numbers; correct or remove it"
-        )
-    values = values.astype(np.float64)
-    height, width = size
-    # Far points are those of another image; they would also cost the rasterizer memory in
-    # proportion to their distance.
-    for along, side in ((values[0::2], width), (values[1::2], height)):
-        if along.min() < -side or along.max() > 2 * side:
-            if outside == "clip":
-                return _cut(values.reshape(-1, 2), size, where)
-            raise BadSampleError(
-                f"{where}: a polygon from {along.min():g} to {along.max():g} along a side of "
-                f"{side} pixels lies far "
-                "outside the image; likely causes: coordinates of another image, or an image "
-                "resized without its "
-                "annotation. Correct it, or set `outside: clip` in the entry to cut such objects "
-                "at the border"
-            )
-    return values
+        fault = f"of {len(values)} coordinates, an odd number; correct or remove it"
+    elif len(values) < 6:
+        fault = f"of {len(values) // 2} points, but 3 are the least; remove it"
+    elif not np.isfinite(values).all():
+        fault = "with coordinates that are no finite numbers; correct or remove it"
+    if fault is not None:
+        raise BadSampleError(f"{where}: a polygon {fault}")
+    return values.astype(np.float64)
 
 
 def _cut(points: NDArray[np.float64], size: Size, where: str) -> NDArray[np.float64]:
@@ -133,7 +132,7 @@ def extent_of_segmentation(segmentation: Any, size: Size | None, where: str) -> 
     """xyxy of COCO's polygons or run lengths; None where there is none that tells it."""
     if isinstance(segmentation, dict) and size is not None:
         mask = decode_rle(segmentation, size, where)
-        return box_of_mask(mask).tolist() if mask.any() else None
+        return [*map(float, box_of_mask(mask))] if mask.any() else None
     if not isinstance(segmentation, list):
         return None
     rings = [

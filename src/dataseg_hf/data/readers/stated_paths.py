@@ -46,9 +46,8 @@ class StatedPaths:
             return uploaded[0]
         raise MissingImageError(
             f"{where}: no image for {address[:200]!r}, neither {self.folder / parts[-1]} nor a "
-            "longer tail of its path "
-            f"below {self.folder}; put the image there, or set missing_images to 'skip' to leave "
-            "such images out"
+            f"longer tail of its path below {self.folder}; put the image there, or set "
+            "missing_images to 'skip' to leave such images out"
         )
 
     @cached_property

@@ -59,19 +59,15 @@ def parse_figures(
     object_of: dict[tuple[RawId, str], int] = {}
     shapes = []
     for figure in figures:
-        bound = figure.entry.get("instance")
+        number, bound = figure.place, figure.entry.get("instance")
+        if isinstance(bound, str):
+            number = object_of.setdefault((figure.raw_id, bound), number)
         if figure.geometry == "bitmap":
             numbers = _bitmap(figure.entry, figure.where)
         else:
             numbers = _outline(figure, size, between_pixels, rows.spec)
-        shape = DrawnShape(
-            class_index=rows.class_ids.index(figure.raw_id),
-            object=object_of.setdefault((figure.raw_id, bound), figure.place)
-            if isinstance(bound, str)
-            else figure.place,
-            where=figure.where,
-            **numbers,
-        )
+        class_index = rows.class_ids.index(figure.raw_id)
+        shape = DrawnShape(class_index, number, where=figure.where, **numbers)
         check_shape(shape, size, rows.spec)
         shapes.append(shape)
     rows.class_ids.end_image(str(path))

@@ -14,8 +14,13 @@ _META = "meta.json"
 
 @dataclass
 class Meta:
-    """path: of the meta.json, None where there is none. title_of, shape_of: by id, by title; where
-    they are stated.
+    """What a `meta.json` says of the classes.
+
+    Args:
+        path: of the file; None if the project has none.
+        titles: of all classes.
+        title_of: title by class id, where ids are stated.
+        shape_of: kind of shape by title, where it is stated.
     """
 
     path: Path | None = None

@@ -84,12 +84,7 @@ def xml_root(path: Path, root_tag: str, expected: str) -> ET.Element:
 
 
 def xml_children(path: Path, root_tag: str, expected: str) -> Iterator[ET.Element]:
-    """The children of the root of an XML file, one at a time.
-
-    Args:
-        path: the file.
-        root_tag: of the format.
-        expected: what the file should be, for messages.
+    """The children of the root of an XML file, one at a time; arguments as for `xml_root`.
 
     Raises:
         ValueError: for a file that is no XML, has a DOCTYPE or another root.

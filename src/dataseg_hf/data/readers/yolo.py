@@ -104,17 +104,17 @@ def read_yolo(
                 objects=unique,
             )
     strays = sorted(txt_of.keys() - image_of.keys())
+    if missing_images == "error":
+        rows.problems += [
+            missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")
+            for name in strays
+        ]
     names, notes = stated_names(annotation_dir, image_dir)
     notes += class_ids.notes()
     if missing_images == "skip" and strays:
         notes.append(
             f"{len(strays)} of {len(txt_of)} annotations have no image in {image_dir}: left out"
         )
-    elif strays:
-        rows.problems += [
-            missing_image(image_dir / f"{name}.*", f"the image of {txt_of[name]}")
-            for name in strays
-        ]
     if without_lines:
         notes.append(
             f"{without_lines} of {len(image_of)} images have no txt or no line in it: images "
@@ -142,8 +142,7 @@ def _files(
     if not image_of.keys() & txt_of.keys():
         raise ValueError(
             f"dataset '{spec.name}': no txt in {annotation_dir} belongs to an image in "
-            f"{image_dir}, such as "
-            f"'{next(iter(image_of))}.txt'; check both paths"
+            f"{image_dir}, such as '{next(iter(image_of))}.txt'; check both paths"
         )
     return image_of, txt_of
 
@@ -199,8 +198,7 @@ def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[flo
     if len(coordinates) == 4 and with_masks:
         raise BadSampleError(
             f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of "
-            "3 or more points, "
-            "or set the task to 'boxes'"
+            "3 or more points, or set the task to 'boxes'"
         )
     left, top, right, bottom = _extent(np.array(coordinates))
     if right <= left or bottom <= top:

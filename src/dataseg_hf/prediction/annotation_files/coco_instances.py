@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
-from ...data.rle import run_lengths
+from ...data.coco_format import coco_categories, coco_object, coco_rle
 from ..segments import Segment, Size
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons
@@ -19,7 +19,15 @@ def coco_entry(image: AnnotatedImage, style: AnnotationStyle) -> str:
     """An image and its objects, not numbered yet, as JSON texts with tabs between them."""
     height, width = image.size
     facts = {"id": image.image_id, "file_name": image.file_name, "height": height, "width": width}
-    objects = [_annotation(segment, image, style) for segment in image.segments]
+    ids = [category.id for category in style.categories]
+    objects = [
+        {
+            "image_id": image.image_id,
+            **coco_object(segment, ids),
+            "segmentation": _segmentation(segment, image.size, style),
+        }
+        for segment in image.segments
+    ]
     return "\t".join(json.dumps(part) for part in (facts, *objects))
 
 
@@ -30,7 +38,10 @@ def coco_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
         entries: of `coco_entry`; they are gone through twice.
         style: as for them.
     """
-    categories = json.dumps([category.as_coco() for category in style.categories])
+    known = style.categories
+    categories = json.dumps(
+        coco_categories([c.name for c in known], [c.is_thing for c in known], [c.id for c in known])
+    )
     yield f'{{"info": {{}}, "licenses": [], "categories": {categories}, "images": ['
     yield from _joined(entry.split("\t", 1)[0] for entry in entries)
     yield '], "annotations": ['
@@ -43,24 +54,11 @@ def coco_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
     yield "]}\n"
 
 
-def _annotation(segment: Segment, image: AnnotatedImage, style: AnnotationStyle) -> dict[str, Any]:
-    annotation = {
-        "image_id": image.image_id,
-        "category_id": style.categories[segment.label_id].id,
-        "bbox": list(segment.box),
-        "area": segment.area,
-        "iscrowd": 0,
-        "segmentation": _segmentation(segment, image.size, style),
-    }
-    return annotation if segment.score is None else {**annotation, "score": float(segment.score)}
-
-
 def _segmentation(segment: Segment, size: Size, style: AnnotationStyle) -> Any:
     polygons = outline_polygons(segment) if style.outlines == "polygons" else None
     if polygons is not None:
         return [[value for point in polygon for value in point] for polygon in polygons]
-    whole = segment.within(slice(0, size[0]), slice(0, size[1]))
-    return {"size": list(size), "counts": run_lengths(whole)}
+    return coco_rle(segment, size)
 
 
 def _joined(texts: Iterable[str]) -> Iterator[str]:

@@ -5,7 +5,7 @@ are told.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from ..segments import Segment, Size
 
@@ -24,10 +24,6 @@ class Category:
     id: int
     name: str
     is_thing: bool
-
-    def as_coco(self) -> dict[str, Any]:
-        """An entry of COCO's `categories`."""
-        return {"id": self.id, "name": self.name, "isthing": int(self.is_thing)}
 
 
 @dataclass(frozen=True)

@@ -65,17 +65,14 @@ def _region(
     height, width = image.size
     labels = [style.categories[segment.label_id].name]
     polygons = outline_polygons(segment) if style.outlines == "polygons" else None
-    value: dict[str, Any]
     if polygons is not None and len(polygons) == 1:
         name, kind = POLYGON, "polygonlabels"
         points = [[x / width * 100, y / height * 100] for x, y in polygons[0]]
-        value = {"points": points, "closed": True}
+        value: dict[str, Any] = {"points": points, "closed": True}
     else:
         name, kind = BRUSH, "brushlabels"
-        value = {
-            "format": "rle",
-            "rle": encode_brush(segment.within(slice(0, height), slice(0, width))),
-        }
+        whole = segment.within(slice(0, height), slice(0, width))
+        value = {"format": "rle", "rle": encode_brush(whole)}
     return {
         "id": str(number),
         "type": kind,
