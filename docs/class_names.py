@@ -13,8 +13,8 @@ PAGE = Path(__file__).parent / "class_names.md"
 INTRODUCTION = """# Class names of the known datasets
 
 Copy a name from here where settings or code want one: `category_map`, a vocabulary of your own, the
-classes of your set that shall mean the same. Things are countable; stuff gets one segment per image. The
-[catalog](catalog.md) has licenses, raw ids and formats.
+classes of your set that shall mean the same. Things are countable; stuff gets one segment per
+image. The [catalog](catalog.md) has licenses, raw ids and formats.
 
 <!-- written by docs/class_names.py -->
 """
