@@ -1,11 +1,12 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
-#   make test | test-full | test-oldest | lint | bench | bench-data | claims | claims-gpu | demo | docs
+#   make test | test-full | test-oldest | coverage | lint | bench | bench-data | claims | claims-gpu | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 OLDEST := .venv-oldest
+CONSTRAINTS ?= constraints.txt
 CONFIG ?= examples/configs/shapes.yaml
 ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
@@ -13,13 +14,13 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 # a file stays with one process, because its tests share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: cotrain test test-full test-oldest lint bench bench-data claims claims-gpu demo docs install clean
+.PHONY: cotrain test coverage test-full test-oldest lint bench bench-data claims claims-gpu demo docs install clean
 
 install: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml constraints.txt
+$(STAMP): setup.cfg pyproject.toml $(CONSTRAINTS)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[train,demo,test,lint]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[train,demo,test,lint]"
 	touch $@
 
 cotrain: $(STAMP)
@@ -28,6 +29,10 @@ cotrain: $(STAMP)
 # the fast part, under five minutes on two cores
 test: $(STAMP)
 	$(PYTEST) $(ARGS)
+
+# the same, and which lines they run; fails below the floor of pyproject.toml
+coverage: $(STAMP)
+	$(PYTEST) --cov --cov-report=term:skip-covered $(ARGS)
 
 # all of it; ARGS="-m slow" is the rest
 test-full: $(STAMP)
@@ -54,10 +59,10 @@ bench-data: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)
 
 claims: $(STAMP)
-	$(BIN)/python -m benchmarks.claims $(ARGS)
+	$(BIN)/python -m experiments.claims $(ARGS)
 
 claims-gpu: $(STAMP)
-	$(BIN)/python -m benchmarks.claims.gpu $(ARGS)
+	$(BIN)/python -m experiments.claims.gpu $(ARGS)
 
 demo: $(STAMP)
 	$(BIN)/python spaces/dataseg-demo/app.py
@@ -67,7 +72,7 @@ docs: .venv/installed-docs
 	$(BIN)/python -m sphinx --fail-on-warning --fresh-env --quiet -d build/doctrees docs build/docs
 
 .venv/installed-docs: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e ".[docs]"
 	touch $@
 
 clean:

@@ -27,7 +27,7 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dataseg_hf.metrics import MaskAP, MeanIoU, PanopticQuality
+from dataseg_hf.metrics import AveragePrecision, MeanIoU, PanopticQuality
 from dataseg_hf.metrics.panoptic import panoptic_counts
 from dataseg_hf.metrics.rle import mask_annotations
 
@@ -161,7 +161,7 @@ class Instances:
     def __init__(self, iou_type: str) -> None:
         self.iou_type = iou_type
         self.name = f"AP {iou_type}, pycocotools"
-        self.ours = MaskAP(
+        self.ours = AveragePrecision(
             [str(c) for c in range(THINGS)], "segm" if iou_type == "segm" else "bbox"
         )
 

@@ -28,7 +28,7 @@ from dataseg_hf.evaluation.inference import (
 from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scorers import objects_of
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
-from dataseg_hf.metrics import MaskAP
+from dataseg_hf.metrics import AveragePrecision
 from dataseg_hf.metrics.instances import Predictions
 from dataseg_hf.model.mask_nms_dataseg import without_repeats
 from dataseg_hf.sharing.checkpoint import load_checkpoint
@@ -60,7 +60,7 @@ def main() -> None:
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
         spec, results = (
             held_out.data.spec,
-            {iou: Result(MaskAP(held_out.data.spec.labels)) for iou in IOUS},
+            {iou: Result(AveragePrecision(held_out.data.spec.labels)) for iou in IOUS},
         )
         batches = share_of_batches(len(held_out.data), held_out.batch_size)
         for _, sample, output in proposals_of(model, held_out, batches, inference):
@@ -81,7 +81,7 @@ def main() -> None:
 class Result:
     """Counts and AP of one setting."""
 
-    def __init__(self, metric: MaskAP) -> None:
+    def __init__(self, metric: AveragePrecision) -> None:
         self.metric = metric
         self.objects = self.shown = self.found = self.repeated = 0
 

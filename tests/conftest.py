@@ -30,6 +30,15 @@ TINY_BACKBONE: dict[str, Any] = {
 WORLD: dict[str, Any] = {"labels": ["circle", "square", "sky"], "is_thing": [True, True, False]}
 
 
+LONGEST = ("tests/training/", "tests/sharing/", "tests/model/test_train_memory", "tests/commands/")
+"""Where the slow tests take longest."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no process is left with one when the others are done."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
 @pytest.fixture(autouse=True)
 def one_thread_one_seed() -> None:
     """Sums in one order, and the same random numbers in every run and order of the tests."""

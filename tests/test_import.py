@@ -73,7 +73,7 @@ NOT_NEEDED = [
     "datasets",
     "accelerate",
     "evaluate",
-    "faster_coco_eval",
+    "hotcoco",
     "gradio",
     "jsonargparse",
     "matplotlib",

@@ -8,7 +8,7 @@ import datasets
 import evaluate
 import numpy as np
 
-from dataseg_hf.metrics import MaskAP as Counter
+from dataseg_hf.metrics import AveragePrecision as Counter
 
 DESCRIPTION = """Average precision and recall of scored instances, masks or boxes, equal to
 pycocotools. Masks may overlap and stay run-length encoded throughout."""
@@ -44,7 +44,7 @@ SHAPES = {
 }
 
 
-class MaskAP(evaluate.Metric):
+class AveragePrecision(evaluate.Metric):
     """Average precision of instances."""
 
     def _info(self) -> evaluate.MetricInfo:

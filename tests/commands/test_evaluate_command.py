@@ -1,9 +1,7 @@
 """examples/evaluate.py as users start it: on one, two and three processes, and with bad input."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,10 @@ from transformers import ConvNextConfig
 
 from dataseg_hf.metrics.files import score_panoptic
 from dataseg_hf.sharing.checkpoint import save_checkpoint
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.example_scripts import EXAMPLES, main_of
+from helpers.run_programs import LAUNCH, environment, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -105,41 +105,11 @@ def written(path: Path, settings: Any) -> str:
 
 
 def start(arguments: list[str], processes: int) -> subprocess.CompletedProcess[str]:
-    """By `accelerate launch`, or on several processes by torchrun: accelerate starts those on CPUs
-    through MPI only.
-    """
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--cpu",
-        "--num_processes",
-        "1",
-    ]
-    if processes > 1:
-        launch = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            str(processes),
-        ]
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "HF_HUB_OFFLINE": "1",
-        "ACCELERATE_USE_CPU": "true",
-    }
+    """By `accelerate launch`, or on several processes by torchrun."""
+    launch = torchrun(processes) if processes > 1 else LAUNCH
     command = [*launch, str(SCRIPT), *arguments]
     return subprocess.run(
-        command, capture_output=True, text=True, env=environment, timeout=300, check=False
+        command, capture_output=True, text=True, env=environment(), timeout=300, check=False
     )
 
 
@@ -174,7 +144,7 @@ def test_any_number_of_processes_writes_the_same(
         "--num_workers",
         "1",
     ]
-    done = start(arguments, processes)
+    done = warm_python.run_together([str(SCRIPT), *arguments], environment(), processes)
     assert done.returncode == 0, done.stderr[-2000:]
     found, expected = (json.loads((f / "results.json").read_text()) for f in (folder, alone))
     assert (found.pop("processes"), expected.pop("processes")) == (processes, 1)

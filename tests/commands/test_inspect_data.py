@@ -5,7 +5,6 @@ real data.
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,9 @@ from dataseg_hf.data.sample import (
 )
 from dataseg_hf.pictures.contact_sheet import contact_sheet
 from dataseg_hf.pictures.overlay import category_color
+from helpers import warm_python
 from helpers.paths import ROOT
+from helpers.run_programs import environment
 
 pytestmark = pytest.mark.slow
 
@@ -40,14 +41,7 @@ SPEC = DatasetSpec(
 
 
 def start(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples/inspect_data.py"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
-    )
+    return warm_python.run([str(ROOT / "examples/inspect_data.py"), *arguments], environment())
 
 
 def settings_file(folder: Path, **datasets: dict[str, Any]) -> str:

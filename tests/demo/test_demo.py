@@ -1,5 +1,6 @@
 """spaces/dataseg-demo/app.py through its own server, as `gradio_client` calls it."""
 
+import importlib
 import json
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,11 @@ SCENE = {"cat", "dog", "grass", "sky"}
 @pytest.fixture(scope="module")
 def app():
     return demo_app()
+
+
+@pytest.fixture(scope="module")
+def read_image_of_demo(app):
+    return importlib.import_module("demo_inputs").read_image
 
 
 @pytest.fixture(scope="module")
@@ -159,19 +165,22 @@ def test_an_upload_is_no_way_to_read_files_of_the_server(client, photo):
     assert not any("annotations" in line for line in lines)
 
 
-def test_a_photo_is_turned_upright_and_reduced(app, tmp_path):
+def test_a_photo_is_turned_upright_and_reduced(read_image_of_demo, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees
     Image.new("RGB", (2560, 1000)).save(tmp_path / "turned.jpg", exif=exif)
-    assert app.read_image(str(tmp_path / "turned.jpg"), checkpoint_processor()).size == (500, 1280)
+    assert read_image_of_demo(str(tmp_path / "turned.jpg"), checkpoint_processor()).size == (
+        500,
+        1280,
+    )
 
 
-def test_an_image_of_16_bits_is_scaled_as_in_training(app, tmp_path):
+def test_an_image_of_16_bits_is_scaled_as_in_training(read_image_of_demo, tmp_path):
     deep = np.random.default_rng(0).integers(300, 4000, (40, 60)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     processor = checkpoint_processor(value_range=(200, 3000))
     trained = read_image(tmp_path / "deep.png", (200, 3000))
-    assert np.array_equal(app.read_image(tmp_path / "deep.png", processor), trained)
+    assert np.array_equal(read_image_of_demo(tmp_path / "deep.png", processor), trained)
     assert np.ptp(np.asarray(trained)) > 200
 
 
@@ -253,24 +262,47 @@ def model_of_shapes(folder):
 
 def test_the_page_says_what_the_model_is(app, tmp_path):
     model_of_shapes(tmp_path)
+    (tmp_path / "README.md").write_text("---\nlicense: mit\nbase_model: some/<one>\n---\n")
     text = page_text(app.build_demo(tmp_path))
-    assert (
-        f"Model: <b>{tmp_path}</b>. Trained on set &lt;64&gt; (600 images of 64 pixels; boxes)."
-        in text
-    )
-    assert "drawn shapes only: in a photograph it names what is not there" in text
+    assert f"<code>{tmp_path}</code>" in text
+    assert "Panoptic, semantic and instance segmentation by 4 vocabularies" in text
+    assert "<b>shapes_boxes</b> (2 names)" in text
+    assert "or words of your own" in text
+    assert "Trained on set &lt;64&gt; (600 drawn images, boxes)." in text
+    assert "Started from some/&lt;one&gt;. License: mit." in text
+    assert "Drawn shapes only: not for photographs" in text
     assert "<b>shapes_boxes</b>: red square, blue &lt;b&gt;cross&lt;/b&gt;" in text
     assert "Other words are compared by their letters" in text
 
 
-def test_a_checkpoint_that_does_not_say_what_it_saw(app):
+def test_a_checkpoint_that_says_little_of_itself(app, tmp_path):
     config = checkpoint_model().config
     config.text_encoder = None
-    assert "does not say what it was trained on" in app.about_model("me/model", config)
+    text = app.about_model(str(tmp_path), config)
+    assert "does not say what it was trained on" in text
+    assert "License: not stated" in text
+    assert "words of your own" not in text
     assert "Other words have no embedding" in app.known_words(config)
     assert app.unlike_training((4000, 3000), config) is None
     del config.training_sets  # as in checkpoints of earlier versions
-    assert "does not say" in app.about_model("me/model", config)
+    assert "does not say" in app.about_model(str(tmp_path), config)
+
+
+def test_a_broken_card_does_not_keep_the_page_from_opening(app, tmp_path):
+    (tmp_path / "README.md").write_text("---\nlicense: [\n---\n")
+    assert "License: not stated" in app.about_model(str(tmp_path), checkpoint_model().config)
+
+
+def test_many_vocabularies_and_sets_still_fit_two_lines(app, tmp_path):
+    model = checkpoint_model()
+    for number in range(9):
+        model.add_vocabulary(f"more_{number}", ["a"])
+    model.config.training_sets = drawn(*range(64, 74))
+    text = app.about_model(str(tmp_path), model.config)
+    assert text.count("names)") == 4
+    assert "and 7 more" in text
+    assert text.count("drawn images") == 4
+    assert "and 6 more" in text
 
 
 def test_examples_carry_their_vocabulary(app, tmp_path):

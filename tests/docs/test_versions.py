@@ -5,10 +5,12 @@ from configparser import ConfigParser
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
+from dataseg_hf.version import __version__
 from helpers.paths import ROOT
 
 STATED = ("torch", "transformers", "datasets", "accelerate", "huggingface_hub")
@@ -106,3 +108,13 @@ def test_spaces_need_what_the_package_does(file: Path) -> None:
     for requirement in map(Requirement, lines):
         if requirement.name != "dataseg-hf":
             assert requirement.specifier == supported()[requirement.name].specifier
+
+
+def test_the_citation_is_that_of_this_version_and_of_the_readmes_paper() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (__version__, "Apache-2.0")
+    (paper,) = citation["references"]
+    authors = [f"{author['family-names']}, {author['given-names']}" for author in paper["authors"]]
+    readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"title = {{{paper['title']}}}, author = {{{' and '.join(authors)}}}" in readme
+    assert f"year = {{{paper['year']}}}" in readme

@@ -1,31 +1,39 @@
-"""The claims: that the grid's settings are valid, that it goes on where it stopped, that the page
-says its numbers.
-"""
+"""The claims: their runs are valid, training goes on where it stopped, the page says the numbers."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from benchmarks.claims import gpu, report, runner
-from benchmarks.claims.conflict import cosines, measured_conflict
-from benchmarks.claims.grid import DROP, RUNS, SEEDS, composed, merged
-from benchmarks.claims.reading import READING, Comparison, Sentence
-from benchmarks.claims.report import Claims, gathered, page, write_report
-from benchmarks.claims.results import RESULTS, Result, Summary, digest, read, write
-from benchmarks.claims.runner import Grid, train_missing
-from benchmarks.claims.tables import PQ, TABLES
+from experiments.claims import gpu
+from experiments.claims.cost import measure_cost
+from experiments.claims.figures import draw
+from experiments.claims.gradients import cosines, measure_gradients
+from experiments.claims.page import comparisons, filled, problems, shown
+from experiments.claims.results import ABOUT, RESULTS, Results
+from experiments.claims.runs import DROP, RUNS, SEEDS, composed, digest, merged
+from experiments.claims.training import Grid, train_missing
 
 from dataseg_hf.settings.run import parse_run_config
 from helpers.paths import ROOT
 
-DOCS = ROOT / "docs"
-PUBLISHED = json.loads((DOCS / "claims.json").read_text())
+PAGE = (ROOT / "docs/claims.md").read_text()
+PQ = "shapes_panoptic/pq"
+TABLE = """
+<!-- table: shapes_panoptic/pq, shapes_semantic/miou -->
+| | PQ | mIoU |
+|---|---|---|
+| co-trained (`co`) | |
+| alone (`alone_panoptic`) | 1.0 | old |
+| semantic alone (`alone_semantic`) | |
+
+The end.
+"""
 
 
-# --- the grid
+# --- runs
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -40,10 +48,8 @@ def test_every_run_is_a_valid_configuration(name: str, tmp_path: Path) -> None:
 
 def test_changes_reach_what_they_name_and_nothing_else() -> None:
     base = {"a": {"b": 1, "c": 2}, "d": [1]}
-    assert merged(base, {"a": {"b": DROP, "e": None}, "d": [2]}) == {
-        "a": {"c": 2, "e": None},
-        "d": [2],
-    }
+    changed = merged(base, {"a": {"b": DROP, "e": None}, "d": [2]})
+    assert changed == {"a": {"c": 2, "e": None}, "d": [2]}
     assert base == {"a": {"b": 1, "c": 2}, "d": [1]}
 
 
@@ -51,23 +57,27 @@ def test_a_part_of_the_mix_and_of_the_steps() -> None:
     alone, third = (composed(RUNS[f"alone_boxes{suffix}"], 0, "out") for suffix in ("", "_third"))
     assert list(alone["datasets"]) == ["shapes_boxes"]
     assert third["max_steps"] == round(alone["max_steps"] / 3)
-    assert list(alone["evaluation"]) == [
-        "shapes_panoptic",
-        "shapes_semantic",
-        "shapes_boxes",
-        "shapes_open",
-    ]
+    sets = ["shapes_panoptic", "shapes_semantic", "shapes_boxes", "shapes_open"]
+    assert list(alone["evaluation"]) == sets
 
 
-def test_every_row_of_every_table_is_a_run() -> None:
-    assert {run for table in TABLES.values() for _, run in table.rows} <= set(RUNS)
+def test_a_quick_run_has_few_steps_and_images() -> None:
+    quick = composed(RUNS["alone_boxes_third"], 0, "out", quick=True)
+    assert quick["max_steps"] == 8
+    assert {entry["max_samples"] for entry in quick["evaluation"].values()} == {8}
+
+
+def test_a_run_that_starts_from_another_takes_its_model() -> None:
+    grid = Grid(Results(Path("nowhere.csv")), Path("models"))
+    settings = grid.settings("fine_tuned_panoptic", 1)
+    assert settings["model_weights"] == "models/co-s1"
+    assert settings["model"] == {}
 
 
 @pytest.mark.parametrize("name", gpu.TRAINED)
 def test_the_runs_for_a_gpu_are_valid_and_larger(name: str, tmp_path: Path) -> None:
-    settings = gpu.larger(
-        composed(RUNS[name], 0, str(tmp_path / "out")), steps=4000, side=512, mixed_precision="bf16"
-    )
+    settings = composed(RUNS[name], 0, str(tmp_path / "out"))
+    settings = gpu.larger(settings, steps=4000, side=512, mixed_precision="bf16")
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(settings))
     config = parse_run_config(["--config", str(tmp_path / "run.yaml")], "unused.yaml")
     entries = [*config.datasets.values(), *config.evaluation.values()]
@@ -76,183 +86,221 @@ def test_the_runs_for_a_gpu_are_valid_and_larger(name: str, tmp_path: Path) -> N
 
 
 def test_cosines_of_gradients_by_hand() -> None:
-    east, north, west = (
-        torch.tensor([2.0, 0.0]),
-        torch.tensor([0.0, 1.0]),
-        torch.tensor([-3.0, 0.0]),
-    )
+    east, north, west = torch.tensor([[2.0, 0.0], [0.0, 1.0], [-3.0, 0.0]])
     halves = {"a": [{"head": east}, {"head": north}], "b": [{"head": west}, {"head": west}]}
     # with itself: one half against the other; two sets: the mean over their halves
-    assert cosines(halves, "head") == pytest.approx(
-        {"a and itself": 0.0, "b and itself": 1.0, "a and b": -0.5}
-    )
+    assert cosines(halves, "head") == pytest.approx({"a,a": 0.0, "b,b": 1.0, "a,b": -0.5})
 
 
-def test_without_the_models_no_gradients_are_compared(tmp_path: Path) -> None:
-    assert measured_conflict(Grid(tmp_path, SEEDS, quick=False)) is None
+def test_without_the_models_nothing_is_measured_on_them(tmp_path: Path) -> None:
+    grid = Grid(Results(tmp_path / "results.csv"), tmp_path)
+    measure_gradients(grid)
+    measure_cost(grid)
+    assert grid.results.rows == {}
+
+
+# --- digests
 
 
 def test_runs_that_differ_have_different_digests() -> None:
-    digests = {
-        name: digest(composed(run, 0, "out")) for name, run in RUNS.items() if run.start is None
-    }
-    assert len(set(digests.values())) == len(digests)
-    assert digest(composed(RUNS["co"], 0, "here")) == digest(composed(RUNS["co"], 0, "there"))
-    assert digest(composed(RUNS["co"], 0, "out")) != digest(composed(RUNS["co"], 1, "out"))
+    runs = [run for run in RUNS.values() if run.start is None]
+    digests = {digest(composed(run, 0, "out")) for run in runs}
+    assert len(digests) == len(runs)
+    co = RUNS["co"]
+    assert digest(composed(co, 0, "here")) == digest(composed(co, 0, "there"))
+    assert digest(composed(co, 0, "out")) != digest(composed(co, 1, "out"))
+
+
+def test_a_renamed_setting_keeps_its_digest() -> None:
+    now, then = ({"datasets": {"a": {name: 0.2}}} for name in ("color_jitter", "colour_jitter"))
+    assert digest(now) == digest(then)
+    assert digest(now) != digest({"datasets": {"a": {"color_jitter": 0.3}}})
+
+
+def test_every_run_is_in_the_table_with_the_settings_of_today() -> None:
+    grid = Grid(Results(), ROOT / "outputs/claims")
+    # after a mere rename of a setting, enter it in FORMER_NAMES
+    assert [(run.name, seed) for run, seed in grid.missing(list(RUNS))] == []
 
 
 # --- going on
 
 
-def result_of(grid: Grid, name: str, seed: int, **values: object) -> Result:
-    settings = digest(grid.settings(RUNS[name], seed))
-    return replace(
-        Result(name, seed, settings, metrics={"shapes_panoptic/pq": 0.5}, steps=4), **values
-    )  # type: ignore[arg-type]
+def results_of(path: Path, runs: Mapping[str, Sequence[float]], name: str = PQ) -> Results:
+    """Results with a value for each seed of each run."""
+    results = Results(path)
+    grid = Grid(results, path.parent)
+    for run, values in runs.items():
+        for seed, value in enumerate(values):
+            results.add(run, seed, grid.settings(run, seed), {name: value})
+    return results
 
 
 def test_what_is_finished_with_these_settings_is_not_made_again(tmp_path: Path) -> None:
-    grid = Grid(tmp_path, SEEDS, quick=False)
-    names = ["co", "alone_boxes"]
-    write(result_of(grid, "co", 0), tmp_path)
-    write(result_of(grid, "co", 1, error="exit code 1"), tmp_path)
-    write(result_of(grid, "co", 2, settings="of another version"), tmp_path)
-    missing = [(run.name, seed) for run, seed in grid.missing(names)]
+    path = tmp_path / "results.csv"
+    results_of(path, {"co": [0.5]}).add("co", 2, {"max_steps": 3}, {PQ: 0.5})
+    grid = Grid(Results(path), tmp_path)
+    missing = [(run.name, seed) for run, seed in grid.missing(["co", "alone_boxes"])]
     assert missing == [
         ("alone_boxes", 0),
         ("co", 1),
         ("alone_boxes", 1),
-        ("co", 2),
+        ("co", 2),  # made with other settings
         ("alone_boxes", 2),
     ]
 
 
+def test_a_row_says_with_what_it_was_measured(tmp_path: Path) -> None:
+    results = results_of(tmp_path / "results.csv", {"co": [0.5]})
+    row = Results(results.path).rows["co", 0]
+    assert f"torch={torch.__version__}" in row["versions"]
+    assert "Python 3." in row["machine"]
+    assert row["settings"] == digest(composed(RUNS["co"], 0, "out"))
+
+
+def test_rows_with_other_columns_and_seeds_stand_side_by_side(tmp_path: Path) -> None:
+    results = results_of(tmp_path / "results.csv", {"co": [0.5, 2e-05], "five": [1.0]})
+    results.add("gpu:R50,512,float32", 0, {}, {"inference_peak_bytes": 7_500_000_000})
+    again = Results(results.path)
+    assert again.values("co", PQ) == [0.5, 2e-05]
+    assert again.values("gpu:R50,512,float32", "inference_peak_bytes") == [7.5e9]
+    assert again.values("five", "inference_peak_bytes") == []
+    again.add("five", 1, {}, {})  # a seed without the metric
+    assert again.values("five", PQ) == []
+
+
 @pytest.mark.slow
-def test_a_failed_run_is_written_down_with_its_last_lines(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_run_shows_its_last_lines_and_stays_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(runner, "OUTPUTS", tmp_path / "outputs")
-    broken = replace(RUNS["co"], settings={"learning_rate": -1.0})
-    monkeypatch.setitem(runner.RUNS, "co", broken)
-    grid = Grid(tmp_path / "results", [0], quick=True)
+    broken = replace(RUNS["co"], changes=[{"learning_rate": -1.0}])
+    monkeypatch.setitem(RUNS, "co", broken)
+    grid = Grid(Results(tmp_path / "results.csv"), tmp_path, [0], quick=True)
     assert train_missing(grid, ["co"], jobs=1) == 1
-    found = read("co", 0, tmp_path / "results")
-    assert found is not None
-    assert found.error is not None
-    assert "exit code 2" in found.error
-    assert "learning_rate: must be positive" in found.error
+    said = capsys.readouterr().err
+    assert "co seed 0: failed with exit code 2" in said
+    assert "learning_rate: must be positive" in said
     assert grid.missing(["co"]) == [(broken, 0)]
+
+
+@pytest.mark.slow
+def test_a_run_is_trained_and_goes_into_the_table(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for _ in range(2):  # the second time nothing is left
+        grid = Grid(Results(path), tmp_path, [0], quick=True)
+        assert train_missing(grid, ["alone_boxes_third"], jobs=1) == 0
+    assert grid.has_model("alone_boxes_third", 0)
+    assert grid.results.values("alone_boxes_third", "steps") == [8]
+    assert len(grid.results.values("alone_boxes_third", "shapes_boxes/mask_ap50")) == 1
 
 
 # --- reading the numbers
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "verdict"),
+    ("one", "other", "relation"),
     [
-        ([0.5, 0.6], [0.3, 0.4], "better"),
-        ([0.3, 0.4], [0.5, 0.6], "worse"),
-        ([0.3, 0.6], [0.4, 0.5], "tie"),
-        ([0.5, 0.6], [0.4, 0.5], "tie"),
+        ([0.5, 0.6, 0.5], [0.3, 0.4, 0.3], ">"),
+        ([0.3, 0.4, 0.3], [0.5, 0.6, 0.5], "<"),
+        ([0.3, 0.6, 0.3], [0.4, 0.5, 0.4], "="),
+        ([0.5, 0.6, 0.5], [0.4, 0.5, 0.4], "="),
+        ([0.5, 0.6, 0.5], [0.3, 0.4], "?"),
     ],
 )
-def test_differences_within_the_spread_are_ties(
-    one: list[float], other: list[float], verdict: str
+def test_three_seeds_show_a_difference_beyond_their_spread(
+    one: list[float], other: list[float], relation: str, tmp_path: Path
 ) -> None:
-    assert Summary(one).against(Summary(other)) == verdict
-    assert Summary(one).spread == pytest.approx(one[1] - one[0])
+    results = results_of(tmp_path / "results.csv", {"co": one, "five": other})
+    assert results.relation("co", "five", PQ) == relation
 
 
-def test_missing_and_failed_runs_are_shown_as_such(tmp_path: Path) -> None:
-    grid = Grid(tmp_path, SEEDS, quick=False)
-    for seed, value in zip(SEEDS, (0.5, 0.52, 0.51), strict=True):
-        write(result_of(grid, "co", seed, metrics={"shapes_panoptic/pq": value}), tmp_path)
-    for seed, value in zip(SEEDS[:2], (0.6, 0.7), strict=True):
-        write(
-            result_of(grid, "alone_panoptic", seed, metrics={"shapes_panoptic/pq": value}), tmp_path
-        )
-    write(result_of(grid, "alone_panoptic", SEEDS[2], error="exit code 1"), tmp_path)
-    numbers = gathered(grid)
-    claims = Claims(numbers)
-    rows = claims.table("equal_total").splitlines()
-    # a metric that a whole run lacks
-    assert "| 51.0 [50.0, 52.0] | missing | missing |" not in rows[2]
-    assert "| 51.0 [50.0, 52.0] | none | none |" in rows[2]
-    assert "| 65.0 [60.0, 70.0] | missing | missing |" in rows[3]
-    assert "| missing | missing | missing |" in rows[4]
-    # two seeds are too few to say so
-    assert claims.verdict("alone_panoptic", "co", "shapes_panoptic/pq") == "not measured"
-    assert "alone_panoptic: seeds 2" in claims.missing()
-    text = page(numbers)
-    assert "alone_panoptic: seeds 2" in text
-    write_report(numbers, tmp_path / "docs")
-    assert json.loads((tmp_path / "docs/claims.json").read_text()) == numbers
-    assert (tmp_path / "docs/claims_small_dataset.png").exists()
+def test_a_run_is_compared_with_a_number(tmp_path: Path) -> None:
+    results = results_of(tmp_path / "results.csv", {"co": [-0.1, 0.2, 0.3], "five": [0.1, 0.2, 1]})
+    assert [results.relation(run, "0", PQ) for run in ("co", "five")] == ["=", ">"]
 
 
-# --- the published page
+def test_counts_need_no_seeds(tmp_path: Path) -> None:
+    results = results_of(tmp_path / "results.csv", {"co": [3], "five": [5]}, "parameters")
+    assert results.relation("co", "five", "parameters") == "<"
 
 
-def test_the_page_is_made_of_its_numbers_alone() -> None:
-    assert (DOCS / "claims.md").read_text() == page(PUBLISHED)
+def test_tables_are_filled_and_the_rest_is_left(tmp_path: Path) -> None:
+    runs = {"co": [0.5, 0.52, 0.51], "alone_panoptic": [0.6, 0.7]}
+    results = results_of(tmp_path / "results.csv", runs)
+    lines = filled(TABLE, results).splitlines()
+    assert lines[:4] == TABLE.splitlines()[:4]
+    assert lines[4] == "| co-trained (`co`) | 51.0 [50.0, 52.0] | none |"
+    # no sign: two seeds are too few
+    assert lines[5] == "| alone (`alone_panoptic`) | 65.0 [60.0, 70.0] | none |"
+    assert lines[6] == "| semantic alone (`alone_semantic`) | missing | missing |"
+    assert lines[7:] == ["", "The end."]
+    results_of(results.path, {"alone_panoptic": [0.6, 0.7, 0.6]})
+    assert "| 63.3 [60.0, 70.0] + |" in filled(TABLE, Results(results.path))
 
 
-def test_what_was_measured_on_a_gpu_is_shown_where_it_is_there() -> None:
-    model = {
-        "backbone": "R50",
-        "side": 512,
-        "precision": "bfloat16",
-        "inference_images_per_second": 91.5,
-        "inference_peak_bytes": 1.25e9,
-        "training_images_per_second": 30.2,
-        "training_peak_bytes": 7.5e9,
-    }
-    metrics = {"coco_val/pq": 0.101, "coco_val/miou": 0.203, "camvid_test/miou": 0.555}
-    trained = {
-        "photos_co, float32": {"metrics": metrics, "seconds": 812.2},
-        "photos_co, bfloat16": {"error": "code 1"},
-    }
-    gpu = {
-        "device": "A card",
-        "side": 512,
-        "steps": 4000,
-        "batch": 8,
-        "models": [model],
-        "photographs": trained,
-    }
-    lines = page({**PUBLISHED, "gpu": gpu}).splitlines()
-    assert "| R50 | 512 | bfloat16 | 91.5 | 1.25 GB | 30.2 | 7.50 GB |" in lines
-    assert "| photos_co, float32 | 10.1 | 20.3 | 55.5 | 812 |" in lines
-    assert "| photos_co, bfloat16 | code 1 | | | |" in lines
-    assert "A card; one seed. The photographs at 512 pixels, 4,000 steps:" in lines
-
-
-def test_every_sentence_of_the_reading_is_shown_by_the_numbers() -> None:
-    claims = Claims(PUBLISHED)
-    sentences = [sentence for part in READING.values() for sentence in part]
-    assert [sentence.text for sentence in sentences if not claims.holds(sentence)] == []
+def test_values_are_shown_in_their_units() -> None:
+    assert shown(PQ, 0.4567) == "45.7"
+    assert shown("cosine/backbone", -0.234) == "-0.23"
+    assert shown("weight_bytes", 3290788.0) == "3.3 MB"
+    assert shown("training_operations", 2135202201600.0) == "2,135,202,201,600"
+    assert shown("train_seconds", 61.33) == "61.33"
 
 
 @pytest.mark.parametrize(
-    ("others", "stands"), [((0.5, 0.52, 0.51), True), ((0.5, 0.6, 0.5), False), ((0.5, 0.5), False)]
+    ("sentence", "problem"),
+    [
+        ("- **Sharing helps**: 60.3 against 51.0. <!-- claim: co > five in {} -->", None),
+        ("- **Sharing helps.** <!-- claim: co > alone_boxes in {} -->", "the results say '?'"),
+        ("- **Sharing hurts.** <!-- claim: co < five in {} -->", "the results say '>'"),
+        ("- **Sharing helps.**", "no claim note"),
+        ("- **It helps**: 60.4. <!-- claim: co > five in {} -->", "60.4 is no mean"),
+        ("It helps by 9.3 points.", "9.3 is no mean"),
+        ("It is a tie. <!-- claim: co > 0.5 in {} -->", None),
+    ],
 )
-def test_a_sentence_stands_while_three_seeds_of_each_side_say_so(
-    others: tuple[float, ...], stands: bool, monkeypatch: pytest.MonkeyPatch
+def test_a_sentence_stands_while_the_results_bear_it_out(
+    sentence: str, problem: str | None, tmp_path: Path
 ) -> None:
-    sentence = Sentence("Sharing helps.", [Comparison("co", "better", "alone_boxes", PQ)])
-    monkeypatch.setattr(report, "READING", {"What holds": (sentence,)})
-    runs = {"co": (0.6, 0.61, 0.6), "alone_boxes": others}
-    claims = Claims(
-        {"runs": {name: {"metrics": {PQ.metric: values}} for name, values in runs.items()}}
-    )
-    shown, absent = (
-        "- Sharing helps. (PQ: `co` 60.3, `alone_boxes` 51.0, better)",
-        "- 1 of the sentences is not shown",
-    )
-    assert (shown in claims.reading()) is stands
-    assert (absent in claims.reading()) is not stands
+    runs = {"co": [0.6, 0.61, 0.6], "five": [0.5, 0.52, 0.51], "alone_boxes": [0.1]}
+    results = results_of(tmp_path / "results.csv", runs)
+    found = problems(f"Before.\n\n{sentence.format(PQ)}\n", results)
+    assert len(found) == (problem is not None)
+    assert problem is None or problem in found[0]
 
 
-def test_the_numbers_are_those_of_the_results() -> None:
-    grid = Grid(RESULTS, SEEDS, quick=False)
-    assert gathered(grid) == PUBLISHED
+def test_a_note_that_cannot_be_read_is_an_error() -> None:
+    assert comparisons("co = five in a/pq,\n  b/miou; co > 0 in c") == [
+        ("co", "=", "five", "a/pq"),
+        ("co", "=", "five", "b/miou"),
+        ("co", ">", "0", "c"),
+    ]
+    with pytest.raises(ValueError, match=r"claim note: 'co beats five' is not written as"):
+        comparisons("co beats five")
+
+
+# --- the published page and table
+
+
+def test_the_tables_of_the_page_are_those_of_the_results() -> None:
+    assert filled(PAGE, Results()) == PAGE, 'fill them in with `make claims ARGS="--report"`'
+    assert "missing" not in [cell.strip() for cell in PAGE.split("|")]
+
+
+def test_the_page_says_what_the_results_say() -> None:
+    assert problems(PAGE, Results()) == []
+    assert PAGE.count("<!-- claim: ") > 30
+
+
+def test_the_table_is_written_as_it_is_read(tmp_path: Path) -> None:
+    results = Results()
+    results.path = tmp_path / "results.csv"
+    results._write()
+    assert results.path.read_text() == RESULTS.read_text()
+    unknown = {run for (run, _), row in results.rows.items() if not all(row[key] for key in ABOUT)}
+    assert all(run.startswith(("cost_of_", "gradients:")) for run in unknown)
+    assert {seed for _, seed in results.rows} == set(SEEDS)
+
+
+def test_the_figure_is_drawn_from_what_is_there(tmp_path: Path) -> None:
+    draw(results_of(tmp_path / "results.csv", {"co": [0.5]}, "shapes_semantic/miou"), tmp_path)
+    assert (tmp_path / "claims_small_dataset.png").stat().st_size > 0

@@ -64,8 +64,11 @@ class Browser:
     def run(self, awaitable: Any) -> Any:
         return self.loop.run_until_complete(awaitable)
 
-    def page(self, url: str) -> "Page":
-        """A new page that shows an address."""
+    def page(self, url: str, size: tuple[int, int] | None = None) -> "Page":
+        """A new page that shows an address, in a window of the given width and height.
+
+        A width below 500 is a phone, which scrolls what a page lets stand out.
+        """
 
         async def connect() -> aiohttp.ClientWebSocketResponse:
             assert self.session is not None
@@ -78,6 +81,9 @@ class Browser:
         page = Page(self, self.run(connect()))
         for domain in ("Page", "Runtime", "Log", "DOM"):
             page.command(f"{domain}.enable")
+        if size is not None:
+            metrics = {"width": size[0], "height": size[1], "deviceScaleFactor": 1}
+            page.command("Emulation.setDeviceMetricsOverride", **metrics, mobile=size[0] < 500)
         page.command("Page.navigate", url=url)
         page.wait_for("document.readyState == 'complete' && document.body != null")
         return page

@@ -1,6 +1,7 @@
 """The scripts of `examples/` as functions, and the demo as a module."""
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -8,6 +9,7 @@ from types import ModuleType
 from helpers.paths import ROOT
 
 EXAMPLES = ROOT / "examples"
+DEMO = ROOT / "spaces" / "dataseg-demo"
 
 
 def main_of(name: str) -> Callable[..., int]:
@@ -16,8 +18,10 @@ def main_of(name: str) -> Callable[..., int]:
 
 
 def demo_app() -> ModuleType:
-    """`spaces/dataseg-demo/app.py`."""
-    return _module("dataseg_demo", ROOT / "spaces" / "dataseg-demo" / "app.py")
+    """`spaces/dataseg-demo/app.py`, beside whose modules it runs."""
+    if str(DEMO) not in sys.path:
+        sys.path.append(str(DEMO))
+    return _module("dataseg_demo", DEMO / "app.py")
 
 
 def _module(name: str, file: Path) -> ModuleType:

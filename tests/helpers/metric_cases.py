@@ -12,7 +12,7 @@ import pytest
 
 from dataseg_hf.data.sample import Instances, Segments
 from dataseg_hf.metrics import (
-    MaskAP,
+    AveragePrecision,
     MeanIoU,
     PanopticQuality,
     instances_from_segments,
@@ -123,7 +123,11 @@ def random_images(seed: int, count: int, first_id: int = 0):
 
 
 def new_metrics():
-    return {"pq": PanopticQuality(LABELS, IS_THING), "miou": MeanIoU(LABELS), "ap": MaskAP(LABELS)}
+    return {
+        "pq": PanopticQuality(LABELS, IS_THING),
+        "miou": MeanIoU(LABELS),
+        "ap": AveragePrecision(LABELS),
+    }
 
 
 def measure(images):

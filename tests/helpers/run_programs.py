@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 import torch
@@ -14,6 +14,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from helpers import warm_python
 from helpers.example_scripts import main_of
 from helpers.paths import ROOT
 
@@ -104,6 +105,18 @@ LAUNCH = [
 ]
 
 
+def torchrun(processes: int) -> list[str]:
+    """What starts several processes; `accelerate launch` starts those on CPUs through MPI only."""
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(processes),
+    ]
+
+
 def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = False) -> list[str]:
     """The example on a tiny config, into `folder`: alone, by `accelerate launch`, or on several
     processes by torchrun.
@@ -115,14 +128,7 @@ def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fa
     config.write_text(yaml.safe_dump({"output_dir": str(folder), **SETTINGS}, sort_keys=False))
     start_by = LAUNCH if launch else [sys.executable]
     if processes > 1:
-        start_by = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            str(processes),
-        ]
+        start_by = torchrun(processes)
     return [*start_by, str(ROOT / "examples/cotrain.py"), "--config", str(config), *arguments]
 
 
@@ -139,6 +145,8 @@ def start(
     folder: Path, *arguments: str, processes: int = 1, launch: bool = False
 ) -> subprocess.CompletedProcess[str]:
     """A run to its end."""
+    if processes == 1 and not launch:
+        return warm_python.run(command(folder, *arguments)[1:], environment())
     return subprocess.run(
         command(folder, *arguments, processes=processes, launch=launch),
         capture_output=True, text=True, env=environment(), timeout=300
@@ -150,6 +158,8 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
     the exit code.
     """
     monkeypatch.setattr(sys, "argv", command(folder, *arguments)[1:])
+    # else the Hub is asked for a wrong name, several times
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     # Accelerate's state is shared by all that a process does: neither take it over nor leave it
     AcceleratorState._reset_state(reset_partial_state=True)
     try:
@@ -158,8 +168,13 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-def begin(folder: Path, *arguments: str, processes: int = 1) -> subprocess.Popen[str]:
-    """A run in a group of processes of its own, while it goes on."""
+Running: TypeAlias = subprocess.Popen[str] | warm_python.Script
+
+
+def begin(folder: Path, *arguments: str, processes: int = 1) -> Running:
+    """A run while it goes on."""
+    if processes == 1:
+        return warm_python.Script(command(folder, *arguments)[1:], environment(), merged=True)
     return subprocess.Popen(
         command(folder, *arguments, processes=processes),
         stdout=subprocess.PIPE,
@@ -170,7 +185,7 @@ def begin(folder: Path, *arguments: str, processes: int = 1) -> subprocess.Popen
     )
 
 
-def wait_until(holds: Callable[[], Any], process: subprocess.Popen[str]) -> None:
+def wait_until(holds: Callable[[], Any], process: Running) -> None:
     """Return as soon as something holds, while a process runs."""
     deadline = time.monotonic() + 200
     while not holds():

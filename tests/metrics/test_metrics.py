@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataseg_hf.metrics import (
-    MaskAP,
+    AveragePrecision,
     MeanIoU,
     PanopticQuality,
     instances_from_segments,
@@ -74,13 +74,13 @@ def test_merge_refuses_other_metrics():
     with pytest.raises(ValueError, match="same classes"):
         PanopticQuality(LABELS, IS_THING).merge(PanopticQuality(LABELS[:2], IS_THING[:2]).state)
     with pytest.raises(ValueError, match="same classes"):
-        MeanIoU(LABELS).merge(MaskAP(LABELS).state)
+        MeanIoU(LABELS).merge(AveragePrecision(LABELS).state)
     with pytest.raises(ValueError, match="'images'"):
-        MaskAP(LABELS).merge(MeanIoU(LABELS).state)
-    boxes = MaskAP(LABELS, "bbox")
+        AveragePrecision(LABELS).merge(MeanIoU(LABELS).state)
+    boxes = AveragePrecision(LABELS, "bbox")
     boxes.update(*two_objects("bbox"), 1)
     with pytest.raises(ValueError, match="not of a segm metric"):
-        MaskAP(LABELS, "segm").merge(boxes.state)
+        AveragePrecision(LABELS, "segm").merge(boxes.state)
 
 
 def test_callers_arrays_are_not_changed():
@@ -152,7 +152,11 @@ def test_one_pixel():
 
 @pytest.mark.parametrize("labels", [[], ["dog", "cat", "dog"]])
 def test_labels_must_be_distinct(labels):
-    for make in (MeanIoU, MaskAP, lambda names: PanopticQuality(names, [True] * len(names))):
+    for make in (
+        MeanIoU,
+        AveragePrecision,
+        lambda names: PanopticQuality(names, [True] * len(names)),
+    ):
         with pytest.raises(ValueError, match="labels: "):
             make(labels)
 
@@ -161,4 +165,4 @@ def test_constructors_name_what_does_not_fit():
     with pytest.raises(ValueError, match="expected 4 flags"):
         PanopticQuality(LABELS, [True])
     with pytest.raises(ValueError, match="'keypoints' is not one of"):
-        MaskAP(LABELS, "keypoints")
+        AveragePrecision(LABELS, "keypoints")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataseg_hf.metrics import MaskAP, instances_from_segments
+from dataseg_hf.metrics import AveragePrecision, instances_from_segments
 from dataseg_hf.metrics.rle import mask_annotations
 from helpers.metric_cases import (
     IS_THING,
@@ -66,7 +66,7 @@ def test_box_ap_of_coco(dtype, tolerance):
     for annotation in found:
         by_image[annotation["image_id"]][1].append(annotation)
     size = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    metric = MaskAP([c["name"] for c in truth["categories"]], "bbox")
+    metric = AveragePrecision([c["name"] for c in truth["categories"]], "bbox")
     for image_id in sorted(by_image):
         true, pred = by_image[image_id]
         predictions = {
@@ -104,7 +104,7 @@ def test_mask_ap_of_coco_equals_pycocotools_on_json():
     coco.createIndex()
     categories = sorted(coco.getCatIds())
     index = {c: i for i, c in enumerate(categories)}
-    metric = MaskAP([coco.cats[c]["name"] for c in categories])
+    metric = AveragePrecision([coco.cats[c]["name"] for c in categories])
     rng, results = np.random.default_rng(0), []
     for image in sorted(chosen, key=lambda image: image["id"]):
         anns = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
@@ -141,7 +141,7 @@ def test_mask_ap_of_coco_equals_pycocotools_on_json():
 
 @pytest.mark.parametrize("iou_type", ["segm", "bbox"])
 def test_ap_hand_worked(iou_type):
-    metric = MaskAP(LABELS, iou_type)
+    metric = AveragePrecision(LABELS, iou_type)
     metric.update(*two_objects(iou_type), "scene")
     result = metric.compute()
     # Precision 1 up to recall 1/2 (51 of the 101 recalls), 2/3 up to recall 1 (the other 50), at
@@ -157,7 +157,7 @@ def test_ap_hand_worked(iou_type):
 
 
 def test_ap_counts_the_thresholds_below_the_iou():
-    metric = MaskAP(LABELS, "bbox")
+    metric = AveragePrecision(LABELS, "bbox")
     # IoU 0.72: a hit at 0.50, 0.55, 0.60, 0.65, 0.70, a miss at the other five thresholds.
     predictions = {"boxes": [[0, 0, 72, 100]], "scores": [0.5], "label_ids": [1]}
     metric.update(predictions, boxes_truth([[0, 0, 100, 100]], [1]), (100, 100), 1)
@@ -170,7 +170,7 @@ def test_ap_counts_the_thresholds_below_the_iou():
 
 
 def test_a_crowd_swallows_predictions_and_need_not_be_found():
-    metric = MaskAP(LABELS, "bbox")
+    metric = AveragePrecision(LABELS, "bbox")
     truth = boxes_truth([[0, 0, 50, 50], [60, 60, 90, 90]], [0, 0], crowd=[0])
     boxes = [[5, 5, 15, 15], [20, 20, 30, 30], [60, 60, 90, 90]]
     metric.update(
@@ -186,7 +186,7 @@ def test_box_areas_follow_the_mask_where_there_is_one():
         (boxes_truth(box, [0]), "ap_large"),
         (boxes_truth(box, [0], masks=masks), "ap_small"),
     ):
-        metric = MaskAP(LABELS, "bbox")
+        metric = AveragePrecision(LABELS, "bbox")
         metric.update({"boxes": box, "scores": [1.0], "label_ids": [0]}, truth, (100, 100), 1)
         assert metric.compute()[kind] == pytest.approx(1.0)
 
@@ -195,7 +195,7 @@ def test_the_best_100_of_each_class_count():
     count = 300
     boxes = [[i, 0, i + 1, 1] for i in range(count)]
     labels = np.arange(count) % 2
-    metric = MaskAP(LABELS, "bbox")
+    metric = AveragePrecision(LABELS, "bbox")
     predictions = {"boxes": boxes, "scores": 1 - np.arange(count) / 1000, "label_ids": labels}
     metric.update(predictions, boxes_truth(boxes, labels.tolist()), (1, count), 1)
     result = metric.compute()
@@ -207,7 +207,7 @@ def test_the_best_100_of_each_class_count():
 
 
 def test_an_image_counts_once():
-    metric, other = MaskAP(LABELS), MaskAP(LABELS)
+    metric, other = AveragePrecision(LABELS), AveragePrecision(LABELS)
     metric.update(*two_objects("segm"), "scene 7")
     other.update(*two_objects("segm"), "scene 7")
     for again in (
@@ -224,7 +224,7 @@ def test_the_order_of_images_does_not_matter_where_scores_tie():
     # At equal scores the image with the lower id comes first: hit, miss is precision 1 up to recall
     # 1/2 (51 recalls).
     for order in ([2, 10], [10, 2]):
-        metric = MaskAP(LABELS, "bbox")
+        metric = AveragePrecision(LABELS, "bbox")
         for image_id in order:
             predictions = {
                 "boxes": hit if image_id == 2 else miss,
@@ -238,7 +238,7 @@ def test_the_order_of_images_does_not_matter_where_scores_tie():
 @pytest.mark.parametrize("form", ["compressed", "text", "run lengths"])
 def test_rle_and_arrays_give_the_same_state(form):
     predictions, truth, size = two_objects("segm")
-    from_arrays, from_rle = MaskAP(LABELS), MaskAP(LABELS)
+    from_arrays, from_rle = AveragePrecision(LABELS), AveragePrecision(LABELS)
     from_arrays.update(predictions, truth, size, 1)
     masks = [*predictions["masks"], *truth.masks]
     rles = [rle_of(mask) for mask in masks]
@@ -291,7 +291,7 @@ def test_ap_of_nothing(iou_type):
     truth = boxes_truth([[0, 0, 2, 2]], [0], masks=masks)
     no_truth = boxes_truth([], [], masks=np.zeros((0, 4, 5), dtype=bool))
     one = {"masks": masks, "boxes": [[0, 0, 2, 2]], "scores": [0.5], "label_ids": [0]}
-    metric = MaskAP(LABELS, iou_type)
+    metric = AveragePrecision(LABELS, iou_type)
     assert math.isnan(metric.compute()["ap"])  # no image
     metric.update(NOTHING, no_truth, (4, 5), 1)
     metric.update(one, no_truth, (4, 5), 2)
@@ -302,7 +302,7 @@ def test_ap_of_nothing(iou_type):
 
 
 def test_compute_is_silent_and_repeatable(capsys):
-    metric = MaskAP(LABELS)
+    metric = AveragePrecision(LABELS)
     metric.update(*two_objects("segm"), 1)
     np.testing.assert_equal(metric.compute(), metric.compute())
     assert capsys.readouterr() == ("", "")
@@ -322,7 +322,7 @@ def test_instances_from_segments():
 def test_500_instances():
     truth = segments(np.arange(500).reshape(20, 25).repeat(4, 0).repeat(4, 1), np.zeros(500))
     instances = instances_from_segments(truth, IS_THING)
-    metric = MaskAP(LABELS)
+    metric = AveragePrecision(LABELS)
     predictions = {
         "masks": instances.masks,
         "scores": np.ones(500),
@@ -387,12 +387,12 @@ def test_ap_refuses_bad_input(iou_type, change, truth, message):
     for name, value in truth.items():
         setattr(annotation, name, value)
     with pytest.raises(ValueError, match=message):
-        MaskAP(LABELS, iou_type).update(predictions, annotation, (4, 5), 1)
+        AveragePrecision(LABELS, iou_type).update(predictions, annotation, (4, 5), 1)
 
 
 def test_missing_predictions_are_named():
     with pytest.raises(ValueError, match=r"\['masks', 'scores'\] missing"):
-        MaskAP(LABELS).update(
+        AveragePrecision(LABELS).update(
             {"label_ids": []}, boxes_truth([], [], masks=np.zeros((0, 4, 5), dtype=bool)), (4, 5), 1
         )
 
@@ -501,7 +501,7 @@ def test_200_random_cases_equal_pycocotools(iou_type):
     measured = 0
     for seed in range(200):
         num_classes, images = random_case(seed)
-        metric = MaskAP([str(k) for k in range(num_classes)], iou_type)
+        metric = AveragePrecision([str(k) for k in range(num_classes)], iou_type)
         for image_id, (predictions, truth, size) in enumerate(images):
             metric.update(predictions, truth, size, image_id)
         ours = metric.compute()

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from dataseg_hf.metrics import merge_processes
+from helpers import warm_python
 from helpers.metric_cases import measure, random_images
 
 pytestmark = pytest.mark.slow
@@ -50,7 +51,10 @@ def alone():
 
 
 def test_any_number_of_processes_gives_identical_results(alone, tmp_path):
-    torch.multiprocessing.spawn(score_shares, (str(tmp_path),), nprocs=3)
+    warm_python.warm_up()
+    torch.multiprocessing.start_processes(
+        score_shares, (str(tmp_path),), nprocs=3, start_method="forkserver"
+    )
     compared = 0
     for rank in range(3):
         for (_, count), result in pickle.loads((tmp_path / f"{rank}.pickle").read_bytes()).items():

@@ -67,6 +67,8 @@ def main(kind: str, config_file: str, folder: str, checkpoint: str | None = None
         tensors = {name: tensor.contiguous() for name, tensor in outcome.model.state_dict().items()}
         save_file(tensors, Path(folder) / "result.safetensors")
     accelerator.wait_for_everyone()
+    del training, outcome
+    accelerator.free_memory()  # before the process group, whose threads may hold what wraps the model
     accelerator.end_training()
 
 

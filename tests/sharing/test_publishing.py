@@ -491,7 +491,8 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
     for name, size in model_publication(finished, REPO).sizes().items():
         assert re.search(rf"^ +{size:,}  {re.escape(name)}$", printed, re.MULTILINE)
     assert "model someone/tiny: " in printed
-    assert "space someone/tiny: 8 files" in printed
+    tracked = [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]
+    assert f"space someone/tiny: {len(tracked) + len(SPACE_MODULES)} files" in printed
     assert "DATASEG_MODEL=someone/tiny" in printed
     assert model_card(finished, REPO) in printed
     assert "optimizer.bin" not in printed
@@ -534,7 +535,8 @@ def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
 SPACE_FOLDERS = ["", "data/", "pictures/", "prediction/"]
 SPACE_MODULES = [
     *(f"{folder}__init__" for folder in SPACE_FOLDERS),
-    "data/run_lengths",
+    "data/rle",
+    "pictures/lettering",
     "pictures/overlay",
     "prediction/segments",
 ]
@@ -614,7 +616,9 @@ def test_a_published_space_shows_the_published_model(finished, hub, api, photo, 
 
 
 def test_a_folder_without_the_demo_is_refused(tmp_path, hub, api):
-    with pytest.raises(ValueError, match=r"it has no README.md, app.py, requirements.txt"):
+    with pytest.raises(
+        ValueError, match=r"it has no README.md, app.py, .*style.css, requirements.txt"
+    ):
         publish_space(tmp_path, REPO, "someone/tiny", api=api)
     assert hub.requests == []
 

@@ -3,17 +3,16 @@ gradients.
 """
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from helpers import warm_python
 from helpers.paths import PROGRAMS
-from helpers.run_programs import command
+from helpers.run_programs import command, environment, torchrun
 
 pytestmark = pytest.mark.slow
 
@@ -21,24 +20,7 @@ STEPS = 1000
 
 
 def run_program(name: str, *arguments: str, processes: int) -> None:
-    launch = [sys.executable]
-    if processes > 1:
-        launch = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            str(processes),
-        ]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*launch, str(PROGRAMS / name), *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
+    done = warm_python.run_together([str(PROGRAMS / name), *arguments], environment(), processes)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
@@ -112,4 +94,10 @@ def test_sharded_training_does_what_whole_training_does_and_resumes(tmp_path: Pa
 def test_the_wrapper_of_a_run_is_gone_before_its_process_group(tmp_path: Path) -> None:
     """Else its end may wait for ever for a thread of the group, which waits for Python's lock."""
     command(tmp_path / "settings" / "run")  # writes the config
-    run_program("ends_whole.py", str(tmp_path / "settings" / "settings.yaml"), processes=2)
+    call = [
+        *torchrun(2),
+        str(PROGRAMS / "ends_whole.py"),
+        str(tmp_path / "settings" / "settings.yaml"),
+    ]
+    done = subprocess.run(call, capture_output=True, text=True, env=environment(), timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from helpers import warm_python
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
 from helpers.run_programs import command, environment, run_here, start, weights
@@ -124,20 +124,11 @@ def test_a_run_repeats_from_the_config_in_its_folder(
     evaluated: tuple[Path, str], tmp_path: Path
 ) -> None:
     folder, _ = evaluated
-    again = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "examples/cotrain.py"),
-            "--config",
-            str(folder / "run_config.yaml"),
-            "--output_dir",
-            str(tmp_path / "again"),
-        ],
-        capture_output=True,
-        text=True,
-        env=environment(),
-        timeout=300,
-    )
+    again = warm_python.run(
+        [str(ROOT / "examples/cotrain.py"), "--config", str(folder / "run_config.yaml"),
+         "--output_dir", str(tmp_path / "again")],
+        environment(),
+    )  # fmt: skip
     assert again.returncode == 0, again.stderr[-3000:]
     one, other = weights(folder), weights(tmp_path / "again")
     assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -17,7 +17,16 @@ import torch
 from PIL import Image
 
 from dataseg_hf.training.folder import RunFolder
-from helpers.run_programs import SETTINGS, begin, command, environment, start, wait_until, weights
+from helpers.run_programs import (
+    SETTINGS,
+    Running,
+    begin,
+    command,
+    environment,
+    start,
+    wait_until,
+    weights,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -81,10 +90,8 @@ def test_a_run_killed_three_times_ends_in_the_same_bits(
     assert not list((folder / "checkpoints").glob("unfinished-*"))
 
 
-def kill_family(process: subprocess.Popen[str]) -> None:
-    """Kill -9 a launcher and whatever it started, which torchrun puts into sessions of their
-    own.
-    """
+def kill_family(process: Running) -> None:
+    """Kill -9 a launcher and whatever it started, which torchrun puts into sessions of their own."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
         try:

@@ -23,7 +23,7 @@ from PIL import Image
 
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
-from ..metrics import MaskAP, semantic_map
+from ..metrics import AveragePrecision, semantic_map
 from ..metrics.instances import ImageId
 from ..prediction.segments import rgb_ids
 from ..settings.run import MetricName
@@ -195,7 +195,9 @@ class Exporter:
             if annotations:
                 self._write_json("panoptic", side, self._listing(images, annotations))
         objects = {
-            metric.iou_type: metric for metric in metrics.values() if isinstance(metric, MaskAP)
+            metric.iou_type: metric
+            for metric in metrics.values()
+            if isinstance(metric, AveragePrecision)
         }
         if objects:
             truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
@@ -242,7 +244,10 @@ def _in_order(parts: Sequence[Mapping[int, Entry]]) -> list[Entry]:
 
 
 def _joined(
-    metrics: Sequence[MaskAP], side: str, image_ids: Sequence[ImageId], categories: Sequence[int]
+    metrics: Sequence[AveragePrecision],
+    side: str,
+    image_ids: Sequence[ImageId],
+    categories: Sequence[int],
 ) -> list[Entry]:
     """The annotations of all images, each with what the metrics of masks and of boxes know of
     it.

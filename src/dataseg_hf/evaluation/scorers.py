@@ -6,7 +6,13 @@ from functools import partial
 from typing import Any
 
 from ..data.sample import DatasetSpec, Instances, Sample, Segments
-from ..metrics import MaskAP, MeanIoU, PanopticQuality, instances_from_segments, semantic_map
+from ..metrics import (
+    AveragePrecision,
+    MeanIoU,
+    PanopticQuality,
+    instances_from_segments,
+    semantic_map,
+)
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
 from ..settings.run import MetricName
 from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
@@ -62,12 +68,12 @@ def _update_miou(metric: MeanIoU, predicted: Any, sample: Sample, spec: DatasetS
 # --- masks and boxes
 
 
-def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> MaskAP:
-    return MaskAP(spec.labels, iou_type, max_dets)
+def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> AveragePrecision:
+    return AveragePrecision(spec.labels, iou_type, max_dets)
 
 
 def _update_ap(
-    metric: MaskAP, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec
+    metric: AveragePrecision, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
     metric.update(
         {
@@ -82,7 +88,7 @@ def _update_ap(
     )
 
 
-def _image_ap(metric: MaskAP) -> float:
+def _image_ap(metric: AveragePrecision) -> float:
     """AP of the one image of a metric. Only the classes of its truth count, so only they are looked
     at.
     """

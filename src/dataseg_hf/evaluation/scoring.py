@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.sample import BadSampleError
-from ..metrics.instances import ApCurves, MaskAP, average_precision
+from ..metrics.instances import ApCurves, AveragePrecision, average_precision
 from ..metrics.semantic import MeanIoU
 from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.run import MetricName
@@ -165,7 +165,9 @@ def score(
         for kind in share.summaries
     }
     curves = {
-        name: metric.curves() for name, metric in metrics.items() if isinstance(metric, MaskAP)
+        name: metric.curves()
+        for name, metric in metrics.items()
+        if isinstance(metric, AveragePrecision)
     }
     return SetResult(
         name=chosen.name,

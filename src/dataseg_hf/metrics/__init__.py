@@ -8,12 +8,12 @@ measure, is `nan`. `python -m dataseg_hf.metrics` scores files.
 """
 
 from .distributed import merge_processes
-from .instances import MaskAP, instances_from_segments
+from .instances import AveragePrecision, instances_from_segments
 from .panoptic import PanopticQuality
 from .semantic import MeanIoU, semantic_map
 
 __all__ = [
-    "MaskAP",
+    "AveragePrecision",
     "MeanIoU",
     "PanopticQuality",
     "instances_from_segments",

@@ -19,7 +19,7 @@ from .inputs import (
     require_list,
     require_number,
 )
-from .instances import MAX_DETS, ImageId, ImageRecord, IouType, MaskAP
+from .instances import MAX_DETS, AveragePrecision, ImageId, ImageRecord, IouType
 from .panoptic import PanopticQuality, panoptic_counts, unlisted_ids
 from .rle import mask_annotations, polygons_to_rle
 from .semantic import MeanIoU
@@ -148,7 +148,9 @@ def score_instances(
     """
     content = read_json(gt_json)
     index = _category_index(content, gt_json)
-    metric = MaskAP([category["name"] for category in content["categories"]], iou_type, max_dets)
+    metric = AveragePrecision(
+        [category["name"] for category in content["categories"]], iou_type, max_dets
+    )
     records: dict[ImageId, ImageRecord] = {}
     for image in require_list(content, "images", gt_json):
         image_id = require_id(image, "id", f"{gt_json}: images")

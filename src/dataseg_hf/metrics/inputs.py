@@ -14,7 +14,7 @@ from ..data.readers.values import require_key
 
 
 def read_json(path: Path) -> Any:
-    """Content of a JSON file."""
+    """Content of a JSON file; ValueError with its path if it is none."""
     try:
         return json.loads(read_text(_existing(path)))
     except ValueError as error:
@@ -22,7 +22,7 @@ def read_json(path: Path) -> Any:
 
 
 def require_list(record: Any, key: str, where: str | Path) -> list[Any]:
-    """`record[key]`, which must be a list."""
+    """`record[key]`; ValueError if that is no list."""
     value = require_key(record, key, where)
     if not isinstance(value, list):
         raise ValueError(f"{where}: '{key}' must be a list, not {type(value).__name__}")
@@ -30,7 +30,7 @@ def require_list(record: Any, key: str, where: str | Path) -> list[Any]:
 
 
 def require_id(record: Any, key: str, where: str | Path) -> int | str:
-    """`record[key]`, which must be a number or a word; 7, 7.0 and "7" are one id."""
+    """`record[key]`; ValueError unless it is a number or a word. 7, 7.0 and "7" are one id."""
     value = require_key(record, key, where)
     if isinstance(value, float) and value.is_integer():
         return int(value)
@@ -42,7 +42,7 @@ def require_id(record: Any, key: str, where: str | Path) -> int | str:
 
 
 def require_number(value: Any, where: str) -> float:
-    """`value` as a float, which must be a finite number."""
+    """`value` as a float; ValueError unless it is a finite number."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{where} must be finite numbers, not {value!r}")
     return float(value)

@@ -1,5 +1,5 @@
 """Average precision and recall of scored instances, masks or boxes: COCO's rules, matched by
-faster-coco-eval.
+hotcoco.
 """
 
 from collections.abc import Mapping, Sequence
@@ -72,7 +72,7 @@ class ApCurves(NamedTuple):
     max_dets: int = MAX_DETS
 
 
-class MaskAP:
+class AveragePrecision:
     """COCO's AP and AR over masks (`segm`) or boxes (`bbox`), equal to pycocotools'.
 
     The best `max_dets` predictions per image and class count, 11 or more, as with the limits 1, 10
@@ -80,8 +80,8 @@ class MaskAP:
     is 100; `eval["precision"]` holds the numbers.)
 
     `state`: `images`, image id -> ImageRecord. Equal scores in different images are ranked in the
-        order of the image
-    ids, as in pycocotools, so that the result does not depend on who saw which image.
+    order of the image ids, as in pycocotools, so that the result does not depend on which process
+    saw which image.
     """
 
     def __init__(
@@ -124,7 +124,11 @@ class MaskAP:
         self.merge({"images": {image_id: record}})
 
     def merge(self, other_state: ApState) -> None:
-        """Add the images of another MaskAP with the same classes and IoU type."""
+        """Add the images of another AveragePrecision.
+
+        Raises:
+            ValueError: for other classes or another IoU type, and an image that was added before.
+        """
         if set(other_state) != {"images"}:
             raise ValueError(
                 f"merge: expected a state with the key 'images', got {sorted(other_state)}"
@@ -160,22 +164,23 @@ def precision_and_recall(
     iou_type: IouType,
     max_dets: int = MAX_DETS,
 ) -> ApCurves:
-    """COCO's matching of predictions and truth, and what it makes of precision and recall."""
-    from faster_coco_eval import COCOeval_faster
+    """COCO's matching of predictions and truth, and what it makes of precision and recall.
+
+    Args:
+        images: by image id. num_classes: C. iou_type: `segm` or `bbox`. max_dets: above 10.
+    """
+    from hotcoco import COCO, COCOeval
 
     in_order = [
         images[image_id] for image_id in sorted(images, key=lambda key: (isinstance(key, str), key))
     ]
-    truth = _coco(in_order, [image["truth"] for image in in_order], num_classes)
-    predictions = _coco(in_order, [image["predictions"] for image in in_order], num_classes)
-    evaluation = COCOeval_faster(truth, predictions, "bbox")
-    # by itself the library would encode every mask anew, which takes longer than the matching
-    if iou_type == "segm":
-        ious = _mask_ious(in_order, max_dets)
-        evaluation.computeIoU = lambda image, category: ious.get((image, category), [])
+    truth = COCO(_coco_file(in_order, [image["truth"] for image in in_order], num_classes))
+    found = COCO(_coco_file(in_order, [image["predictions"] for image in in_order], num_classes))
+    evaluation = COCOeval(truth, found, iou_type)
     evaluation.params.maxDets = [*FEWER_DETS, max_dets]
     evaluation.evaluate()
     evaluation.accumulate()
+    assert evaluation.eval is not None  # `accumulate` has filled it
     return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"], max_dets)
 
 
@@ -185,12 +190,13 @@ def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]
     Returns:
         `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that
             occur in the truth;
-        `ap50`, `ap75`: at one threshold; `ap_small`, `ap_medium`, `ap_large`: truth of an area up
-            to 32 * 32, up to
-        96 * 96, from 96 * 96 pixels on; `ar1`, `ar10`, `ar100` (the last one named by `max_dets`):
-        recall of the best 1, 10, 100 predictions per image and class, mean over thresholds and
-        classes; `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same. `nan` without
-        truth of that kind.
+        `ap50`, `ap75`: at one threshold;
+        `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to 96 * 96, from
+            96 * 96 pixels on;
+        `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best 1, 10, 100
+            predictions per image and class, mean over thresholds and classes;
+        `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same.
+        `nan` without truth of that kind.
     """
     precision, recall, max_dets = curves
     result = ap_summary(curves)
@@ -324,61 +330,24 @@ def _boxes_of(masks: NDArray[np.bool_]) -> NDArray[np.float32]:
     return boxes
 
 
-def _coco(
+def _coco_file(
     images: Sequence[ImageRecord], annotations: list[list[dict[str, Any]]], num_classes: int
-) -> Any:
-    """A COCO object. Annotation ids start at 1, as the evaluation reads the id 0 as "not
-    matched".
-    """
-    from faster_coco_eval import COCO
-
+) -> dict[str, Any]:
+    """The content of a COCO file. Annotation ids start at 1: 0 stands for "not matched"."""
     placed = (
         (number, annotation) for number, group in enumerate(annotations) for annotation in group
     )
-    coco = COCO()
-    coco.dataset = {
+    return {
         "images": [
-            {"id": i, "height": im["size"][0], "width": im["size"][1]}
+            {"id": i, "height": im["size"][0], "width": im["size"][1], "file_name": ""}
             for i, im in enumerate(images)
         ],
         "annotations": [
             {**annotation, "image_id": i, "id": n}
             for n, (i, annotation) in enumerate(placed, start=1)
         ],
-        "categories": [{"id": k} for k in range(num_classes)],
+        "categories": [{"id": k, "name": str(k)} for k in range(num_classes)],
     }
-    coco.createIndex()
-    return coco
-
-
-def _mask_ious(
-    images: Sequence[ImageRecord], max_dets: int
-) -> dict[tuple[int, int], NDArray[np.float64]]:
-    """IoU of predictions, best first, and truth, [D, M], by number of the image and class where
-    there are both.
-    """
-    from faster_coco_eval.core import mask as coco_mask
-
-    ious = {}
-    for number, image in enumerate(images):
-        truth, predictions = (_by_class(image[side]) for side in ("truth", "predictions"))
-        for label in truth.keys() & predictions.keys():
-            best = sorted(predictions[label], key=lambda annotation: -annotation["score"])[
-                :max_dets
-            ]
-            ious[number, label] = coco_mask.iou(
-                [annotation["segmentation"] for annotation in best],
-                [annotation["segmentation"] for annotation in truth[label]],
-                [annotation["iscrowd"] for annotation in truth[label]],
-            )
-    return ious
-
-
-def _by_class(annotations: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    groups: dict[int, list[dict[str, Any]]] = {}
-    for annotation in annotations:
-        groups.setdefault(annotation["category_id"], []).append(annotation)
-    return groups
 
 
 def ap_summary(curves: ApCurves) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.sample import Segments
-from .runs import clamp_outside, pixel_runs
+from .pixel_runs import clamp_outside, pixel_runs
 from .validation import check_labels, check_same_size, check_segments, check_state, integer_map
 
 PanopticState: TypeAlias = dict[str, NDArray[Any]]
@@ -169,16 +169,18 @@ def panoptic_counts(
 def panoptic_quality(
     state: PanopticState, labels: Sequence[str], is_thing: NDArray[np.bool_]
 ) -> dict[str, Any]:
-    """PQ = SQ * RQ per class, and its averages.
+    """PQ = SQ * RQ per class, and its averages (Kirillov et al., CVPR 2019).
 
-    PQ = iou / (tp + fp / 2 + fn / 2), SQ = iou / tp (0 without tp), RQ = tp / (tp + fp / 2 + fn /
-    2).
+    PQ = iou / (tp + fp / 2 + fn / 2), SQ = iou / tp (0 without tp),
+    RQ = tp / (tp + fp / 2 + fn / 2).
+
+    Args:
+        state: counts of each class [C]. labels, is_thing [C]: of the classes.
 
     Returns:
         `pq`, `sq`, `rq`: means over the classes with tp + fp + fn > 0, `nan` if there is none; the
-            same with the
-        suffixes `_things` and `_stuff`; `per_class`: label -> `pq`, `sq`, `rq` (`nan` where the
-        class never occurred), `tp`, `fp`, `fn`.
+        same with the suffixes `_things` and `_stuff`; `per_class`: label -> `pq`, `sq`, `rq` (`nan`
+        where the class never occurred), `tp`, `fp`, `fn`.
     """
     tp, fp, fn = (state[key] for key in ("tp", "fp", "fn"))
     # of integers: rounds only once

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.run_lengths import run_lengths
+from ..data.rle import decompress, run_lengths
 
 Rle: TypeAlias = dict[str, Any]
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]
@@ -32,28 +32,31 @@ def mask_annotations(
             raise ValueError(
                 f"{name}: expected bool {(count, *size)}, got {masks.dtype} {masks.shape}"
             )
-        runs = [run_lengths(mask) for mask in masks]
-        rles = [_compressed(runs_of_mask, size) for runs_of_mask in runs]
+        lengths = [run_lengths(mask) for mask in masks]
+        rles = [_compressed(runs_of_mask, size) for runs_of_mask in lengths]
+        runs = [np.array(runs_of_mask, dtype=np.int64) for runs_of_mask in lengths]
     else:
         if len(masks) != count:
             raise ValueError(f"{name}: {len(masks)} masks for {count} label_ids")
         rles = [_compressed_rle(rle, size, f"{name}[{index}]") for index, rle in enumerate(masks)]
         runs = _checked_runs(rles, size, name)
     return [
-        {"segmentation": rle, "area": float(sum(runs_of_mask[1::2]))}
+        {"segmentation": rle, "area": float(runs_of_mask[1::2].sum())}
         for rle, runs_of_mask in zip(rles, runs, strict=True)
     ]
 
 
 def polygons_to_rle(polygons: list[list[float]], size: tuple[int, int]) -> Rle:
-    """RLE of the union of polygons [x1, y1, x2, y2, ...] by COCO's rasterization."""
-    from faster_coco_eval import mask_api_new_cpp as coco_mask
+    """RLE of the union of polygons [x1, y1, x2, y2, ...] in pixels, on an image of `size` (height,
+    width), by COCO's rasterization.
+    """
+    from hotcoco import mask as coco_mask
 
-    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size), 0)
+    return coco_mask.merge(coco_mask.frPyObjects(polygons, *size))
 
 
 def _compressed(runs: list[int], size: tuple[int, int]) -> Rle:
-    from faster_coco_eval import mask_api_new_cpp as coco_mask
+    from hotcoco import mask as coco_mask
 
     return coco_mask.frPyObjects({"size": list(size), "counts": runs}, *size)
 
@@ -87,22 +90,21 @@ def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
     return _compressed(counts, size)
 
 
-def _checked_runs(rles: list[Rle], size: tuple[int, int], name: str) -> list[list[int]]:
+def _checked_runs(rles: list[Rle], size: tuple[int, int], name: str) -> list[NDArray[np.int64]]:
     """Run lengths of compressed RLEs, each of which must fill its image."""
-    from faster_coco_eval import mask_api_new_cpp as coco_mask
-
     try:
-        runs = [uncompressed["counts"] for uncompressed in coco_mask.toUncompressedRLE(rles)]
-    except (RuntimeError, ValueError) as error:
+        runs = decompress([rle["counts"] for rle in rles])
+    except ValueError as error:
         if len(rles) == 1:
             raise ValueError(f"{name}: `counts` is not COCO's compressed form: {error}") from error
         for index, rle in enumerate(rles):
             _checked_runs([rle], size, f"{name}[{index}]")
         raise
+    pixels = size[0] * size[1]
     for index, runs_of_mask in enumerate(runs):
-        if sum(runs_of_mask) != size[0] * size[1]:
+        total = int(runs_of_mask.sum())
+        if (runs_of_mask < 0).any() or total != pixels:
             raise ValueError(
-                f"{name}[{index}]: run lengths add up to {sum(runs_of_mask)} pixels, the image has "
-                f"{size[0] * size[1]}"
+                f"{name}[{index}]: run lengths add up to {total} pixels, the image has {pixels}"
             )
     return runs

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.sample import Segments
-from .runs import clamp_outside, pixel_runs
+from .pixel_runs import clamp_outside, pixel_runs
 from .validation import check_labels, check_same_size, check_segments, check_state, integer_map
 
 SemanticState: TypeAlias = dict[str, NDArray[np.int64]]

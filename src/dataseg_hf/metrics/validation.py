@@ -97,8 +97,8 @@ def check_segments(truth: Segments, num_classes: int) -> None:
 
 
 def check_state(state: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> None:
-    """Raise ValueError if two states of counts do not come from the same metric with the same
-    number of classes.
+    """ValueError unless two states of counts, arrays [C] or [C, C] by name, come from the same
+    metric with the same number of classes.
     """
     layout = {key: value.shape for key, value in state.items()}
     other_layout = {key: np.shape(value) for key, value in other.items()}

@@ -1,22 +1,22 @@
 """Segmentations drawn over their images, with a legend, as PIL images."""
 
 import colorsys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..prediction.segments import Segment
+from .lettering import INK, MIN_TEXT, PAPER, UNWRITABLE, Color, Plates, Text, with_legend, writable
 
 MIN_SIDE, MAX_SIDE = 384, 1600  # pixels of a picture
 OPACITY = 0.6  # over the gray image, so that the colors stay those of the legend
-MIN_TEXT = 14  # pixels, height of a line
-INK, PAPER, VOID = (20, 20, 20), (255, 255, 255), (128, 128, 128)
+VOID = (128, 128, 128)
 
 
-def category_color(label_id: int) -> tuple[int, int, int]:
+def category_color(label_id: int) -> Color:
     """RGB of a category, 0..255: the same in every image, neighbors in the vocabulary far
     apart.
     """
@@ -34,8 +34,10 @@ def overlay(
     names: Sequence[str],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """Segments over an image: filled with their category's color, outlined, named where the name
-    fits, legend below.
+    """Segments over an image: filled with their category's color, outlined, named, legend below.
+
+    Names stand on plates that never overlap: where there is no free place, only the legend tells.
+    A name that no font here can write is replaced by "class 7", for category 7.
 
     Args:
         image: any mode, W x H.
@@ -72,10 +74,23 @@ def overlay(
 
 
 def segments_overlay(
-    image: Image.Image, segments: Sequence[Segment], names: Sequence[str], mean_colors: bool = False
+    image: Image.Image,
+    segments: Sequence[Segment],
+    names: Sequence[str],
+    mean_colors: bool = False,
+    titles: Sequence[str] | None = None,
+    legend: bool = True,
 ) -> Image.Image:
     """Segments over an image, the first on top; otherwise as `overlay`, without masks of the
     image's full size.
+
+    Args:
+        image: any mode, W x H.
+        segments: each names its category by an index into `names`.
+        names: of the categories.
+        mean_colors: as in `overlay`.
+        titles: written on the segments instead of the names of their categories, one for each.
+        legend: whether there is one below.
     """
     rows, columns = _sampled_pixels(image)
     masks = []
@@ -88,7 +103,8 @@ def segments_overlay(
             np.ix_(rows[inside[0]] - segment.top, columns[inside[1]] - segment.left)
         ]
         masks.append(mask)
-    return _drawn(image, masks, [segment.label_id for segment in segments], names, mean_colors)
+    label_ids = [segment.label_id for segment in segments]
+    return _drawn(image, masks, label_ids, names, mean_colors, titles, legend)
 
 
 def _drawn(
@@ -97,6 +113,8 @@ def _drawn(
     label_ids: Sequence[int],
     names: Sequence[str],
     mean_colors: bool,
+    titles: Sequence[str] | None = None,
+    legend: bool = True,
 ) -> Image.Image:
     """Masks at the size of the picture over the picture of an image."""
     on_top = np.full(_drawn_size(image)[::-1], -1)
@@ -112,12 +130,15 @@ def _drawn(
         colors = [category_color(label_id) for label_id in label_ids]
         in_legend = dict(zip(label_ids, colors, strict=True))
     canvas = _painted(image, on_top, colors, edge, mean_colors)
-    for number, label_id in enumerate(label_ids):
-        _write_inside(canvas, on_top == number, names[label_id])
-    return _with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
+    titles = [names[label_id] for label_id in label_ids] if titles is None else titles
+    written = [writable(title, label) for title, label in zip(titles, label_ids, strict=True)]
+    _name_segments(canvas, on_top, range(len(masks)), written, colors)
+    if not legend:
+        return canvas
+    return with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
 
 
-def _mean_colors(image: Image.Image, index: NDArray[Any], count: int) -> list[tuple[int, int, int]]:
+def _mean_colors(image: Image.Image, index: NDArray[Any], count: int) -> list[Color]:
     """RGB, 0..255, of the pixels of each index below `count`; the mean is black where there is
     none.
     """
@@ -139,8 +160,7 @@ def boxes_overlay(
     names: Sequence[str],
     mean_colors: bool = False,
 ) -> Image.Image:
-    """Boxes over an image: outlined in their category's color, named where the name fits;
-    otherwise as `overlay`.
+    """Boxes over an image: outlined in their category's color; otherwise as `overlay`.
 
     Args:
         image: any mode, W x H.
@@ -159,23 +179,22 @@ def boxes_overlay(
         corners = (left, top, max(left, right - 1), max(top, bottom - 1))
         outline = PAPER if mean_colors else category_color(label_id)
         ImageDraw.Draw(canvas).rectangle(corners, outline=outline, width=stroke)
+    plates = Plates(canvas)
     for (left, top, right, bottom), label_id in zip(drawn.tolist(), label_ids, strict=True):
-        text = _Text(canvas)
-        if (
-            text.width(names[label_id]) + text.margin <= right - left
-            and text.size + text.margin <= bottom - top
-        ):
-            text.write((left + text.margin, top + text.margin), names[label_id], PAPER, outline=INK)
+        inside = np.zeros(size[::-1], dtype=bool)
+        inside[int(top) : int(bottom) + 1, int(left) : int(right) + 1] = True
+        color = PAPER if mean_colors else category_color(label_id)
+        plates.add(writable(names[label_id], label_id), inside, color, at_corner=True)
     in_legend = {label_id: category_color(label_id) for label_id in label_ids}
     if mean_colors:
         in_legend |= {
             label_id: _mean_of_box(image, box)
             for box, label_id in reversed(list(zip(np.asarray(boxes), label_ids, strict=True)))
         }
-    return _with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
+    return with_legend(canvas, _legend_by_category(label_ids, names, in_legend))
 
 
-def _mean_of_box(image: Image.Image, box: NDArray[Any]) -> tuple[int, int, int]:
+def _mean_of_box(image: Image.Image, box: NDArray[Any]) -> Color:
     """RGB, 0..255, of the middle half of a box, where most objects are."""
     left, top, right, bottom = box.tolist()
     rows, columns = (
@@ -204,10 +223,11 @@ def semantic_overlay(
     canvas = _painted(image, classes, colors, _outline(classes), mean_colors)
     label_ids, areas = np.unique(classes[classes >= 0], return_counts=True)
     by_area = label_ids[np.argsort(-areas, kind="stable")].tolist()
-    for label_id in by_area:
-        _write_inside(canvas, classes == label_id, names[label_id])
-    entries = [(names[label_id], colors[label_id]) for label_id in by_area]
-    return _with_legend(canvas, entries or [("no segments", VOID)])
+    titles = [writable(names[label_id], label_id) for label_id in by_area]
+    by_area_colors = [colors[label_id] for label_id in by_area]
+    _name_segments(canvas, classes, by_area, titles, by_area_colors)
+    entries = list(zip(titles, by_area_colors, strict=True))
+    return with_legend(canvas, _legend(entries, by_area, names))
 
 
 def prediction_grid(
@@ -251,7 +271,7 @@ def prediction_grid(
     canvas = Image.new(
         "RGB", (width, row_tops[-1] + (line if captions else 0) + heights[-1] + margin), PAPER
     )
-    text = _Text(canvas, MIN_TEXT)
+    text = Text(canvas, MIN_TEXT)
     lefts = [margin + column * (cell_width + margin) for column in range(len(titles))]
     for left, title in zip(lefts, titles, strict=True):
         text.write((left, margin), title, INK)
@@ -294,7 +314,7 @@ def _sampled_pixels(image: Image.Image) -> tuple[NDArray[np.int_], NDArray[np.in
 def _painted(
     image: Image.Image,
     index: NDArray[Any],
-    colors: Sequence[tuple[int, int, int]],
+    colors: Sequence[Color],
     edge: NDArray[np.bool_],
     mean_colors: bool = False,
 ) -> Image.Image:
@@ -324,90 +344,35 @@ def _outline(values: NDArray[Any]) -> NDArray[np.bool_]:
     return edge
 
 
-def _write_inside(canvas: Image.Image, mask: NDArray[np.bool_], name: str) -> None:
-    """Write a name where the mask is wide and high enough for it, or not at all."""
-    text = _Text(canvas)
-    width, height = text.width(name) + text.margin, text.size + text.margin
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if len(rows) < height or len(columns) < width:
-        return
-    cropped = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    below = np.cumsum(np.pad(cropped, ((1, 0), (0, 0))), axis=0, dtype=np.int32)
-    # every pixel from here down to the foot of the text
-    room = below[height:] - below[:-height] == height
-    place = np.arange(cropped.shape[1])
-    run = place - np.maximum.accumulate(np.where(room, -1, place), axis=1)
-    top, right = np.unravel_index(run.argmax(), run.shape)
-    if run[top, right] >= width:
-        left = int(columns[0]) + int(right) + 1 - (int(run[top, right]) + width - text.margin) / 2
-        text.write((left, int(rows[0]) + int(top) + text.margin / 2), name, PAPER, outline=INK)
+def _name_segments(
+    canvas: Image.Image,
+    index: NDArray[Any],
+    numbers: Sequence[int],
+    titles: Sequence[str],
+    colors: Sequence[Color],
+) -> None:
+    """Write a title on the pixels of each number of an index map, those with little room first."""
+    plates = Plates(canvas)
+    areas = [np.count_nonzero(index == number) for number in numbers]
+    for place in np.argsort(areas, kind="stable").tolist():
+        plates.add(titles[place], index == numbers[place], colors[place])
 
 
 def _legend_by_category(
-    label_ids: Sequence[int], names: Sequence[str], colors: Mapping[int, tuple[int, int, int]]
-) -> list[tuple[str, tuple[int, int, int]]]:
+    label_ids: Sequence[int], names: Sequence[str], colors: Mapping[int, Color]
+) -> list[tuple[str, Color | None]]:
     """Name, with the number of its segments, and color of each category that occurs."""
     entries = []
     for label_id in dict.fromkeys(label_ids):
         count = label_ids.count(label_id)
-        entries.append((names[label_id] + (f" x{count}" if count > 1 else ""), colors[label_id]))
-    return entries or [("no segments", VOID)]
+        title = writable(names[label_id], label_id) + (f" x{count}" if count > 1 else "")
+        entries.append((title, colors[label_id]))
+    return _legend(entries, label_ids, names)
 
 
-def _with_legend(
-    image: Image.Image, entries: Sequence[tuple[str, tuple[int, int, int]]]
-) -> Image.Image:
-    """The image with rows of color swatches and names below it."""
-    text = _Text(image)
-    margin, line = text.margin, text.size + 2 * text.margin
-    widths = [text.size + text.width(name) + 3 * margin for name, _ in entries]
-    places: list[tuple[int, int]] = []
-    x, y = margin, 0
-    for width in widths:
-        if x > margin and x + width > image.width:
-            x, y = margin, y + line
-        places.append((x, image.height + y + margin))
-        x += width
-    canvas = Image.new(
-        "RGB", (max(image.width, max(widths) + margin), image.height + y + line), PAPER
-    )
-    canvas.paste(image, (0, 0))
-    legend = _Text(canvas, text.size)
-    for (name, color), (left, top) in zip(entries, places, strict=True):
-        legend.draw.rectangle(
-            (left, top, left + text.size, top + text.size), fill=color, outline=INK
-        )
-        legend.write((left + text.size + margin, top), name, INK)
-    return canvas
-
-
-class _Text:
-    """Writes on an image, in a size that fits it."""
-
-    def __init__(self, canvas: Image.Image, size: int | None = None) -> None:
-        self.size = size or max(MIN_TEXT, max(canvas.size) // 50)
-        self.margin = self.size * 2 // 5
-        self.draw = ImageDraw.Draw(canvas)
-        self.font = ImageFont.load_default(self.size)
-
-    def width(self, text: str) -> int:
-        """Pixels that a line of text takes."""
-        return int(self.font.getlength(text))
-
-    def write(
-        self,
-        corner: tuple[float, float],
-        text: str,
-        color: tuple[int, int, int],
-        outline: tuple[int, int, int] | None = None,
-    ) -> None:
-        """Write one line, its upper left corner at (x, y)."""
-        stroke = 0 if outline is None else max(1, self.size // 14)
-        self.draw.text(
-            (corner[0], corner[1] - self.size // 8),
-            text,
-            color,
-            self.font,
-            stroke_width=stroke,
-            stroke_fill=outline,
-        )
+def _legend(
+    entries: Sequence[tuple[str, Color]], label_ids: Iterable[int], names: Sequence[str]
+) -> list[tuple[str, Color | None]]:
+    """The entries, or one that says that there are none; a note where a name cannot be written."""
+    replaced = any(writable(names[label_id], label_id) != names[label_id] for label_id in label_ids)
+    return [*(entries or [("no segments", VOID)]), *([(UNWRITABLE, None)] if replaced else [])]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..data.run_lengths import run_lengths
+from ..data.rle import run_lengths
 
 Size = tuple[int, int]  # height, width
 

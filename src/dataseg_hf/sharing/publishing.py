@@ -24,9 +24,23 @@ from .model_card import model_card
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
 EMBEDDINGS = "vocabularies.text_"  # and the name of a vocabulary: a tensor of the weights
-SPACE_FILES = ("README.md", "app.py", "requirements.txt")
+SPACE_FILES = (
+    "README.md",
+    "app.py",
+    "demo_about.py",
+    "demo_inputs.py",
+    "demo_results.py",
+    "page.js",
+    "style.css",
+    "requirements.txt",
+)
 # all that the app needs of it
-SPACE_MODULES = ("data/run_lengths.py", "pictures/overlay.py", "prediction/segments.py")
+SPACE_MODULES = (
+    "data/rle.py",
+    "pictures/lettering.py",
+    "pictures/overlay.py",
+    "prediction/segments.py",
+)
 OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
 """Files of a model repository that an earlier publication may have left and a later one replaces.
 """
@@ -120,8 +134,8 @@ def model_publication(folder: str | Path, repo: str, license: str | None = None)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
-    """What `publish_space` would send: the demo, its examples, and the two modules of this package
-    that it imports.
+    """What `publish_space` would send: the demo, its examples, and the modules of this package that
+    it imports.
 
     Raises:
         ValueError: for a folder without the demo.

@@ -19,7 +19,7 @@ from .values import is_finite_number
 def polygons_to_mask(
     polygons: Sequence[Sequence[float]], size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.bool_]:
-    """The union of polygons, rasterized as COCO's are (pycocotools).
+    """The union of polygons, rasterized as COCO's are, by the library that also scores them.
 
     Args:
         polygons: each [x1, y1, x2, y2, ...] in pixels, of 3 or more points. Polygons may leave the
@@ -36,12 +36,12 @@ def polygons_to_mask(
             NaN or infinity, and points farther outside than the image is wide or high, unless they
             are cut.
     """
-    from pycocotools import mask as mask_utils  # an optional dependency that only polygons need
+    from hotcoco import mask as coco_mask  # an optional dependency that only polygons need
 
     if not polygons:
         raise BadSampleError(f"{where}: has no polygon; draw or remove it")
     checked = [checked_polygon(polygon, size, where, outside).tolist() for polygon in polygons]
-    return mask_utils.decode(mask_utils.merge(mask_utils.frPyObjects(checked, *size))).astype(bool)
+    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(checked, *size))).astype(bool)
 
 
 def checked_polygon(

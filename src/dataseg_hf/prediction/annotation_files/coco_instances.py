@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from itertools import count
 from typing import Any
 
-from ...data.run_lengths import run_lengths
+from ...data.rle import run_lengths
 from ..segments import Segment, Size
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons

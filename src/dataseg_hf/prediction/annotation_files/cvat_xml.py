@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from xml.etree import ElementTree
 
-from ...data.run_lengths import run_lengths
+from ...data.rle import run_lengths
 from ..segments import Segment
 from .image import AnnotatedImage, AnnotationStyle
 from .outlines import outline_polygons
