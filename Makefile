@@ -1,5 +1,5 @@
 # Everything runs in .venv, which each target makes when needed.
-#   make cotrain [CONFIG=examples/configs/photos.yaml] [ARGS="--max_steps 100"]
+#   make cotrain [CONFIG=photos] [ARGS="--max_steps 100"]
 #   make test | test-full | test-oldest | coverage | lint | bench | bench-data | claims | claims-gpu | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -7,7 +7,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 OLDEST := .venv-oldest
 CONSTRAINTS ?= constraints.txt
-CONFIG ?= examples/configs/shapes.yaml
+CONFIG ?= shapes
 ARGS ?=
 # one process on this machine; on more, see `accelerate config` and call `accelerate launch examples/cotrain.py`
 LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no

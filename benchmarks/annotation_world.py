@@ -11,7 +11,7 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 from PIL import Image, ImageDraw
 
-from dataseg_hf.data.readers import READERS
+from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, SampleDataset, TaskName
 
 CLASSES = ("cat", "dog")

@@ -15,7 +15,7 @@ import numpy as np
 
 from dataseg_hf.data.catalog import COCO_INSTANCES
 from dataseg_hf.data.masks import boxes_of_masks
-from dataseg_hf.data.readers import read_coco_instances
+from dataseg_hf.data.readers.coco_instances import read_coco_instances
 from dataseg_hf.data.sample import Instances
 
 FILLED = 0.98

@@ -44,7 +44,7 @@ from transformers.models.mask2former.image_processing_pil_mask2former import (
     Mask2FormerImageProcessorPil,
 )
 
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.image_png import read_image_png
@@ -54,7 +54,7 @@ from dataseg_hf.data.transforms import Augmentation, augment, resize_only
 HEIGHT, WIDTH = 480, 640
 SEGMENTS = (30, 60)  # segments of a drawn image, both ends included
 CLASSES = 133
-MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+NORMALIZATION = Normalization([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 VOID = 255  # what the peer's processor takes for unlabeled
 MEGABYTE = 1 << 20
 
@@ -248,14 +248,13 @@ def measure_preparation(size: int, repeats: int) -> Iterator[Result]:
         size={"shortest_edge": size, "longest_edge": size},
         pad_size={"height": size, "width": size},
         ignore_index=VOID,
-        image_mean=MEAN,
-        image_std=STD,
+        normalization=NORMALIZATION,
     )
     class_of = dict(enumerate(truth.class_labels.tolist()))
     id_map = np.where(truth.segment_map < 0, VOID, truth.segment_map).astype(np.uint8)
 
     def finish(transformed: Any) -> dict[str, Any]:
-        return collate([transformed], canvas=size, task="panoptic", image_mean=MEAN, image_std=STD)
+        return collate([transformed], canvas=size, task="panoptic", normalization=NORMALIZATION)
 
     def plain(_: int = 0) -> dict[str, Any]:
         return finish(resize_only(sample, size))
@@ -304,7 +303,7 @@ def measure_mixing(folder: Path, size: int, steps: int) -> Result:
     ]
     sampler = MixingSampler(members, 0, 0, steps)
     wanted = list(sampler)
-    batches = iter(mixing_loader(sampler, MEAN, STD))
+    batches = iter(mixing_loader(sampler, NORMALIZATION))
 
     def bare(step: int) -> dict[str, Any]:
         member = members[wanted[step][0].member]
@@ -314,7 +313,7 @@ def measure_mixing(folder: Path, size: int, steps: int) -> Result:
             augment(data[item.index], settings, np.random.default_rng(item.seed))
             for item in wanted[step]
         ]
-        return collate(samples, canvas=size, task=member.task, image_mean=MEAN, image_std=STD)
+        return collate(samples, canvas=size, task=member.task, normalization=NORMALIZATION)
 
     taken = np.empty((2, steps))
     for step in range(steps):

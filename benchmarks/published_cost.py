@@ -1,6 +1,6 @@
 """What training on the paper's three datasets costs, from measured operations.
 
-python -m benchmarks.published_cost [--config examples/configs/published.yaml] [--targets 20]
+python -m benchmarks.published_cost [--config src/dataseg_hf/configs/published.yaml] [--targets 20]
 
 Builds the model of the config with random weights and counts the operations of matrix products and
 convolutions in a forward and backward pass of one drawn image per dataset, at its size and with its
@@ -19,11 +19,11 @@ from benchmarks.measure import floating_point_operations
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel
 from dataseg_hf.data.catalog import CATALOG
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Annotation, DatasetSpec, Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment
 
-DEFAULT = Path(__file__).parent.parent / "examples/configs/published.yaml"
+DEFAULT = Path(__file__).parent.parent / "src/dataseg_hf/configs/published.yaml"
 
 
 def drawn(spec: DatasetSpec, side: int, targets: int) -> Sample:
@@ -36,7 +36,7 @@ def drawn(spec: DatasetSpec, side: int, targets: int) -> Sample:
     # a semantic target is a class: no class twice
     labels, crowd = np.arange(targets, dtype=np.int64), np.zeros(targets, bool)
     annotation: Annotation = Instances(labels, boxes.astype(np.float32), crowd)
-    if spec.task != "boxes":
+    if spec.label_form != "boxes":
         segments = np.zeros((side, side), np.int32)
         for number, (x0, y0, x1, y1) in enumerate(boxes):
             segments[y0:y1, x0:x1] = number
@@ -50,7 +50,7 @@ def image_operations(
     """Operations of forward and backward on one image."""
     sample = augment(drawn(spec, side, targets), Augmentation(side), np.random.default_rng(0))
     batch = collate(
-        [sample], canvas=side, task=spec.task, image_mean=[0.5] * 3, image_std=[0.25] * 3
+        [sample], canvas=side, task=spec.task, normalization=Normalization([0.5] * 3, [0.25] * 3)
     )
     return floating_point_operations(
         lambda: model(**batch, vocabulary=name, task=spec.task).loss.backward()

@@ -2,7 +2,7 @@
 changes.
 
     python benchmarks/repeated_instances.py --model outputs/shapes \
-    --config examples/configs/shapes.yaml \
+    --config src/dataseg_hf/configs/shapes.yaml \
         --datasets shapes_boxes --evaluation.shapes_boxes.count 200
 
 Of each held-out set with objects: the objects shown above the threshold per true object, those of
@@ -16,11 +16,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
     Inference,
-    InstancesOutput,
-    instances_output,
+    InstanceOutput,
+    output_of,
     proposals_of,
     share_of_batches,
     size_of,
@@ -45,7 +46,9 @@ def main() -> None:
         "--model", default="outputs/shapes", help="folder of a checkpoint, or its id on the Hub"
     )
     parser.add_argument(
-        "--config", default="examples/configs/shapes.yaml", help="settings with the held-out sets"
+        "--config",
+        default="src/dataseg_hf/configs/shapes.yaml",
+        help="settings with the held-out sets",
     )
     parser.add_argument("--datasets", nargs="+", required=True, help="entries of `evaluation`")
     parser.add_argument(
@@ -55,7 +58,7 @@ def main() -> None:
     settings = read_held_out(options.config, overrides)
     model, processor = load_checkpoint(options.model)
     model.eval()
-    inference = Inference(processor.image_mean, processor.image_std)
+    inference = Inference(Normalization(processor.image_mean, processor.image_std))
     for name, entry in settings.chosen(options.datasets).items():
         held_out = evaluation_set(name, entry, EvaluationOptions(options.model), settings, model)
         spec, results = (
@@ -64,7 +67,9 @@ def main() -> None:
         )
         batches = share_of_batches(len(held_out.data), held_out.batch_size)
         for _, sample, output in proposals_of(model, held_out, batches, inference):
-            truth, found = objects_of(sample, spec), instances_output(output, sample)
+            truth = objects_of(sample, spec)
+            found = output_of(output, sample, held_out, "instance")
+            assert isinstance(found, InstanceOutput)
             for iou, result in results.items():
                 result.add(
                     truth, reduced(found, iou), size_of(sample), sample.image_id, options.threshold
@@ -88,7 +93,7 @@ class Result:
     def add(
         self,
         truth: Instances,
-        found: InstancesOutput,
+        found: InstanceOutput,
         size: tuple[int, int],
         image_id: int | str,
         threshold: float,
@@ -132,7 +137,7 @@ class Result:
         return " | ".join(["| " + name, *numbers]) + " |"
 
 
-def reduced(found: InstancesOutput, iou: float | None) -> InstancesOutput:
+def reduced(found: InstanceOutput, iou: float | None) -> InstanceOutput:
     """What `nms` leaves."""
     if iou is None:
         return found
@@ -141,7 +146,7 @@ def reduced(found: InstancesOutput, iou: float | None) -> InstancesOutput:
     kept = without_repeats(
         list(found.masks), [whole] * len(areas), areas, found.label_ids.tolist(), iou
     )
-    return InstancesOutput(
+    return InstanceOutput(
         found.masks[kept], found.boxes[kept], found.scores[kept], found.label_ids[kept]
     )
 

@@ -21,8 +21,9 @@ from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics.panoptic import PanopticQuality
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 from dataseg_hf.prediction.segments import id_map
-from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.prediction.tiling import segment_image
 
 SIDE, SCENES, COUNT = 64, 3, 13
 CUT = slice(20, SCENES * SIDE - 10)

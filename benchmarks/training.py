@@ -40,7 +40,7 @@ from dataseg_hf.training.schedule import resolve_schedule
 from dataseg_hf.training.signals import StopSignals
 
 ROOT = Path(__file__).parent.parent
-CONFIG = ROOT / "examples/configs/shapes.yaml"
+CONFIG = ROOT / "src/dataseg_hf/configs/shapes.yaml"
 BARS = {
     "data_wait_share": ("at most", 0.05),
     "step_overhead": ("at most", 0.05),

@@ -18,10 +18,12 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
+from dataseg_hf.commands.ready_configs import config_file, with_config_files
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.evaluation import evaluate
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.model.tasks_dataseg import count_targets
+from dataseg_hf.model.targets_dataseg import count_targets
 from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
@@ -31,9 +33,6 @@ from dataseg_hf.training.loop import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups
 from dataseg_hf.training.run import evaluation_set, run_reads
 from dataseg_hf.training.schedule import Schedule, resolve_schedule
-
-DEFAULT_CONFIG = Path(__file__).parent / "configs" / "shapes.yaml"
-
 
 _SCHEDULERS = {
     "cosine": "cosine",
@@ -71,7 +70,7 @@ class MixBatches:
             world_size=trainer.args.world_size,
         )
         for batch in mixing_loader(
-            sampler, config.image_mean, config.image_std, config.num_workers
+            sampler, Normalization(config.image_mean, config.image_std), config.num_workers
         ):
             member = trainer.members[batch.member]
             yield {
@@ -184,7 +183,8 @@ def found_checkpoint(resume: str | None, folder: str) -> str | None:
 def main() -> int:
     """Exit code 0 when the run ended, 2 for settings that cannot work."""
     try:
-        config = parse_run_config(sys.argv[1:], DEFAULT_CONFIG)
+        settings = with_config_files(sys.argv[1:])
+        config = parse_run_config(settings, config_file("shapes"))
         if config.every_dataset_in_a_step:
             raise ConfigError(
                 "every_dataset_in_a_step: the Trainer takes one dataset a step; use "
@@ -194,7 +194,7 @@ def main() -> int:
             torch.set_num_threads(config.num_threads)
         folder, reads = (
             expand(config.output_dir, "output_dir"),
-            run_reads(config, config_files(sys.argv[1:])),
+            run_reads(config, config_files(settings)),
         )
         resume = found_checkpoint(config.resume, folder)
         if resume is None:
@@ -227,7 +227,7 @@ def main() -> int:
     trainer.train(resume_from_checkpoint=resume)
     if trainer.is_world_process_zero():
         save_checkpoint(model, processor, arguments.output_dir)
-        results = evaluate(model, held_out, config.image_mean, config.image_std)
+        results = evaluate(model, held_out, Normalization(config.image_mean, config.image_std))
         trainer.save_metrics("all", results, combined=False)
         print("\n".join(f"{name} {value:.3f}" for name, value in results.items()))
     return 0

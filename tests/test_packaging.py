@@ -1,6 +1,8 @@
 """The sdist and the wheel: what is in them, and that the wheel works where the checkout is not."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -8,14 +10,20 @@ import sysconfig
 import tarfile
 import venv
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from packaging.metadata import Metadata
 
+from dataseg_hf.commands import COMMANDS
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.version import __version__
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from helpers.docs_blocks import blocks
+from helpers.docs_commands import lines_of, smaller_arguments
+from helpers.docs_smaller import PLACEHOLDERS, SMALLER
+from helpers.docs_world import DATA, make_files, use_exports
 from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
@@ -76,11 +84,11 @@ def wheel(built: Path) -> Path:
 
 
 def files_of_the_package() -> set[str]:
-    """What the package consists of: its modules and the marker of its type hints."""
+    """What the package consists of: its modules, the ready configs, the marker of its type hints."""
     source = ROOT / "src"
     return {
         str(f.relative_to(source))
-        for p in ("*.py", "py.typed")
+        for p in ("*.py", "configs/*.yaml", "sharing/*.md", "py.typed")
         for f in (source / "dataseg_hf").rglob(p)
     }
 
@@ -91,7 +99,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     about = {
         f"{info}/{name}"
-        for name in ("METADATA", "WHEEL", "RECORD", "top_level.txt", "licenses/LICENSE")
+        for name in (
+            "METADATA",
+            "WHEEL",
+            "RECORD",
+            "entry_points.txt",
+            "top_level.txt",
+            "licenses/LICENSE",
+        )
     }
     assert names == files_of_the_package() | about
 
@@ -127,27 +142,124 @@ def test_the_metadata_is_valid_and_its_long_description_the_readme(wheel: Path) 
     assert required == {"torch", "transformers", "numpy", "scipy", "pillow", "safetensors"}
 
 
-def test_the_installed_wheel_works_outside_of_the_checkout(wheel: Path, tmp_path: Path) -> None:
-    """In an environment of its own that sees the packages of this one, but not the checkout."""
-    environment = tmp_path / "venv"
-    venv.create(environment, with_pip=False)
-    python = environment / "bin/python"
-    used = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
-    used.pop("PYTHONPATH", None)  # may lead to the checkout
-    pip = [sys.executable, "-m", "pip", "--python", str(python)]
-    install = [*pip, "install", "--no-deps", "--no-index", str(wheel)]
-    done = subprocess.run(install, env=used, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (site_packages,) = environment.glob("lib/python*/site-packages")
-    (site_packages / "around.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path / "model")
-    for command in (["-c", USE], ["-m", "dataseg_hf.metrics", "--help"]):
+# --- where the checkout is not --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The wheel in an environment of its own, which sees the packages of this one, but not the
+    checkout.
+
+    Args:
+        programs: folder of the environment's programs.
+        folder: where commands run, in which a reader's files lie.
+    """
+
+    programs: Path
+    folder: Path
+
+    def run(self, *command: str) -> str:
+        """Output of a command of the environment that must end well."""
+        used = {
+            **os.environ,
+            "DATA": str(self.folder / DATA),
+            "DATASEG_CACHE": str(self.folder / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "HF_HOME": str(self.folder / "home"),
+            "OMP_NUM_THREADS": "1",
+            "ACCELERATE_USE_CPU": "true",
+        }
+        used.pop("PYTHONPATH", None)  # may lead to the checkout
         done = subprocess.run(
-            [str(python), "-I", *command],
-            cwd=tmp_path,
+            [str(self.programs / command[0]), *command[1:]],
+            cwd=self.folder,
             env=used,
             capture_output=True,
             text=True,
             check=False,
         )
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def type(self, line: str) -> str:
+        """Output of a line of the pages, made smaller where it would take long."""
+        words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)]
+        words += smaller_arguments(SMALLER, " ".join(words[:4]), words[4:])
+        if words[:2] == ["accelerate", "launch"]:  # its program is in the environment around
+            words = ["python", "-m", "accelerate.commands.launch", "--num_processes=1", *words[2:]]
+        return self.run(*words)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    environment = tmp_path_factory.mktemp("environment")
+    venv.create(environment, with_pip=False)
+    pip = [sys.executable, "-m", "pip", "--python", str(environment / "bin/python"), "install"]
+    (site_packages,) = environment.glob("lib/python*/site-packages")
+    for needed in (["--no-deps", str(wheel)], ["dataseg-hf[train]"]):
+        done = subprocess.run(
+            [*pip, "--no-index", *needed], capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
+        # the second call finds all that `train` requires there, in versions that fit
+        (site_packages / "around.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    folder = tmp_path_factory.mktemp("anywhere")
+    make_files(folder)
+    return Installed(environment / "bin", folder)
+
+
+def test_the_installed_package_imports_and_loads_a_model(installed: Installed) -> None:
+    save_checkpoint(checkpoint_model(), checkpoint_processor(), installed.folder / "model")
+    installed.run("python", "-I", "-c", USE)
+
+
+TYPED = (
+    "dataseg cotrain --config shapes",
+    "dataseg predict --model outputs/shapes --input photo.jpg --output predictions",
+    "python -m dataseg_hf predict --model outputs/shapes --input folder/ --output others",
+    "dataseg inspect --config my.yaml --check all",
+    "dataseg evaluate --model outputs/shapes --config shapes --metrics all --export "
+    "--output_dir outputs/shapes_scores",
+    "dataseg export --model outputs/shapes --output shapes.pt2",
+    "dataseg publish --model outputs/shapes --repo me/dataseg-shapes --dry_run",
+    "accelerate launch -m dataseg_hf.commands.cotrain --config my.yaml",
+    "dataseg metrics panoptic --gt_json gt.json --gt_dir gt --pred_json pred.json --pred_dir pred",
+    "python -m dataseg_hf.metrics --help",
+)
+"""A line for each command, each after what it needs."""
+
+
+def test_every_command_runs_outside_of_the_checkout(installed: Installed) -> None:
+    for command in COMMANDS:
+        assert any(re.search(rf"\b{command}\b", line) for line in TYPED)
+        assert f"  {command} " in installed.run("dataseg", "--help")
+    outputs = {}
+    for line in TYPED:
+        if " metrics panoptic" in line:
+            use_exports(installed.folder, "panoptic")
+        outputs[line] = installed.type(line)
+    assert (installed.folder / "outputs/shapes/model.safetensors").is_file()
+    assert (installed.folder / "predictions/overlays/photo.png").is_file()
+    assert (installed.folder / "others/overlays/one.png").is_file()
+    assert re.search(r"^pq +0\.\d{4}$", outputs[TYPED[-2]], re.MULTILINE)
+
+
+OURS = re.compile(r"(dataseg|python -m dataseg_hf|accelerate launch -m dataseg_hf)\b")
+
+
+def lines_of_the_readme() -> list[str]:
+    """Lines of the README that need no clone, in order."""
+    shell = [block for block in blocks("README.md") if block.language in ("bash", "sh", "shell")]
+    return [line for block in shell for line in lines_of(block.text) if OURS.match(line)]
+
+
+def test_the_lines_of_the_readme_run_outside_of_the_checkout(installed: Installed) -> None:
+    for line in lines_of_the_readme():
+        installed.type(line)
+
+
+def test_the_readme_installs_extras_that_there_are(wheel: Path) -> None:
+    metadata = zipfile.ZipFile(wheel).read(f"dataseg_hf-{__version__}.dist-info/METADATA")
+    provided = set(Metadata.from_email(metadata).provides_extra or ())
+    named = re.findall(r"dataseg[-_]hf\[([\w,]+)\]", (ROOT / "README.md").read_text("utf-8"))
+    assert {extra for names in named for extra in names.split(",")} <= provided

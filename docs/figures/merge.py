@@ -24,37 +24,23 @@ from PIL import Image
 from torch import Tensor
 
 from dataseg_hf import TASKS, DaTaSegConfig
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.shapes import SHAPES_SEMANTIC, shapes_dataset
 from dataseg_hf.data.transforms import resize_only
 from dataseg_hf.model.losses_dataseg import axis_projections, dice_loss
-from dataseg_hf.model.postprocessing_dataseg import (
-    InstancePrediction,
-    PanopticPrediction,
-    instance_prediction,
-    panoptic_prediction,
-    semantic_prediction,
-)
-from dataseg_hf.model.tasks_dataseg import (
-    BoxTargets,
-    Groups,
-    Proposals,
-    SegmentMapTargets,
-    Truth,
-    count_targets,
-    loss_weights,
-    mask_groups,
-    matched_masks,
-    merged_masks,
-)
+from dataseg_hf.model.merging_dataseg import Groups, matched_masks, merged_masks
+from dataseg_hf.model.proposals_dataseg import ImageProposals, LayerProposals
+from dataseg_hf.model.supervision_dataseg import LossInputs, mask_groups, resolve_loss_weights
+from dataseg_hf.model.targets_dataseg import BoxTargets, SegmentMapTargets, Truth, count_targets
+from dataseg_hf.model.thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 from dataseg_hf.pictures.overlay import category_color, overlay, semantic_overlay
 
 # which scene of the held-out set, its pixels, pixels of a cell of the mask grid
 SCENE, SIDE, STRIDE = 110, 96, 2
 NAMES, IS_THING = SHAPES_SEMANTIC.labels, torch.tensor(SHAPES_SEMANTIC.is_thing)
 BACKGROUND = len(NAMES)
-STANDARD = (0.5, 0.5, 0.5)  # mean and standard deviation of pixel values
+STANDARD = Normalization((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 MIN_SCORE = 0.3  # of an instance that is drawn
 INK = "#202020"
 
@@ -114,7 +100,7 @@ def made_proposals(sample: Sample) -> list[Made]:
     return made
 
 
-def as_model_output(made: Sequence[Made]) -> Proposals:
+def as_model_output(made: Sequence[Made]) -> LayerProposals:
     """What a model would say: class logits [1, N, C + 1], and masks of soft edges on the mask
     grid.
     """
@@ -127,46 +113,33 @@ def as_model_output(made: Sequence[Made]) -> Proposals:
         probabilities[0, query, BACKGROUND] = 1 - proposal.probability
         probabilities[0, query, proposal.label] = proposal.probability
     # every query has a feature of its own, so that the dot product gives these masks
-    return Proposals(probabilities.log(), torch.eye(len(made))[None], 14 * (cells - 0.5))
+    return LayerProposals(probabilities.log(), torch.eye(len(made))[None], 14 * (cells - 0.5))
 
 
 # --- what the package makes of them ---------------------------------------------------------------
 
 
-def panoptic(output: Proposals) -> PanopticPrediction:
-    """Stuff merged: one id map."""
-    fused = TASKS["panoptic"].merged_categories(IS_THING)
-    return panoptic_prediction(
-        output.class_logits[0], output.mask_logits[0], fused, torch.ones(2), (SIDE, SIDE)
+def predicted(output: LayerProposals, task: str) -> Any:
+    """What a task makes of the proposals: panoptic merges stuff, semantic everything, instance
+    nothing.
+    """
+    asked = TASKS[task]
+    proposals = ImageProposals(
+        output.class_logits[0], output.mask_logits[0], torch.ones(2), IS_THING
     )
-
-
-def semantic(output: Proposals) -> Tensor:
-    """Everything merged: one class map [SIDE, SIDE]."""
-    return semantic_prediction(
-        output.class_logits[0], output.mask_logits[0], torch.ones(2), (SIDE, SIDE)
-    )
-
-
-def instances(output: Proposals) -> InstancePrediction:
-    """Nothing merged: scored masks."""
-    proposals = (output.class_logits[0], output.mask_logits[0])
-    return instance_prediction(
-        *proposals, IS_THING, torch.ones(2), (SIDE, SIDE), threshold=MIN_SCORE
-    )
+    thresholds = Thresholds(MIN_SCORE) if asked.may_overlap else DEFAULT_THRESHOLDS
+    return asked.predict(proposals, (SIDE, SIDE), thresholds)
 
 
 def truth_of(sample: Sample, task: Any) -> Truth:
     """The scene as a training batch of the task."""
-    batch = collate(
-        [resize_only(sample, SIDE)], canvas=SIDE, task=task, image_mean=STANDARD, image_std=STANDARD
-    )
-    inside = batch["pixel_mask"].bool()
+    batch = collate([resize_only(sample, SIDE)], canvas=SIDE, task=task, normalization=STANDARD)
+    valid_mask = batch["pixel_mask"].bool()
     count = torch.tensor(float(count_targets(batch["labels"])))
     return Truth(
         batch["labels"],
         batch["pixel_values"],
-        inside,
+        valid_mask,
         torch.ones(1, 2),
         IS_THING,
         count,
@@ -200,14 +173,13 @@ class Training:
         return float(dice_loss(masks[target].sigmoid().flatten(), values, torch.ones_like(values)))
 
 
-def training(sample: Sample, output: Proposals, task: str) -> Training:
+def training(sample: Sample, output: LayerProposals, task: str) -> Training:
     """Matching and MERGE of a task with mask targets."""
     truth, config = truth_of(sample, task), DaTaSegConfig()
     targets, grid = SegmentMapTargets(truth), output.mask_features.shape[-2:]
     merged = TASKS[task].merged_categories(IS_THING)
-    at_cells, (groups,) = mask_groups(
-        targets, [output], truth, config, loss_weights(config, None), merged, True
-    )
+    inputs = LossInputs([output], truth, config, resolve_loss_weights(config, None))
+    at_cells, (groups,) = mask_groups(targets, inputs, merged)
     return Training(
         classes=targets.classes[0],
         values=at_cells.values[0].unflatten(-1, grid),
@@ -272,7 +244,7 @@ def tinted(image: NDArray[np.uint8], mask: Tensor, label: int) -> NDArray[np.uin
     return (gray * (1 - weight.numpy()) + np.array(color) * weight.numpy()).astype(np.uint8)
 
 
-def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
+def draw_proposals(sample: Sample, made: Sequence[Made], output: LayerProposals) -> Figure:
     """The scene, and each proposal's mask with its category and probability."""
     columns = -(-(len(made) + 1) // 2)
     figure, axes = panels(2, columns, 1.85 * columns, 4.3)
@@ -283,17 +255,21 @@ def draw_proposals(sample: Sample, made: Sequence[Made], output: Proposals) -> F
     return figure
 
 
-def draw_inference(sample: Sample, output: Proposals) -> Figure:
+def draw_inference(sample: Sample, output: LayerProposals) -> Figure:
     """The results of the three tasks beside each other, the instances each by itself."""
     image = Image.fromarray(sample.image)
-    id_map, found = panoptic(output), instances(output)
+    id_map, found = predicted(output, "panoptic"), predicted(output, "instance")
     figure = plt.figure(figsize=(9.4, 6.2), layout="constrained")
     maps, objects = cast(Any, figure.subfigures(2, 1, height_ratios=(3.9, 2.3)))
     left, right = maps.subplots(1, 2)
     show(
         left, overlay(image, id_map.segmentation, id_map.segments, NAMES), "panoptic: stuff merges"
     )
-    show(right, semantic_overlay(image, semantic(output), NAMES), "semantic: every category merges")
+    show(
+        right,
+        semantic_overlay(image, predicted(output, "semantic").segmentation, NAMES),
+        "semantic: every category merges",
+    )
     objects.suptitle("instance: nothing merges, masks may overlap", fontsize=10, color=INK)
     panels = list(objects.subplots(1, len(found.masks)))
     for panel, mask, label, score in zip(
@@ -306,7 +282,7 @@ def draw_inference(sample: Sample, output: Proposals) -> Figure:
     return figure
 
 
-def draw_training(sample: Sample, made: Sequence[Made], output: Proposals) -> Figure:
+def draw_training(sample: Sample, made: Sequence[Made], output: LayerProposals) -> Figure:
     """Targets of two tasks, each with its matched proposal, its recruits and the mask that the loss
     compares.
     """
@@ -392,7 +368,7 @@ def box_of(mask: Tensor) -> tuple[int, int, int, int]:
 
 
 def box_shadows(
-    sample: Sample, label: int, box: Sequence[int], output: Proposals
+    sample: Sample, label: int, box: Sequence[int], output: LayerProposals
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Projections of a mask and of its box onto the columns [w] and the rows [h] of the mask
     grid.
@@ -400,7 +376,7 @@ def box_shadows(
     labels = {"class_labels": torch.tensor([label]), "boxes": torch.tensor([box]) / SIDE}
     grid = output.mask_features.shape[-2:]
     targets = BoxTargets(replace(truth_of(sample, "panoptic"), labels=[labels]), (grid[0], grid[1]))
-    columns, rows = axis_projections(output.mask_logits, targets.inside)
+    columns, rows = axis_projections(output.mask_logits, targets.valid_mask)
     return {
         "columns": (columns[0, 0], targets.columns[0, 0]),
         "rows": (rows[0, 0], targets.rows[0, 0]),

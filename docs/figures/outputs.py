@@ -1,7 +1,7 @@
 """docs/outputs.png: held-out scenes, the kind of annotation that their training sets have, and what
 the one model says.
 
-python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml \
+python examples/evaluate.py --model outputs/shapes --config shapes \
     --output_dir outputs/shapes_scores
 python docs/figures/outputs.py --model outputs/shapes --scores outputs/shapes_scores/results.json
 
@@ -23,6 +23,7 @@ from dataseg_hf.data.sample import Annotation, Instances, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
 from dataseg_hf.metrics import semantic_map
 from dataseg_hf.model.mask_nms_dataseg import DEFAULT_IOU
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 from dataseg_hf.pictures.overlay import (
     boxes_overlay,
     overlay,
@@ -30,9 +31,9 @@ from dataseg_hf.pictures.overlay import (
     segments_overlay,
     semantic_overlay,
 )
-from dataseg_hf.prediction.tiling import Thresholds, segment_image
+from dataseg_hf.prediction.tiling import segment_image
 
-AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by examples/configs/shapes.yaml
+AS_SCORED = Thresholds(score=0.3, mask=0.5, overlap=0.5)  # by src/dataseg_hf/configs/shapes.yaml
 # vocabulary and held-out set -> heading, task of the output, what a segment needs to be drawn
 SETS = {
     "shapes_panoptic": ("trained with panoptic maps", "panoptic", AS_SCORED),
@@ -95,13 +96,12 @@ def outputs_picture(
 
 def annotated(image: Image.Image, name: str, truth: Annotation, names: list[str]) -> Image.Image:
     """The truth of a scene as the set's training images are annotated."""
-    task = SHAPES_SPECS[name].task
     if isinstance(truth, Instances):
         return boxes_overlay(
             image, truth.boxes, truth.class_labels.tolist(), names, mean_colors=True
         )
     assert isinstance(truth, Segments)
-    if task == "semantic":
+    if SHAPES_SPECS[name].label_form == "classes":
         return semantic_overlay(image, semantic_map(truth), names, mean_colors=True)
     segments = [
         {"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)

@@ -8,6 +8,7 @@ from benchmarks.measure import alternating, floating_point_operations
 from experiments.claims.training import Grid
 
 from dataseg_hf import DaTaSegModel
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.run import RunConfig, parse_run_config
@@ -69,7 +70,7 @@ def step_operations(config: RunConfig, model: DaTaSegModel) -> dict[str, int]:
     found = {}
     for dataset in training_mix(config):
         sampler = MixingSampler([dataset], 0, 0, 1)
-        (batch,) = mixing_loader(sampler, config.image_mean, config.image_std)
+        (batch,) = mixing_loader(sampler, Normalization(config.image_mean, config.image_std))
 
         def step(batch: MicroBatch = batch, dataset: TrainingSet = dataset) -> None:
             model(**batch.inputs, vocabulary=dataset.name, task=dataset.task).loss.backward()

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dataseg_hf import DaTaSegModel
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.run import RunConfig, parse_run_config
@@ -42,7 +43,7 @@ def _halves(
 ) -> list[dict[str, Tensor]]:
     """The mean gradient of each part of the model over two disjoint sets of batches."""
     sampler = MixingSampler([dataset], config.seed, 0, 2 * BATCHES_OF_A_HALF)
-    loader = iter(mixing_loader(sampler, config.image_mean, config.image_std))
+    loader = iter(mixing_loader(sampler, Normalization(config.image_mean, config.image_std)))
     gradients = []
     for _ in range(2):
         model.zero_grad()

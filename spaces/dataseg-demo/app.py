@@ -22,7 +22,6 @@ os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # nothing is kept, not eve
 
 HERE = Path(__file__).parent
 DEFAULT_MODEL = Path("outputs/shapes")
-TASKS = ["panoptic", "semantic", "instance"]
 NOTHING = "nothing"
 
 MAX_MEGABYTES = 20  # of a file
@@ -156,7 +155,7 @@ class DemoPage:
 
     def _place_choices(self) -> None:
         names = list(self.config.vocabularies)
-        self.task = gr.Radio(TASKS, value="panoptic", label="Task")
+        self.task = gr.Radio(self.segmenter.subtasks, value="panoptic", label="Task")
         self.vocabulary = gr.Dropdown(
             names, value=self.config.default_vocabulary, label="Vocabulary of the model"
         )
@@ -171,7 +170,9 @@ class DemoPage:
         with gr.Accordion("All names it knows", open=False):
             gr.HTML(known_words(self.config))
         with gr.Accordion("More settings", open=False):
-            self.other = gr.Radio([NOTHING, *TASKS], value=NOTHING, label="Compare with")
+            self.other = gr.Radio(
+                [NOTHING, *self.segmenter.subtasks], value=NOTHING, label="Compare with"
+            )
             self.threshold = gr.Slider(
                 0, 1, value=0.5, step=0.05, label="Minimum score of a segment (not for semantic)"
             )

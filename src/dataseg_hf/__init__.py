@@ -2,44 +2,24 @@
 vocabularies.
 """
 
-from transformers import (
-    AutoConfig,
-    AutoImageProcessor,
-    AutoModel,
-    AutoModelForImageSegmentation,
-    AutoModelForUniversalSegmentation,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from .model.configuration_dataseg import DaTaSegConfig
-from .model.image_processing_dataseg import DaTaSegImageProcessor
-from .model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
-from .model.pipeline_dataseg import DaTaSegPipeline
-from .model.registered_pipelines import register_pipelines
-from .model.tasks_dataseg import TASKS
-from .model.text_embeddings_dataseg import (
-    FileTextEncoder,
-    HashedNgramEncoder,
-    HubTextEncoder,
-    build_text_encoder,
-)
+from .model.registration import register, register_with_transformers
 from .version import __version__
 
-
-def register() -> None:
-    """Make the Auto classes and `pipeline` know DaTaSeg. Repeating it does no harm."""
-    AutoConfig.register(DaTaSegConfig.model_type, DaTaSegConfig, exist_ok=True)
-    for auto_class in (AutoModel, AutoModelForUniversalSegmentation, AutoModelForImageSegmentation):
-        auto_class.register(DaTaSegConfig, DaTaSegModel, exist_ok=True)
-    AutoImageProcessor.register(
-        DaTaSegConfig, image_processor_classes={"pil": DaTaSegImageProcessor}, exist_ok=True
+if TYPE_CHECKING:
+    from .model.configuration_dataseg import DaTaSegConfig
+    from .model.image_processing_dataseg import DaTaSegImageProcessor
+    from .model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+    from .model.pipeline_dataseg import DaTaSegPipeline
+    from .model.tasks_dataseg import TASKS
+    from .model.text_embeddings_dataseg import (
+        FileTextEncoder,
+        HashedNgramEncoder,
+        HubTextEncoder,
+        build_text_encoder,
     )
-    DaTaSegConfig.register_for_auto_class()
-    DaTaSegModel.register_for_auto_class("AutoModel")
-    DaTaSegImageProcessor.register_for_auto_class()
-    register_pipelines()
-
-
-register()
 
 __all__ = [
     "TASKS",
@@ -55,3 +35,31 @@ __all__ = [
     "build_text_encoder",
     "register",
 ]
+_MODULES = {
+    "TASKS": "tasks",
+    "DaTaSegConfig": "configuration",
+    "DaTaSegImageProcessor": "image_processing",
+    "DaTaSegModel": "modeling",
+    "DaTaSegOutput": "modeling",
+    "DaTaSegPipeline": "pipeline",
+    "FileTextEncoder": "text_embeddings",
+    "HashedNgramEncoder": "text_embeddings",
+    "HubTextEncoder": "text_embeddings",
+    "build_text_encoder": "text_embeddings",
+}
+"""Of the names that need torch: imported when first asked for (PEP 562)."""
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    value = getattr(import_module(f"{__name__}.model.{_MODULES[name]}_dataseg"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+register_with_transformers()

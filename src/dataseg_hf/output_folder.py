@@ -23,7 +23,7 @@ Reads: TypeAlias = Mapping[str, str | Path]
 
 MARKER = "dataseg_output.json"
 CONTACT_SHEETS = "contact_sheets"
-"""What `inspect_data` adds to the folder of a run, before or after it: no other command writes
+"""What `dataseg inspect` adds to the folder of a run, before or after it: no other command writes
 there.
 """
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.components import split_components
 from dataseg_hf.data.sample import Instances, Segments
 from dataseg_hf.data.transforms import TransformedSample
@@ -11,7 +11,9 @@ MEAN, STD = [0.5, 0.25, 0.0], [0.5, 0.25, 1.0]
 
 
 def batch(samples, task, canvas=8, **options):
-    return collate(samples, canvas=canvas, task=task, image_mean=MEAN, image_std=STD, **options)
+    return collate(
+        samples, canvas=canvas, task=task, normalization=Normalization(MEAN, STD), **options
+    )
 
 
 def segments_sample(segment_map, class_labels, is_crowd=None, image_id=1):

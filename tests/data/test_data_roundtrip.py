@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.readers.coco_instances import read_coco_instances
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.readers.image_png import read_image_png
@@ -107,7 +107,10 @@ def targets_and_view(data: SampleDataset, chosen: Settings) -> tuple[dict[str, N
     scaled = (rng.ranges[0] - 1 + height, rng.ranges[1] - 1 + width)
     view = View(scaled, (height, width), (rng.offsets[0], rng.offsets[1]), rng.coin < 0.5)
     batch = collate(
-        [seen], canvas=chosen.size, task=data.spec.task, image_mean=(0, 0, 0), image_std=(1, 1, 1)
+        [seen],
+        canvas=chosen.size,
+        task=data.spec.task,
+        normalization=Normalization((0, 0, 0), (1, 1, 1)),
     )
     labels = {key: value.numpy() for key, value in batch["labels"][0].items()}
     for key, padding in (("segment_map", -1), ("masks", 0)):

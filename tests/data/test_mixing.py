@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import (
     Item,
     MixingSampler,
@@ -97,7 +98,7 @@ def test_a_sampler_started_later_continues_the_same_order() -> None:
 def test_the_batches_are_the_same_for_any_number_of_workers(num_workers: int) -> None:
     def batches(workers: int) -> list:
         sampler = MixingSampler(shapes_members(), 0, 0, 6)
-        return list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers))
+        return list(mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), workers))
 
     for one, other in zip(batches(0), batches(num_workers), strict=True):
         assert (one.member, one.seeds, one.image_ids) == (

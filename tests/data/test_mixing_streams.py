@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.sample import BadSampleError, Sample, SampleDataset, SampleStream
 from dataseg_hf.data.shapes import shapes_dataset
@@ -63,7 +64,7 @@ def images(
     )
     return [
         (batch.member, batch.image_ids, batch.seeds, batch.inputs["pixel_values"].sum().item())
-        for batch in mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers)
+        for batch in mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), workers)
     ]
 
 
@@ -126,7 +127,7 @@ def test_an_image_that_cannot_be_used_ends_the_run_in_one_line(workers: int) -> 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_image_that_cannot_be_used_is_replaced_and_counted_where_allowed(workers: int) -> None:
     sampler = MixingSampler(members(broken=BROKEN, skip=True), 5, 0, 40)
-    batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3, workers))
+    batches = list(mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), workers))
     assert len(batches) == 40
     assert all(
         len(batch.image_ids) == 4 and BROKEN not in batch.image_ids
@@ -146,7 +147,8 @@ def test_an_image_that_cannot_be_used_is_replaced_and_counted_where_allowed(work
     )
     again = list(
         mixing_loader(
-            MixingSampler(members(broken=BROKEN, skip=True), 5, 20, 40), [0.5] * 3, [0.25] * 3
+            MixingSampler(members(broken=BROKEN, skip=True), 5, 20, 40),
+            Normalization([0.5] * 3, [0.25] * 3),
         )
     )
     assert [batch.image_ids for batch in again] == [batch.image_ids for batch in batches[20:]]
@@ -162,4 +164,4 @@ def test_a_dataset_without_a_usable_image_is_an_error_even_where_skipping_is_all
         members(skip=True)[0], data=SampleDataset(members()[0].data.spec, range(3), NoneLoads())
     )
     with pytest.raises(BadSampleError, match="none of its images can be used"):
-        list(mixing_loader(MixingSampler([chosen], 0, 0, 1), [0.5] * 3, [0.25] * 3))
+        list(mixing_loader(MixingSampler([chosen], 0, 0, 1), Normalization([0.5] * 3, [0.25] * 3)))

@@ -22,8 +22,9 @@ import pytest
 from PIL import Image
 
 from dataseg_hf.data.inspection import sample_faults
-from dataseg_hf.data.readers import READER_TASKS, READERS
 from dataseg_hf.data.readers.hub_rows import Columns, RowLoader
+from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
+from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import BadSampleError, ClassInfo, DatasetSpec, SampleDataset
 from helpers.annotation_files import rgb_of, save, write_json
 from helpers.mutations import mutated_bytes, mutated_json, mutated_lines, mutated_xml
@@ -352,7 +353,10 @@ FORMATS: Mapping[str, Format] = {
 }
 """By the name of the reader."""
 
-TASKS = {**READER_TASKS, "hub": ("instance", "boxes")}  # of the objects in the row above
+TASKS = {
+    **{name: tasks_of_reader(name) for name in READER_FORMS},
+    "hub": ("instance", "boxes"),
+}  # of the objects in the row above
 
 
 # --- the test

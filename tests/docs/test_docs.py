@@ -26,76 +26,18 @@ from dataseg_hf.settings.datasets import load_source, training_mix
 from dataseg_hf.settings.model import build_model, run_text_encoder
 from dataseg_hf.settings.run import parse_run_config
 from helpers.docs_blocks import PAGES, Block, blocks, markdown_blocks, rst_blocks
-from helpers.docs_commands import Shell, Smaller, UnknownLineError, lines_of, says, transcript
+from helpers.docs_commands import Shell, UnknownLineError, lines_of, says, transcript
+from helpers.docs_smaller import PLACEHOLDERS, SMALLER
 from helpers.docs_world import DATA, make_world, settings, use_exports
 from helpers.example_scripts import demo_app
 from helpers.hub_server import HubServer
 
 pytestmark = pytest.mark.slow
 
-SMALLER = (
-    Smaller(
-        r"cotrain\.py --config examples/configs/shapes\.yaml",
-        "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 "
-        "--datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
-        "--datasets.shapes_boxes.count 8 "
-        "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2 "
-        "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
-        "trains for 6 minutes",
-    ),
-    Smaller(
-        r"cotrain\.py --config my\.yaml",
-        "--max_steps 2 --datasets.coco.image_size 64 --datasets.coco.batch_size 1 "
-        "--datasets.mine.image_size 64 "
-        "--datasets.mine.batch_size 1",
-        "trains as long as the reader's data asks for",
-    ),
-    Smaller(
-        r"cotrain\.py --config examples/configs/photos\.yaml",
-        "--max_steps 1 --num_threads 1 --check_samples 1 --num_pictures 1 "
-        "--evaluation.coco_val.max_samples 1 "
-        "--evaluation.camvid_test.max_samples 1",
-        "trains for 15 minutes",
-    ),
-    Smaller(
-        r"evaluate\.py .*--config examples/configs/shapes\.yaml",
-        "--num_threads 1 --gallery 1 --evaluation.shapes_panoptic.count 2 "
-        "--evaluation.shapes_semantic.count 2 "
-        "--evaluation.shapes_boxes.count 2 --evaluation.shapes_open.count 2",
-        "scores 480 images",
-    ),
-    Smaller(
-        r"evaluate\.py .*objects365_instances\.yaml",
-        "--num_threads 1 --evaluation.objects365_instances.image_size 64",
-        "images of 640 pixels",
-    ),
-    Smaller(
-        r"evaluate\.py .*ade20k_weak_panoptic\.yaml",
-        "--num_threads 1 --evaluation.ade20k_weak_panoptic.image_size 64",
-        "images of 640 pixels",
-    ),
-    Smaller(
-        r"benchmarks/repeated_instances\.py",
-        "--evaluation.shapes_boxes.count 2 --evaluation.shapes_panoptic.count 2",
-        "scores 400 images",
-    ),
-    Smaller(
-        r"publish\.py --model outputs/warm",
-        "--model outputs/shapes",
-        "the page's text tower is a folder here, which publishing refuses; "
-        "tests/model/test_warm_start.py publishes",
-    ),
-    Smaller(r"benchmarks/photos/convert_mobilenet_v2\.py", "", "takes a second"),
-)
-PLACEHOLDERS = {
-    "MODEL": "outputs/shapes",
-    "OBJECTS365=...": "OBJECTS365=objects365",
-    "ADE20K=...": "ADE20K=ade20k",
-}
-NEEDS_REAL_DATA = re.compile(r"DATASEG_DATA|photos\.yaml|bdd_sem_seg")
+NEEDS_REAL_DATA = re.compile(r"DATASEG_DATA|(CONFIG=|--config )photos|bdd_sem_seg")
 TRAINING = "make cotrain"
 SCORING = (
-    "python examples/evaluate.py --model outputs/shapes --config examples/configs/shapes.yaml "
+    "python examples/evaluate.py --model outputs/shapes --config shapes "
     "--output_dir outputs/shapes_scores --metrics all --export"
 )
 ALL = [block for page in PAGES for block in blocks(page)]
@@ -368,7 +310,7 @@ def test_blocks_are_found_where_restructuredtext_has_them() -> None:
             "python examples/predict.py --model $NOWHERE",
             r"`\$NOWHERE` names a variable that no line before it sets",
         ),
-        ("export SOMETHING=...", r"say in PLACEHOLDERS of test_docs.py"),
+        ("export SOMETHING=...", r"say in PLACEHOLDERS of docs_smaller.py"),
     ],
 )
 def test_a_line_that_nothing_can_run_fails(line: str, message: str, tmp_path: Path) -> None:
@@ -381,7 +323,7 @@ def test_lines_that_are_wrong_end_with_an_exit_code(tmp_path: Path) -> None:
     assert shell.run("make no-such-target")[0] == 2
     assert shell.run("python -m pytest tests/docs/test_docs.py -k no_such_test")[0] == 4
     code, output = shell.run(
-        "python -m dataseg_hf.metrics semantic --gt-dir gt --pred-dir pred --num-classes 3"
+        "python -m dataseg_hf.metrics semantic --gt_dir gt --pred_dir pred --num_classes 3"
     )
     assert code == 2
     assert "error: gt: " in output

@@ -7,7 +7,7 @@ from types import ModuleType
 import pytest
 from PIL import Image
 
-from dataseg_hf.model.tasks_dataseg import Proposals
+from dataseg_hf.model.proposals_dataseg import LayerProposals
 from helpers.paths import ROOT
 
 FIGURES = ROOT / "docs" / "figures"
@@ -29,7 +29,7 @@ def made(merge: ModuleType) -> list:
 
 
 @pytest.fixture(scope="module")
-def output(merge: ModuleType, made: list) -> Proposals:
+def output(merge: ModuleType, made: list) -> LayerProposals:
     return merge.as_model_output(made)
 
 
@@ -59,17 +59,19 @@ def test_the_proposals_have_the_numbers_of_the_page(made: list) -> None:
     assert made[7].mask.equal(made[3].mask | made[6].mask)
 
 
-def test_panoptic_merges_stuff_and_drops_the_pair(merge: ModuleType, output: Proposals) -> None:
-    segments = merge.panoptic(output).segments
+def test_panoptic_merges_stuff_and_drops_the_pair(
+    merge: ModuleType, output: LayerProposals
+) -> None:
+    segments = merge.predicted(output, "panoptic").segments
     found = sorted((merge.NAMES[segment["label_id"]], segment["was_fused"]) for segment in segments)
     things = [("circle", False), ("cross", False), ("triangle", False), ("triangle", False)]
     assert found == sorted([*things, ("sand", True), ("wall of bricks", True)])
 
 
 def test_instances_keep_the_pair_as_the_last(
-    merge: ModuleType, made: list, output: Proposals
+    merge: ModuleType, made: list, output: LayerProposals
 ) -> None:
-    found = merge.instances(output)
+    found = merge.predicted(output, "instance")
     assert [merge.NAMES[label] for label in found.label_ids.tolist()] == [
         "cross", "triangle", "triangle", "circle", "triangle",
     ]  # fmt: skip
@@ -78,8 +80,10 @@ def test_instances_keep_the_pair_as_the_last(
     assert overlap > 0.9
 
 
-def test_semantic_has_no_triangle_apart(merge: ModuleType, made: list, output: Proposals) -> None:
-    triangle = merge.semantic(output) == merge.NAMES.index("triangle")
+def test_semantic_has_no_triangle_apart(
+    merge: ModuleType, made: list, output: LayerProposals
+) -> None:
+    triangle = merge.predicted(output, "semantic").segmentation == merge.NAMES.index("triangle")
     pair = made[7].mask
     assert (triangle & pair).sum() > 0.95 * pair.sum()
 
@@ -93,7 +97,12 @@ def test_semantic_has_no_triangle_apart(merge: ModuleType, made: list, output: P
     ],
 )
 def test_training_groups_are_those_of_the_page(
-    merge: ModuleType, output: Proposals, task: str, name: str, matched: int, recruits: list[int]
+    merge: ModuleType,
+    output: LayerProposals,
+    task: str,
+    name: str,
+    matched: int,
+    recruits: list[int],
 ) -> None:
     seen = merge.training(merge.scene(), output, task)
     target = seen.classes.tolist().index(merge.NAMES.index(name))
@@ -102,7 +111,9 @@ def test_training_groups_are_those_of_the_page(
     assert seen.dice(seen.merged, target) <= seen.dice(seen.alone, target)
 
 
-def test_the_pair_is_background_in_panoptic_training(merge: ModuleType, output: Proposals) -> None:
+def test_the_pair_is_background_in_panoptic_training(
+    merge: ModuleType, output: LayerProposals
+) -> None:
     seen = merge.training(merge.scene(), output, "panoptic")
     wanted = seen.groups.class_targets(seen.classes[None], 9, merge.BACKGROUND)[0].tolist()
     assert wanted[7] == wanted[8] == merge.BACKGROUND

@@ -11,20 +11,21 @@ import torch
 
 from conftest import ModelFactory
 from dataseg_hf import HashedNgramEncoder
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset
 from dataseg_hf.evaluation import EvaluationSet, evaluate, metric_names, pictures
-from dataseg_hf.evaluation.flip import Proposals
 from dataseg_hf.evaluation.gallery import best_and_worst
-from dataseg_hf.evaluation.inference import ImageOutput, Inference, outputs_of, share_of_batches
+from dataseg_hf.evaluation.inference import ImageOutput, Inference, output_of, share_of_batches
 from dataseg_hf.evaluation.scoring import ImageScore, Processes, score
 from dataseg_hf.evaluation.sets import possible_metrics
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.model_card import METRICS
 from helpers.noisy_truth import NoisyTruth
 
-MEAN, STD = [0.5] * 3, [0.25] * 3
+NORMALIZATION = Normalization([0.5] * 3, [0.25] * 3)
 ALL: list[Any] = ["pq", "miou", "mask_ap", "box_ap"]
 
 
@@ -65,7 +66,7 @@ def only_boxes(data: SampleDataset) -> SampleDataset:
 )
 def test_the_truth_scores_one(name: str, metrics: list[Any], perfect: list[str]) -> None:
     chosen = held_out(name, metrics)
-    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], MEAN, STD)  # type: ignore[arg-type]
+    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], NORMALIZATION)  # type: ignore[arg-type]
     assert {metric: results[f"{name}/{metric}"] for metric in perfect} == pytest.approx(
         dict.fromkeys(perfect, 1.0)
     )
@@ -75,7 +76,7 @@ def test_boxes_alone_are_truth_enough_for_box_ap() -> None:
     with_masks = held_out("shapes_boxes", ["box_ap"])
     model = NoisyTruth(with_masks, 0.5, 0.25, noise=0.6)
     without = replace(with_masks, data=only_boxes(with_masks.data))
-    results = [evaluate(model, [chosen], MEAN, STD) for chosen in (with_masks, without)]  # type: ignore[arg-type]
+    results = [evaluate(model, [chosen], NORMALIZATION) for chosen in (with_masks, without)]  # type: ignore[arg-type]
     assert 0 < results[0]["shapes_boxes/box_ap"] < 1
     for key in ("ap", "ap50", "ap75"):  # small, medium and large go by the mask where there is one
         assert results[0][f"shapes_boxes/box_{key}"] == results[1][f"shapes_boxes/box_{key}"]
@@ -96,7 +97,7 @@ def test_predicted_boxes_are_those_of_the_masks(left: float, ap50: float, ap75: 
     chosen = held_out("shapes_boxes", ["box_ap"], count=1)
     sample = Sample(np.zeros((32, 32, 3), np.uint8), objects, 1, "1")
     chosen = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
-    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], MEAN, STD)  # type: ignore[arg-type]
+    results = evaluate(NoisyTruth(chosen, 0.5, 0.25), [chosen], NORMALIZATION)  # type: ignore[arg-type]
     found = results["shapes_boxes/box_ap50"], results["shapes_boxes/box_ap75"]
     assert found == pytest.approx((ap50, ap75))
 
@@ -113,17 +114,15 @@ def test_more_than_100_predictions_of_an_image_count_where_asked_for() -> None:
         * 9
     )
     things = torch.tensor(SHAPES_SPECS["shapes_boxes"].is_thing)
-    seen = Proposals(classes, masks.view(150, 32, 32), torch.ones(2))
+    seen = ImageProposals(classes, masks.view(150, 32, 32), torch.ones(2), things)
     for max_dets, counted in ((20, 100), (100, 100), (300, 300)):
         chosen = replace(held_out("shapes_boxes", ["box_ap"]), max_dets=max_dets)
-        found = outputs_of(ImageOutput(seen, seen, things), sample, chosen, ["instances"])[
-            "instances"
-        ]
+        found = output_of(ImageOutput(seen, seen), sample, chosen, "instance")
         assert len(found.scores) == counted
         model: Any = NoisyTruth(chosen, 0.5, 0.25)
         assert (
             f"ar{max_dets}"
-            in score(model, chosen, Inference(MEAN, STD), Processes()).metrics["box_ap"]
+            in score(model, chosen, Inference(NORMALIZATION), Processes()).metrics["box_ap"]
         )
 
 
@@ -137,12 +136,12 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
         chosen = held_out(name, [metric], count=4)
         model: Any = NoisyTruth(chosen, 0.5, 0.25, noise=0.5)
         found = score(
-            model, chosen, Inference(MEAN, STD), Processes(), rank_images=True
+            model, chosen, Inference(NORMALIZATION), Processes(), rank_images=True
         ).image_scores
         alone = []
         for index in range(4):
             one = replace(chosen, data=chosen.data.select(range(index, index + 1)))
-            alone.append(evaluate(model, [one], MEAN, STD)[f"{name}/{key}"])
+            alone.append(evaluate(model, [one], NORMALIZATION)[f"{name}/{key}"])
         assert [image.value for image in found] == pytest.approx(alone)
         assert [image.image_id for image in found] == [chosen.data[i].image_id for i in range(4)]
         assert len(set(alone)) > 1
@@ -150,7 +149,7 @@ def test_an_image_is_ranked_by_the_metric_of_that_image_alone() -> None:
 
 def test_metric_names_are_those_that_evaluate_gives(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_panoptic", ALL, count=1)
-    assert metric_names(chosen) == list(evaluate(tiny_model(), [chosen], MEAN, STD))
+    assert metric_names(chosen) == list(evaluate(tiny_model(), [chosen], NORMALIZATION))
     # all have a name in model cards
     assert {name.split("/")[1] for name in metric_names(chosen)} <= METRICS.keys()
 
@@ -212,8 +211,7 @@ def in_turn(model: Any, sets: list[EvaluationSet], world_size: int) -> list[dict
         evaluate(
             model,
             sets,
-            MEAN,
-            STD,
+            NORMALIZATION,
             rank,
             world_size,
             gather=lambda state, places=places: next(places).append(state) or [state],
@@ -225,8 +223,7 @@ def in_turn(model: Any, sets: list[EvaluationSet], world_size: int) -> list[dict
             evaluate(
                 model,
                 sets,
-                MEAN,
-                STD,
+                NORMALIZATION,
                 rank,
                 world_size,
                 gather=lambda _, gathered=gathered: next(gathered),
@@ -240,7 +237,7 @@ def test_shares_of_processes_merge_to_the_whole_bit_for_bit(tiny_model: ModelFac
         held_out("shapes_panoptic", ALL),
         held_out("shapes_boxes", ["mask_ap", "box_ap"], count=3),
     ]
-    whole = evaluate(tiny_model(), sets, MEAN, STD)
+    whole = evaluate(tiny_model(), sets, NORMALIZATION)
     for world_size in (2, 3):
         for result in in_turn(tiny_model(), sets, world_size):
             np.testing.assert_equal(result, whole)
@@ -256,33 +253,35 @@ def test_an_unreadable_image_is_named_on_every_process(tiny_model: ModelFactory)
 
     broken = replace(chosen, data=replace(chosen.data, load=load))
     with pytest.raises(BadSampleError, match=r"^evaluation\.shapes_boxes: image 3: cannot be read"):
-        evaluate(tiny_model(), [broken], MEAN, STD)
+        evaluate(tiny_model(), [broken], NORMALIZATION)
     shares: list[Any] = []
     with pytest.raises(BadSampleError):  # rank 1 has images 2 and 3
         evaluate(
             tiny_model(),
             [broken],
-            MEAN,
-            STD,
+            NORMALIZATION,
             1,
             2,
             gather=lambda share: shares.append(share) or shares,
         )
     with pytest.raises(BadSampleError, match="image 3"):
-        evaluate(tiny_model(), [broken], MEAN, STD, 0, 2, gather=lambda share: [share, *shares])
+        evaluate(tiny_model(), [broken], NORMALIZATION, 0, 2, gather=lambda share: [share, *shares])
 
 
 def test_progress_counts_every_image_once(tiny_model: ModelFactory) -> None:
     counted: list[int] = []
     evaluate(
-        tiny_model(), [held_out("shapes_boxes", ["mask_ap"])], MEAN, STD, progress=counted.append
+        tiny_model(),
+        [held_out("shapes_boxes", ["mask_ap"])],
+        NORMALIZATION,
+        progress=counted.append,
     )
     assert sum(counted) == 5
 
 
 def test_evaluation_leaves_the_mode_as_it_was(tiny_model: ModelFactory) -> None:
     model: DaTaSegModel = tiny_model().train()
-    evaluate(model, [held_out("shapes_boxes", ["mask_ap"], count=1)], MEAN, STD)
+    evaluate(model, [held_out("shapes_boxes", ["mask_ap"], count=1)], NORMALIZATION)
     assert model.training
 
 
@@ -297,13 +296,13 @@ def test_evaluation_leaves_the_mode_as_it_was(tiny_model: ModelFactory) -> None:
 def test_pictures_have_image_truth_and_prediction(
     tiny_model: ModelFactory, name: str, metrics: list[Any]
 ) -> None:
-    rows = pictures(tiny_model(), held_out(name, metrics), 3, MEAN, STD)
+    rows = pictures(tiny_model(), held_out(name, metrics), 3, NORMALIZATION)
     assert [len(row) for row in rows] == [3, 3, 3]
 
 
 def test_pictures_of_truth_that_is_boxes_only(tiny_model: ModelFactory) -> None:
     chosen = held_out("shapes_boxes", ["box_ap"])
-    rows = pictures(tiny_model(), replace(chosen, data=only_boxes(chosen.data)), 1, MEAN, STD)
+    rows = pictures(tiny_model(), replace(chosen, data=only_boxes(chosen.data)), 1, NORMALIZATION)
     drawn = np.asarray(rows[0][1].convert("RGB"))
     assert (
         len(np.unique(drawn.reshape(-1, 3), axis=0))
@@ -330,5 +329,5 @@ def test_segments_that_a_reader_does_not_give_are_an_error(tiny_model: ModelFact
         metrics=["pq"],
     )
     with pytest.raises(TypeError, match="image shapes_boxes_eval_00000: the reader gave objects"):
-        evaluate(tiny_model(), [claimed], MEAN, STD)
+        evaluate(tiny_model(), [claimed], NORMALIZATION)
     assert isinstance(held_out("shapes_open", ["pq"]).data[0].annotation, Segments)

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dataseg_hf.commands.ready_configs import CONFIGS
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.evaluation.export import Exporter
 from dataseg_hf.evaluation.inference import Inference
 from dataseg_hf.evaluation.run import evaluation_set
@@ -18,12 +20,10 @@ from dataseg_hf.settings.run import ConfigError
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.benchmark_files import SIDE, write_ade20k, write_objects365
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
-from helpers.example_scripts import EXAMPLES, main_of
+from helpers.example_scripts import main_of
 from helpers.noisy_truth import NoisyTruth
 
 pytestmark = pytest.mark.slow
-
-CONFIGS = EXAMPLES / "configs"
 
 
 @pytest.fixture
@@ -58,7 +58,13 @@ def score_of_the_truth(
     )
     model: Any = NoisyTruth(chosen, 0.5, 0.25, noise)
     exporter = None if export is None else Exporter(export, chosen)
-    return score(model, chosen, Inference([0.5] * 3, [0.25] * 3), Processes(), exporter=exporter)
+    return score(
+        model,
+        chosen,
+        Inference(Normalization([0.5] * 3, [0.25] * 3)),
+        Processes(),
+        exporter=exporter,
+    )
 
 
 def test_objects365_truth_scores_one(objects365: Path) -> None:
@@ -93,7 +99,7 @@ def test_exported_predictions_fit_the_original_files(
     result = score_of_the_truth("objects365_instances.yaml", "objects365_instances", 0.6, out)
     original = objects365 / "o365_instance_seg_val.json"
     for iou_type, metric in (("segm", "mask_ap"), ("bbox", "box_ap")):
-        scores = score_instances(original, out / "instances/predictions.json", iou_type)  # type: ignore[arg-type]
+        scores = score_instances(original, out / "instance/predictions.json", iou_type)  # type: ignore[arg-type]
         for key in ("ap", "ap50", "ap75"):
             assert scores[key] == result.metrics[metric][key]  # type: ignore[index]
         assert 0 < scores["ap"] < 1

@@ -16,7 +16,7 @@ from PIL import Image
 from pycocotools import mask as mask_utils
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
-from test_evaluation import MEAN, STD, held_out, only_boxes
+from test_evaluation import NORMALIZATION, held_out, only_boxes
 
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.data.sample import BadSampleError, Instances, Sample, Segments
@@ -36,7 +36,7 @@ def exported(chosen: EvaluationSet, folder: Path, noise: float = 0.6, **options:
     return score(
         model,
         chosen,
-        Inference(MEAN, STD),
+        Inference(NORMALIZATION),
         Processes(),
         exporter=Exporter(folder, chosen, **options),
     )
@@ -102,11 +102,11 @@ def test_instance_files_score_the_same(
     tmp_path: Path, change: Any, name: str, metric: Any, iou_type: Any
 ) -> None:
     result = exported(change(held_out(name, ["mask_ap", "box_ap"], count=12)), tmp_path)
-    scores = score_instances(**files(tmp_path / "instances"), iou_type=iou_type)
+    scores = score_instances(**files(tmp_path / "instance"), iou_type=iou_type)
     np.testing.assert_equal(scores, result.metrics[metric])
     assert 0.1 < scores["ap"] < 0.9
     np.testing.assert_allclose(
-        by_pycocotools(tmp_path / "instances", iou_type), scores["ap"], atol=1e-9
+        by_pycocotools(tmp_path / "instance", iou_type), scores["ap"], atol=1e-9
     )
 
 
@@ -126,13 +126,13 @@ def test_truth_that_is_boxes_only_scores_the_same(tmp_path: Path) -> None:
     model: Any = NoisyTruth(chosen, 0.5, 0.25, 0.6)
     boxes = replace(chosen, data=only_boxes(chosen.data), metrics=["box_ap"])
     result = score(
-        model, boxes, Inference(MEAN, STD), Processes(), exporter=Exporter(tmp_path, boxes)
+        model, boxes, Inference(NORMALIZATION), Processes(), exporter=Exporter(tmp_path, boxes)
     )
-    scores = score_instances(**files(tmp_path / "instances"), iou_type="bbox")
+    scores = score_instances(**files(tmp_path / "instance"), iou_type="bbox")
     np.testing.assert_equal(scores, result.metrics["box_ap"])
     assert (
         "segmentation"
-        not in json.loads((tmp_path / "instances/truth.json").read_text())["annotations"][0]
+        not in json.loads((tmp_path / "instance/truth.json").read_text())["annotations"][0]
     )
 
 
@@ -184,9 +184,9 @@ def test_semantic_maps_as_annotations(tmp_path: Path) -> None:
 def test_instances_from_the_threshold_on_as_annotations(tmp_path: Path) -> None:
     chosen = replace(held_out("shapes_boxes", ["mask_ap"], count=3), threshold=0.8)
     exported(chosen, tmp_path, annotations=ALL_FORMATS)
-    results = json.loads((tmp_path / "instances/predictions.json").read_text())
+    results = json.loads((tmp_path / "instance/predictions.json").read_text())
     sure = [result for result in results if result["score"] >= 0.8]
-    annotations = objects(tmp_path / "instances").dataset["annotations"]
+    annotations = objects(tmp_path / "instance").dataset["annotations"]
     assert len(results) > len(sure) == len(annotations) > 0
     for result, annotation in zip(sure, annotations, strict=True):
         assert (result["score"], result["category_id"]) == (
@@ -237,7 +237,7 @@ def test_names_that_a_format_cannot_hold_are_refused(tmp_path: Path) -> None:
 
 def test_category_ids_are_the_datasets_own(tmp_path: Path) -> None:
     exported(crowded(held_out("shapes_panoptic", ["pq", "mask_ap"], count=2)), tmp_path)
-    for kind in ("panoptic", "instances"):
+    for kind in ("panoptic", "instance"):
         truth = json.loads((tmp_path / kind / "truth.json").read_text())
         assert [category["id"] for category in truth["categories"]] == [
             7 + 5 * i for i in range(12)
@@ -246,7 +246,7 @@ def test_category_ids_are_the_datasets_own(tmp_path: Path) -> None:
         assert [image["id"] for image in truth["images"]] == [100, 99]
     used = {
         entry["category_id"]
-        for entry in json.loads((tmp_path / "instances/predictions.json").read_text())
+        for entry in json.loads((tmp_path / "instance/predictions.json").read_text())
     }
     assert used <= {7 + 5 * i for i in range(8)}
 

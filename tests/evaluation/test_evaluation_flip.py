@@ -6,24 +6,29 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from test_evaluation import MEAN, STD, held_out
+from test_evaluation import NORMALIZATION, held_out
 
 from conftest import ModelFactory
 from dataseg_hf.data.sample import Sample
 from dataseg_hf.evaluation import EvaluationSet
-from dataseg_hf.evaluation.flip import Proposals, paired_views, summed_views
+from dataseg_hf.evaluation.flip import paired_views, summed_views
 from dataseg_hf.evaluation.inference import Inference, outputs_of, proposals_of
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
-from dataseg_hf.model.postprocessing_dataseg import semantic_prediction
+from dataseg_hf.model.proposals_dataseg import ImageProposals
+from helpers.predictions import image_proposals, semantic_prediction
 
 WHOLE = torch.ones(2)
 
 
-def view(*proposals: tuple[list[float], torch.Tensor], valid: torch.Tensor = WHOLE) -> Proposals:
+def view(
+    *proposals: tuple[list[float], torch.Tensor], valid: torch.Tensor = WHOLE
+) -> ImageProposals:
     """Of (class probabilities with the background last, mask probabilities [h, w])."""
     probabilities, masks = zip(*proposals, strict=True)
-    return Proposals(torch.tensor(probabilities).log(), torch.stack(masks).logit(eps=1e-6), valid)
+    return image_proposals(
+        torch.tensor(probabilities).log(), torch.stack(masks).logit(eps=1e-6), valid
+    )
 
 
 def region(*cells: int, size: int = 8) -> torch.Tensor:
@@ -107,7 +112,7 @@ def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> 
 
 
 def semantic_maps(model: Any, chosen: EvaluationSet, flip: bool) -> NDArray[np.int64]:
-    found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(MEAN, STD, flip=flip))
+    found = proposals_of(model, chosen, [[0, 1, 2, 3]], Inference(NORMALIZATION, flip=flip))
     return np.stack(
         [
             outputs_of(output, sample, chosen, ["semantic"])["semantic"]
@@ -124,7 +129,11 @@ class RedGreenBlue(torch.nn.Module):
     device, config = torch.device("cpu"), DaTaSegConfig()
 
     def forward(
-        self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, **_: Any
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor,
+        is_thing: torch.Tensor,
+        **_: Any,
     ) -> DaTaSegOutput:
         logits = torch.full((len(pixel_values), 3, 13), -20.0)
         for channel in range(3):
@@ -136,6 +145,7 @@ class RedGreenBlue(torch.nn.Module):
             valid_size=torch.stack(
                 [inside.any(2).float().mean(1), inside.any(1).float().mean(1)], dim=-1
             ),
+            is_thing=is_thing.expand(len(pixel_values), -1),
         )
 
 
@@ -147,7 +157,7 @@ def test_both_views_of_a_narrow_image_lie_on_each_other() -> None:
     sample = replace(chosen.data[0], image=image)
     narrow = replace(chosen, data=replace(chosen.data, load=lambda _: sample))
     model: Any = RedGreenBlue()
-    ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(MEAN, STD, flip=True))
+    ((_, _, output),) = proposals_of(model, narrow, [[0]], Inference(NORMALIZATION, flip=True))
     outputs = outputs_of(output, sample, narrow, ["panoptic", "semantic"])
     assert (outputs["semantic"] == colors).all()
     label_of = {segment["id"]: segment["label_id"] for segment in outputs["panoptic"].segments}

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_evaluation import MEAN, STD, held_out
+from test_evaluation import NORMALIZATION, held_out
 from torch import Tensor
 
 from conftest import ModelFactory
@@ -52,7 +52,7 @@ class OneClass(NoisyTruth):
 
 
 def scored(model: Any, chosen: EvaluationSet) -> SetResult:
-    return score(model, chosen, Inference(MEAN, STD), Processes())
+    return score(model, chosen, Inference(NORMALIZATION), Processes())
 
 
 @pytest.mark.parametrize(
@@ -131,10 +131,10 @@ def test_shares_of_two_processes_are_one_set() -> None:
         score(
             model,
             chosen,
-            Inference(MEAN, STD),
+            Inference(NORMALIZATION),
             Processes(rank, 2, lambda share: shares.append(share) or [share]),
         )  # type: ignore[func-returns-value]
-    together = score(model, chosen, Inference(MEAN, STD), Processes(0, 2, lambda _: shares))
+    together = score(model, chosen, Inference(NORMALIZATION), Processes(0, 2, lambda _: shares))
     assert together.notes == scored(model, chosen).notes
 
 
@@ -145,8 +145,8 @@ def test_shares_of_two_processes_are_one_set() -> None:
 def test_pictures_show_the_best_proposals_where_nothing_is_found(name: str, metric: Any) -> None:
     chosen = held_out(name, [metric], count=1)
     model: Any = Unsure(chosen, 0.125)
-    ((_, _, blank),) = pictures(model, chosen, 1, MEAN, STD)
-    ((_, _, shown),) = pictures(model, chosen, 1, MEAN, STD, nothing_found=True)
+    ((_, _, blank),) = pictures(model, chosen, 1, NORMALIZATION)
+    ((_, _, shown),) = pictures(model, chosen, 1, NORMALIZATION, nothing_found=True)
     assert titles(True)[2] == "5 best proposals (nothing found)"
     assert titles(False) == ["image", "truth", "prediction"]
     assert blank.size != shown.size or (np.asarray(blank) != np.asarray(shown)).any()

@@ -83,6 +83,8 @@ class Shell:
             return self._launch(arguments[1:])
         if program in ("python", "python3"):
             return self._python(arguments)
+        if program == "dataseg":
+            return self._module("dataseg_hf", arguments)
         raise UnknownLineError(
             f"no test knows how to run `{line}`: teach tests/helpers/docs_commands.py, or mark it "
             "as `text`"
@@ -104,7 +106,7 @@ class Shell:
         values = dict(word.split("=", 1) for word in words if word != "export")
         if "..." in values.values():
             raise UnknownLineError(
-                f"`{' '.join(words)}`: say in PLACEHOLDERS of test_docs.py what it is"
+                f"`{' '.join(words)}`: say in PLACEHOLDERS of docs_smaller.py what it is"
             )
         self.variables |= values
         if words[0] == "export":
@@ -140,14 +142,19 @@ class Shell:
         options = launch_command_parser().parse_args(list(arguments))
         if options.config_file is not None:
             load_config_from_file(options.config_file)
-        return self._script(options.training_script, options.training_script_args)
+        run = self._module if options.module else self._script
+        return run(options.training_script, options.training_script_args)
 
     def _python(self, arguments: Sequence[str]) -> tuple[int, str]:
         if arguments[:2] == ["-m", "pytest"]:
             return self._pytest(arguments[2:])
         if arguments[0] == "-m":
-            return self._program(f"-m {arguments[1]}", arguments[1], arguments[2:])
+            return self._module(arguments[1], arguments[2:])
         return self._script(arguments[0], arguments[1:])
+
+    def _module(self, module: str, arguments: Sequence[str]) -> tuple[int, str]:
+        name = " ".join(["-m", module, *(arguments[:1] if module == "dataseg_hf" else [])])
+        return self._program(name, module, arguments)
 
     def _script(self, script: str, arguments: Sequence[str]) -> tuple[int, str]:
         return self._program(script, ROOT / script, arguments)
@@ -167,13 +174,7 @@ class Shell:
         """A script (a path) or module (its name) with its arguments, and what makes it small
         enough.
         """
-        line = " ".join([name, *arguments])
-        found = [entry for entry in self.smaller if re.search(entry.pattern, line)]
-        if LONG.search(name) and not found:
-            raise UnknownLineError(
-                f"`{line}` may take long: add how a test runs it to SMALLER in test_docs.py"
-            )
-        added = [word for entry in found for word in shlex.split(entry.arguments)]
+        added = smaller_arguments(self.smaller, name, arguments)
         with self._process([name, *arguments, *added]) as output:
             try:
                 if isinstance(code, Path):
@@ -207,6 +208,21 @@ class Shell:
                 yield output
         finally:
             AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def smaller_arguments(
+    smaller: Sequence[Smaller], program: str, arguments: Sequence[str]
+) -> list[str]:
+    """What to add to a line so that it is run in seconds; UnknownLineError for a long program that
+    nothing makes smaller.
+    """
+    line = " ".join([program, *arguments])
+    found = [entry for entry in smaller if re.search(entry.pattern, line)]
+    if LONG.search(program) and not found:
+        raise UnknownLineError(
+            f"`{line}` may take long: add how a test runs it to SMALLER in docs_smaller.py"
+        )
+    return [word for entry in found for word in shlex.split(entry.arguments)]
 
 
 def lines_of(text: str) -> list[str]:

@@ -57,6 +57,11 @@ def make_world(folder: Path) -> None:
     """Everything but the trained model, which `make cotrain` makes there."""
     for name in REPOSITORY:
         (folder / name).symlink_to(ROOT / name)
+    make_files(folder)
+
+
+def make_files(folder: Path) -> None:
+    """What a reader of the pages has without a clone."""
     _photographs(folder)
     _coco(folder / DATA)
     _street_scenes(folder / DATA)

@@ -238,7 +238,8 @@ class _Handler(BaseHTTPRequestHandler):
     # --- routes
 
     def _route(self, path: str, query: dict[str, list[str]], body: bytes) -> None:
-        if self.command in ("POST", "PUT") and not path.startswith("/lfs/") and not self._known():
+        free = path == "/api/validate-yaml" or path.startswith("/lfs/")
+        if self.command in ("POST", "PUT") and not free and not self._known():
             raise _Answer(401, {"error": "Invalid username or password."})
         if path == "/api/repos/create":
             self._create(json.loads(body))
@@ -280,9 +281,7 @@ class _Handler(BaseHTTPRequestHandler):
         raise _Answer(200, {"url": url, "name": key[1], "id": "1"})
 
     def _validate(self, asked: dict[str, Any]) -> None:
-        parts = asked["content"].split("---\n")
-        metadata = yaml.safe_load(parts[1]) if len(parts) > 2 else None
-        if not isinstance(metadata, dict):
+        if not isinstance(_front_matter(asked["content"]), dict):
             raise _Answer(
                 400, {"errors": [{"message": "metadata must be a mapping"}], "warnings": []}
             )
@@ -340,6 +339,7 @@ class _Handler(BaseHTTPRequestHandler):
             "tags": [],
             "downloads": 0,
             "likes": 0,
+            "cardData": _front_matter(files.get("README.md", b"").decode()),
         }
         raise _Answer(200, {**about, "siblings": siblings})
 
@@ -395,6 +395,12 @@ class _Handler(BaseHTTPRequestHandler):
             raise answer
         oid = _facts(path, files[path])["oid"]
         raise _Answer(200, files[path], X_Repo_Commit=sha, ETag=f'"{oid}"')
+
+
+def _front_matter(card: str) -> Any:
+    """The metadata on top of a card, None where it has none."""
+    parts = card.split("---\n")
+    return yaml.safe_load(parts[1]) if len(parts) > 2 else None
 
 
 def _facts(path: str, content: bytes) -> dict[str, Any]:

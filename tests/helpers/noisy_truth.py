@@ -38,7 +38,9 @@ class NoisyTruth(torch.nn.Module):
     def key(pixels: torch.Tensor) -> tuple[float, ...]:
         return tuple(pixels.mean((1, 2)).double().mul(1e4).round().tolist())
 
-    def forward(self, pixel_values: torch.Tensor, **_: Any) -> DaTaSegOutput:
+    def forward(
+        self, pixel_values: torch.Tensor, is_thing: torch.Tensor, **_: Any
+    ) -> DaTaSegOutput:
         logits, masks = zip(
             *(self.proposals(*self.truth_of[self.key(pixels)]) for pixels in pixel_values),
             strict=True,
@@ -47,6 +49,7 @@ class NoisyTruth(torch.nn.Module):
             class_queries_logits=torch.stack(logits),
             masks_queries_logits=torch.stack(masks),
             valid_size=torch.ones(len(pixel_values), 2),
+            is_thing=is_thing.expand(len(pixel_values), -1),
         )
 
     def proposals(self, index: int, truth: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataseg_hf.model.tasks_dataseg import Proposals
+from dataseg_hf.model.proposals_dataseg import LayerProposals
 
 CIRCLE, SQUARE, SKY, BACKGROUND = 0, 1, 2, 3
 IS_THING = torch.tensor([True, True, False])
@@ -32,7 +32,7 @@ def rectangle_logits(
     return masks[None]
 
 
-def proposals(classes: Tensor, masks: Tensor) -> Proposals:
+def proposals(classes: Tensor, masks: Tensor) -> LayerProposals:
     """With exactly those masks [B, N, h, w]: a feature per cell."""
     cells = masks[0, 0].numel()
     features = (
@@ -40,4 +40,4 @@ def proposals(classes: Tensor, masks: Tensor) -> Proposals:
         .view(1, cells, *masks.shape[-2:])
         .expand(len(masks), -1, -1, -1)
     )
-    return Proposals(classes, masks.flatten(2), features)
+    return LayerProposals(classes, masks.flatten(2), features)

@@ -21,7 +21,7 @@ from dataseg_hf.model.deformable_pixel_decoder_dataseg import (
     cell_centers,
     sample_points,
 )
-from dataseg_hf.model.layers_dataseg import resize_inside
+from dataseg_hf.model.layers_dataseg import resize_valid_mask
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 ModelFactory = Callable[..., DaTaSegModel]
@@ -55,7 +55,7 @@ def attention_inputs() -> dict[str, Any]:
         "hidden_states": torch.randn(2, CELLS, 32),
         "positions": torch.randn(2, CELLS, 32),
         "centers": torch.cat([cell_centers(size, torch.device("cpu")) for size in SIZES], dim=1),
-        "inside": torch.ones(2, CELLS, dtype=torch.bool),
+        "valid_mask": torch.ones(2, CELLS, dtype=torch.bool),
         "sizes": SIZES,
     }
 
@@ -106,11 +106,11 @@ def test_attention_equals_mask2formers(tiny_config: ConfigFactory) -> None:
         {f"{names[k.split('.')[0]]}.{k.split('.')[1]}": v for k, v in theirs.state_dict().items()}
     )
     inputs = attention_inputs()
-    inputs["inside"][1, 3:9] = False
+    inputs["valid_mask"][1, 3:9] = False
     with torch.no_grad():
         expected, _ = theirs(
             inputs["hidden_states"],
-            attention_mask=~inputs["inside"],
+            attention_mask=~inputs["valid_mask"],
             encoder_hidden_states=inputs["hidden_states"],
             position_embeddings=inputs["positions"],
             reference_points=((inputs["centers"] + 1) / 2).T[None, :, None].expand(2, -1, 3, -1),
@@ -150,7 +150,7 @@ def test_half_precision_samples_the_right_places(
         "hidden_states": torch.randn(1, centers.shape[1], 32).sign(),
         "positions": torch.zeros(1, centers.shape[1], 32),
         "centers": centers,
-        "inside": torch.ones(1, centers.shape[1], dtype=torch.bool),
+        "valid_mask": torch.ones(1, centers.shape[1], dtype=torch.bool),
         "sizes": sizes,
     }
     with torch.no_grad():
@@ -170,13 +170,13 @@ def test_the_padding_gives_nothing(deformable_model: ModelFactory) -> None:
     assert isinstance(decoder, DeformablePixelDecoder)
     for layer in decoder.encoder:
         randomized(layer.attention)
-    inside = torch.zeros(1, 64, 64, dtype=torch.bool)
-    inside[:, :, :32] = True
+    valid_mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    valid_mask[:, :, :32] = True
     maps = [torch.randn(1, 32, side, side) for side in (4, 8, 16)]
     changed = [x.clone() for x in maps]
     for x in changed:
         x[..., x.shape[-1] // 2 :] += 5 * torch.randn_like(x[..., x.shape[-1] // 2 :])
-    grids = [resize_inside(inside, x.shape[-2:]) for x in maps]
+    grids = [resize_valid_mask(valid_mask, x.shape[-2:]) for x in maps]
     with torch.no_grad():
         for found, expected in zip(
             decoder.encode(changed, grids), decoder.encode(maps, grids), strict=True

@@ -11,7 +11,7 @@ from PIL import Image
 from transformers.models.mask2former.image_processing_pil_mask2former import binary_mask_to_rle
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegOutput
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Sample, Segments
 from dataseg_hf.data.transforms import resize_only
 from dataseg_hf.model.image_processing_dataseg import run_lengths, scaled_size
@@ -43,7 +43,10 @@ def sample(image):
 def test_inputs_are_those_of_training(size):
     image = noise(*size)
     trained = collate(
-        [resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD
+        [resize_only(sample(image), 64)],
+        canvas=64,
+        task="panoptic",
+        normalization=Normalization(MEAN, STD),
     )
     inputs = processor()(Image.fromarray(image), return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
@@ -60,7 +63,10 @@ def test_inputs_are_those_of_training(size):
 def test_images_of_the_right_size_are_exactly_those_of_training():
     image = noise(64, 48)
     trained = collate(
-        [resize_only(sample(image), 64)], canvas=64, task="panoptic", image_mean=MEAN, image_std=STD
+        [resize_only(sample(image), 64)],
+        canvas=64,
+        task="panoptic",
+        normalization=Normalization(MEAN, STD),
     )
     inputs = processor()(Image.fromarray(image), return_tensors="pt")
     torch.testing.assert_close(inputs["pixel_values"], trained["pixel_values"], atol=1e-5, rtol=0)

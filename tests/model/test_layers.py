@@ -86,9 +86,9 @@ def test_sine_positions_are_mask2formers() -> None:
 
 
 def test_sine_positions_scale_to_the_image_inside_the_padding() -> None:
-    inside = torch.zeros(2, 8, 8, dtype=torch.bool)
-    inside[0, :4, :6] = inside[1] = True
-    positions = sine_positions(inside, 16).view(2, 8, 8, 16)
+    valid_mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    valid_mask[0, :4, :6] = valid_mask[1] = True
+    positions = sine_positions(valid_mask, 16).view(2, 8, 8, 16)
     alone = sine_positions(torch.ones(1, 4, 6, dtype=torch.bool), 16).view(4, 6, 16)
     close(positions[0, :4, :6], alone)
     assert torch.isfinite(positions).all()

@@ -16,8 +16,8 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from dataseg_hf import DaTaSegImageProcessor
-from dataseg_hf.model.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
 from dataseg_hf.model.modeling_dataseg import DaTaSegOutput
+from helpers.predictions import mask2former_panoptic_prediction
 from helpers.proposals import (
     BACKGROUND,
     CIRCLE,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataseg_hf.model.mask_nms_dataseg import checked_iou, without_repeats
-from dataseg_hf.model.postprocessing_dataseg import instance_prediction
+from helpers.predictions import instance_prediction
 from helpers.proposals import CIRCLE, IS_THING, SQUARE, WHOLE, class_logits, rectangle_logits
 
 

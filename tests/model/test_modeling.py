@@ -17,13 +17,9 @@ from transformers import initialization as init
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
 from dataseg_hf.model.pixel_decoder_dataseg import PixelFeatures
-from dataseg_hf.model.postprocessing_dataseg import (
-    instance_prediction,
-    panoptic_prediction,
-    resize_masks,
-    semantic_prediction,
-)
-from dataseg_hf.model.tasks_dataseg import count_targets
+from dataseg_hf.model.resizing_dataseg import resize_masks
+from dataseg_hf.model.targets_dataseg import count_targets
+from helpers.predictions import instance_prediction, panoptic_prediction, semantic_prediction
 from helpers.tiny_backbones import MULTI_SCALE, WITH_BATCH_NORM, backbone
 
 ConfigFactory = Callable[..., DaTaSegConfig]
@@ -273,8 +269,8 @@ def test_an_image_in_a_batch_equals_the_image_alone(tiny_model: ModelFactory) ->
 
 def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) -> None:
     decoder = tiny_model().query_decoder
-    inside = torch.zeros(1, 64, 64, dtype=torch.bool)
-    inside[:, :, :32] = True
+    valid_mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    valid_mask[:, :, :32] = True
     levels = [torch.randn(1, 32, side, side) for side in (2, 4, 8)]
     features = PixelFeatures(torch.randn(1, 16, 16, 16), levels)
     changed = PixelFeatures(features.mask_features.clone(), [level.clone() for level in levels])
@@ -283,21 +279,24 @@ def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) ->
             level[..., level.shape[-1] // 2 :]
         )
     with torch.no_grad():
-        [(classes, _)], masks = decoder(features, inside, every_layer=False)
-        [(other_classes, _)], other_masks = decoder(changed, inside, every_layer=False)
+        [(classes, _)], masks = decoder(features, valid_mask, every_layer=False)
+        [(other_classes, _)], other_masks = decoder(changed, valid_mask, every_layer=False)
     close(other_classes, classes)
     close(other_masks[..., :8], masks[..., :8])
 
 
 def test_the_encoder_does_not_see_the_padding(tiny_model: ModelFactory) -> None:
     decoder = tiny_model().pixel_decoder
-    inside = torch.zeros(1, 64, 64, dtype=torch.bool)
-    inside[:, :, :32] = True
+    valid_mask = torch.zeros(1, 64, 64, dtype=torch.bool)
+    valid_mask[:, :, :32] = True
     coarsest = torch.randn(1, 32, 4, 4)
     changed = coarsest.clone()
     changed[..., 2:] += 5 * torch.randn(1, 32, 4, 2)
     with torch.no_grad():
-        close(decoder.encode(changed, inside)[..., :2], decoder.encode(coarsest, inside)[..., :2])
+        close(
+            decoder.encode(changed, valid_mask)[..., :2],
+            decoder.encode(coarsest, valid_mask)[..., :2],
+        )
 
 
 def test_a_query_with_an_empty_mask_sees_the_whole_image(tiny_model: ModelFactory) -> None:

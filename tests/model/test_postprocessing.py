@@ -16,13 +16,12 @@ from transformers.models.mask2former.modeling_mask2former import (
 )
 
 from dataseg_hf.model import postprocessing_dataseg
-from dataseg_hf.model.mask2former_panoptic_dataseg import mask2former_panoptic_prediction
-from dataseg_hf.model.postprocessing_dataseg import (
+from dataseg_hf.model.resizing_dataseg import resize_masks, valid_grid
+from helpers.predictions import (
     instance_prediction,
+    mask2former_panoptic_prediction,
     panoptic_prediction,
-    resize_masks,
     semantic_prediction,
-    valid_grid,
 )
 from helpers.proposals import (
     BACKGROUND,

@@ -12,9 +12,9 @@ from accelerate import infer_auto_device_map
 from accelerate.utils import compute_module_sizes
 from torch import Tensor, nn
 
-from dataseg_hf.model.layers_dataseg import InsideGroupNorm
+from dataseg_hf.model.layers_dataseg import MaskedGroupNorm
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.model.postprocessing_dataseg import panoptic_prediction
+from helpers.predictions import panoptic_prediction
 from helpers.tiny_backbones import backbone
 
 ModelFactory = Callable[..., DaTaSegModel]
@@ -156,22 +156,22 @@ def segment_masks(id_map: Tensor, segments: list[dict[str, Any]]) -> dict[int, T
 
 @pytest.mark.parametrize("size", [(6, 4), (8, 8)])
 def test_the_norm_of_a_padded_image_is_that_of_the_image(size: tuple[int, int]) -> None:
-    ours, torchs = InsideGroupNorm(4, 16), nn.GroupNorm(4, 16)
+    ours, torchs = MaskedGroupNorm(4, 16), nn.GroupNorm(4, 16)
     for norm in (ours, torchs):
         nn.init.uniform_(norm.weight, generator=torch.Generator().manual_seed(1))
         nn.init.uniform_(norm.bias, generator=torch.Generator().manual_seed(2))
     height, width = size
     maps = 5 + torch.randn(2, 16, 8, 8)
-    inside = torch.zeros(2, 8, 8, dtype=torch.bool)
-    inside[:, :height, :width] = True
-    found = ours(maps, inside)
+    valid_mask = torch.zeros(2, 8, 8, dtype=torch.bool)
+    valid_mask[:, :height, :width] = True
+    found = ours(maps, valid_mask)
     close(found[..., :height, :width], torchs(maps[..., :height, :width]))
-    assert (found * ~inside[:, None] == 0).all()
+    assert (found * ~valid_mask[:, None] == 0).all()
 
 
 def test_the_norm_of_nothing_but_padding_has_a_finite_gradient() -> None:
     maps = torch.randn(1, 16, 4, 4, requires_grad=True)
-    InsideGroupNorm(4, 16)(maps, torch.zeros(1, 4, 4, dtype=torch.bool)).sum().backward()
+    MaskedGroupNorm(4, 16)(maps, torch.zeros(1, 4, 4, dtype=torch.bool)).sum().backward()
     assert torch.isfinite(maps.grad).all()
 
 

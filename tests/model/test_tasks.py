@@ -10,33 +10,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataseg_hf.model import tasks_dataseg
+from dataseg_hf.model import supervision_dataseg
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.losses_dataseg import cell_centers
-from dataseg_hf.model.tasks_dataseg import (
+from dataseg_hf.model.merging_dataseg import (
     IGNORED,
-    LOSS_TERMS,
-    TASKS,
-    BoxTargets,
     Groups,
-    LossResult,
-    MaskTargets,
-    PointValues,
-    Proposals,
-    SegmentMapTargets,
-    Truth,
-    cell_values,
-    class_cost,
-    count_targets,
     gather_matched,
-    get_task,
-    loss_weights,
+    keep_targets,
     merged_masks,
     mostly_void,
     recruit,
     rows_of,
-    seat,
 )
+from dataseg_hf.model.proposals_dataseg import LayerProposals
+from dataseg_hf.model.supervision_dataseg import (
+    LOSS_TERMS,
+    LossInputs,
+    LossResult,
+    class_cost,
+    resolve_loss_weights,
+)
+from dataseg_hf.model.targets_dataseg import (
+    BoxTargets,
+    MaskTargets,
+    PointValues,
+    SegmentMapTargets,
+    Truth,
+    cell_values,
+    count_targets,
+)
+from dataseg_hf.model.tasks_dataseg import TASKS, get_task
 from helpers.proposals import (
     BACKGROUND,
     CIRCLE,
@@ -64,12 +68,12 @@ def make_truth(
 ) -> Truth:
     """A batch of gray images of `size`; `valid` is each image's height and width in pixels."""
     valid = [size] * len(labels) if valid is None else valid
-    inside = torch.zeros(len(labels), *size, dtype=torch.bool)
-    for mask, (height, width) in zip(inside, valid, strict=True):
+    valid_mask = torch.zeros(len(labels), *size, dtype=torch.bool)
+    for mask, (height, width) in zip(valid_mask, valid, strict=True):
         mask[:height, :width] = True
     defaults: dict[str, Any] = {
         "image": torch.zeros(len(labels), 3, *size),
-        "inside": inside,
+        "valid_mask": valid_mask,
         "valid_size": torch.tensor(valid) / torch.tensor(size),
         "is_thing": IS_THING,
         "num_targets": torch.tensor(float(max(count_targets(labels), 1))),
@@ -79,9 +83,11 @@ def make_truth(
 
 
 def task_loss(
-    task: str, layers: Sequence[Proposals], truth: Truth, config: DaTaSegConfig
+    task: str, layers: Sequence[LayerProposals], truth: Truth, config: DaTaSegConfig
 ) -> LossResult:
-    return get_task(task).loss(layers, truth, config, loss_weights(config, None))
+    return get_task(task).loss(
+        LossInputs(layers, truth, config, resolve_loss_weights(config, None))
+    )
 
 
 def total(result: LossResult) -> Tensor:
@@ -112,13 +118,13 @@ def test_merged_categories_of_each_task() -> None:
 
 def test_loss_weights_come_from_the_config_unless_overridden(tiny_config: ConfigFactory) -> None:
     config = tiny_config(class_weight=3.0, projection_weight=7)
-    assert loss_weights(config, None) == {
+    assert resolve_loss_weights(config, None) == {
         "class": 3.0, "mask": 5.0, "dice": 5.0, "projection": 7.0, "color_affinity": 1.0,
     }  # fmt: skip
-    assert loss_weights(config, {"mask": 0.5})["mask"] == 0.5
-    assert tuple(loss_weights(config, {"mask": 0.5})) == LOSS_TERMS
+    assert resolve_loss_weights(config, {"mask": 0.5})["mask"] == 0.5
+    assert tuple(resolve_loss_weights(config, {"mask": 0.5})) == LOSS_TERMS
     with pytest.raises(ValueError, match=r"unknown loss weights \['dise'\]; known are \['class'"):
-        loss_weights(config, {"dise": 1.0})
+        resolve_loss_weights(config, {"dise": 1.0})
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
@@ -126,12 +132,12 @@ def test_labels_without_the_annotation_of_the_task_are_refused(
     task: str, scene_labels: LabelFactory
 ) -> None:
     labels = scene_labels(task, (8, 8), (0, 0, 0, 4, 4))
-    get_task(task).check_labels([labels])
+    get_task(task).check_labels([labels], 1)
     wrong = {"class_labels": labels["class_labels"], "other": torch.zeros(1)}
     with pytest.raises(
         ValueError, match=rf"task '{task}' needs \['\w+'\] in labels\[1\], which has"
     ):
-        get_task(task).check_labels([labels, wrong])
+        get_task(task).check_labels([labels, wrong], 2)
 
 
 @pytest.mark.parametrize("task", ALL_TASKS)
@@ -297,7 +303,7 @@ def test_box_targets_by_hand() -> None:
     close(targets.columns, [[[0, 1, 1, 0], [0, 0, 1, 0]]])
     close(targets.rows, [[[1, 1, 0, 0], [0, 0, 1, 1]]])
     assert targets.tight.tolist() == [[[True, True], [False, True]]]
-    close(targets.inside.float(), [[[1, 1, 1, 0]] * 4])
+    close(targets.valid_mask.float(), [[[1, 1, 1, 0]] * 4])
     close(targets.void.float(), [[[0] * 4, [0] * 4, [0] * 4, [1, 1, 1, 0]]])
 
 
@@ -494,11 +500,11 @@ def test_class_targets_of_matched_recruited_ignored_and_other_queries() -> None:
 
 def test_mostly_void_is_more_than_half() -> None:
     void = torch.tensor([[1.0, 1, 0, 0, 0]])
-    inside = torch.tensor([[1.0, 1, 1, 1, 0]])
+    valid_mask = torch.tensor([[1.0, 1, 1, 1, 0]])
     foreground = torch.tensor(
         [[[1.0, 1, 1, 0, 0], [1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [0, 0, 1, 1, 1], [1, 0, 0, 0, 1]]]
     )
-    assert mostly_void(foreground, void, inside).tolist() == [[True, False, False, False, True]]
+    assert mostly_void(foreground, void, valid_mask).tolist() == [[True, False, False, False, True]]
 
 
 def test_class_cost_is_minus_the_probability() -> None:
@@ -600,7 +606,7 @@ def test_color_affinity_is_skipped_at_weight_zero(
 
 def random_scene(
     task: str, scene_labels: LabelFactory, queries: int = 6, layers: int = 2
-) -> tuple[Truth, list[Proposals], list[Tensor]]:
+) -> tuple[Truth, list[LayerProposals], list[Tensor]]:
     """A padded batch of two with void, proposals, and their logits that need gradients: classes,
     masks, classes, ...
     """
@@ -669,7 +675,7 @@ def test_losses_of_parts_of_a_batch_add_up(
     for image in range(2):
         part = slice(image, image + 1)
         alone = Truth(
-            [truth.labels[image]], truth.image[part], truth.inside[part], truth.valid_size[part],
+            [truth.labels[image]], truth.image[part], truth.valid_mask[part], truth.valid_size[part],
             truth.is_thing, truth.num_targets, truth.num_images,
         )  # fmt: skip
         pairs = [proposals(layer.class_logits[part], layer.mask_logits[part]) for layer in layers]
@@ -838,11 +844,11 @@ def test_five_hundred_instances_train_and_the_surplus_is_counted(
 
 def test_seats_go_to_the_targets_that_found_a_query() -> None:
     matched = torch.tensor([[-1, 1, -1, 0, -1], [0, -1, -1, -1, -1]])
-    assert seat(matched, 2).tolist() == [[1, 3], [0, 1]]
-    assert seat(matched, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
+    assert keep_targets(matched, 2).tolist() == [[1, 3], [0, 1]]
+    assert keep_targets(matched, 5).tolist() == [[0, 1, 2, 3, 4]] * 2
     values = torch.arange(10).view(2, 5)
-    assert rows_of(values, seat(matched, 2)).tolist() == [[1, 3], [5, 6]]
-    assert rows_of(values, seat(matched, 5)) is values
+    assert rows_of(values, keep_targets(matched, 2)).tolist() == [[1, 3], [5, 6]]
+    assert rows_of(values, keep_targets(matched, 5)) is values
 
 
 @pytest.mark.parametrize("task", ["panoptic", "semantic", "instance", "boxes"])
@@ -879,7 +885,7 @@ def test_affinities_computed_again_have_the_same_gradient(
     truth = make_truth([scene_labels("boxes", (8, 8), (CIRCLE, 1, 0, 5, 6))], (8, 8))
     gradients = []
     for limit in (10**9, 0):
-        monkeypatch.setattr(tasks_dataseg, "RECOMPUTED_CELLS", limit)
+        monkeypatch.setattr(supervision_dataseg, "RECOMPUTED_CELLS", limit)
         masks = torch.linspace(-2, 2, 2 * 64).view(1, 2, 8, 8).requires_grad_()
         task_loss("boxes", [proposals(torch.zeros(1, 2, 4), masks)], truth, config).terms[
             "loss_color_affinity"

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 from dataseg_hf.prediction.segments import Segment, cropped, id_map
-from dataseg_hf.prediction.tiling import Thresholds, join, segment_image, settle, windows
+from dataseg_hf.prediction.tiling import join, segment_image, settle, tiles
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 
 THING, OTHER, STUFF = 0, 1, 2
@@ -31,21 +32,21 @@ def cores(found):
 
 
 def test_windows_by_hand():
-    found = windows((10, 22), 10, 0.4)  # steps of at most 6 columns: 0, 6, 12
+    found = tiles((10, 22), 10, 0.4)  # steps of at most 6 columns: 0, 6, 12
     assert spans(found) == [(0, 10, 0, 10), (0, 10, 6, 16), (0, 10, 12, 22)]
     assert cores(found) == [(0, 10, 0, 8), (0, 10, 8, 14), (0, 10, 14, 22)]
 
 
 def test_a_small_image_is_one_window():
-    assert spans(windows((7, 9), 10, 0.25)) == [(0, 7, 0, 9)]
-    assert spans(windows((7, 12), 10, 0.0)) == [(0, 7, 0, 10), (0, 7, 2, 12)]
+    assert spans(tiles((7, 9), 10, 0.25)) == [(0, 7, 0, 9)]
+    assert spans(tiles((7, 12), 10, 0.0)) == [(0, 7, 0, 10), (0, 7, 2, 12)]
 
 
 @given(
     st.integers(1, 90), st.integers(1, 90), st.integers(1, 40), st.floats(0, 0.95, allow_nan=False)
 )  # fmt: skip
 def test_windows_cover_and_their_cores_part_the_image(height, width, tile, overlap):
-    found = windows((height, width), tile, overlap)
+    found = tiles((height, width), tile, overlap)
     times = np.zeros((height, width), dtype=int)
     for window in found:
         assert window.size == (min(tile, height), min(tile, width))
@@ -62,10 +63,10 @@ def test_windows_cover_and_their_cores_part_the_image(height, width, tile, overl
 
 def test_impossible_windows():
     with pytest.raises(ValueError, match="tile: must be at least 1 pixel, not 0"):
-        windows((5, 5), 0, 0.1)
+        tiles((5, 5), 0, 0.1)
     for overlap in (1.0, -0.1, float("nan")):
         with pytest.raises(ValueError, match="overlap: must be a share"):
-            windows((5, 5), 4, overlap)
+            tiles((5, 5), 4, overlap)
 
 
 # --- joining
@@ -76,7 +77,7 @@ def strip(label_id, first, last, row=0, height=1, score=0.5):
     return Segment(label_id, score, np.ones((height, last - first), dtype=bool), row, first)
 
 
-PAIR = windows((3, 16), 10, 0.4)  # columns 0..10 and 6..16, shared 6..10, seam at 8
+PAIR = tiles((3, 16), 10, 0.4)  # columns 0..10 and 6..16, shared 6..10, seam at 8
 
 
 def columns_of(groups):
@@ -188,7 +189,7 @@ def test_a_perfect_predictor_is_put_together(scene, tile, overlap):
     apart.
     """
     truth, labels = scene
-    places = windows(truth.shape, tile, overlap)
+    places = tiles(truth.shape, tile, overlap)
     found = []
     for window in places:
         inside = truth[window.rows, window.columns]

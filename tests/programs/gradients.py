@@ -13,6 +13,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from safetensors.torch import save_file
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.sample import (
     ClassInfo,
@@ -87,7 +88,7 @@ def step(task: TaskName, micro_batches: int, accelerator: Accelerator) -> dict[s
     sampler = MixingSampler(
         [member], 0, 0, 1, micro_batches, accelerator.process_index, accelerator.num_processes
     )
-    batches = list(mixing_loader(sampler, [0.5] * 3, [0.25] * 3))
+    batches = list(mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3)))
     accumulate_gradients(wrapped, member, batches, 0, {}, accelerator)
     return {name: p.grad.contiguous() for name, p in model.named_parameters() if p.grad is not None}
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel
-from dataseg_hf.data.collate import collate
+from dataseg_hf.data.collate import Normalization, collate
 from dataseg_hf.data.sample import Annotation, Instances, Sample, Segments
 from dataseg_hf.data.transforms import Augmentation, augment
 
@@ -42,7 +42,9 @@ def main(task: str, count: int) -> None:
     )
     sample = augment(scene(task, count), Augmentation(SIDE), np.random.default_rng(0))
     # the sample itself is not held on to: in training it lives in a loading process
-    batch = collate([sample], canvas=SIDE, task=task, image_mean=[0.5] * 3, image_std=[0.3] * 3)  # type: ignore[arg-type]
+    batch = collate(
+        [sample], canvas=SIDE, task=task, normalization=Normalization([0.5] * 3, [0.3] * 3)
+    )  # type: ignore[arg-type]
     del sample
     model(**batch, vocabulary="world", task=task).loss.backward()
     print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

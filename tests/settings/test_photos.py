@@ -10,7 +10,7 @@ from dataseg_hf.settings.run import RunConfig, parse_run_config
 from dataseg_hf.training.run import build_model, run_text_encoder
 from helpers.paths import ROOT
 
-PHOTOS = ROOT / "examples/configs/photos.yaml"
+PHOTOS = ROOT / "src/dataseg_hf/configs/photos.yaml"
 
 pytestmark = [
     pytest.mark.slow,

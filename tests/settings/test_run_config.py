@@ -33,7 +33,7 @@ def test_command_line_overrides_the_file(tmp_path: Path) -> None:
 
 
 def test_without_config_the_default_file_is_read() -> None:
-    config = parse_run_config(["--max_steps", "3"], ROOT / "examples/configs/shapes.yaml")
+    config = parse_run_config(["--max_steps", "3"], ROOT / "src/dataseg_hf/configs/shapes.yaml")
     assert list(config.datasets) == ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
     assert config.max_steps == 3
 
@@ -41,7 +41,7 @@ def test_without_config_the_default_file_is_read() -> None:
 @pytest.mark.parametrize("name", ["shapes", "photos"])
 def test_the_shipped_configs_are_valid(name: str) -> None:
     config = parse_run_config(
-        ["--config", str(ROOT / f"examples/configs/{name}.yaml")], "unused.yaml"
+        ["--config", str(ROOT / f"src/dataseg_hf/configs/{name}.yaml")], "unused.yaml"
     )
     assert config.output_dir == f"outputs/{name}"
 

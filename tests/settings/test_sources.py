@@ -12,8 +12,8 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.data.mixing import TrainingSet
-from dataseg_hf.data.readers import READERS
-from dataseg_hf.data.readers.reader_tasks import READER_TASKS
+from dataseg_hf.data.readers.reader_tasks import READER_FORMS, tasks_of_reader
+from dataseg_hf.data.readers.registry import READERS
 from dataseg_hf.data.sample import SampleDataset, Segments, TaskName, UnknownIdsError
 from dataseg_hf.settings.datasets import load_source, resolve_mix, training_mix
 from dataseg_hf.settings.run import ConfigError, RunConfig, parse_run_config
@@ -287,9 +287,9 @@ def test_options_of_a_wrong_type_are_refused_by_their_key(
     ("reader", "task"),
     [
         (reader, task)
-        for reader, served in READER_TASKS.items()
+        for reader in READER_FORMS
         for task in get_args(TaskName)
-        if task not in served
+        if task not in tasks_of_reader(reader)
     ],
 )
 def test_a_reader_that_cannot_serve_the_task_is_refused(
@@ -305,7 +305,7 @@ def test_a_reader_that_cannot_serve_the_task_is_refused(
 
 
 def test_every_reader_says_which_tasks_it_serves() -> None:
-    assert READER_TASKS.keys() == READERS.keys()
+    assert READER_FORMS.keys() == READERS.keys()
 
 
 def test_unknown_ids_may_count_as_void(tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ def test_the_example_writes_and_checks_a_file(script, checkpoint, tmp_path, caps
 
 
 def test_a_file_that_differs_is_reported(script, checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr(script, "TOLERANCE", -1.0)
+    monkeypatch.setattr("dataseg_hf.commands.export.TOLERANCE", -1.0)
     assert (
         script.main(
             ["--model", checkpoint, "--output", str(tmp_path / "model.pt2"), "--static_batch"]

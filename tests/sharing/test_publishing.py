@@ -13,14 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-import yaml
-from huggingface_hub import HfApi, ModelCard, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, SpaceCard, hf_hub_download, snapshot_download
 from PIL import Image
 from safetensors.torch import load_file
 
 from dataseg_hf import DaTaSegPipeline
 from dataseg_hf.sharing.checkpoint import save_checkpoint
-from dataseg_hf.sharing.model_card import model_card
 from dataseg_hf.sharing.publishing import (
     PublishError,
     checkpoint_files,
@@ -29,6 +27,7 @@ from dataseg_hf.sharing.publishing import (
     publish_space,
 )
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from helpers.finished_run import finished_run
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
 
@@ -36,78 +35,20 @@ pytestmark = pytest.mark.slow
 
 SPACE = ROOT / "spaces" / "dataseg-demo"
 REPO = "someone/tiny"
-HIDDEN = "secret-folder"  # what a run knows of the machine and nobody else should
-RUN_CONFIG = {
-    "output_dir": f"/{HIDDEN}/out",
-    "datasets": {
-        "scene": {"spec": "coco_panoptic", "images": f"/{HIDDEN}/images", "image_size": 64},
-        "pets": {
-            "spec": {"task": "boxes", "name": "my pets", "homepage": "javascript:alert(1)"},
-            "image_size": 96,
-        },
-    },
-    "evaluation": {
-        "held_out": {
-            "spec": "coco_panoptic",
-            "images": f"/{HIDDEN}/val",
-            "vocabulary": "scene",
-            "image_size": 64,
-        },
-        "open": {"spec": "shapes_open", "vocabulary": None, "image_size": 96},
-    },
-    "max_steps": 30,
-    "learning_rate": 0.002,
-    "schedule": "cosine",
-    "weight_decay": 0.02,
-    "seed": 7,
-}
-MIX = [
-    {
-        "name": "scene",
-        "task": "panoptic",
-        "images": 2000,
-        "classes": 4,
-        "share": 0.75,
-        "batch_size": 8,
-        "passes_per_1000_steps": 3.0,
-        "license": "CC BY 4.0",
-    },
-    {
-        "name": "pets",
-        "task": "boxes",
-        "images": 20,
-        "classes": 3,
-        "share": 0.25,
-        "batch_size": 4,
-        "passes_per_1000_steps": 50.0,
-        "license": "<b>mine</b> | only",
-    },
-]
-RESULTS = {
-    "steps": 30,
-    "train_seconds": 1.5,
-    "parameters": 1500000,
-    "held_out/pq": 0.123456,
-    "held_out/pq_things": 0.5,
-    "held_out/mask_ap_large": None,
-    "open/miou": 0.25,
-    "open/unknown_number": 0.9,
-}
+
+
+def card_of(folder):
+    return model_publication(folder, REPO).files["README.md"].decode()
+
+
+def blocks(card, language="python"):
+    return re.findall(rf"```{language}\n(.*?)```", card, re.DOTALL)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """The folder of a finished run, with all that a run leaves."""
-    folder = tmp_path_factory.mktemp("run")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
-    (folder / "run_config.yaml").write_text(yaml.safe_dump(RUN_CONFIG))
-    (folder / "mix.json").write_text(json.dumps(MIX))
-    (folder / "all_results.json").write_text(json.dumps(RESULTS))
-    (folder / "history.csv").write_text("step\n")
-    for name in ("pictures/a.png", "checkpoints/step-1/state/optimizer.bin", "notes.py", ".env"):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text("not for everyone")
-    return folder
+    return finished_run(tmp_path_factory.mktemp("run"))
 
 
 @pytest.fixture
@@ -153,7 +94,7 @@ def examples_publish():
 
 
 def test_exactly_the_model_its_code_and_a_card(finished, hub, api):
-    url = publish(finished, REPO, api=api)
+    url = publish(finished, REPO, license="mit", api=api)
     repo = hub.model(REPO)
     code = {file.name for file in finished.glob("*_dataseg.py")}
     assert len(code) > 5
@@ -174,18 +115,18 @@ def test_exactly_the_model_its_code_and_a_card(finished, hub, api):
 
 
 def test_private(finished, hub, api):
-    publish(finished, REPO, private=True, api=api)
+    publish(finished, REPO, private=True, license="mit", api=api)
     assert hub.model(REPO).private
 
 
 def test_publishing_again_without_a_change_makes_no_commit(finished, hub, api):
-    first = publish(finished, REPO, api=api)
-    assert publish(finished, REPO, api=api) == first
+    first = publish(finished, REPO, license="mit", api=api)
+    assert publish(finished, REPO, license="mit", api=api) == first
     assert len(hub.model(REPO).commits) == 2
 
 
 def test_what_an_earlier_version_left_is_replaced(finished, hub, api):
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     repo = hub.model(REPO)
     theirs = {"my_notes.md": b"keep", "sub/old_dataseg.py": b"keep", "pictures/a.png": b"keep"}
     old = {
@@ -194,7 +135,7 @@ def test_what_an_earlier_version_left_is_replaced(finished, hub, api):
         "model.safetensors.index.json": b"{}",
     }
     repo.commit({**repo.files, **theirs, **old, "config.json": b"{}"})
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert not set(repo.files) & set(old)
     assert set(theirs) < set(repo.files)
     assert repo.files["config.json"] == (finished / "config.json").read_bytes()
@@ -210,7 +151,7 @@ def test_sharded_weights(tmp_path, hub, api):
     assert len(shards) > 1
     files = set(checkpoint_files(tmp_path))
     assert shards | {"model.safetensors.index.json"} <= files
-    publish(tmp_path, REPO, api=api)
+    publish(tmp_path, REPO, license="mit", api=api)
     assert shards < set(hub.model(REPO).files)
     next(tmp_path.glob("model-*.safetensors")).unlink()
     with pytest.raises(ValueError, match=r"there is no model-0000"):
@@ -283,14 +224,14 @@ def test_what_is_no_whole_model_is_refused_before_anything_is_sent(
 ):
     change(run_folder)
     with pytest.raises(ValueError, match=message):
-        publish(run_folder, REPO, api=api)
+        publish(run_folder, REPO, license="mit", api=api)
     assert hub.requests == []
 
 
 @pytest.mark.parametrize("repo", ["tiny", "some one/tiny", "a/b/c", ""])
 def test_impossible_ids(finished, hub, api, repo):
     with pytest.raises(ValueError, match="repo: "):
-        publish(finished, repo, api=api)
+        publish(finished, repo, license="mit", api=api)
     assert hub.requests == []
 
 
@@ -312,10 +253,10 @@ CALLS = [
 def test_a_server_that_answers_500(finished, hub, api, no_waits, method, path):
     hub.fail(method, path)
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*500.* Try again"):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
     assert [name for repo in hub.repos.values() for name in repo.files] in ([], [".gitattributes"])
     hub.faults.clear()
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert (
         hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
     )
@@ -328,12 +269,12 @@ def test_a_server_that_answers_500(finished, hub, api, no_waits, method, path):
 def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, method, path):
     hub.drop(method, path, after=20000)
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
     assert list(hub.model(REPO).files) == [".gitattributes"]
     assert len(hub.objects) == (0 if path == "/lfs/" else 1)
     hub.faults.clear()
     before = hub.count("PUT", "/lfs/")
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert (
         hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
     )
@@ -347,31 +288,31 @@ def test_a_connection_that_drops_in_the_middle(finished, hub, api, no_waits, met
 def test_an_answer_that_is_garbage(finished, hub, api, path):
     hub.corrupt(path, lambda body: b"<" * len(body), method="POST")
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*Try again"):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
     assert list(hub.model(REPO).files) == [".gitattributes"]
     hub.faults.clear()
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert "model.safetensors" in hub.model(REPO).files
 
 
 def test_a_failure_that_passes_is_not_even_seen(finished, hub, api, no_waits):
     hub.drop("PUT", "/lfs/", after=20000, times=1)
     hub.fail("PUT", "/lfs/", times=2)
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert (
         hub.model(REPO).files["model.safetensors"] == (finished / "model.safetensors").read_bytes()
     )
 
 
 def test_a_failed_update_leaves_the_earlier_model(run_folder, hub, api):
-    publish(run_folder, REPO, api=api)
+    publish(run_folder, REPO, license="mit", api=api)
     before = dict(hub.model(REPO).files)
     edited("all_results.json", **{"held_out/pq": 0.9})(run_folder)
     hub.fail("POST", "/commit/main", times=1)
     with pytest.raises(PublishError):
-        publish(run_folder, REPO, api=api)
+        publish(run_folder, REPO, license="mit", api=api)
     assert hub.model(REPO).files == before
-    publish(run_folder, REPO, api=api)
+    publish(run_folder, REPO, license="mit", api=api)
     assert hub.model(REPO).files != before
 
 
@@ -379,14 +320,14 @@ def test_a_lost_answer_to_the_commit_does_not_commit_twice(finished, hub, api):
     """The commit is there, only its sender does not know."""
     hub.lose_answer("POST", "/commit/main", times=1)
     with pytest.raises(PublishError, match="or all of this, never a part"):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
     assert len(hub.model(REPO).commits) == 2
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     assert len(hub.model(REPO).commits) == 2
 
 
 def test_a_commit_in_between_is_not_mixed_with_ours(finished, hub, api):
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     repo = hub.model(REPO)
     original = repo.at
 
@@ -397,7 +338,7 @@ def test_a_commit_in_between_is_not_mixed_with_ours(finished, hub, api):
 
     repo.at = someone_else_commits
     with pytest.raises(PublishError, match=r"A commit has happened since|412"):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
 
 
 def test_files_that_the_repository_ignores_are_reported(finished, hub, api):
@@ -407,77 +348,13 @@ def test_files_that_the_repository_ignores_are_reported(finished, hub, api):
     with pytest.raises(
         PublishError, match=r"\['model.safetensors'\] did not arrive .* \.gitignore"
     ):
-        publish(finished, REPO, api=api)
+        publish(finished, REPO, license="mit", api=api)
 
 
 def test_a_wrong_token_says_so(finished, hub):
     with pytest.raises(PublishError, match=r"someone/tiny was not published: .*401"):
-        publish(finished, REPO, api=HfApi(endpoint=hub.url, token="hf_wrong"))
+        publish(finished, REPO, license="mit", api=HfApi(endpoint=hub.url, token="hf_wrong"))
     assert hub.repos == {}
-
-
-# --- the card
-
-
-def blocks(card, language="python"):
-    return re.findall(rf"```{language}\n(.*?)```", card, re.DOTALL)
-
-
-def test_metadata_of_the_card(finished):
-    card = ModelCard(model_card(finished, REPO, "apache-2.0"))
-    data = card.data
-    assert (data.license, data.library_name, data.pipeline_tag) == (
-        "apache-2.0",
-        "transformers",
-        "image-segmentation",
-    )
-    found = {
-        (r.dataset_type, r.dataset_name, r.metric_type, r.metric_name, r.metric_value)
-        for r in data.eval_results
-    }
-    assert found == {
-        ("held_out", "coco_panoptic", "pq", "PQ", 0.1235),
-        ("held_out", "coco_panoptic", "pq_things", "PQ of things", 0.5),
-        ("open", "shapes_open", "miou", "mIoU", 0.25),
-    }
-    assert data.model_name == "tiny"
-    assert "license" not in ModelCard(model_card(finished, REPO)).data.to_dict()
-
-
-def test_text_of_the_card(finished):
-    card = model_card(finished, REPO)
-    assert HIDDEN not in card
-    assert (
-        "| [scene](https://cocodataset.org) | panoptic segments | 2000 | 4 | 75.0% | 8 | CC BY 4.0 "
-        "|" in card
-    )
-    license = r"&lt;b&gt;mine&lt;/b&gt; \| only"
-    assert f"| pets | a box per object, no masks | 20 | 3 | 25.0% | 4 | {license} |" in card
-    assert "javascript" not in card
-    assert r"| held\_out | vocabulary scene | 64 | PQ 0.123, PQ of things 0.500 |" in card
-    assert "| open | its own names | 96 | mIoU 0.250 |" in card
-    assert "30 steps" in card
-    assert "seed 7" in card
-    assert "**scene (default), 4 names**\n\nThings: cat, dog.\n\nStuff: grass, sky." in card
-    assert "In pets it saw boxes only" in card
-    assert "Fewer than 1,000 images were seen of: pets." in card
-    assert "spelling, not meaning" in card
-    assert "@inproceedings{gu2023dataseg" in card
-
-
-def test_card_of_a_model_that_no_run_left(tmp_path):
-    model = checkpoint_model()
-    model.add_vocabulary("many", [f"<script>name {number}" for number in range(41)])
-    model.config.text_encoder = {"kind": "precomputed", "source": "CLIP"}
-    save_checkpoint(model, checkpoint_processor(), tmp_path)
-    card = model_card(tmp_path, REPO)
-    assert "was not left by a co-training run" in card
-    assert "holds no results" in card
-    assert "<script>" not in card
-    assert "<details>\n<summary>many, 41 names</summary>" in card
-    assert "Others need `text_embeddings=`" in card
-    assert len(blocks(card)) == 2
-    assert ModelCard(card).data.eval_results is None
 
 
 # --- the command line
@@ -494,7 +371,8 @@ def test_dry_run_shows_everything_and_sends_nothing(finished, hub, capsys, monke
     tracked = [*SPACE.glob("*.*"), *SPACE.glob("examples/*.png")]
     assert f"space someone/tiny: {len(tracked) + len(SPACE_MODULES)} files" in printed
     assert "DATASEG_MODEL=someone/tiny" in printed
-    assert model_card(finished, REPO) in printed
+    assert card_of(finished) in printed
+    assert "license: the weights need one; give it by --license" in printed
     assert "optimizer.bin" not in printed
     assert hub.requests == []
 
@@ -507,6 +385,8 @@ def test_from_the_shell(finished, hub, tmp_path):
         str(finished),
         "--repo",
         REPO,
+        "--license",
+        "cc-by-4.0",
     ]
     environment = {**os.environ, **hub.environment(tmp_path / "home")}
     done = subprocess.run(
@@ -523,6 +403,30 @@ def test_from_the_shell(finished, hub, tmp_path):
     assert (
         done.stderr.strip().splitlines()[-1].startswith("error: someone/tiny was not published: ")
     )
+
+
+def test_without_a_license_nothing_is_sent(finished, hub, api, capsys, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    assert examples_publish().main(["--model", str(finished), "--repo", REPO]) == 2
+    refused = capsys.readouterr().err
+    assert refused.startswith("error: license: the weights need one; give it by --license")
+    with pytest.raises(ValueError, match="license: the weights need one"):
+        publish(finished, REPO, api=api)
+    assert hub.requests == []
+
+
+def test_the_picture_that_is_asked_for_goes_up_and_away_again(run_folder, hub, api):
+    picture = run_folder / "pictures/held_out-step000030.png"
+    picture.parent.mkdir()
+    Image.effect_noise((30, 20), 80).save(picture)
+    options = {"license": "mit", "api": api}
+    publish(run_folder, REPO, picture="held_out", **options)
+    files = hub.model(REPO).files
+    assert files["predictions.png"] == picture.read_bytes()
+    assert b"](predictions.png)" in files["README.md"]
+    publish(run_folder, REPO, **options)
+    assert "predictions.png" not in hub.model(REPO).files
+    assert b"predictions.png" not in hub.model(REPO).files["README.md"]
 
 
 def test_a_folder_without_a_model_is_an_error_in_one_line(tmp_path, capsys):
@@ -551,8 +455,16 @@ def test_the_space_is_one_commit_of_the_demo(hub, api):
     assert {"README.md", "app.py", "requirements.txt"} < tracked
     modules = {f"dataseg_hf/{name}.py" for name in SPACE_MODULES}
     assert set(space.files) == {".gitattributes", *tracked, *modules}
-    for name in tracked:
+    for name in tracked - {"README.md"}:
         assert space.files[name] == (SPACE / name).read_bytes()
+    ours, published = (
+        SpaceCard.load(SPACE / "README.md"),
+        SpaceCard(space.files["README.md"].decode()),
+    )
+    assert published.data.to_dict() == {**ours.data.to_dict(), "models": ["someone/tiny"]}
+    shown = "This Space shows the model [someone/tiny](https://huggingface.co/someone/tiny)."
+    assert published.text.replace(f"{shown}\n\n", "", 1) == ours.text
+    assert published.text.count(shown) == 1
     assert space.variables == {"DATASEG_MODEL": "someone/tiny"}
     assert len(space.commits) == 2
 
@@ -584,7 +496,7 @@ print("TABLE", json.dumps(table["data"]))
 def test_a_published_space_shows_the_published_model(finished, hub, api, photo, tmp_path):
     """In a process that has neither this package nor the checkpoint, but what it fetches."""
     pytest.importorskip("gradio")
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     publish_space(SPACE, REPO, REPO, api=api)
     fetched = snapshot_download(
         REPO, repo_type="space", endpoint=hub.url, local_dir=tmp_path / "space"
@@ -683,13 +595,13 @@ def same(found, expected):
 
 
 def test_back_bit_for_bit_then_an_older_commit_then_offline(finished, hub, api, photo, tmp_path):
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     first = hub.model(REPO).commits[-1][0]
     other = checkpoint_model()
     with torch.no_grad():
         other.query_decoder.mask_head[-1].weight.mul_(1.5)
     save_checkpoint(other, checkpoint_processor(), tmp_path / "other")
-    publish(tmp_path / "other", REPO, api=api)
+    publish(tmp_path / "other", REPO, license="mit", api=api)
 
     home, out = tmp_path / "home", tmp_path / "out.safetensors"
     same(load_elsewhere(hub, home, photo, out), logits(other, photo))
@@ -702,7 +614,7 @@ def test_back_bit_for_bit_then_an_older_commit_then_offline(finished, hub, api, 
 
 
 def test_the_snippets_of_the_published_card_run_as_they_stand(finished, hub, api, photo, tmp_path):
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     code = blocks(hub.model(REPO).files["README.md"].decode())
     assert len(code) == 3
     script = "import sys\nsys.modules['dataseg_hf'] = None\n" + "\n".join(code)
@@ -743,7 +655,7 @@ def flipped(content):
 def test_a_bad_download_is_an_error_and_the_next_one_succeeds(
     finished, hub, api, photo, tmp_path, fault, reason
 ):
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     if fault == "short weights":
         hub.drop("GET", "model.safetensors", after=30000)
     elif fault == "changed config":
@@ -761,7 +673,7 @@ def test_a_bad_download_is_an_error_and_the_next_one_succeeds(
 
 def test_a_changed_download_is_found_by_its_checksum(finished, hub, api, tmp_path, monkeypatch):
     """The client compares sizes only; the Hub's checksums tell, and a forced download repairs."""
-    publish(finished, REPO, api=api)
+    publish(finished, REPO, license="mit", api=api)
     hub.corrupt("model.safetensors", flipped, times=1)
     options = {
         "repo_id": REPO,

@@ -11,7 +11,9 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers import warm_python
+from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
 from helpers.run_programs import command, environment, run_here, start, weights
@@ -107,6 +109,8 @@ def test_the_folder_says_how_it_was_made(evaluated: tuple[Path, str]) -> None:
     assert facts["evaluate_every"] == {"shapes_panoptic": 6, "shapes_boxes": 0, "shapes_open": 3}
     assert facts["processes"] == 1
     assert facts["precision"] == "no"
+    assert facts["device_name"] is None  # of a CPU
+    assert facts["started_from"] == []
     assert facts["torch"] == torch.__version__
     assert facts["images_per_step"] == {
         "shapes_panoptic": 4,
@@ -333,7 +337,7 @@ def test_a_hub_that_refuses_the_push_loses_nothing(tmp_path: Path) -> None:
         done = start_with_hub(hub, folder, tmp_path / "home")
         assert done.returncode == 1, done.stdout[-3000:]
         (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-        assert f"publish it with examples/publish.py --model {folder} --repo org/shapes" in error
+        assert f"publish it with dataseg publish --model {folder} --repo org/shapes" in error
         assert "model.safetensors" not in hub.repos["model", "org/shapes"].files
     assert read_json(folder / "all_results.json")["steps"] == 8  # type: ignore[index]
     assert weights(folder)
@@ -346,3 +350,15 @@ def test_a_hub_that_gives_no_repository_is_known_before_training(tmp_path: Path)
     assert done.returncode == 2, done.stdout[-3000:]
     assert "error: push_to_hub: cannot make 'org/shapes' on the Hub" in done.stderr
     assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_license_is_asked_for_before_training(tmp_path: Path) -> None:
+    """Pretrained weights, even our own, may have any license."""
+    save_checkpoint(checkpoint_model(), checkpoint_processor(), tmp_path / "start")
+    start = ("--model_weights", str(tmp_path / "start"), "--model", "{}", "--text_encoder", "null")
+    with HubServer() as hub:
+        done = start_with_hub(hub, tmp_path / "run", tmp_path / "home", *start)
+        assert hub.repos == {}
+    assert done.returncode == 2, done.stdout[-3000:]
+    assert "error: hub_license: the weights need a license: apache-2.0 or mit" in done.stderr
+    assert not (tmp_path / "run").exists()

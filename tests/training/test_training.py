@@ -15,6 +15,7 @@ from accelerate.state import AcceleratorState
 
 from conftest import ModelFactory
 from dataseg_hf import HashedNgramEncoder
+from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
@@ -32,7 +33,7 @@ from dataseg_hf.training.optimization import AveragedWeights, learning_rate, par
 from dataseg_hf.training.schedule import Schedule
 from dataseg_hf.training.signals import StopRequested, StopSignals
 
-MEAN, STD = [0.5] * 3, [0.25] * 3
+NORMALIZATION = Normalization([0.5] * 3, [0.25] * 3)
 NAMES = ["shapes_panoptic", "shapes_semantic", "shapes_boxes"]
 
 
@@ -77,7 +78,7 @@ def model_of_the_mix(tiny_model: ModelFactory) -> DaTaSegModel:
 
 def micro_batches(count: int, step: int) -> list[MicroBatch]:
     sampler = MixingSampler(members(), 0, step, step + 1, micro_batches=count)
-    return list(mixing_loader(sampler, MEAN, STD))
+    return list(mixing_loader(sampler, NORMALIZATION))
 
 
 def gradients(model: DaTaSegModel, batches: list[MicroBatch], step: int) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..model.tasks_dataseg import get_task
 from .sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
 
 
@@ -27,9 +28,7 @@ def map_categories(
     index = {label: number for number, label in enumerate(spec.labels)}
     new_names = [category_map.get(label, label) for label in data.spec.labels]
     class_of = np.array([-1 if name is None else index[name] for name in new_names], dtype=np.int64)
-    one_segment = np.array(
-        [spec.task == "semantic" or not c.is_thing for c in spec.classes], dtype=bool
-    )
+    one_segment = get_task(spec.task).merged_categories(np.array(spec.is_thing, dtype=bool))
     return replace(
         data,
         spec=spec,

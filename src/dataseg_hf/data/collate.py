@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,30 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model.tasks_dataseg import LabelForm, get_task
 from .components import split_components
 from .sample import Instances, Segments, TaskName
 from .transforms import TransformedSample
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """`(x - mean) / std` of pixel values x in 0..1.
+
+    Args:
+        mean, std: per RGB channel.
+    """
+
+    mean: Sequence[float]
+    std: Sequence[float]
+
+    def per_channel(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, float32 [3, 1, 1] each."""
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
+            for values in (self.mean, self.std)
+        )
+        return mean, std
 
 
 def collate(
@@ -20,8 +42,7 @@ def collate(
     *,
     canvas: int,
     task: TaskName,
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
     instance_mask_stride: int = 1,
     split_classes: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
@@ -32,8 +53,7 @@ def collate(
         samples: B samples of one dataset, none larger than the canvas.
         canvas: side S of the padded images, in pixels.
         task: which targets `labels` holds.
-        image_mean: mean per RGB channel of pixel values in 0..1.
-        image_std: standard deviation per RGB channel of pixel values in 0..1.
+        normalization: of the pixels.
         split_classes: per class, whether semantic targets are its connected parts instead of its
             whole mask.
         instance_mask_stride: instance masks are sampled at the center of every stride x stride cell
@@ -43,11 +63,12 @@ def collate(
         A dictionary with
         pixel_values: float32 [B, 3, S, S], `(x / 255 - mean) / std`, 0 in the padding;
         pixel_mask: int64 [B, S, S], 1 on the image, 0 in the padding;
-        labels: per image a dictionary with `class_labels` int64 [M] and, by task,
-        panoptic and semantic: `segment_map` int16 [S, S], index into M, -1 where void, padding or
-        crowd (crowd segments are no targets; semantic has one segment per class, or per connected
-        part of it);
-        instance: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
+        labels: per image a dictionary with `class_labels` int64 [M] and, by what the task's labels
+        hold (`Task.label_form`),
+        segments and classes: `segment_map` int16 [S, S], index into M, -1 where void, padding or
+        crowd (crowd segments are no targets; classes have one segment each, or one per connected
+        part);
+        masks: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
         boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and
             `is_crowd` bool [M].
 
@@ -59,28 +80,26 @@ def collate(
         raise ValueError(
             f"canvas {canvas} is not a multiple of instance_mask_stride {instance_mask_stride}"
         )
-    encode: dict[TaskName, Callable[[TransformedSample], dict[str, Tensor]]] = {
-        "panoptic": lambda sample: _segment_labels(_segments(sample, task), canvas),
-        "semantic": lambda sample: _segment_labels(
+    encode: dict[LabelForm, Callable[[TransformedSample], dict[str, Tensor]]] = {
+        "segments": lambda sample: _segment_labels(_segments(sample, task), canvas),
+        "classes": lambda sample: _segment_labels(
             _semantic_targets(_segments(sample, task), split_classes), canvas
         ),
-        "instance": lambda sample: _mask_labels(sample, canvas, instance_mask_stride),
-        "boxes": lambda sample: _box_labels(sample, canvas),
+        "masks": lambda sample: _mask_labels(sample, canvas, instance_mask_stride, task),
+        "boxes": lambda sample: _box_labels(sample, canvas, task),
     }
-    if task not in encode:
-        raise ValueError(f"unknown task '{task}'; known are {', '.join(encode)}")
+    form = get_task(task).label_form
 
     pixel_values, pixel_mask = pad_images(
         [sample.image for sample in samples],
         [sample.image_id for sample in samples],
         canvas,
-        image_mean,
-        image_std,
+        normalization,
     )
     return {
         "pixel_values": pixel_values,
         "pixel_mask": pixel_mask,
-        "labels": [encode[task](sample) for sample in samples],
+        "labels": [encode[form](sample) for sample in samples],
     }
 
 
@@ -88,16 +107,12 @@ def pad_images(
     images: Sequence[NDArray[np.uint8]],
     image_ids: Sequence[int | str],
     canvas: int,
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
 ) -> tuple[Tensor, Tensor]:
     """`pixel_values` and `pixel_mask` of RGB images [h, w, 3]; the rest as `collate`."""
     pixel_values = torch.zeros(len(images), 3, canvas, canvas)
     pixel_mask = torch.zeros(len(images), canvas, canvas, dtype=torch.int64)
-    mean, std = (
-        torch.tensor(values, dtype=torch.float32).view(3, 1, 1)
-        for values in (image_mean, image_std)
-    )
+    mean, std = normalization.per_channel()
     for i, (image, image_id) in enumerate(zip(images, image_ids, strict=True)):
         height, width = image.shape[:2]
         if max(height, width) > canvas:
@@ -164,11 +179,13 @@ def _segment_labels(segments: Segments, canvas: int) -> dict[str, Tensor]:
     }
 
 
-def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[str, Tensor]:
-    instances = _instances(sample, "instance")
+def _mask_labels(
+    sample: TransformedSample, canvas: int, stride: int, task: TaskName
+) -> dict[str, Tensor]:
+    instances = _instances(sample, task)
     if instances.masks is None:
         raise ValueError(
-            f"image {sample.image_id}: task 'instance' needs masks, but only boxes are annotated"
+            f"image {sample.image_id}: task '{task}' needs masks, but only boxes are annotated"
         )
     at_centers = instances.masks[:, stride // 2 :: stride, stride // 2 :: stride].astype(np.uint8)
     count, height, width = at_centers.shape
@@ -181,11 +198,11 @@ def _mask_labels(sample: TransformedSample, canvas: int, stride: int) -> dict[st
     }
 
 
-def _box_labels(sample: TransformedSample, canvas: int) -> dict[str, Tensor]:
-    instances = _instances(sample, "boxes")
+def _box_labels(sample: TransformedSample, canvas: int, task: TaskName) -> dict[str, Tensor]:
+    instances = _instances(sample, task)
     if sample.box_axes is None:
         raise ValueError(
-            f"image {sample.image_id}: task 'boxes' needs `box_axes`, but the sample has none"
+            f"image {sample.image_id}: task '{task}' needs `box_axes`, but the sample has none"
         )
     return {
         "class_labels": _class_labels(instances.class_labels),

@@ -22,7 +22,7 @@ from datasets import IterableDataset, interleave_datasets
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .collate import collate
+from .collate import Normalization, collate
 from .sample import BadSampleError, Sample, SampleDataset, SampleStream, TaskName
 from .transforms import Augmentation, TransformedSample, augment
 
@@ -288,11 +288,10 @@ class _MixedSamples(Dataset):
     def __init__(
         self,
         members: Sequence[TrainingSet],
-        image_mean: Sequence[float],
-        image_std: Sequence[float],
+        normalization: Normalization,
     ) -> None:
         self.members = members
-        self.image_mean, self.image_std = image_mean, image_std
+        self.normalization = normalization
         self.memory: dict[tuple[int, int], Sample] = {}
 
     def __getitems__(self, items: list[Item]) -> MicroBatch | BadSampleError:
@@ -309,8 +308,7 @@ class _MixedSamples(Dataset):
             samples,
             canvas=member.augmentation.image_size,
             task=member.task,
-            image_mean=self.image_mean,
-            image_std=self.image_std,
+            normalization=self.normalization,
             split_classes=member.data.spec.is_thing if member.split_things else None,
         )
         seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
@@ -364,8 +362,7 @@ def _as_is(batch: Any) -> Any:
 
 def mixing_loader(
     sampler: MixingSampler,
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
     num_workers: int = 0,
 ) -> Iterator[MicroBatch]:
     """The sampler's micro-batches, in its order for any number of workers.
@@ -374,7 +371,7 @@ def mixing_loader(
         BadSampleError: for an image that cannot be used, naming its dataset, unless the member
             allows to skip it.
     """
-    samples = _MixedSamples(sampler.members, image_mean, image_std)
+    samples = _MixedSamples(sampler.members, normalization)
     # a generator of its own: the loader's draw from the global one would shift what dropout draws
     # after a resume
     generator = torch.Generator()

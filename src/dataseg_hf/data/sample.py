@@ -9,13 +9,13 @@ from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from datasets import Dataset
 from numpy.typing import NDArray
 
 from ..messages import first_few
+from ..model.tasks_dataseg import LabelForm, get_task
+from ..model.tasks_dataseg import TaskName as TaskName
 from .names import plain_name
 
-TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
 RawId: TypeAlias = int | str
 """How a file names a category, by a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
 
@@ -100,6 +100,11 @@ class DatasetSpec:
     reader_options: Mapping[str, Any] = field(default_factory=dict)
     unknown_ids: Literal["error", "void"] = "error"
     outside: Literal["error", "clip"] = "error"
+
+    @property
+    def label_form(self) -> LabelForm:
+        """What its annotation holds, by its task."""
+        return get_task(self.task).label_form
 
     @property
     def labels(self) -> list[str]:
@@ -257,8 +262,9 @@ class SampleDataset:
         """The rows of those indices, in their order; the census, which is of all rows, is
         dropped.
         """
-        if isinstance(self.rows, Dataset):
-            return replace(self, rows=self.rows.select(indices), census=None)
+        select = getattr(self.rows, "select", None)  # of a `datasets.Dataset`, slow to import
+        if select is not None:
+            return replace(self, rows=select(indices), census=None)
         return replace(self, rows=[self.rows[i] for i in indices], census=None)
 
     def part(self, index: int, of: int) -> "SampleDataset":

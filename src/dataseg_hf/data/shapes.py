@@ -21,7 +21,7 @@ Training samples carry the dataset's own annotation; evaluation samples carry th
 
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,6 +42,7 @@ from dataseg_hf.data.sample import (
     Segments,
     TaskName,
 )
+from dataseg_hf.model.tasks_dataseg import LabelForm
 
 SplitName: TypeAlias = Literal["train", "eval"]
 Combination: TypeAlias = tuple[str, str]  # (color, shape)
@@ -510,14 +511,20 @@ def _instances(scene: Scene, spec: DatasetSpec, with_masks: bool) -> Instances:
     )
 
 
+_FULL_TRUTH: Mapping[LabelForm, TaskName] = {"classes": "panoptic", "boxes": "instance"}
+"""The task of which the held-out truth is, where training shows less of it."""
+
+
 def _annotation(scene: Scene, spec: DatasetSpec, split: SplitName) -> Annotation:
     """What the split shows of the scene: the dataset's own kind of annotation in training, the full
     truth otherwise.
     """
-    if spec.task == "boxes":
+    if spec.label_form == "boxes":
         return _instances(scene, spec, with_masks=split == "eval")
     truth = _panoptic_truth(scene, spec)
-    return _semantic_annotation(truth) if spec.task == "semantic" and split == "train" else truth
+    return (
+        _semantic_annotation(truth) if spec.label_form == "classes" and split == "train" else truth
+    )
 
 
 # --------------------------------------------------------------------------------------------------
@@ -592,7 +599,7 @@ def shapes_dataset(
     rows = range(_COUNTS[name, split] if count is None else count)
     spec = SHAPES_SPECS[name]
     if split == "eval":
-        spec = replace(spec, task="instance" if spec.task == "boxes" else "panoptic")
+        spec = replace(spec, task=_FULL_TRUTH.get(spec.label_form, spec.task))
     return SampleDataset(spec, rows, partial(_load, name=name, split=split, size=size, seed=seed))
 
 

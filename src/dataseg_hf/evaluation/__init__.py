@@ -2,7 +2,7 @@
 reports, pictures, files.
 
 `evaluate` is what training calls; `evaluation.run` is the whole evaluation that
-`examples/evaluate.py` starts.
+`dataseg evaluate` starts.
 """
 
 from .gallery import pictures, titles

@@ -12,6 +12,7 @@ from datasets import Value
 
 from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, Sample
+from ..model.tasks_dataseg import OutputKind
 from ..prediction.annotation_files import (
     LOCAL_FILES,
     AnnotatedImage,
@@ -23,7 +24,7 @@ from ..prediction.annotation_files import (
 )
 from ..prediction.segments import Segment, cropped
 from ..settings.run import ConfigError
-from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
+from .inference import InstanceOutput, PanopticOutput, size_of
 from .sets import EvaluationSet
 
 FOLDER = "annotations"
@@ -122,7 +123,7 @@ def segments_of(output: Any, threshold: float) -> list[Segment]:
             cropped(output.segmentation == info["id"], info["label_id"], info.get("score"))
             for info in output.segments
         ]
-    if isinstance(output, InstancesOutput):
+    if isinstance(output, InstanceOutput):
         found = zip(output.masks, output.label_ids.tolist(), output.scores.tolist(), strict=True)
         return [
             cropped(mask, label_id, score) for mask, label_id, score in found if score >= threshold

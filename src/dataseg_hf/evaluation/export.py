@@ -3,7 +3,7 @@ dataseg_hf.metrics` reads.
 
     SET/panoptic/truth.json, truth/, predictions.json, predictions/       COCO panoptic (`pq`)
     SET/semantic/truth/, predictions/            a class index per pixel (`miou`)
-    SET/instances/truth.json, predictions.json   COCO instances, results (`mask_ap`, `box_ap`)
+    SET/instance/truth.json, predictions.json    COCO instances, results (`mask_ap`, `box_ap`)
 
 The objects of each output for labeling tools (`annotation_files`) are in SET/panoptic/annotations/,
 and so on.
@@ -25,10 +25,11 @@ from ..data.readers.paths import inside
 from ..data.sample import BadSampleError, DatasetSpec, Sample, Segments
 from ..metrics import AveragePrecision, semantic_map
 from ..metrics.instances import ImageId
+from ..model.tasks_dataseg import OutputKind
 from ..prediction.segments import rgb_ids
 from ..settings.run import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
-from .inference import OutputKind, PanopticOutput, size_of
+from .inference import PanopticOutput, size_of
 from .scorers import SCORERS
 from .sets import EvaluationSet
 
@@ -203,9 +204,9 @@ class Exporter:
             truth = _joined(list(objects.values()), "truth", ids, self.category_ids)
             for number, entry in enumerate(truth, start=1):
                 entry["id"] = number
-            self._write_json("instances", "truth", self._listing(images, truth))
+            self._write_json("instance", "truth", self._listing(images, truth))
             predictions = _joined(list(objects.values()), "predictions", ids, self.category_ids)
-            self._write_json("instances", "predictions", predictions)
+            self._write_json("instance", "predictions", predictions)
 
     def _listing(self, images: Sequence[Entry], annotations: Sequence[Entry]) -> Entry:
         categories = [

@@ -3,11 +3,13 @@
 Shapes: N queries, C categories, h x w mask grid.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
+
+from ..model.proposals_dataseg import ImageProposals
 
 MIN_OVERLAP = 0.5
 """IoU above which two masks can be of the same region: of masks that do not overlap each other at
@@ -15,34 +17,19 @@ most one is above.
 """
 
 
-@dataclass
-class Proposals:
-    """Of one image: class_logits [N, C + 1], mask_logits [N, h, w], valid_size [2] as fractions of
-    the canvas.
-    """
-
-    class_logits: Tensor
-    mask_logits: Tensor
-    valid_size: Tensor
-
-    def mirrored(self) -> "Proposals":
-        """The same for the mirror image of the whole canvas."""
-        return Proposals(self.class_logits, self.mask_logits.flip(-1), self.valid_size)
-
-
-def summed_views(first: Proposals, second: Proposals) -> Proposals:
+def summed_views(first: ImageProposals, second: ImageProposals) -> ImageProposals:
     """2 N proposals: the semantic scores sum over proposals, so these give the sum over both views,
     pixel by pixel.
     """
-    return Proposals(
-        torch.cat([first.class_logits, second.class_logits]),
-        torch.cat([first.mask_logits, second.mask_logits]),
-        first.valid_size,
+    return replace(
+        first,
+        class_logits=torch.cat([first.class_logits, second.class_logits]),
+        mask_logits=torch.cat([first.mask_logits, second.mask_logits]),
     )
 
 
 @torch.no_grad()
-def paired_views(first: Proposals, second: Proposals) -> Proposals:
+def paired_views(first: ImageProposals, second: ImageProposals) -> ImageProposals:
     """The N proposals of the first view, each averaged with the one of the second that shows the
     same region.
 
@@ -72,8 +59,10 @@ def paired_views(first: Proposals, second: Proposals) -> Proposals:
     other_classes, other_masks = nothing, masks[0].clone()
     other_classes[rows], other_masks[rows] = classes[1][columns], masks[1][columns]
     mean_classes, mean_masks = (classes[0] + other_classes) / 2, (masks[0] + other_masks) / 2
-    return Proposals(
-        mean_classes.log().clamp(min=-100), mean_masks.logit(eps=1e-6), first.valid_size
+    return replace(
+        first,
+        class_logits=mean_classes.log().clamp(min=-100),
+        mask_logits=mean_masks.logit(eps=1e-6),
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from PIL import Image
 
+from ..data.collate import Normalization
 from ..data.sample import Instances, Sample, Segments
 from ..metrics import semantic_map
 from ..model.modeling_dataseg import DaTaSegModel
@@ -12,12 +13,11 @@ from ..pictures.overlay import boxes_overlay, overlay, prediction_grid, semantic
 from .inference import (
     ImageOutput,
     Inference,
-    InstancesOutput,
+    InstanceOutput,
+    PanopticOutput,
     best_proposals,
-    instances_output,
-    panoptic_output,
+    output_of,
     proposals_of,
-    semantic_output,
 )
 from .notes import MIN_SCORE
 from .scorers import SCORERS, objects_of
@@ -33,8 +33,7 @@ def pictures(
     model: DaTaSegModel,
     chosen: EvaluationSet,
     count: int,
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
     nothing_found: bool = False,
 ) -> list[list[Image.Image]]:
     """Rows of image, truth and prediction for the first images of a set, drawn as its first metric
@@ -43,9 +42,7 @@ def pictures(
     nothing_found: in the whole set; the best proposals stand for the prediction then.
     """
     indices = range(min(count, len(chosen.data)))
-    return list(
-        picture_rows(model, chosen, indices, Inference(image_mean, image_std), nothing_found)
-    )
+    return list(picture_rows(model, chosen, indices, Inference(normalization), nothing_found))
 
 
 def titles(nothing_found: bool) -> list[str]:
@@ -115,16 +112,15 @@ def gallery(
 def draw_truth(sample: Sample, chosen: EvaluationSet) -> Image.Image:
     """The annotation of a sample over its image, as the first metric of its set sees it."""
     image, truth, names = Image.fromarray(sample.image), sample.annotation, chosen.data.spec.labels
-    kind = SCORERS[chosen.metrics[0]].kind
-    if isinstance(truth, Segments) and kind == "semantic":
+    task = chosen.predicting_task(SCORERS[chosen.metrics[0]].kind)
+    if not isinstance(truth, Segments) or task.may_overlap:
+        return _draw_objects(image, objects_of(sample, chosen.data.spec), chosen)
+    if task.sums_proposals:
         return semantic_overlay(image, semantic_map(truth), names)
-    if isinstance(truth, Segments) and kind == "panoptic":
-        segments = [
-            {"id": number, "label_id": int(label)}
-            for number, label in enumerate(truth.class_labels)
-        ]
-        return overlay(image, truth.segment_map, segments, names)
-    return _draw_objects(image, objects_of(sample, chosen.data.spec), chosen)
+    segments = [
+        {"id": number, "label_id": int(label)} for number, label in enumerate(truth.class_labels)
+    ]
+    return overlay(image, truth.segment_map, segments, names)
 
 
 def _draw_objects(image: Image.Image, objects: Instances, chosen: EvaluationSet) -> Image.Image:
@@ -137,23 +133,22 @@ def _draw_objects(image: Image.Image, objects: Instances, chosen: EvaluationSet)
 def draw_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
     """What the model makes of the image, as the first metric of its set sees it."""
     image, names = Image.fromarray(sample.image), chosen.data.spec.labels
-    kind = SCORERS[chosen.metrics[0]].kind
-    if kind == "semantic":
-        return semantic_overlay(image, semantic_output(output, sample), names)
-    if kind == "panoptic":
-        panoptic = panoptic_output(output, sample, chosen)
-        return overlay(image, panoptic.segmentation, panoptic.segments, names)
-    return _draw_scored(instances_output(output, sample, threshold=MIN_SCORE), image, chosen)
+    found = output_of(output, sample, chosen, SCORERS[chosen.metrics[0]].kind, MIN_SCORE)
+    if isinstance(found, InstanceOutput):
+        return _draw_scored(found, image, chosen)
+    if isinstance(found, PanopticOutput):
+        return overlay(image, found.segmentation, found.segments, names)
+    return semantic_overlay(image, found, names)
 
 
 def draw_proposals(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> Image.Image:
     """What the model is surest of in an image of a set in which it finds nothing."""
-    things_only = SCORERS[chosen.metrics[0]].kind == "instances"
-    best = best_proposals(output, sample, MAX_PROPOSALS, things_only)
+    task = chosen.predicting_task(SCORERS[chosen.metrics[0]].kind)
+    best = best_proposals(output, sample, MAX_PROPOSALS, things_only=task.may_overlap)
     return _draw_scored(best, Image.fromarray(sample.image), chosen)
 
 
-def _draw_scored(found: InstancesOutput, image: Image.Image, chosen: EvaluationSet) -> Image.Image:
+def _draw_scored(found: InstanceOutput, image: Image.Image, chosen: EvaluationSet) -> Image.Image:
     """Scored objects as boxes or masks."""
     names, label_ids = chosen.data.spec.labels, found.label_ids.tolist()
     if chosen.metrics[0] == "box_ap":

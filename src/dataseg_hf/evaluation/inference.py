@@ -3,8 +3,9 @@ outputs of each task.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -12,49 +13,52 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ..data.collate import pad_images
+from ..data.collate import Normalization, pad_images
 from ..data.sample import BadSampleError, Sample
 from ..data.transforms import resize_only
 from ..metrics.instances import MAX_DETS
 from ..model.modeling_dataseg import DaTaSegModel
-from ..model.postprocessing_dataseg import (
+from ..model.postprocessing_dataseg import instance_prediction
+from ..model.predictions_dataseg import (
     InstancePrediction,
-    instance_prediction,
-    panoptic_prediction,
-    semantic_prediction,
+    PanopticPrediction,
+    Prediction,
+    SemanticPrediction,
 )
-from .flip import Proposals, paired_views, summed_views
+from ..model.proposals_dataseg import ImageProposals
+from ..model.tasks_dataseg import OutputKind, Task
+from ..model.thresholds_dataseg import Thresholds
+from .flip import paired_views, summed_views
 from .sets import EvaluationSet
-
-OutputKind: TypeAlias = Literal["panoptic", "semantic", "instances"]
 
 
 @dataclass(frozen=True)
 class Inference:
     """How images go through the model.
 
-    image_mean, image_std: normalization of pixel values in 0..1. flip: also show the mirror image
-        (`evaluation.flip`).
-    num_workers: loading processes.
+    Args:
+        normalization: of the pixels.
+        flip: also show the mirror image (`evaluation.flip`).
+        num_workers: loading processes.
     """
 
-    image_mean: Sequence[float]
-    image_std: Sequence[float]
+    normalization: Normalization
     flip: bool = False
     num_workers: int = 0
 
 
 @dataclass
 class ImageOutput:
-    """What the model proposes for one image. `things` bool [C].
+    """What the model proposes for one image.
 
-    proposals: for panoptic and instance output. summed: for semantic output. Different only where
-        views were joined.
+    Args:
+        proposals: for tasks that choose among proposals.
+        summed: for tasks that sum over them (`Task.sums_proposals`). Different from `proposals`
+            only where views were joined.
     """
 
-    proposals: Proposals
-    summed: Proposals
-    things: Tensor
+    proposals: ImageProposals
+    summed: ImageProposals
 
 
 @dataclass
@@ -68,7 +72,7 @@ class PanopticOutput:
 
 
 @dataclass
-class InstancesOutput:
+class InstanceOutput:
     """Scored objects, best first, which may overlap: masks bool [K, H, W], their tight boxes [K, 4]
     (xyxy, the far edges one past the mask), scores float32 [K], label_ids int64 [K].
     """
@@ -77,6 +81,11 @@ class InstancesOutput:
     boxes: NDArray[np.float64]
     scores: NDArray[np.float32]
     label_ids: NDArray[np.int64]
+
+
+SemanticOutput: TypeAlias = NDArray[np.int64]
+"""The class of each pixel, [H, W]."""
+Output: TypeAlias = PanopticOutput | SemanticOutput | InstanceOutput
 
 
 # --- loading and forward passes -------------------------------------------------------------------
@@ -141,8 +150,7 @@ def proposals_of(
             [image for _, image in items],
             [sample.image_id for sample in samples],
             chosen.image_size,
-            inference.image_mean,
-            inference.image_std,
+            inference.normalization,
         )
         views = [_forward(model, chosen, pixel_values, pixel_mask, things)]
         if inference.flip:
@@ -151,9 +159,9 @@ def proposals_of(
             views.append([view.mirrored() for view in mirrored])
         for index, sample, *seen in zip(indices, samples, *views, strict=True):
             if inference.flip:
-                yield index, sample, ImageOutput(paired_views(*seen), summed_views(*seen), things)
+                yield index, sample, ImageOutput(paired_views(*seen), summed_views(*seen))
             else:
-                yield index, sample, ImageOutput(seen[0], seen[0], things)
+                yield index, sample, ImageOutput(seen[0], seen[0])
 
 
 def _forward(
@@ -162,7 +170,7 @@ def _forward(
     pixel_values: Tensor,
     pixel_mask: Tensor,
     things: Tensor,
-) -> list[Proposals]:
+) -> list[ImageProposals]:
     classes: dict[str, Any] = {
         "text_embeddings": chosen.text_embeddings.to(model.device),
         "is_thing": things,
@@ -174,12 +182,7 @@ def _forward(
         pixel_mask=pixel_mask.to(model.device),
         **classes,
     )
-    return [
-        Proposals(*parts)
-        for parts in zip(
-            output.class_queries_logits, output.masks_queries_logits, output.valid_size, strict=True
-        )
-    ]
+    return ImageProposals.of_batch(output)
 
 
 # --- outputs --------------------------------------------------------------------------------------
@@ -192,89 +195,81 @@ def size_of(sample: Sample) -> tuple[int, int]:
 
 def outputs_of(
     output: ImageOutput, sample: Sample, chosen: EvaluationSet, kinds: Sequence[OutputKind]
-) -> Mapping[OutputKind, Any]:
-    """The outputs of those kinds, each computed once, at the size of the image.
+) -> Mapping[OutputKind, Output]:
+    """The outputs of those kinds, each computed once, at the size of the image."""
+    return {kind: output_of(output, sample, chosen, kind) for kind in kinds}
 
-    `panoptic`: PanopticOutput; `semantic`: class per pixel, int64 [H, W]; `instances`:
-        InstancesOutput.
+
+def output_of(
+    output: ImageOutput,
+    sample: Sample,
+    chosen: EvaluationSet,
+    kind: OutputKind,
+    min_score: float = 0.0,
+) -> Output:
+    """What the set's task of that kind of output makes of an image, at the size of the image.
+
+    Args:
+        output: proposals of the image.
+        sample: the image.
+        chosen: its set.
+        kind: of the output.
+        min_score: of objects that may overlap; all others have the set's own threshold.
     """
-    found: dict[OutputKind, Any] = {}
-    if "panoptic" in kinds:
-        found["panoptic"] = panoptic_output(output, sample, chosen)
-    if "semantic" in kinds:
-        found["semantic"] = semantic_output(output, sample)
-    if "instances" in kinds:
-        found["instances"] = instances_output(
-            output, sample, max_instances=max(MAX_DETS, chosen.max_dets)
-        )
-    return found
+    task = chosen.predicting_task(kind)
+    proposals = output.summed if task.sums_proposals else output.proposals
+    thresholds = _thresholds(task, chosen, min_score)
+    return as_arrays(task.predict(proposals, size_of(sample), thresholds))
 
 
-def panoptic_output(output: ImageOutput, sample: Sample, chosen: EvaluationSet) -> PanopticOutput:
-    """One id map: things apart, stuff of one class together."""
-    seen = output.proposals
-    predicted = panoptic_prediction(
-        seen.class_logits,
-        seen.mask_logits,
-        ~output.things,
-        seen.valid_size,
-        size_of(sample),
-        threshold=chosen.threshold,
-        overlap_mask_area_threshold=chosen.overlap_threshold,
-    )
-    return PanopticOutput(predicted.segmentation.cpu().numpy(), predicted.segments)
-
-
-def semantic_output(output: ImageOutput, sample: Sample) -> NDArray[np.int64]:
-    """The most likely class per pixel."""
-    seen = output.summed
-    predicted = semantic_prediction(
-        seen.class_logits, seen.mask_logits, seen.valid_size, size_of(sample)
-    )
-    return predicted.cpu().numpy()
-
-
-def instances_output(
-    output: ImageOutput, sample: Sample, threshold: float = 0.0, max_instances: int = MAX_DETS
-) -> InstancesOutput:
-    """The best scored things above the threshold."""
-    return _scored(output, output.things, sample, threshold, max_instances)
+def _thresholds(task: Task, chosen: EvaluationSet, min_score: float) -> Thresholds:
+    """Ranked objects count whatever their score; segments that share the pixels do not."""
+    if task.may_overlap:
+        return Thresholds(min_score, max_instances=max(MAX_DETS, chosen.max_dets))
+    return Thresholds(chosen.threshold, overlap=chosen.overlap_threshold)
 
 
 def best_proposals(
     output: ImageOutput, sample: Sample, count: int, things_only: bool
-) -> InstancesOutput:
+) -> InstanceOutput:
     """The `count` surest proposals, whatever their score: what a model would find that is not sure
     of anything yet.
     """
-    classes = output.things if things_only else torch.ones_like(output.things)
-    return _scored(output, classes, sample, 0.0, count)
+    proposals = output.proposals
+    if not things_only:
+        proposals = replace(proposals, is_thing=torch.ones_like(proposals.is_thing))
+    thresholds = Thresholds(0.0, max_instances=count)
+    return _instance_output(instance_prediction(proposals, size_of(sample), thresholds))
 
 
-def _scored(
-    output: ImageOutput, classes: Tensor, sample: Sample, threshold: float, count: int
-) -> InstancesOutput:
-    """The top `count` masks of some classes (bool [C]) above the threshold."""
-    seen = output.proposals
-    predicted = instance_prediction(
-        seen.class_logits,
-        seen.mask_logits,
-        classes,
-        seen.valid_size,
-        size_of(sample),
-        threshold,
-        max_instances=count,
-    )
-    return InstancesOutput(
-        predicted.masks.cpu().numpy(),
-        _boxes_of(predicted),
-        predicted.scores.cpu().numpy(),
-        predicted.label_ids.cpu().numpy(),
+@singledispatch
+def as_arrays(prediction: Prediction) -> Output:
+    """A prediction of any kind as arrays."""
+    raise TypeError(f"no output of an evaluation is a {type(prediction).__name__}")
+
+
+@as_arrays.register
+def _panoptic_output(prediction: PanopticPrediction) -> PanopticOutput:
+    return PanopticOutput(prediction.segmentation.cpu().numpy(), prediction.segments)
+
+
+@as_arrays.register
+def _semantic_output(prediction: SemanticPrediction) -> SemanticOutput:
+    return prediction.segmentation.cpu().numpy()
+
+
+@as_arrays.register
+def _instance_output(prediction: InstancePrediction) -> InstanceOutput:
+    return InstanceOutput(
+        prediction.masks.cpu().numpy(),
+        _boxes_of(prediction),
+        prediction.scores.cpu().numpy(),
+        prediction.label_ids.cpu().numpy(),
     )
 
 
 def _boxes_of(predicted: InstancePrediction) -> NDArray[np.float64]:
-    """The boxes of an InstancesOutput; no mask is empty."""
+    """The boxes of an InstanceOutput; no mask is empty."""
     boxes = np.zeros((len(predicted.crops), 4))
     for box, crop, (rows, columns) in zip(boxes, predicted.crops, predicted.windows, strict=True):
         mask = crop.cpu().numpy()

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ..data.sample import DatasetSpec, Sample, Segments
 from ..metrics import semantic_map
-from .inference import ImageOutput, InstancesOutput, OutputKind, PanopticOutput
+from ..model.tasks_dataseg import OutputKind
+from .inference import ImageOutput, InstanceOutput, Output, PanopticOutput
 from .scorers import objects_of
 from .sets import EvaluationSet
 
@@ -24,7 +25,7 @@ NEXT_TO_NOTHING = 0.01
 setting).
 """
 
-_UNITS: dict[OutputKind, str] = {"panoptic": "segment", "semantic": "pixel", "instances": "object"}
+_UNITS: dict[OutputKind, str] = {"panoptic": "segment", "semantic": "pixel", "instance": "object"}
 
 
 @dataclass
@@ -65,14 +66,14 @@ def no_images(spec: DatasetSpec) -> Summary:
 
 
 def summarize(
-    predicted: PanopticOutput | NDArray[np.int64] | InstancesOutput,
+    predicted: Output,
     output: ImageOutput,
     sample: Sample,
     spec: DatasetSpec,
 ) -> Summary:
     """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
     truth = sample.annotation
-    if isinstance(predicted, InstancesOutput):
+    if isinstance(predicted, InstanceOutput):
         found, true = (
             predicted.label_ids[predicted.scores >= MIN_SCORE],
             objects_of(sample, spec).class_labels,
@@ -93,7 +94,7 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     alive.
     """
     if summary.is_empty:
-        if kind == "instances":
+        if kind == "instance":
             what = (
                 f"the highest score is {summary.highest:.2f}, and pictures show those from "
                 f"{MIN_SCORE} on"
@@ -110,7 +111,7 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
             f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where "
             "the truth has "
             f"{summary.true.sum()}: {what}. Usual after a short training, when scores "
-            f"are still low{'' if kind == 'instances' else '; a lower threshold shows more'}"
+            f"are still low{'' if kind == 'instance' else '; a lower threshold shows more'}"
         ]
     total = summary.predicted.sum()
     first = int(summary.predicted.argmax())

@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from ..data.collate import Normalization
 from ..data.sample import DatasetSpec
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.words_dataseg import listed
@@ -83,7 +84,7 @@ def run_evaluation(
     make_room(folder, reads, accelerator)
 
     inference = Inference(
-        processor.image_mean, processor.image_std, options.flip, options.num_workers
+        Normalization(processor.image_mean, processor.image_std), options.flip, options.num_workers
     )
     processes = Processes(
         accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])

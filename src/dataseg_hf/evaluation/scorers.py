@@ -14,8 +14,9 @@ from ..metrics import (
     semantic_map,
 )
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
+from ..model.tasks_dataseg import OutputKind
 from ..settings.run import MetricName
-from .inference import InstancesOutput, OutputKind, PanopticOutput, size_of
+from .inference import InstanceOutput, PanopticOutput, size_of
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> AveragePreci
 
 
 def _update_ap(
-    metric: AveragePrecision, predicted: InstancesOutput, sample: Sample, spec: DatasetSpec
+    metric: AveragePrecision, predicted: InstanceOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
     metric.update(
         {
@@ -130,10 +131,10 @@ SCORERS: Mapping[MetricName, Scorer] = {
         lambda metric: metric.compute()["miou"],
     ),
     "mask_ap": Scorer(
-        "instances", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
+        "instance", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
     ),
     "box_ap": Scorer(
-        "instances", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
+        "instance", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
     ),
 }
 

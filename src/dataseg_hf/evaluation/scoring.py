@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.collate import Normalization
 from ..data.sample import BadSampleError
 from ..metrics.instances import ApCurves, AveragePrecision, average_precision
 from ..metrics.semantic import MeanIoU
 from ..model.modeling_dataseg import DaTaSegModel
+from ..model.tasks_dataseg import OutputKind
 from ..settings.run import MetricName
 from .export import Exporter, SetExport
-from .inference import Inference, OutputKind, outputs_of, proposals_of, share_of_batches
+from .inference import Inference, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize
 from .scorers import SCORERS
 from .sets import EvaluationSet
@@ -93,8 +95,7 @@ def metric_names(chosen: EvaluationSet) -> list[str]:
 def evaluate(
     model: DaTaSegModel,
     sets: Sequence[EvaluationSet],
-    image_mean: Sequence[float],
-    image_std: Sequence[float],
+    normalization: Normalization,
     rank: int = 0,
     world_size: int = 1,
     gather: Gather = lambda state: [state],
@@ -111,7 +112,7 @@ def evaluate(
     Raises:
         BadSampleError: for an image that cannot be read, on every process.
     """
-    inference, processes = Inference(image_mean, image_std), Processes(rank, world_size, gather)
+    inference, processes = Inference(normalization), Processes(rank, world_size, gather)
     return values_of([score(model, chosen, inference, processes, progress) for chosen in sets])
 
 

@@ -1,24 +1,15 @@
 """A held-out set, how it is scored, and whether its truth allows that."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from torch import Tensor
 
-from ..data.sample import DatasetSpec, SampleDataset, TaskName
+from ..data.sample import DatasetSpec, SampleDataset
 from ..metrics.instances import MAX_DETS
+from ..model.tasks_dataseg import TASKS, OutputKind, Task, get_task
 from ..settings.run import ConfigError, EvalEntry, MetricName
-
-TRUTH_FOR: Mapping[MetricName, tuple[TaskName, ...]] = {
-    "pq": ("panoptic",),
-    "miou": ("panoptic", "semantic"),
-    "mask_ap": ("panoptic", "instance"),
-    "box_ap": ("panoptic", "instance", "boxes"),
-}
-"""What the truth must be for each metric; what the model was trained on for those names does not
-matter.
-"""
 
 
 @dataclass
@@ -79,6 +70,13 @@ class EvaluationSet:
                     f"evaluation.{self.name}.metrics: {problem}; choose from {possible}"
                 )
 
+    def predicting_task(self, kind: OutputKind) -> Task:
+        """The task whose prediction is scored as that kind of output: the set's own where it gives
+        that kind.
+        """
+        own = get_task(self.data.spec.task)
+        return own if own.output == kind else get_task(kind)
+
 
 def possible_metrics(spec: DatasetSpec) -> tuple[MetricName, ...]:
     """The metrics that the truth of a dataset allows."""
@@ -87,8 +85,8 @@ def possible_metrics(spec: DatasetSpec) -> tuple[MetricName, ...]:
 
 def missing_truth(metric: MetricName, spec: DatasetSpec) -> str | None:
     """Why a metric cannot be measured on a dataset; None where it can."""
-    if spec.task not in TRUTH_FOR[metric]:
-        needed = " or ".join(TRUTH_FOR[metric])
+    if metric not in get_task(spec.task).metrics:
+        needed = " or ".join(name for name, task in TASKS.items() if metric in task.metrics)
         return f"'{metric}' needs {needed} truth, but that of '{spec.name}' is {spec.task}"
     if metric in ("mask_ap", "box_ap") and not any(spec.is_thing):
         return f"'{metric}' scores things, but '{spec.name}' marks no class as a thing"

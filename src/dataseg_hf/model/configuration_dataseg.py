@@ -18,6 +18,32 @@ DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
 
 
+AT_LEAST_ONE = (
+    "hidden_dim",
+    "mask_dim",
+    "decoder_layers",
+    "class_head_layers",
+    "num_attention_heads",
+    "num_queries",
+    "text_embedding_dim",
+    "mask_view_size",
+    "train_num_points",
+    "dim_feedforward",
+    "encoder_feedforward_dim",
+)
+NOT_NEGATIVE = (
+    "class_weight",
+    "mask_weight",
+    "dice_weight",
+    "projection_weight",
+    "color_affinity_weight",
+    "no_object_weight",
+    "init_std",
+)
+POSITIVE = ("mask_view_extent", "initial_logit_scale")
+SHARES = ("position_in_cell", "importance_sample_ratio")
+
+
 @strict
 class DaTaSegConfig(PreTrainedConfig):
     r"""Configuration of `DaTaSegModel`. Every parameter is shared by all datasets; only the
@@ -198,22 +224,7 @@ class DaTaSegConfig(PreTrainedConfig):
 
     def validate_sizes(self) -> None:
         """Refuse sizes that no model can have."""
-        sizes = (
-            "hidden_dim",
-            "mask_dim",
-            "decoder_layers",
-            "class_head_layers",
-            "num_attention_heads",
-            "num_queries",
-            "text_embedding_dim",
-        )
-        for name in (
-            *sizes,
-            "mask_view_size",
-            "train_num_points",
-            "dim_feedforward",
-            "encoder_feedforward_dim",
-        ):
+        for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
         if self.encoder_layers < 0:
@@ -230,35 +241,24 @@ class DaTaSegConfig(PreTrainedConfig):
                 "deformable pixel "
                 "decoder's norms"
             )
-        if not 0 <= self.position_in_cell <= 1:
-            raise ValueError(f"`position_in_cell` must lie in 0..1, got {self.position_in_cell}")
         if self.mask_view_size < 2:
             raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")
-        for name in (
-            "class_weight",
-            "mask_weight",
-            "dice_weight",
-            "projection_weight",
-            "color_affinity_weight",
-            "no_object_weight",
-            "init_std",
-        ):
+
+    def validate_numbers(self) -> None:
+        """Refuse weights and shares out of range."""
+        for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
+        for name in POSITIVE:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must lie in 0..1, got {getattr(self, name)}")
         if self.merge_overlap is not None and not 0 <= self.merge_overlap < 1:
             raise ValueError(f"`merge_overlap` must be None or in [0, 1), got {self.merge_overlap}")
-        if not self.mask_view_extent > 0:
-            raise ValueError(f"`mask_view_extent` must be positive, got {self.mask_view_extent}")
-        if not self.initial_logit_scale > 0:
-            raise ValueError(
-                f"`initial_logit_scale` must be positive, got {self.initial_logit_scale}"
-            )
         if self.oversample_ratio < 1:
             raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}")
-        if not 0 <= self.importance_sample_ratio <= 1:
-            raise ValueError(
-                f"`importance_sample_ratio` must lie in 0..1, got {self.importance_sample_ratio}"
-            )
 
     def validate_vocabularies(self) -> None:
         """Refuse vocabularies whose parts do not fit together."""

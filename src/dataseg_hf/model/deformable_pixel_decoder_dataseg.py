@@ -14,9 +14,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .configuration_dataseg import DaTaSegConfig
 from .layers_dataseg import (
     FeedForward,
-    InsideGroupNorm,
+    MaskedGroupNorm,
     NormedConvolution,
-    resize_inside,
+    resize_valid_mask,
     sine_positions,
 )
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures, channels_last, enlarge
@@ -122,7 +122,7 @@ class DeformableAttention(nn.Module):
         hidden_states: Tensor,
         positions: Tensor,
         centers: Tensor,
-        inside: Tensor,
+        valid_mask: Tensor,
         sizes: Sequence[Size],
     ) -> Tensor:
         """Attention of all cells to places around them.
@@ -130,13 +130,13 @@ class DeformableAttention(nn.Module):
         Args:
             hidden_states, positions: [B, S, hidden_dim], the cells of all maps.
             centers: float32 [2, S], where on the canvas a cell lies: x and y, -1 and 1 = the edges.
-            inside: bool [B, S], false in the padding, which gives nothing.
+            valid_mask: bool [B, S], false in the padding, which gives nothing.
             sizes: (h, w) per map.
         """
-        located = hidden_states + positions
-        offsets = self.offsets(located).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
-        weights = self.weights(located).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
-        value = self.value(hidden_states).masked_fill(~inside[:, None], 0.0)
+        with_pos = hidden_states + positions
+        offsets = self.offsets(with_pos).unflatten(1, (self.heads, QUERY_LEVELS, POINTS, 2))
+        weights = self.weights(with_pos).unflatten(1, (self.heads, QUERY_LEVELS * POINTS))
+        value = self.value(hidden_states).masked_fill(~valid_mask[:, None], 0.0)
         # half precision would miss the place by half a cell
         with torch.autocast(hidden_states.device.type, enabled=False):
             mixed = sample_points(
@@ -170,11 +170,11 @@ class DeformableEncoderLayer(GradientCheckpointingLayer):
         hidden_states: Tensor,
         positions: Tensor,
         centers: Tensor,
-        inside: Tensor,
+        valid_mask: Tensor,
         sizes: Sequence[Size],
     ) -> Tensor:
         """Arguments and result as `DeformableAttention.forward`."""
-        mixed = self.attention(hidden_states, positions, centers, inside, sizes)
+        mixed = self.attention(hidden_states, positions, centers, valid_mask, sizes)
         return self.feed_forward(self.norm(hidden_states + mixed))
 
 
@@ -198,7 +198,7 @@ class DeformablePixelDecoder(nn.Module):
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)
         self.projections = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(c, dim, 1), InsideGroupNorm(GROUPS, dim))
+            NormedConvolution(nn.Conv2d(c, dim, 1), MaskedGroupNorm(GROUPS, dim))
             for c in reversed(channels[-QUERY_LEVELS:])
         )
         self.level_embedding = nn.Embedding(QUERY_LEVELS, dim)
@@ -207,25 +207,25 @@ class DeformablePixelDecoder(nn.Module):
         )
         finer = list(reversed(channels[:-QUERY_LEVELS]))
         self.laterals = nn.ModuleList(
-            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), InsideGroupNorm(GROUPS, dim))
+            NormedConvolution(nn.Conv2d(c, dim, 1, bias=False), MaskedGroupNorm(GROUPS, dim))
             for c in finer
         )
         self.outputs = nn.ModuleList(
             NormedConvolution(
                 nn.Conv2d(dim, dim, 3, padding=1, bias=False),
-                InsideGroupNorm(GROUPS, dim),
+                MaskedGroupNorm(GROUPS, dim),
                 nn.ReLU(inplace=True),
             )
             for _ in finer
         )
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
-    def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the
+    def forward(self, feature_maps: Sequence[Tensor], valid_mask: Tensor) -> PixelFeatures:
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. valid_mask: bool [B, H, W], false in the
         padding.
         """
         coarsest_first = [channels_last(x) for x in reversed(feature_maps)]
-        grids = [resize_inside(inside, x.shape[-2:]) for x in coarsest_first]
+        grids = [resize_valid_mask(valid_mask, x.shape[-2:]) for x in coarsest_first]
         maps = [
             project(x, grid)
             for project, x, grid in zip(self.projections, coarsest_first, grids, strict=False)
@@ -260,9 +260,9 @@ class DeformablePixelDecoder(nn.Module):
             dim=1,
         )
         centers = torch.cat([cell_centers(size, hidden_states.device) for size in sizes], dim=1)
-        cells_inside = torch.cat([grid.flatten(1) for grid in grids], dim=1)
+        valid_cells = torch.cat([grid.flatten(1) for grid in grids], dim=1)
         for layer in self.encoder:
-            hidden_states = layer(hidden_states, positions, centers, cells_inside, sizes)
+            hidden_states = layer(hidden_states, positions, centers, valid_cells, sizes)
         parts = hidden_states.split([height * width for height, width in sizes], dim=1)
         return [
             part.transpose(1, 2).unflatten(2, size) for part, size in zip(parts, sizes, strict=True)

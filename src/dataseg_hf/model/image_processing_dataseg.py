@@ -4,18 +4,12 @@ from .requirements_dataseg import OLDEST_TRANSFORMERS  # noqa: F401 - before wha
 
 # isort: split
 
-import base64
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from math import isnan
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from huggingface_hub import get_session
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -32,6 +26,16 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs
 from transformers.utils import IMAGE_PROCESSOR_NAME, TensorType, logging
 
+from .image_inputs_dataseg import (
+    common_size,
+    file_or_content,
+    padded,
+    readable,
+    resize,
+    scaled_size,
+    three_channels,
+    with_channel,
+)
 from .image_reading_dataseg import (
     ValueRange,
     check_value_range,
@@ -40,12 +44,15 @@ from .image_reading_dataseg import (
     scaled_to_8_bits,
 )
 from .mask2former_panoptic_dataseg import mask2former_panoptic_prediction
-from .mask_nms_dataseg import checked_iou
-from .postprocessing_dataseg import (
-    InstancePrediction,
-    instance_prediction,
-    panoptic_prediction,
-    semantic_prediction,
+from .postprocessing_dataseg import instance_prediction, panoptic_prediction, semantic_prediction
+from .proposals_dataseg import ImageProposals
+from .result_formats_dataseg import (
+    checked_thresholds,
+    fused_categories,
+    instance_segments,
+    run_lengths,
+    single_map,
+    target_sizes_of,
 )
 
 logger = logging.get_logger(__name__)
@@ -169,7 +176,7 @@ class DaTaSegImageProcessor(PilBackend):
             as an image.
         """
         if isinstance(source, str):
-            source = _file_or_content(source, timeout)
+            source = file_or_content(source, timeout)
         return read_image(source, self.value_range)
 
     def fetch_images(self, image_url_or_urls: Any) -> Any:
@@ -182,8 +189,8 @@ class DaTaSegImageProcessor(PilBackend):
         """A flat list of images; 2-D arrays, which transformers refuses, are gray images."""
         images = self.fetch_images(images)
         if isinstance(images, (list, tuple)):
-            images = [_with_channel(image) for image in images]
-        return list(make_flat_list_of_images(_with_channel(images), expected_ndims=expected_ndims))
+            images = [with_channel(image) for image in images]
+        return list(make_flat_list_of_images(with_channel(images), expected_ndims=expected_ndims))
 
     def process_image(
         self,
@@ -200,10 +207,10 @@ class DaTaSegImageProcessor(PilBackend):
         if input_data_format is None and isinstance(image, np.ndarray) and image.ndim == 3:
             input_data_format = infer_channel_dimension_format(image, num_channels=(1, 3, 4))
         channels_first = super().process_image(image, input_data_format=input_data_format)
-        pixels = _three_channels(channels_first)
+        pixels = three_channels(channels_first)
         if value_range is not None and pixels.dtype != np.uint8 and kwargs.get("do_rescale", True):
             return scaled_to_8_bits(pixels, value_range)
-        return _readable(pixels)
+        return readable(pixels)
 
     def _preprocess(
         self,
@@ -230,26 +237,18 @@ class DaTaSegImageProcessor(PilBackend):
         mean = torch.tensor(image_mean if do_normalize else 0.0).view(-1, 1, 1)
         std = torch.tensor(image_std if do_normalize else 1.0).view(-1, 1, 1)
         factor = rescale_factor if do_rescale else 1.0
-        normalized = []
-        for array in images:
-            if do_rescale and array.dtype != np.uint8 and array.max() <= 1:
-                raise ValueError(
-                    "float images are expected in 0..255, these are in 0..1: pass "
-                    "`do_rescale=False`"
-                )
-            pixels = torch.from_numpy(np.ascontiguousarray(array))
-            if do_resize:
-                pixels = _resize(
-                    pixels, scaled_size(array.shape[1], array.shape[2], size.longest_edge)
-                )
-            normalized.append(pixels.float().mul_(factor / std).sub_(mean / std))
-        if do_pad:
-            canvas = (
-                (size.longest_edge,) * 2 if pad_size is None else (pad_size.height, pad_size.width)
-            )
+        longest_edge = size.longest_edge if do_resize else None
+        normalized = [
+            _resized(array, longest_edge, do_rescale).float().mul_(factor / std).sub_(mean / std)
+            for array in images
+        ]
+        if not do_pad:
+            canvas = common_size(normalized)
+        elif pad_size is None:
+            canvas = (size.longest_edge, size.longest_edge)
         else:
-            canvas = _common_size(normalized)
-        return BatchFeature(_pad(normalized, canvas), tensor_type=return_tensors)
+            canvas = (pad_size.height, pad_size.width)
+        return BatchFeature(padded(normalized, canvas), tensor_type=return_tensors)
 
     # --- outputs to segmentations
 
@@ -270,13 +269,8 @@ class DaTaSegImageProcessor(PilBackend):
             ValueError: unless there are B target sizes.
         """
         return [
-            semantic_prediction(
-                outputs.class_queries_logits[i],
-                outputs.masks_queries_logits[i],
-                outputs.valid_size[i],
-                size,
-            )
-            for i, size in enumerate(_sizes(outputs, target_sizes))
+            semantic_prediction(proposals, size).segmentation
+            for proposals, size in _images(outputs, target_sizes)
         ]
 
     def post_process_panoptic_segmentation(
@@ -313,27 +307,13 @@ class DaTaSegImageProcessor(PilBackend):
             ValueError: unless there are B target sizes, or for a label id outside the vocabulary,
                 or a threshold that is no number.
         """
-        _check_thresholds(
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-        )
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold)
         predict = mask2former_panoptic_prediction if mask2former_rules else panoptic_prediction
         results = []
-        for i, size in enumerate(_sizes(outputs, target_sizes)):
-            prediction = predict(
-                outputs.class_queries_logits[i],
-                outputs.masks_queries_logits[i],
-                _fused(outputs.is_thing[i], label_ids_to_fuse),
-                outputs.valid_size[i],
-                size,
-                threshold,
-                mask_threshold,
-                overlap_mask_area_threshold,
-            )
-            results.append(
-                {"segmentation": prediction.segmentation, "segments_info": prediction.segments}
-            )
+        for proposals, size in _images(outputs, target_sizes):
+            fused = fused_categories(proposals.is_thing, label_ids_to_fuse)
+            found = predict(proposals, fused, size, thresholds)
+            results.append({"segmentation": found.segmentation, "segments_info": found.segments})
         return results
 
     def post_process_instance_segmentation(
@@ -374,26 +354,12 @@ class DaTaSegImageProcessor(PilBackend):
             ValueError: unless there are B target sizes, or if two formats are asked for, `nms` is
                 no IoU, or a threshold is no number.
         """
-        _check_thresholds(
-            threshold=threshold,
-            mask_threshold=mask_threshold,
-            overlap_mask_area_threshold=overlap_mask_area_threshold,
-        )
-        nms = checked_iou(nms)
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold, nms)
         if return_coco_annotation and return_binary_maps:
             raise ValueError("`return_coco_annotation` and `return_binary_maps` exclude each other")
         results = []
-        for i, size in enumerate(_sizes(outputs, target_sizes)):
-            found = instance_prediction(
-                outputs.class_queries_logits[i],
-                outputs.masks_queries_logits[i],
-                outputs.is_thing[i],
-                outputs.valid_size[i],
-                size,
-                threshold,
-                mask_threshold,
-                nms=nms,
-            )
+        for proposals, size in _images(outputs, target_sizes):
+            found = instance_prediction(proposals, size, thresholds)
             segmentation: Tensor | list[list[int]]
             kept = list(range(len(found.crops)))
             if return_binary_maps:
@@ -401,19 +367,31 @@ class DaTaSegImageProcessor(PilBackend):
             elif return_coco_annotation:
                 segmentation = [run_lengths(mask) for mask in found.masks]
             else:
-                segmentation, kept = _single_map(found, overlap_mask_area_threshold)
-            label_ids, scores = found.label_ids.tolist(), found.scores.tolist()
-            segments = [
-                {
-                    "id": number,
-                    "label_id": label_ids[index],
-                    "was_fused": False,
-                    "score": round(scores[index], 6),
-                }
-                for number, index in enumerate(kept)
-            ]
-            results.append({"segmentation": segmentation, "segments_info": segments})
+                segmentation, kept = single_map(found, overlap_mask_area_threshold)
+            results.append(
+                {"segmentation": segmentation, "segments_info": instance_segments(found, kept)}
+            )
         return results
+
+
+def _images(
+    outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None
+) -> list[tuple[ImageProposals, tuple[int, int] | None]]:
+    """Proposals and size of the result of each image."""
+    sizes = target_sizes_of(outputs, target_sizes)
+    return list(zip(ImageProposals.of_batch(outputs), sizes, strict=True))
+
+
+def _resized(array: NDArray[Any], longest_edge: int | None, do_rescale: bool) -> Tensor:
+    """[3, h, w] of an array [3, H, W], whose longer side becomes `longest_edge` pixels."""
+    if do_rescale and array.dtype != np.uint8 and array.max() <= 1:
+        raise ValueError(
+            "float images are expected in 0..255, these are in 0..1: pass `do_rescale=False`"
+        )
+    pixels = torch.from_numpy(np.ascontiguousarray(array))
+    if longest_edge is None:
+        return pixels
+    return resize(pixels, scaled_size(array.shape[1], array.shape[2], longest_edge))
 
 
 def _longest_edge(settings: Mapping[str, Any]) -> int:
@@ -426,168 +404,6 @@ def _longest_edge(settings: Mapping[str, Any]) -> int:
         or max(size.get("height", 0), size.get("width", 0))
         or MASK2FORMER_LONGEST_EDGE
     )
-
-
-def scaled_size(height: int, width: int, longer_side: int) -> tuple[int, int]:
-    """Height and width after resizing the longer side, each at least one pixel."""
-    factor = longer_side / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
-def run_lengths(mask: Tensor) -> list[int]:
-    """Run lengths of a bool mask [H, W] as transformers writes them: `[start, length, ...]`, row by
-    row, from 1.
-    """
-    pixels = np.pad(mask.cpu().numpy().astype(np.int8).ravel(), 1)
-    edges = np.flatnonzero(np.diff(pixels))
-    starts, ends = edges[::2], edges[1::2]
-    return np.stack([starts + 1, ends - starts], axis=1).ravel().tolist()
-
-
-def _with_channel(image: Any) -> Any:
-    return image[None] if isinstance(image, (np.ndarray, Tensor)) and image.ndim == 2 else image
-
-
-def _file_or_content(source: str, timeout: float | None) -> str | bytes:
-    """The path, or what an address or a base64 text holds, as transformers' `load_image` tells them
-    apart.
-    """
-    if source.startswith(("http://", "https://")):
-        answer = get_session().get(source, timeout=timeout, follow_redirects=True)
-        if answer.status_code >= 400:
-            raise OSError(f"{source}: the server answers with status {answer.status_code}")
-        return answer.content
-    if os.path.isfile(source):
-        return source
-    if os.path.isdir(source):  # whose name may be base64, as that of 'docs'
-        raise ValueError(f"'{source}' is a folder: give the path of an image in it")
-    text = source.partition(",")[2] if source.startswith("data:image/") else source
-    try:
-        return base64.b64decode("".join(text.split()), validate=True)
-    except ValueError as error:
-        raise ValueError(
-            f"'{source[:200]}' is no image file that is there, http(s) address or base64 text"
-        ) from error
-
-
-def _three_channels(image: NDArray[Any]) -> NDArray[Any]:
-    """[1 or 3 or 4, H, W] -> [3, H, W]: gray repeated, alpha dropped."""
-    return image.repeat(3, axis=0) if len(image) == 1 else image[:3]
-
-
-def _readable(image: NDArray[Any]) -> NDArray[Any]:
-    if np.issubdtype(image.dtype, np.floating):
-        return image.astype(np.float32)
-    if np.issubdtype(image.dtype, np.integer) and image.min() >= 0 and image.max() <= 255:
-        return image.astype(np.uint8)
-    raise ValueError(
-        f"images must be integers in 0..255 or floats, got {image.dtype} in "
-        f"{image.min()}..{image.max()}: pass "
-        "`value_range=(low, high)`, the values that become black and white"
-    )
-
-
-def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """[3, H, W] -> [3, *size], bilinear with antialiasing; uint8 stays uint8."""
-    return F.interpolate(
-        pixels[None], size=size, mode="bilinear", align_corners=False, antialias=True
-    )[0]
-
-
-def _common_size(images: Sequence[Tensor]) -> tuple[int, int]:
-    sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
-    if len(sizes) > 1:
-        raise ValueError(
-            f"images of different sizes (height, width) {sizes} make no batch: pass `do_pad=True`"
-        )
-    return sizes[0]
-
-
-def _pad(images: Sequence[Tensor], canvas: tuple[int, int]) -> dict[str, Tensor]:
-    """Zeros at the bottom and right: `pixel_values` float32 [B, 3, *canvas], `pixel_mask` int64 [B,
-    *canvas].
-    """
-    pixel_values = torch.zeros(len(images), 3, *canvas)
-    pixel_mask = torch.zeros(len(images), *canvas, dtype=torch.int64)
-    for i, image in enumerate(images):
-        height, width = image.shape[1:]
-        if height > canvas[0] or width > canvas[1]:
-            raise ValueError(
-                f"image {i}: {height} x {width} pixels (height x width) do not fit a canvas of "
-                f"{canvas[0]} x {canvas[1]}; pass `do_resize=True` or a larger `pad_size`"
-            )
-        pixel_values[i, :, :height, :width] = image
-        pixel_mask[i, :height, :width] = 1
-    return {"pixel_values": pixel_values, "pixel_mask": pixel_mask}
-
-
-def _sizes(
-    outputs: Any, target_sizes: Sequence[tuple[int, int]] | Tensor | None
-) -> list[tuple[int, int] | None]:
-    batch = len(outputs.class_queries_logits)
-    if target_sizes is None:
-        return [None] * batch
-    if len(target_sizes) != batch:
-        raise ValueError(
-            f"{len(target_sizes)} target sizes for {batch} images: give the (height, width) of "
-            "each image"
-        )
-    return [_target_size(size) for size in target_sizes]
-
-
-def _target_size(size: Any) -> tuple[int, int]:
-    try:
-        height, width = (int(side) for side in size)
-    except (TypeError, ValueError):
-        height = width = 0
-    if min(height, width) < 1:
-        raise ValueError(
-            f"a target size is the (height, width) of an image in pixels, got {size!r:.60}"
-        )
-    return height, width
-
-
-def _check_thresholds(**thresholds: Any) -> None:
-    for name, value in thresholds.items():
-        if isinstance(value, bool) or not isinstance(value, (Real, Tensor)) or isnan(value):
-            raise ValueError(f"`{name}` must be a number, usually in 0..1, got {value!r:.40}")
-
-
-def _fused(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
-    """Categories with one segment per image: bool [C]."""
-    if label_ids is None:
-        return ~is_thing
-    chosen = set(label_ids)
-    unknown = sorted(chosen - set(range(len(is_thing))))
-    if unknown:
-        raise ValueError(
-            f"`label_ids_to_fuse` {unknown} are outside the vocabulary of {len(is_thing)} "
-            "categories"
-        )
-    return torch.tensor(
-        [label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device
-    )
-
-
-def _single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, list[int]]:
-    """All instances in one map int32 [H, W], -1 = none, the better before the worse; and which of
-    them got into it.
-    """
-    # one instance after another, of few pixels each: nothing for a GPU, and NumPy's calls are the
-    # cheapest
-    segmentation = np.full(found.size, -1, dtype=np.int32)
-    kept: list[int] = []
-    for index, (crop, window, whole) in enumerate(
-        zip(found.crops, found.windows, found.areas, strict=True)
-    ):
-        around = segmentation[window]
-        visible = crop.cpu().numpy() & (around < 0)
-        area = np.count_nonzero(visible)
-        if area == 0 or area < least_share * whole:
-            continue
-        np.putmask(around, visible, len(kept))
-        kept.append(index)
-    return torch.from_numpy(segmentation).to(found.scores.device), kept
 
 
 __all__ = ["DaTaSegImageProcessor"]

@@ -27,25 +27,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageOps
 
-ValueRange: TypeAlias = tuple[float, float]
+from .image_storage_dataseg import (
+    ValueRange,
+    is_16_bit_rgb,
+    is_signed_byte,
+    is_unsigned,
+    is_white_zero,
+    load_pixels,
+    lower_bytes,
+    no_data_value,
+    raw_mode,
+    refuse_unknown_16_bits,
+    significant_bits,
+    stored_bits,
+    told_range,
+)
+
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
 
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
-# tags of a TIFF
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT, _GDAL_NODATA = 258, 262, 284, 339, 42113
-_MIN_AND_MAX = ((340, 341), (280, 281))  # S(Min|Max)SampleValue, (Min|Max)SampleValue
-_UNSIGNED, _SIGNED = 1, 2  # values of the tag SampleFormat
-
-# Pillow decodes RGB of 16 bits to the upper byte of each value; decoded in the other byte order it
-# gives the lower one
-_LOWER_BYTES = {
-    f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA", "RGBX")
-    for order, other in (("B", "L"), ("L", "B"), ("N", "B" if np.little_endian else "L"))
-}
-# the four bytes of a pixel: the lower one of its gray value is the second
-_LOWER_BYTES["LA;16B"] = "RGBA"
 
 
 class IdMapError(ValueError):
@@ -149,15 +150,15 @@ def rgb_pixels(
         turn: upright, as the EXIF orientation says.
         annotation_size: see `upright`.
     """
-    _refuse_unknown_16_bits(image)
-    lower = _lower_bytes(image)
-    bits = _significant_bits(image)  # before `load` closes the file
-    _load(image)
+    refuse_unknown_16_bits(image)
+    lower = lower_bytes(image)
+    bits = significant_bits(image)  # before `load` closes the file
+    load_pixels(image)
     seen = upright(image, annotation_size) if turn else image
     if lower is not None:
         lower = upright(lower, annotation_size) if turn else lower
         values = np.asarray(seen)[..., :3].astype(np.uint16) << 8 | np.asarray(lower)[..., :3]
-    elif image.mode[0] in "IF" or _is_signed_byte(image):
+    elif image.mode[0] in "IF" or is_signed_byte(image):
         values = _gray_values(seen, image)
     else:
         return np.asarray(_eight_bits(seen)), Scaling()
@@ -219,8 +220,8 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
     Raises:
         IdMapError: for a mode with more or less than one integer per pixel.
     """
-    raw_mode = _raw_mode(image)
-    _load(image)
+    stored_mode = raw_mode(image)
+    load_pixels(image)
     if image.mode not in ("1", "L", "P", "I") and not image.mode.startswith("I;16"):
         raise IdMapError(
             f"expected one id per pixel (gray of 1 to 16 bits, or palette), not {image.mode}; "
@@ -229,7 +230,7 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
     ids = np.asarray(image)
     if image.mode == "1":
         ids = ids.astype(np.uint8)
-    found = re.fullmatch(r"[1L](?:;([24])?(I)?R?)?", raw_mode)
+    found = re.fullmatch(r"[1L](?:;([24])?(I)?R?)?", stored_mode)
     if found is None:
         return ids
     bits, inverted = found.groups()
@@ -239,94 +240,7 @@ def stored_ids(image: Image.Image) -> NDArray[np.integer]:
     return greatest - ids if inverted else ids
 
 
-def is_16_bit_rgb(image: Image.Image) -> bool:
-    """Whether the file of an image that was just opened has 16 bits per channel, of which Pillow
-    keeps 8.
-    """
-    return _raw_mode(image) in _LOWER_BYTES
-
-
 # --- values
-
-
-def _load(image: Image.Image) -> None:
-    try:
-        image.load()
-    except OSError as error:
-        if image.format != "TIFF":
-            raise
-        compression = image.info.get("compression", "raw")
-        raise OSError(f"{error}; a TIFF with the compression '{compression}'") from error
-
-
-def _refuse_unknown_16_bits(image: Image.Image) -> None:
-    """ValueError for what Pillow would read as 8 bits, or as noise, without a word."""
-    in_planes = (
-        image.format == "TIFF"
-        and _tag(image, _PLANAR) == 2
-        and _number(image, _BITS_PER_SAMPLE) == 16
-    )
-    raw_mode = _raw_mode(image)
-    if image.mode[0] not in "IF" and (
-        in_planes or (";16" in raw_mode and raw_mode not in _LOWER_BYTES)
-    ):
-        raise ValueError(
-            f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which "
-            "Pillow does not keep; "
-            "convert it to RGB of 16 bits, pixel by pixel"
-        )
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """How the file stores its pixels, in Pillow's words; "" once they are loaded."""
-    tiles = getattr(image, "tile", None)
-    if not tiles or getattr(image, "fp", None) is None:
-        return ""
-    arguments = tiles[0].args
-    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
-
-
-def _lower_bytes(image: Image.Image) -> Image.Image | None:
-    """The image in the lower bytes of its values, if its file has 16 bits per channel and is still
-    open.
-    """
-    if not is_16_bit_rgb(image):
-        return None
-    file: Any = image.fp  # type: ignore[attr-defined]
-    position = file.tell()
-    file.seek(0)
-    again: Any = Image.open(BytesIO(file.read()))
-    file.seek(position)
-    again.seek(image.tell())  # the same page
-    swapped = _LOWER_BYTES[_raw_mode(again)]
-    again.tile = [
-        tile._replace(args=(swapped, *tile.args[1:]) if isinstance(tile.args, tuple) else swapped)
-        for tile in again.tile
-    ]
-    _load(again)
-    return again.getchannel("G").convert("RGB") if swapped == "RGBA" else again
-
-
-def _significant_bits(image: Image.Image) -> int | None:
-    """Bits of a PNG's sBIT chunk, which stands before the pixels; None without one."""
-    file: Any = getattr(image, "fp", None)
-    if (
-        image.format != "PNG"
-        or file is None
-        or not (image.mode.startswith("I") or is_16_bit_rgb(image))
-    ):
-        return None
-    position = file.tell()
-    file.seek(8)
-    bits = None
-    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
-        length = int.from_bytes(head[:4], "big")
-        if head[4:] == b"sBIT":
-            bits = max(file.read(length), default=0)
-            break
-        file.seek(length + 4, 1)
-    file.seek(position)
-    return bits if bits and bits < 16 else None
 
 
 def _gray_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
@@ -334,13 +248,9 @@ def _gray_values(image: Image.Image, opened: Image.Image) -> NDArray[Any]:
     tells.
     """
     values = np.asarray(image)
-    if _is_signed_byte(opened):
+    if is_signed_byte(opened):
         return values.view(np.int8)  # Pillow has no signed mode of 8 bits
-    if (
-        values.dtype == np.int32
-        and _number(opened, _BITS_PER_SAMPLE) == 32
-        and _sample_format(opened) == _UNSIGNED
-    ):
+    if values.dtype == np.int32 and stored_bits(opened) == 32 and is_unsigned(opened):
         return values.view(np.uint32)  # Pillow has no unsigned mode
     return values.astype(np.uint16) if values.dtype.str == ">u2" else values
 
@@ -356,20 +266,20 @@ def _scaled(
     values: NDArray[Any], image: Image.Image, value_range: ValueRange | None, bits: int | None
 ) -> tuple[NDArray[np.uint8], Scaling]:
     known = np.isfinite(values)
-    no_data = _no_data(image)
+    no_data = no_data_value(image)
     if no_data is not None:
         known &= values != no_data
     complete = bool(known.all())
     least, greatest = _extent(values if complete else values[known])
     rule: Literal["value_range", "file", "own range"] = "value_range"
     if value_range is None:
-        told = _told_range(image, bits, values)
+        told = told_range(image, bits, values)
         believed = told is not None and told[0] <= least and greatest <= told[1]
         rule, value_range = (
             ("file", told) if told is not None and believed else ("own range", (least, greatest))
         )
     pixels = scaled_to_8_bits(values, value_range)
-    if _tag(image, _PHOTOMETRIC) == 0:  # 0 is white; in 8 bits Pillow sees to it
+    if is_white_zero(image):  # 0 is white; in 8 bits Pillow sees to it
         pixels = 255 - pixels
     if not complete:
         pixels[~known & ~np.isinf(values)] = 0
@@ -386,65 +296,7 @@ def _extent(values: NDArray[Any]) -> ValueRange:
 
 def _depth(values: NDArray[Any], image: Image.Image) -> str:
     kind = {"f": ", float", "i": ", signed"}.get(values.dtype.kind, "")
-    return f"{_number(image, _BITS_PER_SAMPLE) or 8 * values.dtype.itemsize} bits{kind}"
-
-
-# --- what files tell
-
-
-def _told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> ValueRange | None:
-    if image.format == "PPM":
-        return 0, 65_535  # to which Pillow scales, by the maximum in the file
-    if bits is not None:
-        return 0, 65_535 if _fills_upper_bits(values, bits) else 2**bits - 1
-    stored_bits = _number(image, _BITS_PER_SAMPLE)
-    if stored_bits is None:
-        return None
-    for least, greatest in _MIN_AND_MAX:
-        low, high = _number(image, least), _number(image, greatest)
-        if high is not None and not _is_whole_type(high, stored_bits, values):
-            return (low or 0.0, high) if (low or 0.0) < high else None
-    return (0, 2**stored_bits - 1) if 8 < stored_bits < 16 else None
-
-
-def _fills_upper_bits(values: NDArray[Any], bits: int) -> bool:
-    """Whether values of so many bits were shifted up, as the PNG specification wants it, or stored
-    as they are.
-    """
-    return bool(values.max() >= 2**bits or not (values & (2 ** (16 - bits) - 1)).any())
-
-
-def _is_whole_type(high: float, bits: int, values: NDArray[Any]) -> bool:
-    """Whether a stated maximum says no more than the type of the values does."""
-    if values.dtype.kind == "f":
-        return not math.isfinite(high) or high >= float(np.finfo(np.float32).max)
-    return high >= 2 ** (bits - (values.dtype.kind == "i")) - 1
-
-
-def _tag(image: Image.Image, tag: int) -> Any:
-    """Value of a TIFF's tag, the first one of several; None without it."""
-    value = getattr(image, "tag_v2", {}).get(tag)
-    return value[0] if isinstance(value, tuple) and value else value
-
-
-def _number(image: Image.Image, tag: int) -> Any:
-    value = _tag(image, tag)
-    return value if isinstance(value, (int, float)) else None
-
-
-def _is_signed_byte(image: Image.Image) -> bool:
-    return image.mode == "L" and _sample_format(image) == _SIGNED
-
-
-def _sample_format(image: Image.Image) -> int:
-    return _number(image, _SAMPLE_FORMAT) or _UNSIGNED
-
-
-def _no_data(image: Image.Image) -> float | None:
-    try:
-        return float(str(_tag(image, _GDAL_NODATA)).strip("\0 "))
-    except ValueError:
-        return None
+    return f"{stored_bits(image) or 8 * values.dtype.itemsize} bits{kind}"
 
 
 __all__ = [

@@ -10,16 +10,16 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .configuration_dataseg import DaTaSegConfig
 
 
-class InsideGroupNorm(nn.GroupNorm):
+class MaskedGroupNorm(nn.GroupNorm):
     """GroupNorm whose statistics leave the padding out, and whose result is zero there.
 
     A padded image is then normalized as it would be alone, and convolutions meet zeros at its edge,
     as at a canvas'.
     """
 
-    def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
-        """input [B, C, h, w], inside bool [B, h, w] -> [B, C, h, w]."""
-        cells = inside[:, None].to(torch.float32)
+    def forward(self, input: Tensor, valid_mask: Tensor) -> Tensor:  # type: ignore[override]
+        """input [B, C, h, w], valid_mask bool [B, h, w] -> [B, C, h, w]."""
+        cells = valid_mask[:, None].to(torch.float32)
         values = input.float() * cells
         per_channel = self.num_channels // self.num_groups
         count = (per_channel * cells.sum((1, 2, 3))).clamp(min=1)[:, None]
@@ -37,30 +37,30 @@ class InsideGroupNorm(nn.GroupNorm):
         return result.mul_(cells).to(input.dtype)
 
 
-def group_norm(channels: int) -> InsideGroupNorm:
+def group_norm(channels: int) -> MaskedGroupNorm:
     """GroupNorm with 32 groups, fewer where they would have less than 8 channels: one value alone
     has no spread.
     """
-    return InsideGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
+    return MaskedGroupNorm(math.gcd(32, channels, max(channels // 8, 1)), channels)
 
 
 class NormedConvolution(nn.Sequential):
-    """A convolution, an `InsideGroupNorm` and, where one is given, an activation."""
+    """A convolution, an `MaskedGroupNorm` and, where one is given, an activation."""
 
-    def forward(self, input: Tensor, inside: Tensor) -> Tensor:  # type: ignore[override]
-        """input [B, C, h, w], inside bool [B, h, w] -> [B, C', h, w]."""
+    def forward(self, input: Tensor, valid_mask: Tensor) -> Tensor:  # type: ignore[override]
+        """input [B, C, h, w], valid_mask bool [B, h, w] -> [B, C', h, w]."""
         convolution, norm, *activation = self
-        result = norm(convolution(input), inside)
+        result = norm(convolution(input), valid_mask)
         return activation[0](result) if activation else result
 
 
-def resize_inside(inside: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+def resize_valid_mask(valid_mask: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
     """Nearest resize of a bool mask [B, H, W] to another grid: bool [B, *size]."""
-    return F.interpolate(inside[:, None].float(), size=tuple(size), mode="nearest")[:, 0] > 0.5
+    return F.interpolate(valid_mask[:, None].float(), size=tuple(size), mode="nearest")[:, 0] > 0.5
 
 
 def sine_positions(
-    inside: Tensor, channels: int, position_in_cell: float = 0.5, temperature: float = 10000.0
+    valid_mask: Tensor, channels: int, position_in_cell: float = 0.5, temperature: float = 10000.0
 ) -> Tensor:
     """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h *
     w, channels].
@@ -68,12 +68,12 @@ def sine_positions(
     Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 =
     a cell's center.
     """
-    counted = inside.float()
+    counted = valid_mask.float()
     positions = []
     for axis in (1, 2):
         position = counted.cumsum(axis) + (position_in_cell - 1)
         extent = counted.sum(axis, keepdim=True).amax(3 - axis, keepdim=True).clamp(min=1)
-        frequency = torch.arange(channels // 4, device=inside.device) * (4.0 / channels)
+        frequency = torch.arange(channels // 4, device=valid_mask.device) * (4.0 / channels)
         angle = (position / extent * 2 * math.pi)[..., None] / temperature**frequency
         positions.append(torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(-2))
     return torch.cat(positions, dim=-1).flatten(1, 2)

@@ -192,11 +192,12 @@ def dice_loss(probabilities: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 # --- boxes ----------------------------------------------------------------------------------------
 
 
-def axis_projections(mask_logits: Tensor, inside: Tensor) -> tuple[Tensor, Tensor]:
-    """Probability that a mask touches each column and each row: [B, N, w], [B, N, h]. inside: bool
-    [B, h, w].
+def axis_projections(mask_logits: Tensor, valid_mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Probability that a mask touches each column and each row: [B, N, w], [B, N, h].
+
+    valid_mask: bool [B, h, w], false in the padding.
     """
-    probabilities = mask_logits.sigmoid() * inside[:, None]
+    probabilities = mask_logits.sigmoid() * valid_mask[:, None]
     return probabilities.amax(-2), probabilities.amax(-1)
 
 

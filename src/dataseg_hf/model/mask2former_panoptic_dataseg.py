@@ -15,53 +15,49 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .postprocessing_dataseg import PanopticPrediction, Resize, Window, spans, valid_grid
+from .mask_nms_dataseg import Window
+from .predictions_dataseg import PanopticPrediction
+from .proposals_dataseg import ImageProposals
+from .resizing_dataseg import Resize, spans, valid_grid
+from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 
 
 @torch.no_grad()
 def mask2former_panoptic_prediction(
-    class_logits: Tensor,
-    mask_logits: Tensor,
+    proposals: ImageProposals,
     fused: Tensor,
-    valid_size: Tensor,
     size: tuple[int, int] | None,
-    threshold: float = 0.5,
-    mask_threshold: float = 0.5,
-    overlap_mask_area_threshold: float = 0.8,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> PanopticPrediction:
     """One id map: a segment per thing, and per fused category one segment, whose score is that of
     its best proposal.
 
     A pixel goes to the proposal with the largest class probability times mask probability; a
-    proposal is kept when it has more than `overlap_mask_area_threshold` of the pixels where that
-    product reaches `mask_threshold`.
+    proposal is kept when it has more than `thresholds.overlap` of the pixels where that product
+    reaches `thresholds.mask`.
 
     Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one
-            segment per image.
-        valid_size: [2]; padding is cropped to whole cells.
-        size: height and width of the output; None keeps the mask grid.
-        threshold: the class probability above which a proposal takes part.
+        proposals: of the image; padding is cropped to whole cells.
+        fused: bool [C], categories with one segment per image.
+        size: height and width of the result in pixels; None keeps the mask grid.
+        thresholds: what a proposal needs; `score` is the class probability above which it takes
+            part.
     """
-    height, width = grid = valid_grid(mask_logits, valid_size)
+    mask_logits = proposals.mask_logits
+    height, width = grid = valid_grid(mask_logits, proposals.valid_size)
     size = size or grid
-    scores, label_ids = class_logits.float().softmax(-1).max(-1)
-    kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
+    scores, label_ids = proposals.likeliest_classes()
+    kept = ((label_ids < len(fused)) & (scores > thresholds.score)).nonzero()[:, 0]
     scores, label_ids = scores[kept], label_ids[kept]
     # one by one, as small maps find their memory sooner than one large one
     probabilities = [
         mask_logits[query, :height, :width].float().sigmoid() for query in kept.tolist()
     ]
-    windows = _reach(probabilities, scores, size, mask_threshold)
-    owner, own_areas = _owners(probabilities, scores, windows, size, mask_threshold)
-
+    windows = _reach(probabilities, scores, size, thresholds.mask)
+    owner, own_areas = _owners(probabilities, scores, windows, size, thresholds.mask)
     visible = [owner[window] == number for number, window in enumerate(windows)]
-    areas = torch.tensor(
-        [int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=owner.device
-    )
-    # a quotient of float32 against a threshold of float64, as there
-    shares = (areas / own_areas).double()
-    large_enough = (areas > 0) & (own_areas > 0) & (shares > overlap_mask_area_threshold)
+    large_enough = _large_enough(visible, own_areas, thresholds.overlap)
+
     segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
     segments: list[dict] = []
     id_of_category: dict[int, int] = {}
@@ -79,6 +75,16 @@ def mask2former_panoptic_prediction(
         if was_fused:
             id_of_category[label_id] = segment_id
     return PanopticPrediction(segmentation, segments)
+
+
+def _large_enough(visible: list[Tensor], own_areas: Tensor, min_share: float) -> Tensor:
+    """Whether each of K proposals keeps more than a share of its own mask: bool [K]."""
+    areas = torch.tensor(
+        [int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=own_areas.device
+    )
+    # a quotient of float32 against a threshold of float64, as there
+    shares = (areas / own_areas).double()
+    return (areas > 0) & (own_areas > 0) & (shares > min_share)
 
 
 def _reach(

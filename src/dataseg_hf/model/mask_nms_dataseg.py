@@ -12,7 +12,7 @@ from numbers import Real
 import numpy as np
 from numpy.typing import NDArray
 
-Window = tuple[slice, slice]  # rows and columns of an image
+Window = tuple[slice, slice]  # rows and columns of an image; empty ones are 0:0
 # of what people look at; chosen by benchmarks/repeated_instances.py (docs/evaluation.md)
 DEFAULT_IOU = 0.7
 # pixels on which two masks are compared at most: an IoU is then off by less than 0.01
@@ -110,4 +110,4 @@ def _part(mask: NDArray[np.bool_], window: Window, part: Window, step: int) -> N
     return mask[rows, columns]
 
 
-__all__ = ["DEFAULT_IOU", "checked_iou", "without_repeats"]
+__all__ = ["DEFAULT_IOU", "Window", "checked_iou", "without_repeats"]

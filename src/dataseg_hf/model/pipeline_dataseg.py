@@ -10,9 +10,11 @@ from transformers import ImageSegmentationPipeline
 
 from .configuration_dataseg import check_vocabulary
 from .mask_nms_dataseg import DEFAULT_IOU, checked_iou
+from .proposals_dataseg import ImageProposals
+from .result_formats_dataseg import checked_thresholds
+from .tasks_dataseg import get_task, output_tasks
 from .words_dataseg import checked_flags, checked_words, did_you_mean
 
-SUBTASKS = ("panoptic", "semantic", "instance")
 KEPT_LISTS = 64  # of words whose embeddings are kept
 OPTIONS = (
     "vocabulary",
@@ -54,6 +56,11 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         self._embedded: dict[tuple[str, ...], Tensor] = {}
         super().__init__(*args, **kwargs)
 
+    @property
+    def subtasks(self) -> list[str]:
+        """The names that `subtask` takes."""
+        return output_tasks()
+
     def check_model_type(self, supported_models: Any) -> None:
         """Nothing: the parent's list holds the models of transformers only."""
 
@@ -63,14 +70,7 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         is_thing: Sequence[bool] | None = None,
         **kwargs: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        unknown = sorted(set(kwargs) - set(OPTIONS))
-        if unknown:
-            meant = did_you_mean(unknown[0], OPTIONS)
-            raise ValueError(f"unknown arguments {unknown}; known are {list(OPTIONS)}{meant}")
-        subtask = kwargs.get("subtask")
-        if subtask is not None and subtask not in SUBTASKS:
-            meant = did_you_mean(str(subtask), SUBTASKS)
-            raise ValueError(f"unknown subtask '{subtask}'; known are {list(SUBTASKS)}{meant}")
+        _check_options(kwargs)
         preprocess, forward, postprocess = super()._sanitize_parameters(**kwargs)
         if "nms" in kwargs:
             postprocess["nms"] = checked_iou(kwargs["nms"])
@@ -132,35 +132,31 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
         """The segments of one image; `labels` are the names of the categories, the model's
         `id2label` by default.
         """
+        thresholds = checked_thresholds(threshold, mask_threshold, overlap_mask_area_threshold, nms)
         names: Any = self.model.config.id2label if labels is None else labels
-        sizes = model_outputs["target_size"]
-        if subtask == "semantic":
-            (classes,) = self.image_processor.post_process_semantic_segmentation(
-                model_outputs, target_sizes=sizes
-            )
-            return [
-                {"score": None, "label": names[label_id], "mask": _mask_image(classes == label_id)}
-                for label_id in classes.unique().tolist()
-            ]
-        options = {"threshold": threshold, "mask_threshold": mask_threshold, "target_sizes": sizes}
-        if subtask == "instance":
-            (result,) = self.image_processor.post_process_instance_segmentation(
-                model_outputs, return_binary_maps=True, nms=nms, **options
-            )
-            masks = list(result["segmentation"])
-        else:
-            (result,) = self.image_processor.post_process_panoptic_segmentation(
-                model_outputs, overlap_mask_area_threshold=overlap_mask_area_threshold, **options
-            )
-            masks = [result["segmentation"] == segment["id"] for segment in result["segments_info"]]
+        (proposals,) = ImageProposals.of_batch(model_outputs)
+        height, width = (int(side) for side in model_outputs["target_size"][0])
+        prediction = get_task(subtask or "panoptic").predict(proposals, (height, width), thresholds)
         return [
             {
-                "score": segment["score"],
-                "label": names[segment["label_id"]],
-                "mask": _mask_image(mask),
+                "score": region.score,
+                "label": names[region.label_id],
+                "mask": _mask_image(region.full_mask((height, width))),
             }
-            for segment, mask in zip(result["segments_info"], masks, strict=True)
+            for region in prediction.regions()
         ]
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    """ValueError for an argument or a subtask that there is not."""
+    unknown = sorted(set(options) - set(OPTIONS))
+    if unknown:
+        meant = did_you_mean(unknown[0], OPTIONS)
+        raise ValueError(f"unknown arguments {unknown}; known are {list(OPTIONS)}{meant}")
+    subtask = options.get("subtask")
+    if subtask is not None and subtask not in output_tasks():
+        meant = did_you_mean(str(subtask), output_tasks())
+        raise ValueError(f"unknown subtask '{subtask}'; known are {output_tasks()}{meant}")
 
 
 def _mask_image(mask: Tensor) -> Image.Image:

@@ -17,7 +17,7 @@ from .layers_dataseg import (
     NormedConvolution,
     additive_mask,
     group_norm,
-    resize_inside,
+    resize_valid_mask,
     sine_positions,
 )
 
@@ -44,8 +44,8 @@ class EncoderLayer(GradientCheckpointingLayer):
 
     def forward(self, hidden_states: Tensor, positions: Tensor, attention_mask: Tensor) -> Tensor:
         """hidden_states, positions [B, h * w, d]; additive attention_mask [B, 1, 1, h * w]."""
-        located = hidden_states + positions
-        mixed = self.attention(located, located, hidden_states, attention_mask)
+        with_pos = hidden_states + positions
+        mixed = self.attention(with_pos, with_pos, hidden_states, attention_mask)
         return self.feed_forward(self.norm(hidden_states + mixed))
 
 
@@ -79,17 +79,17 @@ class PixelDecoder(nn.Module):
         )
         self.mask_projection = nn.Conv2d(config.mask_dim, config.mask_dim, 1)
 
-    def forward(self, feature_maps: Sequence[Tensor], inside: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. inside: bool [B, H, W], false in the
+    def forward(self, feature_maps: Sequence[Tensor], valid_mask: Tensor) -> PixelFeatures:
+        """feature_maps: finest first, [B, C_l, h_l, w_l]. valid_mask: bool [B, H, W], false in the
         padding.
         """
-        grids = [resize_inside(inside, x.shape[-2:]) for x in feature_maps]
+        grids = [resize_valid_mask(valid_mask, x.shape[-2:]) for x in feature_maps]
         finest, *coarser = [
             lateral(channels_last(x), grid)
             for lateral, x, grid in zip(self.laterals, feature_maps, grids, strict=True)
         ]
         finest_output, *outputs = self.outputs
-        levels = [self.encode(coarser[-1], inside)]
+        levels = [self.encode(coarser[-1], valid_mask)]
         for lateral, output, grid in zip(
             reversed(coarser[:-1]), reversed(outputs), reversed(grids[1:-1]), strict=True
         ):
@@ -99,11 +99,11 @@ class PixelDecoder(nn.Module):
         )
         return PixelFeatures(self.mask_projection(mask_features), levels[:QUERY_LEVELS])
 
-    def encode(self, coarsest: Tensor, inside: Tensor) -> Tensor:
+    def encode(self, coarsest: Tensor, valid_mask: Tensor) -> Tensor:
         """Attention among all cells of the coarsest map, padding left out: [B, d, h, w] -> same
         shape.
         """
-        grid = resize_inside(inside, coarsest.shape[-2:])
+        grid = resize_valid_mask(valid_mask, coarsest.shape[-2:])
         hidden_states = coarsest.flatten(2).transpose(1, 2)
         positions = sine_positions(grid, hidden_states.shape[-1], self.position_in_cell).to(
             hidden_states.dtype

@@ -5,206 +5,43 @@ Only the proposals that can appear are enlarged, one at a time and only where th
 a running maximum: time and memory grow with what is seen, not with the number of queries or
 categories. Results carry no gradient, so logits may be given with theirs.
 
-Shapes: N queries, C categories, h x w mask grid, H x W result.
+Shapes: N queries, C categories, K results, h x w mask grid, H x W result.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from .mask_nms_dataseg import without_repeats
+from .mask_nms_dataseg import Window
+from .predictions_dataseg import InstancePrediction, PanopticPrediction, SemanticPrediction
+from .proposals_dataseg import ImageProposals
+from .resizing_dataseg import Resize, chosen_maps, hull, valid_grid, where_reached, within
+from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 
-Window = tuple[slice, slice]  # rows and columns of a result; empty ones are 0:0
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
 BUNDLE_PIXELS = 2**17  # of small masks that are enlarged together: what a core's cache holds
 
-
-@dataclass
-class PanopticPrediction:
-    """Segments that do not overlap.
-
-    Args:
-        segmentation: int32 [H, W], 0 = none.
-        segments: dicts with id, label_id, was_fused, score.
-    """
-
-    segmentation: Tensor
-    segments: list[dict]
-
-
-@dataclass
-class InstancePrediction:
-    """K scored objects that may overlap, best first.
-
-    Args:
-        crops: K binary masks, each within its window of the result.
-        windows: rows and columns of the result, of each mask.
-        areas: pixels of each mask.
-        scores: [K].
-        label_ids: int64 [K].
-        size: height and width of the result.
-    """
-
-    crops: list[Tensor]
-    windows: list[Window]
-    areas: list[int]
-    scores: Tensor
-    label_ids: Tensor
-    size: tuple[int, int]
-
-    @property
-    def masks(self) -> Tensor:
-        """The masks at full size, bool [K, H, W], built anew at each call."""
-        masks = torch.zeros(
-            len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device
-        )
-        for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
-            mask[window] = crop
-        return masks
-
-
-# --- resizing -------------------------------------------------------------------------------------
-
-
-class AxisResize:
-    """Bilinear resize of the first `valid` share of an axis of `cells` to `size` pixels, padding
-    cropped.
-
-    Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i],
-    also where the image ends within a cell. `valid`: scalar tensor.
-    """
-
-    def __init__(self, cells: int, valid: Tensor, size: int) -> None:
-        # the last cell that holds some of the image
-        last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1
-        position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
-        position = position.clamp(min=0).minimum(last)
-        self.low = position.long()
-        self.high = (self.low + 1).minimum(last.long())
-        self.weight = position - self.low
-        self._first, self._last = self.low.tolist(), self.high.tolist()  # one wait for the device
-
-    def pixels(self, cells: Tensor) -> Tensor:
-        """For bool [K, cells] the smallest ranges of pixels that hold all those that touch a true
-        cell: [K, 2].
-        """
-        true = cells.int()
-        first, end = true.argmax(-1), cells.shape[-1] - true.flip(-1).argmax(-1)
-        ranges = torch.stack(
-            [torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1
-        )
-        return ranges.where(cells.any(-1, keepdim=True), 0)
-
-    def enlarge(self, values: Tensor, pixels: slice) -> Tensor:
-        """Some of the pixels, along the second axis of values [K, cells, ...], which begins at the
-        cell that the first of those pixels touches: [K, pixels, ...].
-        """
-        start = self._first[pixels.start]
-        low, high = self.low[pixels] - start, self.high[pixels] - start
-        weight = self.weight[pixels].view(-1, *[1] * (values.ndim - 2))
-        return torch.lerp(values.index_select(1, low), values.index_select(1, high), weight)
-
-    def cells(self, pixels: slice) -> slice:
-        """The cells that those pixels touch."""
-        return slice(self._first[pixels.start], self._last[pixels.stop - 1] + 1)
-
-
-class Resize:
-    """Crops the padding of maps [K, h, w] and resizes them bilinearly to `size`. valid_size: [2],
-    as shares of h, w.
-    """
-
-    def __init__(self, grid: tuple[int, int], valid_size: Tensor, size: tuple[int, int]) -> None:
-        self.size = size
-        self.rows = AxisResize(grid[0], valid_size[0], size[0])
-        self.columns = AxisResize(grid[1], valid_size[1], size[1])
-
-    def window(self, maps: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Those pixels of the result, for maps [K, h, w]."""
-        return self.enlarge(
-            maps[:, self.rows.cells(rows), self.columns.cells(columns)], rows, columns
-        )
-
-    def enlarge(self, cells: Tensor, rows: slice, columns: slice) -> Tensor:
-        """Those pixels of the result from the cells [K, h', w'] that they touch."""
-        maps, height, width = cells.shape
-        # as one table of rows: there, values are picked twice as fast as along the last of three
-        # axes
-        by_columns = self.columns.enlarge(cells.reshape(maps * height, width), columns)
-        return self.rows.enlarge(by_columns.view(maps, height, columns.stop - columns.start), rows)
-
-    def windows(self, rows: Tensor, columns: Tensor) -> list[Window]:
-        """Of K maps the pixels that touch cells of the rows bool [K, h] and columns bool [K, w]."""
-        ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
-        filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
-        return [
-            (slice(*row), slice(*column))
-            for row, column in ranges.where(filled[:, None, None], 0).tolist()
-        ]
-
-
-def where_reached(maps: Sequence[Tensor], least: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows bool [K, h] and columns bool [K, w] in which K maps [h, w] reach `least`, [K]."""
-    rows = torch.stack([values.amax(-1) for values in maps]) >= least[:, None]
-    # an empty span gives the lowest number, whose largest is itself
-    lowest = torch.full_like(maps[0][:1], -torch.inf)
-    largest = [
-        (values[span] if span.stop > span.start else lowest).amax(0)
-        for values, span in zip(maps, spans(rows), strict=True)
-    ]
-    return rows, torch.stack(largest) >= least[:, None]
-
-
-def spans(rows: Tensor) -> list[slice]:
-    """For bool [K, h] the smallest ranges that hold all true ones; 0:0 where there is none."""
-    first, end = rows.int().argmax(-1), rows.shape[-1] - rows.flip(-1).int().argmax(-1)
-    some = rows.any(-1)
-    return [slice(*pair) for pair in torch.stack([first * some, end * some], dim=-1).tolist()]
-
-
-def chosen_maps(mask_logits: Tensor, queries: Sequence[int]) -> list[Tensor]:
-    """float32 [h, w] of each query; views where they are float32 already, as a copy takes longer
-    than what follows.
-    """
-    return [mask_logits[query].float() for query in queries]
-
-
-def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions
-    of the canvas.
-    """
-    resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size)
-    return resize.window(masks, slice(0, size[0]), slice(0, size[1]))
-
-
-def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
-    """Cells of the mask grid that the image covers, at least one: the output size where none is
-    asked for.
-    """
-    height, width = (
-        (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()
-    )
-    return height, width
+Size = tuple[int, int]  # height, width
 
 
 # --- semantic -------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
-def semantic_prediction(
-    class_logits: Tensor, mask_logits: Tensor, valid_size: Tensor, size: tuple[int, int] | None
-) -> Tensor:
-    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i), int64 [H, W].
+def semantic_prediction(proposals: ImageProposals, size: Size | None) -> SemanticPrediction:
+    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i).
 
-    class_logits [N, C + 1], mask_logits [N, h, w]. The background takes part in the softmax and is
-    dropped after it. Works in bands of rows, in which only the categories that can win are
-    enlarged.
+    Works in bands of rows, in which only the categories that can win are enlarged.
+
+    Args:
+        proposals: of the image.
+        size: height and width of the result in pixels; None keeps the mask grid.
     """
-    size = size or valid_grid(mask_logits, valid_size)
-    resize = Resize((mask_logits.shape[-2], mask_logits.shape[-1]), valid_size, size)
-    probabilities = class_logits.float().softmax(-1)[:, :-1].T
+    mask_logits = proposals.mask_logits
+    size = size or valid_grid(mask_logits, proposals.valid_size)
+    resize = Resize(proposals.grid, proposals.valid_size, size)
+    probabilities = proposals.class_probabilities().T
     whole = slice(0, size[1])
     columns = resize.columns.cells(whole)
     winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
@@ -216,7 +53,7 @@ def semantic_prediction(
             value, index = resize.enlarge(scores[chosen], rows, whole).max(0)
             winner[rows] = torch.where(value > best, chosen[index], winner[rows])
             best = torch.maximum(best, value)
-    return winner
+    return SemanticPrediction(winner)
 
 
 def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
@@ -254,40 +91,36 @@ def _can_win(scores: Tensor) -> Tensor:
 
 @torch.no_grad()
 def panoptic_prediction(
-    class_logits: Tensor,
-    mask_logits: Tensor,
+    proposals: ImageProposals,
     fused: Tensor,
-    valid_size: Tensor,
-    size: tuple[int, int] | None,
-    threshold: float = 0.5,
-    mask_threshold: float = 0.5,
-    overlap_mask_area_threshold: float = 0.8,
+    size: Size | None,
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
 ) -> PanopticPrediction:
     """One id map: a segment per thing, and per fused category one segment (MERGE at inference).
 
-    A proposal takes part when its best category is not background and has more than `threshold`; a
-    pixel goes to the proposal with the largest class probability times mask probability; a segment
-    stays when it keeps at least `overlap_mask_area_threshold` of its own mask (MaskFormer's
-    procedure).
+    A proposal takes part when its best category is not background and has more than
+    `thresholds.score`; a pixel goes to the proposal with the largest class probability times mask
+    probability; a segment stays when it keeps at least `thresholds.overlap` of its own mask
+    (MaskFormer's procedure).
 
     Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. fused: bool [C], categories with one
-            segment per image.
-        valid_size: [2]. size: height and width of the output; None keeps the mask grid.
+        proposals: of the image.
+        fused: bool [C], categories with one segment per image (`Task.merged_categories`).
+        size: height and width of the result in pixels; None keeps the mask grid.
+        thresholds: what a segment needs.
     """
-    size = size or valid_grid(mask_logits, valid_size)
-    scores, label_ids = class_logits.float().softmax(-1).max(-1)
-    kept = ((label_ids < len(fused)) & (scores > threshold)).nonzero()[:, 0]
+    size = size or valid_grid(proposals.mask_logits, proposals.valid_size)
+    scores, label_ids = proposals.likeliest_classes()
+    kept = ((label_ids < len(fused)) & (scores > thresholds.score)).nonzero()[:, 0]
     groups = _merge_proposals(kept, label_ids, fused)
-    owner, own_masks = _owners(groups, scores, mask_logits, valid_size, size, mask_threshold)
+    owner, own_masks = _owners(groups, scores, proposals, size, thresholds.mask)
 
-    segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    segmentation = torch.zeros(size, dtype=torch.int32, device=owner.device)
     segments: list[dict] = []
-    for number, members in enumerate(groups, start=1):
-        window, own = own_masks[number - 1]
+    for number, (members, (window, own)) in enumerate(zip(groups, own_masks, strict=True), start=1):
         visible = (owner[window] == number) & own
         area = int(visible.sum())
-        if area == 0 or area < overlap_mask_area_threshold * int(own.sum()):
+        if area == 0 or area < thresholds.overlap * int(own.sum()):
             continue
         label_id = int(label_ids[members[0]])
         segmentation[window].masked_fill_(visible, len(segments) + 1)
@@ -305,9 +138,8 @@ def panoptic_prediction(
 def _owners(
     groups: list[list[int]],
     scores: Tensor,
-    mask_logits: Tensor,
-    valid_size: Tensor,
-    size: tuple[int, int],
+    proposals: ImageProposals,
+    size: Size,
     mask_threshold: float,
 ) -> tuple[Tensor, list[tuple[Window, Tensor]]]:
     """The group that each pixel goes to, int32 [H, W] from 1, and of each group the window and the
@@ -316,30 +148,31 @@ def _owners(
     A pixel that goes to a value below the least score times `mask_threshold` is above that
     threshold in no mask and stays empty, whoever has it: such values are left out.
     """
-    owner = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
-    best = torch.zeros(size, device=mask_logits.device)
+    device = proposals.mask_logits.device
+    owner = torch.zeros(size, dtype=torch.int32, device=device)
+    best = torch.zeros(size, device=device)
     if not groups:
         return owner, []
     queries = [query for group in groups for query in group]
-    members = torch.tensor(queries, device=mask_logits.device)
-    logits = chosen_maps(mask_logits, queries)
-    resize = Resize((mask_logits.shape[-2], mask_logits.shape[-1]), valid_size, size)
-    least = _logit(mask_threshold * scores[members].min() / scores[members])
-    windows = resize.windows(*where_reached(logits, least))
+    score_of = scores[torch.tensor(queries, device=device)]
+    logits = chosen_maps(proposals.mask_logits, queries)
+    resize = Resize(proposals.grid, proposals.valid_size, size)
+    min_logits = _logit(mask_threshold * score_of.min() / score_of)
+    windows = resize.windows(*where_reached(logits, min_logits))
     own_masks: list[tuple[Window, Tensor]] = []
     place = 0
     for number, group in enumerate(groups, start=1):
         places = range(place, place + len(group))
         place += len(group)
-        around = _hull([windows[i] for i in places])
+        around = hull([windows[i] for i in places])
         own = torch.zeros_like(owner[around], dtype=torch.bool)
         for i in places:
             rows, columns = window = windows[i]
             if rows.stop == rows.start:
                 continue
             probabilities = resize.window(logits[i][None], rows, columns)[0].sigmoid_()
-            own[_within(window, around)] |= probabilities >= mask_threshold
-            value = probabilities.mul_(scores[group[i - places.start]])
+            own[within(window, around)] |= probabilities >= mask_threshold
+            value = probabilities.mul_(score_of[i])
             owner[window].masked_fill_(value > best[window], number)
             torch.maximum(best[window], value, out=best[window])
         own_masks.append((around, own))
@@ -365,44 +198,12 @@ def _logit(probability: Tensor) -> Tensor:
     return probability.clamp(max=1 - 1e-6).logit() - 1e-3
 
 
-def _hull(windows: list[Window]) -> Window:
-    """The smallest window that holds all of them that are not empty."""
-    filled = [window for window in windows if window[0].stop > window[0].start]
-    if not filled:
-        return slice(0, 0), slice(0, 0)
-    rows, columns = (
-        slice(
-            min(window[axis].start for window in filled),
-            max(window[axis].stop for window in filled),
-        )
-        for axis in (0, 1)
-    )
-    return rows, columns
-
-
-def _within(window: Window, around: Window) -> Window:
-    """A window in the coordinates of another that holds it."""
-    rows, columns = (
-        slice(inner.start - outer.start, inner.stop - outer.start)
-        for inner, outer in zip(window, around, strict=True)
-    )
-    return rows, columns
-
-
 # --- instances ------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def instance_prediction(
-    class_logits: Tensor,
-    mask_logits: Tensor,
-    is_thing: Tensor,
-    valid_size: Tensor,
-    size: tuple[int, int] | None,
-    threshold: float = 0.0,
-    mask_threshold: float = 0.5,
-    max_instances: int = 100,
-    nms: float | None = None,
+    proposals: ImageProposals, size: Size | None, thresholds: Thresholds = DEFAULT_THRESHOLDS
 ) -> InstancePrediction:
     """The best (query, thing category) pairs as scored masks; nothing is merged and masks may
     overlap.
@@ -411,23 +212,19 @@ def instance_prediction(
     masks are left out.
 
     Args:
-        class_logits: [N, C + 1]. mask_logits: [N, h, w]. is_thing: bool [C]. valid_size: [2].
-        size: height and width of the output; None keeps the mask grid. threshold: least score.
-        nms: IoU above which the worse of two masks of a category is left out; None keeps all.
+        proposals: of the image.
+        size: height and width of the result in pixels; None keeps the mask grid.
+        thresholds: what an instance needs.
     """
-    size = size or valid_grid(mask_logits, valid_size)
-    probabilities = class_logits.float().softmax(-1)[:, :-1].masked_fill(~is_thing, 0.0)
-    best, index = probabilities.flatten().topk(min(max_instances, probabilities.numel()))
-    # the mask quality is at most 1, so a pair below the threshold stays below it: do not resize its
-    # mask
-    above = int((best > threshold).count_nonzero())  # the first ones, as they are sorted
-    best, index = best[:above], index[:above]
-    queries, label_ids = index // probabilities.shape[1], index % probabilities.shape[1]
+    size = size or valid_grid(proposals.mask_logits, proposals.valid_size)
+    best, queries, label_ids = _best_pairs(proposals, thresholds)
     distinct, position = queries.unique(return_inverse=True)
-    maps = chosen_maps(mask_logits, distinct.tolist())
-    crops, windows, areas, quality = _binary_masks(maps, valid_size, size, mask_threshold)
+    maps = chosen_maps(proposals.mask_logits, distinct.tolist())
+    crops, windows, areas, quality = _binary_masks(
+        maps, proposals.valid_size, size, thresholds.mask
+    )
     scores = best * quality[position]
-    kept = ((scores > threshold) & (quality > 0)[position]).nonzero()[:, 0]
+    kept = ((scores > thresholds.score) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
     order = position[kept].tolist()
     found = InstancePrediction(
@@ -438,20 +235,21 @@ def instance_prediction(
         label_ids[kept],
         size,
     )
-    return found if nms is None else _without_repeats(found, nms)
+    return found if thresholds.nms is None else found.without_repeats(thresholds.nms)
 
 
-def _without_repeats(found: InstancePrediction, max_iou: float) -> InstancePrediction:
-    masks = [crop.cpu().numpy() for crop in found.crops]
-    kept = without_repeats(masks, found.windows, found.areas, found.label_ids.tolist(), max_iou)
-    return InstancePrediction(
-        [found.crops[i] for i in kept],
-        [found.windows[i] for i in kept],
-        [found.areas[i] for i in kept],
-        found.scores[kept],
-        found.label_ids[kept],
-        found.size,
-    )
+def _best_pairs(proposals: ImageProposals, thresholds: Thresholds) -> tuple[Tensor, Tensor, Tensor]:
+    """Probability, query and category of the likeliest pairs, at most `thresholds.max_instances`.
+
+    The mask quality is at most 1, so a pair below the threshold stays below it and its mask need
+    not be resized.
+    """
+    probabilities = proposals.class_probabilities().masked_fill(~proposals.is_thing, 0.0)
+    count = min(thresholds.max_instances, probabilities.numel())
+    best, index = probabilities.flatten().topk(count)
+    above = int((best > thresholds.score).count_nonzero())  # the first ones, as they are sorted
+    best, index = best[:above], index[:above]
+    return best, index // probabilities.shape[1], index % probabilities.shape[1]
 
 
 def _binary_masks(
@@ -465,8 +263,8 @@ def _binary_masks(
     if not logits:
         return [], [], [], torch.zeros(0, device=valid_size.device)
     resize = Resize((logits[0].shape[0], logits[0].shape[1]), valid_size, size)
-    least = _logit(torch.full((len(logits),), mask_threshold, device=valid_size.device))
-    windows = resize.windows(*where_reached(logits, least))
+    min_logits = _logit(torch.full((len(logits),), mask_threshold, device=valid_size.device))
+    windows = resize.windows(*where_reached(logits, min_logits))
     crops: list[Tensor] = []
     counts: list[Tensor] = []
     sums: list[Tensor] = []
@@ -474,12 +272,12 @@ def _binary_masks(
         # small masks are many, and take longer to hand to the device one by one than to compute
         enlarged = [_enlarged(resize, logits[i], windows[i]) for i in places]
         probabilities = torch.cat([values.flatten() for values in enlarged]).sigmoid_()
-        inside = probabilities >= mask_threshold
+        in_mask = probabilities >= mask_threshold
         sizes = [values.numel() for values in enlarged]
-        parts = inside.split(sizes)
+        parts = in_mask.split(sizes)
         crops += [part.view_as(values) for part, values in zip(parts, enlarged, strict=True)]
         counts += [part.count_nonzero() for part in parts]
-        sums += [part.sum() for part in probabilities.mul_(inside).split(sizes)]
+        sums += [part.sum() for part in probabilities.mul_(in_mask).split(sizes)]
     areas = torch.stack(counts)
     return crops, windows, areas.tolist(), torch.stack(sums) / areas.clamp(min=1)
 
@@ -504,3 +302,6 @@ def _enlarged(resize: Resize, logits: Tensor, window: Window) -> Tensor:
     if rows.stop == rows.start:
         return logits.new_zeros(0, 0)
     return resize.window(logits[None], rows, columns)[0]
+
+
+__all__ = ["instance_prediction", "panoptic_prediction", "semantic_prediction"]

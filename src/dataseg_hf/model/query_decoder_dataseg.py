@@ -3,6 +3,7 @@ see.
 """
 
 import math
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -15,11 +16,11 @@ from .layers_dataseg import (
     Attention,
     FeedForward,
     additive_mask,
-    resize_inside,
+    resize_valid_mask,
     sine_positions,
 )
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures
-from .tasks_dataseg import dot_product
+from .proposals_dataseg import dot_product
 
 
 class MaskView(nn.Module):
@@ -46,10 +47,10 @@ class MaskView(nn.Module):
         )
         self.norm = nn.LayerNorm(config.hidden_dim)
 
-    def forward(self, mask_logits: Tensor, inside: Tensor) -> Tensor:
-        """mask_logits [B, N, h, w], inside bool [B, h, w] -> [B, N, hidden_dim]."""
+    def forward(self, mask_logits: Tensor, valid_mask: Tensor) -> Tensor:
+        """mask_logits [B, N, h, w], valid_mask bool [B, h, w] -> [B, N, hidden_dim]."""
         batch, queries = mask_logits.shape[:2]
-        masks = mask_logits.detach().float().sigmoid() * inside[:, None]
+        masks = mask_logits.detach().float().sigmoid() * valid_mask[:, None]
         crops = F.grid_sample(
             masks.flatten(0, 1)[:, None], self.window(masks).flatten(0, 1), align_corners=False
         )
@@ -111,16 +112,20 @@ class DecoderLayer(GradientCheckpointingLayer):
         queries: Tensor,
         query_positions: Tensor,
         memory: Tensor,
-        located_memory: Tensor,
+        memory_with_pos: Tensor,
         mask: Tensor,
     ) -> Tensor:
-        """queries, query_positions [B, N, d]; memory, and with its positions located_memory, [B, K,
-        d]; additive mask [B, 1, N, K].
+        """One layer.
+
+        Args:
+            queries, query_positions: [B, N, d].
+            memory, memory_with_pos: [B, K, d], without and with its positions.
+            mask: additive [B, 1, N, K].
         """
-        seen = self.cross_attention(queries + query_positions, located_memory, memory, mask)
+        seen = self.cross_attention(queries + query_positions, memory_with_pos, memory, mask)
         queries = self.cross_norm(queries + seen)
-        located = queries + query_positions
-        queries = self.self_norm(queries + self.self_attention(located, located, queries))
+        with_pos = queries + query_positions
+        queries = self.self_norm(queries + self.self_attention(with_pos, with_pos, queries))
         return self.feed_forward(queries)
 
 
@@ -142,20 +147,20 @@ class QueryDecoder(nn.Module):
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
 
     def forward(
-        self, features: PixelFeatures, inside: Tensor, every_layer: bool
+        self, features: PixelFeatures, valid_mask: Tensor, every_layer: bool
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
         last one only; and the mask logits of the last one, [B, N, h, w].
 
-        inside: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier
+        valid_mask: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier
             layers are computed at
         the resolution of the attention that reads them.
         """
-        batch = inside.shape[0]  # not len(), which fixes the size in an exported graph
-        memory, located, grids = self.memory(features, inside)
+        batch = valid_mask.shape[0]  # not len(), which fixes the size in an exported graph
+        memory, with_pos, grids = self.memory(features, valid_mask)
         coarse = self.coarse_features(features)
         # asked for, not read from the weight, lest it lies elsewhere: on a disk, on another device
-        every = torch.arange(self.queries.num_embeddings, device=inside.device)
+        every = torch.arange(self.queries.num_embeddings, device=valid_mask.device)
         queries = self.queries(every).expand(batch, -1, -1)
         query_positions = self.query_positions(every).expand(batch, -1, -1)
         heads = []
@@ -166,41 +171,43 @@ class QueryDecoder(nn.Module):
                 # only the class head sees these masks, and it takes no gradient from them
                 with torch.no_grad():
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
-                heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
+                heads.append(
+                    (self.class_embeddings(queries, mask_logits, valid_mask), mask_embeddings)
+                )
             mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
-            queries = layer(queries, query_positions, memory[level], located[level], mask)
+            queries = layer(queries, query_positions, memory[level], with_pos[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
-        heads.append((self.class_embeddings(queries, mask_logits, inside), mask_embeddings))
+        heads.append((self.class_embeddings(queries, mask_logits, valid_mask), mask_embeddings))
         return heads, mask_logits
 
     def memory(
-        self, features: PixelFeatures, inside: Tensor
+        self, features: PixelFeatures, valid_mask: Tensor
     ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
         """Per level: cells [B, h * w, d], the same plus their positions, and which lie in the
         image, [B, h, w].
         """
-        memory, located, grids = [], [], []
-        embeddings = self.level_embedding(torch.arange(QUERY_LEVELS, device=inside.device))
+        memory, with_pos, grids = [], [], []
+        embeddings = self.level_embedding(torch.arange(QUERY_LEVELS, device=valid_mask.device))
         # a backbone may have fewer
         for level, embedding in zip(features.levels, embeddings, strict=False):
-            grid = resize_inside(inside, level.shape[-2:])
+            grid = resize_valid_mask(valid_mask, level.shape[-2:])
             # contiguous, lest each of the layers that read it keeps a copy of its own
             cells = level.flatten(2).transpose(1, 2).contiguous()
             memory.append(cells + embedding)
-            located.append(
+            with_pos.append(
                 memory[-1]
                 + sine_positions(grid, level.shape[1], self.position_in_cell).to(level.dtype)
             )
             grids.append(grid)
-        return memory, located, grids
+        return memory, with_pos, grids
 
-    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, inside: Tensor) -> Tensor:
+    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, valid_mask: Tensor) -> Tensor:
         """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
         queries = self.norm(queries)
         if self.mask_view is not None:
             queries = queries + self.mask_view(
-                mask_logits, resize_inside(inside, mask_logits.shape[-2:])
+                mask_logits, resize_valid_mask(valid_mask, mask_logits.shape[-2:])
             )
         return self.class_head(queries)
 
@@ -226,7 +233,27 @@ class QueryDecoder(nn.Module):
         """Additive mask [B, 1, N, h * w]: a query sees the cells of its own mask, or all if it is
         empty.
         """
-        inside = grid.flatten(1)[:, None]
-        outside = (dot_product(mask_embeddings, coarse_features) < 0).flatten(2) | ~inside
-        blocked = outside & ~(outside.all(-1, keepdim=True) & inside)
+        valid_mask = grid.flatten(1)[:, None]
+        outside = (dot_product(mask_embeddings, coarse_features) < 0).flatten(2) | ~valid_mask
+        blocked = outside & ~(outside.all(-1, keepdim=True) & valid_mask)
         return additive_mask(blocked, coarse_features.dtype)[:, None]
+
+
+class DatasetDecoders(nn.Module):
+    """A query decoder for each stored vocabulary: the baseline of `dataset_decoders`."""
+
+    def __init__(self, config: DaTaSegConfig) -> None:
+        super().__init__()
+        self.config = config
+        for name in config.vocabularies or {}:
+            self.add(name)
+
+    def add(self, name: str) -> QueryDecoder:
+        """A decoder for a vocabulary that had none; returns it, for its initialization."""
+        decoder = QueryDecoder(self.config)
+        self.add_module(f"of_{name}", decoder)
+        return decoder
+
+    def of(self, name: str) -> QueryDecoder:
+        """The decoder of a stored vocabulary."""
+        return cast(QueryDecoder, self.get_submodule(f"of_{name}"))

@@ -48,17 +48,20 @@ class FileTextEncoder:
             raise ValueError(
                 f"{self.path}: duplicate row names {duplicates}; every row needs a name of its own"
             )
-        for alias, target in (aliases or {}).items():
+        self._check_aliases(aliases or {})
+        self._row |= {alias: self._row[target] for alias, target in (aliases or {}).items()}
+
+    def _check_aliases(self, aliases: Mapping[str, str]) -> None:
+        for alias, target in aliases.items():
             if alias in self._row:
                 raise ValueError(
                     f"{self.path}: alias '{alias}' is already the name of a row; remove it or "
                     "rename it"
                 )
-            if target not in names:
+            if target not in self._row:
                 raise ValueError(
                     f"{self.path}: alias '{alias}' points to '{target}', {self._no_row(target)}"
                 )
-        self._row |= {alias: self._row[target] for alias, target in (aliases or {}).items()}
 
     @property
     def dim(self) -> int:
@@ -134,21 +137,25 @@ def _read_table(path: Path, key: str | None) -> Tensor:
         with safe_open(path, framework="pt") as file:
             return cast(Tensor, file.get_tensor(_chosen_key(list(file.keys()), key, path)))
     if path.suffix in (".pt", ".pth"):
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except UnpicklingError as error:
-            raise ValueError(
-                f"{path}: holds more than tensors, which is not loaded; save the tensor alone"
-            ) from error
-        if isinstance(content, dict):
-            content = content[_chosen_key(list(content), key, path)]
-        if not isinstance(content, Tensor):
-            raise ValueError(f"{path}: expected a tensor [C, D], got {type(content).__name__}")
-        return content
+        return _read_pickled(path, key)
     raise ValueError(
         f"{path}: unknown type '{path.suffix}' of embeddings; allowed: .npy, .safetensors, .pt, "
         ".pth"
     )
+
+
+def _read_pickled(path: Path, key: str | None) -> Tensor:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path}: holds more than tensors, which is not loaded; save the tensor alone"
+        ) from error
+    if isinstance(content, dict):
+        content = content[_chosen_key(list(content), key, path)]
+    if not isinstance(content, Tensor):
+        raise ValueError(f"{path}: expected a tensor [C, D], got {type(content).__name__}")
+    return content
 
 
 def _chosen_key(keys: list[str], key: str | None, path: Path) -> str:

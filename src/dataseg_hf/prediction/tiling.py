@@ -5,10 +5,9 @@ model's.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +19,10 @@ from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.image_reading_dataseg import rgb_pixels
 from ..model.mask_nms_dataseg import without_repeats
 from ..model.modeling_dataseg import DaTaSegModel
-from ..model.postprocessing_dataseg import (
-    instance_prediction,
-    panoptic_prediction,
-    semantic_prediction,
-)
+from ..model.predictions_dataseg import Region
+from ..model.proposals_dataseg import ImageProposals
+from ..model.tasks_dataseg import Task, get_task
+from ..model.thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 from .segments import Segment, Size, cropped
 
 # above it, a segment has at most one partner in a map without overlaps (as in panoptic quality)
@@ -33,25 +31,7 @@ BATCH = 4  # windows at once
 
 
 @dataclass(frozen=True)
-class Thresholds:
-    """What a segment needs to be reported; not for semantic results. All in 0..1.
-
-    Args:
-        score: class probability (panoptic), or that times the mask's own certainty (instance).
-        mask: probability at which a pixel belongs to a mask.
-        overlap: share of its own mask that a panoptic segment keeps.
-        nms: IoU of two instances' masks above which the one with the lower score is left out; None
-            keeps both.
-    """
-
-    score: float = 0.5
-    mask: float = 0.5
-    overlap: float = 0.8
-    nms: float | None = None
-
-
-@dataclass(frozen=True)
-class Window:
+class Tile:
     """A rectangle of an image that the model sees at once.
 
     Args:
@@ -68,7 +48,7 @@ class Window:
         return self.rows.stop - self.rows.start, self.columns.stop - self.columns.start
 
 
-def windows(size: Size, tile: int, overlap: float) -> list[Window]:
+def tiles(size: Size, tile: int, overlap: float) -> list[Tile]:
     """Squares of `tile` pixels that cover an image, evenly spaced, neighbors sharing at least
     `overlap` of their side.
 
@@ -84,7 +64,7 @@ def windows(size: Size, tile: int, overlap: float) -> list[Window]:
         raise ValueError(f"overlap: must be a share of the tile in [0, 1), not {overlap}")
     rows, columns = (list(_axis_windows(length, tile, overlap)) for length in size)
     return [
-        Window(row, column, (core_row, core_column))
+        Tile(row, column, (core_row, core_column))
         for row, core_row in rows
         for column, core_column in columns
     ]
@@ -106,7 +86,7 @@ def segment_image(
     processor: DaTaSegImageProcessor,
     image: Image.Image,
     task: str,
-    thresholds: Thresholds = Thresholds(),
+    thresholds: Thresholds = DEFAULT_THRESHOLDS,
     tile: int | None = None,
     overlap: float = 0.25,
 ) -> list[Segment]:
@@ -114,31 +94,28 @@ def segment_image(
 
     Args:
         task: "panoptic" (segments do not overlap), "semantic" (one per category that occurs,
-            without score), or "instance" (objects, which may overlap, best first).
+            without score), "instance" (objects, which may overlap, best first), or another name
+            of `TASKS`.
         thresholds: what a segment needs to be reported.
         tile: side of the windows in pixels of the image; by default the whole image is seen at
             once. Every window is resized to the model's size.
         overlap: share of its side that a window has in common with the next, at least.
 
     Raises:
-        ValueError: as `windows`, and for a model without a default vocabulary.
+        ValueError: as `tiles`, for an unknown task, and for a model without a default vocabulary.
     """
+    asked = get_task(task)
     # one scale for all windows
     image = Image.fromarray(rgb_pixels(image, processor.value_range, turn=False)[0])
     size = (image.height, image.width)
-    places = windows(size, max(size) if tile is None else tile, overlap)
-    found = list(_predict(model, processor, image, places, task, thresholds))
-    things = _is_thing(model)
-    merged = {
-        "panoptic": [not thing for thing in things],
-        "semantic": [True] * len(things),
-        "instance": [],
-    }[task]
-    groups = join(found, places, {label_id for label_id, merges in enumerate(merged) if merges})
-    if task == "instance":
+    places = tiles(size, max(size) if tile is None else tile, overlap)
+    found = list(_predict(model, processor, image, places, asked, thresholds))
+    merged = asked.merged_categories(_is_thing(model)).nonzero()[:, 0].tolist()
+    groups = join(found, places, set(merged))
+    if asked.may_overlap:
         instances = [_union(group) for group in groups]
         return instances if thresholds.nms is None else without_repeated(instances, thresholds.nms)
-    return settle(groups, places, size, thresholds.overlap if task == "panoptic" else 0.0)
+    return settle(groups, places, size, 0.0 if asked.sums_proposals else thresholds.overlap)
 
 
 def without_repeated(instances: Sequence[Segment], max_iou: float) -> list[Segment]:
@@ -152,12 +129,12 @@ def without_repeated(instances: Sequence[Segment], max_iou: float) -> list[Segme
     return [instances[place] for place in kept]
 
 
-def _is_thing(model: DaTaSegModel) -> list[bool]:
-    """Thing flags of the default vocabulary."""
+def _is_thing(model: DaTaSegModel) -> Tensor:
+    """Thing flags of the default vocabulary, bool [C]."""
     name = model.config.default_vocabulary
     if name is None:
         raise ValueError("the model has no vocabulary: call `set_vocabulary` first")
-    return list(model.stored_vocabulary(name)["is_thing"])
+    return torch.tensor(model.stored_vocabulary(name)["is_thing"], dtype=torch.bool)
 
 
 @torch.no_grad()
@@ -165,64 +142,29 @@ def _predict(
     model: DaTaSegModel,
     processor: DaTaSegImageProcessor,
     image: Image.Image,
-    places: Sequence[Window],
-    task: str,
+    places: Sequence[Tile],
+    task: Task,
     thresholds: Thresholds,
 ) -> Iterator[list[Segment]]:
     """The segments that the model sees in each window, in coordinates of the image."""
+    within_tile = replace(thresholds, nms=None)  # repeats are left out when all windows are joined
     for first in range(0, len(places), BATCH):
         batch = places[first : first + BATCH]
         crops = [
             image.crop((w.columns.start, w.rows.start, w.columns.stop, w.rows.stop)) for w in batch
         ]
         outputs = model(**processor(crops, return_tensors="pt").to(model.device))
-        for number, window in enumerate(batch):
-            seen = (outputs.class_queries_logits[number], outputs.masks_queries_logits[number])
-            whole = (outputs.valid_size[number], window.size)
-            if task == "semantic":
-                segments = _segments_of_map(semantic_prediction(*seen, *whole))
-            elif task == "panoptic":
-                panoptic = panoptic_prediction(
-                    *seen,
-                    ~outputs.is_thing[number],
-                    *whole,
-                    thresholds.score,
-                    thresholds.mask,
-                    thresholds.overlap,
-                )
-                segments = _segments_of_map(panoptic.segmentation, panoptic.segments)
-            else:
-                instances = instance_prediction(
-                    *seen, outputs.is_thing[number], *whole, thresholds.score, thresholds.mask
-                )
-                segments = [
-                    Segment(
-                        label_id, round(score, 6), crop.cpu().numpy(), rows.start, columns.start
-                    )
-                    for label_id, score, crop, (rows, columns) in zip(
-                        instances.label_ids.tolist(),
-                        instances.scores.tolist(),
-                        instances.crops,
-                        instances.windows,
-                        strict=True,
-                    )
-                ]
-            yield [segment.moved(window.rows.start, window.columns.start) for segment in segments]
+        for tile, proposals in zip(batch, ImageProposals.of_batch(outputs), strict=True):
+            prediction = task.predict(proposals, tile.size, within_tile)
+            segments = [_segment(region) for region in prediction.regions()]
+            yield [segment.moved(tile.rows.start, tile.columns.start) for segment in segments]
 
 
-def _segments_of_map(
-    ids: Tensor, infos: Sequence[Mapping[str, Any]] | None = None
-) -> list[Segment]:
-    """Segments of a map int [H, W]: of the ids that `infos` list, or, without, of every category in
-    it.
-    """
-    values = ids.cpu().numpy()
-    if infos is None:
-        infos = [
-            {"id": label_id, "label_id": label_id, "score": None}
-            for label_id in np.unique(values).tolist()
-        ]
-    return [cropped(values == info["id"], info["label_id"], info["score"]) for info in infos]
+def _segment(region: Region) -> Segment:
+    """A region as a segment of the window in which it was found."""
+    rows, columns = region.window
+    mask = region.mask.cpu().numpy()
+    return cropped(mask, region.label_id, region.score).moved(rows.start, columns.start)
 
 
 # --- joining --------------------------------------------------------------------------------------
@@ -237,7 +179,7 @@ class Member:
 
 
 def join(
-    found: Sequence[Sequence[Segment]], places: Sequence[Window], merged: Collection[int]
+    found: Sequence[Sequence[Segment]], places: Sequence[Tile], merged: Collection[int]
 ) -> list[list[Member]]:
     """Groups of the windows' segments that are one segment of the image, the best first.
 
@@ -278,7 +220,7 @@ def join(
 
 
 def _pairs(
-    members: Sequence[Member], places: Sequence[Window], merged: Collection[int]
+    members: Sequence[Member], places: Sequence[Tile], merged: Collection[int]
 ) -> Iterator[tuple[int, int]]:
     """Numbers of the members that look like one segment seen in two windows, the surest pairs
     first.
@@ -319,7 +261,7 @@ def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
 
 def settle(
     groups: Sequence[Sequence[Member]],
-    places: Sequence[Window],
+    places: Sequence[Tile],
     size: Size,
     least_share: float = 0.0,
 ) -> list[Segment]:

@@ -16,8 +16,8 @@ from ..data.faults import dataset_faults
 from ..data.image_values import with_value_range
 from ..data.mixing import TrainingSet
 from ..data.problems import Problem, problem_lines
-from ..data.readers import READERS, Reader
 from ..data.readers.reader_tasks import require_task
+from ..data.readers.registry import READERS, Reader
 from ..data.sample import ClassInfo, DatasetSpec, SampleDataset, SampleStream
 from ..data.shapes import SHAPES_SPECS, shapes_dataset
 from ..data.transforms import Augmentation
@@ -127,7 +127,7 @@ def load_source(
         kinds = problem_lines(map(Problem.of, data.problems))
         more = f" (and {len(kinds) - 1} more kinds of problems)" if len(kinds) > 1 else ""
         raise ConfigError(
-            f"{key}: {kinds[0]}{more}; examples/inspect_data.py lists all, on_bad_sample 'skip' "
+            f"{key}: {kinds[0]}{more}; `dataseg inspect` lists all, on_bad_sample 'skip' "
             "leaves them out"
         )
     if data.problems and on_bad_sample == "skip":

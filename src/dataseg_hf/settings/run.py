@@ -17,7 +17,6 @@ from pydantic import TypeAdapter, ValidationError
 from ..data.corruptions import Corruption
 from ..data.sample import TaskName
 from ..errors import ConfigError
-from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_reading_dataseg import check_value_range
 from .durations import Duration, parse_duration
 
@@ -290,6 +289,8 @@ class RunConfig:
         push_to_hub: Repository (`org/name`) on the Hub to which the final model goes, with code and
             card.
         hub_private: Whether that repository is made private.
+        hub_license: License of the published weights, as the Hub writes it, e.g. `cc-by-4.0`.
+            Required with `push_to_hub`, but for models of the drawn scenes alone (`apache-2.0`).
         dry_run: Build everything, train two steps on each dataset, evaluate on a few images, say
             how long and how large the run would be, and leave nothing behind.
         resume: `latest` or the path of a checkpoint of the run in `output_dir`.
@@ -340,6 +341,7 @@ class RunConfig:
     num_pictures: int = 6
     push_to_hub: str | None = None
     hub_private: bool = False
+    hub_license: str | None = None
     dry_run: bool = False
     resume: str | None = None
 
@@ -392,6 +394,8 @@ class RunConfig:
         )
         self._check_durations()
         self._check_start()
+        from ..model.configuration_dataseg import DaTaSegConfig  # with torch, after `--help`
+
         known = sorted(DaTaSegConfig.__annotations__)
         for name in sorted(set(self.model) - set(known)):
             raise ConfigError(f"model.{name}: unknown option; allowed are {known}")

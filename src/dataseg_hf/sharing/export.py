@@ -160,3 +160,39 @@ def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
         return DaTaSegOutput(**named)
 
     return run
+
+
+def export_file(
+    model: DaTaSegModel, file: Path, size: tuple[int, int], dynamic_batch: bool, dynamic_size: bool
+) -> None:
+    """Write a model as ONNX (`.onnx`) or as a `torch.export` program (any other suffix).
+
+    Args:
+        file: its folder is made if missing.
+        size: height and width of the canvas in pixels.
+        dynamic_batch: whether the batch size stays free.
+        dynamic_size: whether height and width stay free.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if file.suffix == ".onnx":
+        export_onnx(model, file, size, dynamic_batch, dynamic_size)
+    else:
+        torch.export.save(export_program(model, size, dynamic_batch, dynamic_size), file)
+
+
+@torch.no_grad()
+def greatest_difference(model: DaTaSegModel, file: Path, size: tuple[int, int]) -> float:
+    """The largest difference between the outputs of an exported file and of its model, for noise
+    [1, 3, *size] with padding and another number of categories.
+    """
+    pixel_mask = torch.ones(1, *size, dtype=torch.int64)
+    pixel_mask[:, size[0] * 3 // 4 :] = 0
+    inputs = (torch.randn(1, 3, *size), pixel_mask, torch.randn(5, model.config.text_embedding_dim))
+    expected = [model(*inputs)[name] for name in OUTPUTS]
+    found: list[Tensor]
+    if file.suffix == ".onnx":
+        output = onnx_runner(file)(*inputs)
+        found = [output[name] for name in OUTPUTS]
+    else:
+        found = list(torch.export.load(file).module()(*inputs))
+    return max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))

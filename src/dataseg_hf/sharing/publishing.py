@@ -19,7 +19,12 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_imports
 
+from .licenses import license_request, weights_license
 from .model_card import model_card
+from .picture import PICTURE_FILE, choose_picture
+from .provenance import origins
+from .record import read_record
+from .space_readme import space_readme
 
 WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 CONFIG, PROCESSOR, CARD = "config.json", "preprocessor_config.json", "README.md"
@@ -41,7 +46,7 @@ SPACE_MODULES = (
     "pictures/overlay.py",
     "prediction/segments.py",
 )
-OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX)
+OWN_KINDS = ("*_dataseg.py", "model*.safetensors", WEIGHTS_INDEX, PICTURE_FILE)
 """Files of a model repository that an earlier publication may have left and a later one replaces.
 """
 
@@ -61,12 +66,19 @@ class Publication:
     Args:
         files: name in the repository -> file on disk, or its content.
         variables: of a Space, by name.
+        missing: what has to be said before it can be sent; empty if nothing.
     """
 
     repo: str
     repo_type: Literal["model", "space"]
     files: Mapping[str, Path | bytes]
     variables: Mapping[str, str] = field(default_factory=dict)
+    missing: str = ""
+
+    def check(self) -> None:
+        """Refuse (ValueError) what can be looked at, but not be sent."""
+        if self.missing:
+            raise ValueError(self.missing)
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file, by name."""
@@ -75,6 +87,14 @@ class Publication:
             for name, source in sorted(self.files.items())
         }
 
+    def listing(self) -> str:
+        """Every file with its size in bytes, and every variable, a line each."""
+        sizes = self.sizes()
+        lines = [f"{size:>13,}  {name}" for name, size in sizes.items()]
+        lines += [f"{'variable':>13}  {name}={value}" for name, value in self.variables.items()]
+        total = f"{len(sizes)} files, {sum(sizes.values()):,} bytes"
+        return "\n".join([f"{self.repo_type} {self.repo}: {total}", *lines])
+
 
 def publish(
     folder: str | Path,
@@ -82,6 +102,7 @@ def publish(
     *,
     private: bool | None = None,
     license: str | None = None,
+    picture: str | None = None,
     message: str = "Publish the model, its code and card",
     api: HfApi | None = None,
 ) -> str:
@@ -95,7 +116,11 @@ def publish(
         folder: where a run, or `checkpoint.save_checkpoint`, left a model.
         repo: id on the Hub, "owner/name"; made where it does not exist.
         private: of a new repository; by default what the owner's settings say.
-        license: of the weights, as the Hub writes it ("apache-2.0"); not stated by default.
+        license: of the weights, as the Hub writes it ("apache-2.0"). It may be left out if a
+            README.md in the folder states one, or if the model was trained from scratch on nothing
+            but the drawn scenes of this package (then it is apache-2.0).
+        picture: held-out set whose picture is shown on the card, or "none". By default only one of
+            drawn scenes is shown.
         message: of the commit.
         api: where to, and as whom; by default what `hf auth login`, HF_TOKEN and HF_ENDPOINT say.
 
@@ -103,11 +128,12 @@ def publish(
         Address of the commit.
 
     Raises:
-        ValueError: for a folder that holds no whole model with its code, or an id that cannot be;
-            nothing was sent.
+        ValueError: for a folder that holds no whole model with its code, an id that cannot be, a
+            license that is missing, or a picture that is not there; nothing was sent.
         PublishError: where the Hub did not take it.
     """
-    return send(model_publication(folder, repo, license), private=private, message=message, api=api)
+    publication = model_publication(folder, repo, license, picture, api)
+    return send(publication, private=private, message=message, api=api)
 
 
 def publish_space(
@@ -124,13 +150,28 @@ def publish_space(
     )
 
 
-def model_publication(folder: str | Path, repo: str, license: str | None = None) -> Publication:
-    """What `publish` would send, checked; ValueError as there."""
+def model_publication(
+    folder: str | Path,
+    repo: str,
+    license: str | None = None,
+    picture: str | None = None,
+    api: HfApi | None = None,
+) -> Publication:
+    """What `publish` would send, checked; ValueError as there, but for a missing license, which
+    `Publication.missing` tells.
+    """
     folder = Path(folder)
     _check_repo(repo)
     files: dict[str, Path | bytes] = {name: folder / name for name in checkpoint_files(folder)}
-    files[CARD] = model_card(folder, repo, license).encode()
-    return Publication(repo, "model", files)
+    record = read_record(folder, repo)
+    found = origins(record, api)
+    license = weights_license(record, found, license)
+    shown = choose_picture(record, picture)
+    if shown is not None:
+        files[PICTURE_FILE] = shown.path
+    files[CARD] = model_card(record, repo, license, found, shown).encode()
+    missing = "" if license else license_request(record, found)
+    return Publication(repo, "model", files, missing=missing)
 
 
 def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
@@ -146,6 +187,7 @@ def space_publication(folder: str | Path, repo: str, model: str) -> Publication:
         raise ValueError(f"{folder} is not the folder of the demo: it has no {', '.join(missing)}")
     package = Path(__file__).parent.parent
     files: dict[str, Path | bytes] = {name: Path(folder) / name for name in SPACE_FILES}
+    files[CARD] = space_readme(Path(folder) / CARD, model).encode()
     files |= {
         f"examples/{file.name}": file for file in sorted((Path(folder) / "examples").glob("*.png"))
     }
@@ -290,7 +332,12 @@ def send(
     the commit.
 
     The commit is refused where another one came in between, so that two publications never mix.
+
+    Raises:
+        ValueError: for what is not ready to be sent.
+        PublishError: where the Hub did not take it.
     """
+    publication.check()
     api = HfApi() if api is None else api
     repo, repo_type = publication.repo, publication.repo_type
     try:

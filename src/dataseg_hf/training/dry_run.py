@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ..data.collate import Normalization
 from ..data.mixing import MixingSampler, TrainingSet, mixing_loader
 from ..evaluation import EvaluationSet
 from ..settings.run import RunConfig
@@ -136,7 +137,9 @@ def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
         training.accelerator.process_index,
         training.accelerator.num_processes,
     )
-    loader = mixing_loader(sampler, config.image_mean, config.image_std, config.num_workers)
+    loader = mixing_loader(
+        sampler, Normalization(config.image_mean, config.image_std), config.num_workers
+    )
     for _ in range(2):
         started = time.perf_counter()
         batches = [replace(next(loader), member=number) for _ in range(size)]

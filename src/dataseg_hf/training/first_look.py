@@ -58,7 +58,7 @@ def _read_some(key: str, data: SampleDataset | SampleStream, config: RunConfig) 
         except BadSampleError as error:
             if config.on_bad_sample == "raise":
                 raise ConfigError(
-                    f"{key}: {error} (examples/inspect_data.py finds all; on_bad_sample 'skip' "
+                    f"{key}: {error} (`dataseg inspect` finds all; on_bad_sample 'skip' "
                     "goes on without)"
                 ) from error
             continue

@@ -65,6 +65,7 @@ _FREE_SETTINGS = {
     "default_vocabulary",
     "push_to_hub",
     "hub_private",
+    "hub_license",
 }
 # and those of an entry of `datasets`: where its files are, and how they are held
 _FREE_OF_A_DATASET = {"images", "annotations", "annotation_file", "keep_in_memory"}

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from tqdm.auto import tqdm
 
 from ..data.mixing import TrainingSet
-from ..model.tasks_dataseg import LOSS_TERMS
+from ..model.supervision_dataseg import LOSS_TERMS
 from ..settings.run import RunConfig
 from .folder import RunFolder
 from .schedule import Schedule

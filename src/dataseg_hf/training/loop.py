@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
+from ..data.collate import Normalization
 from ..data.mixing import (
     MicroBatch,
     MixingSampler,
@@ -29,7 +30,8 @@ from ..data.mixing import (
 )
 from ..data.sample import BadSampleError
 from ..model.modeling_dataseg import DaTaSegModel
-from ..model.tasks_dataseg import count_targets, loss_weights
+from ..model.supervision_dataseg import resolve_loss_weights
+from ..model.targets_dataseg import count_targets
 from ..settings.run import RunConfig
 from .folder import RunFolder
 from .log import StepFacts, StepLog
@@ -165,7 +167,9 @@ class CoTraining:
             world_size=self.accelerator.num_processes,
         )
         loader = mixing_loader(
-            sampler, self.config.image_mean, self.config.image_std, self.config.num_workers
+            sampler,
+            Normalization(self.config.image_mean, self.config.image_std),
+            self.config.num_workers,
         )
         group: list[MicroBatch] = []
         for batch in loader:
@@ -403,7 +407,7 @@ def step_loss_weights(
     """Loss weights of a step: the dataset's, with the color affinity ramped up (our setting: masks
     must first find their objects before neighboring pixels are made to agree).
     """
-    weights = loss_weights(model.config, member.loss_weights)
+    weights = resolve_loss_weights(model.config, member.loss_weights)
     ramp = config.color_affinity_ramp * schedule.max_steps
     weights["color_affinity"] *= min(1.0, step / ramp) if ramp > 0 else 1.0
     return weights

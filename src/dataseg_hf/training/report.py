@@ -16,6 +16,7 @@ from ..evaluation import EvaluationSet
 from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.datasets import mix_table, resolve_mix
 from ..settings.run import RunConfig
+from ..sharing.provenance import started_from
 from ..version import __version__
 from .folder import RunFolder
 from .schedule import Schedule
@@ -52,6 +53,7 @@ def run_facts(
         "evaluate_every": dict(schedule.evaluate_every),
         "processes": accelerator.num_processes,
         "device": accelerator.device.type,
+        "device_name": device_name(accelerator.device),
         "precision": str(accelerator.mixed_precision),
         "threads": torch.get_num_threads(),
         "gradient_accumulation_steps": config.gradient_accumulation_steps,
@@ -60,7 +62,13 @@ def run_facts(
         "platform": platform.platform(),
         "dataseg_hf": __version__,
         **{name: version(name) for name in _LIBRARIES},
+        "started_from": started_from(vars(config)),
     }
+
+
+def device_name(device: torch.device) -> str | None:
+    """What the maker calls a GPU, None for other devices."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def describe(

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HTTPError
 from PIL import Image
 from tqdm.auto import tqdm
 
+from ..data.collate import Normalization
 from ..data.mixing import TrainingSet
 from ..evaluation import (
     EvaluationSet,
@@ -36,6 +37,7 @@ from ..settings.datasets import load_held_out, resolve_mix, source_spec, trainin
 from ..settings.model import build_model, build_processor, embed, run_text_encoder
 from ..settings.run import ConfigError, EvalEntry, RunConfig, Source, expand, paths_read
 from ..sharing.checkpoint import save_checkpoint
+from ..sharing.licenses import check_license
 from ..sharing.publishing import PublishError, publish
 from .dry_run import dry_run, few_images
 from .first_look import look_at_data
@@ -333,12 +335,16 @@ def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> N
 
 
 def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
-    """Make the repository to which the model will go, so that a missing right is known before
-    training.
+    """Make the repository to which the model will go, so that a missing right, or a missing
+    license, is known before training.
     """
     repo = config.push_to_hub
     if repo is None:
         return
+    try:
+        check_license(asdict(config), config.hub_license)
+    except ValueError as error:
+        raise ConfigError(f"hub_license: {error}") from error
 
     def create() -> None:
         try:
@@ -351,7 +357,7 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
         raise ConfigError(
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
             "login`, or leave it out "
-            "and publish later with examples/publish.py"
+            "and publish later with dataseg publish"
         )
 
 
@@ -427,7 +433,7 @@ def score(
             if signals.received is not None and accelerator.num_processes == 1:
                 raise StopRequested(signals.received, step)
 
-        inference = Inference(config.image_mean, config.image_std)
+        inference = Inference(Normalization(config.image_mean, config.image_std))
         processes = Processes(
             accelerator.process_index,
             accelerator.num_processes,
@@ -450,8 +456,7 @@ def draw_grids(
             model,
             sets[result.name],
             config.num_pictures,
-            config.image_mean,
-            config.image_std,
+            Normalization(config.image_mean, config.image_std),
             nothing_found=found,
         )
         grids[result.name] = prediction_grid(rows, titles(found))
@@ -512,11 +517,12 @@ def push(parts: Parts, repo: str) -> None:
     Raises:
         PublishError: on all processes, where the Hub does not take it.
     """
-    folder = parts.folder.path
+    folder, config = parts.folder.path, parts.config
 
     def send() -> None:
         try:
-            print(f"Published: {publish(folder, repo, private=parts.config.hub_private)}")
+            url = publish(folder, repo, private=config.hub_private, license=config.hub_license)
+            print(f"Published: {url}")
         except ValueError as error:
             raise PublishError(str(error)) from error
 
@@ -524,5 +530,5 @@ def push(parts: Parts, repo: str) -> None:
     if failure is not None:
         raise PublishError(
             f"push_to_hub: {failure}. The model is whole in {folder}: publish it with "
-            f"examples/publish.py --model {folder} --repo {repo}"
+            f"dataseg publish --model {folder} --repo {repo}"
         )

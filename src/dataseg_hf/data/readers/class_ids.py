@@ -70,7 +70,7 @@ def background_class(spec: DatasetSpec, background: RawId | None) -> int:
     """
     if background is None:
         return VOID
-    if spec.task != "semantic":
+    if spec.label_form != "classes":
         raise ValueError(
             f"background: task '{spec.task}' has no class for what is in no shape; leave the "
             "option out"
@@ -88,7 +88,7 @@ def background_notes(spec: DatasetSpec, background: RawId | None) -> list[str]:
     """A hint where the spec has a class that sounds like all that no shape covers, and the option
     is not set.
     """
-    if spec.task != "semantic" or background is not None or not spec.knows("background"):
+    if spec.label_form != "classes" or background is not None or not spec.knows("background"):
         return []
     return [
         "pixels in no shape are void; if they are of class 'background', set `background: "

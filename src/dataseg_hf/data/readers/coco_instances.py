@@ -165,13 +165,13 @@ def _load(
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
         is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
-    if spec.task != "boxes":
+    if spec.label_form != "boxes":
         where = f"{annotation_file}: image {row['image_id']}"
         masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
         instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
     annotation = (
         _painted(instances, len(spec.classes), size, background)
-        if spec.task == "semantic"
+        if spec.label_form == "classes"
         else instances
     )
     return Sample(image, annotation, row["image_id"], row["file_name"])

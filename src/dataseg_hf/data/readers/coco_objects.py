@@ -90,7 +90,7 @@ def _object(
         )
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
         segmentation = entry.get("segmentation")
-        if spec.task != "boxes":
+        if spec.label_form != "boxes":
             segmentation = require_key(entry, "segmentation", where)
             _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
@@ -201,7 +201,7 @@ class ObjectIndex:
 
         self.without_area = int((is_whole & ~has_area).sum())
         # in semantic annotation an object of a void category makes its pixels void
-        usable = is_whole & has_area & ((self.classes != VOID) | (spec.task == "semantic"))
+        usable = is_whole & has_area & ((self.classes != VOID) | (spec.label_form == "classes"))
         order = np.argsort(codes, kind="stable")
         bounds = np.searchsorted(codes[order], np.arange(len(self._key_of_code) + 1))
         self._indices = [order[a:b][usable[order[a:b]]] for a, b in pairwise(bounds.tolist())]

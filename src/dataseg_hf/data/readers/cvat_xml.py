@@ -188,7 +188,7 @@ def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) ->
         check_shape(shape, size, rows.spec)
         shapes.append((whole_number(element.get("z_order", "0"), f"{place}: z_order"), shape))
     rows.class_ids.end_image(where)
-    if rows.spec.task == "semantic":
+    if rows.spec.label_form == "classes":
         shapes.sort(key=lambda pair: pair[0])
     return objects_of([shape for _, shape in shapes], rows.spec)
 

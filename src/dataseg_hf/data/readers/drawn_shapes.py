@@ -110,7 +110,7 @@ def objects_of(shapes: Sequence[DrawnShape], spec: DatasetSpec) -> list[DrawnSha
     """The shapes that the task needs: in semantic annotation void ones too, as they lie on top of
     others.
     """
-    return [shape for shape in shapes if spec.task == "semantic" or shape.class_index != VOID]
+    return [shape for shape in shapes if spec.label_form == "classes" or shape.class_index != VOID]
 
 
 def load_shapes(
@@ -132,7 +132,7 @@ def load_shapes(
     image = read_rgb(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, row["annotation"])
     annotation: Segments | Instances
-    if spec.task == "semantic":
+    if spec.label_form == "classes":
         annotation = _segments(row["shapes"], len(spec.classes), size, decode_mask, background)
     else:
         annotation = _instances(row["shapes"], spec, size, decode_mask)
@@ -174,7 +174,7 @@ def _instances(
         parts_of.setdefault(shape["object"], []).append(shape)
     objects = list(parts_of.values())
     boxes = np.zeros((len(objects), 4), dtype=np.float32)
-    masks = None if spec.task == "boxes" else np.zeros((len(objects), *size), dtype=bool)
+    masks = None if spec.label_form == "boxes" else np.zeros((len(objects), *size), dtype=bool)
     for index, parts in enumerate(objects):
         part_boxes = []
         for shape in parts:

@@ -21,8 +21,9 @@ from datasets import (
 )
 from datasets.exceptions import DatasetGenerationError
 
+from ...model.tasks_dataseg import LabelForm
 from ..hub_names import is_missing_path, loading_failure
-from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream, TaskName
+from ..sample import DatasetSpec, RawId, SampleDataset, SampleStream
 from .coco_json import Crowd
 from .hub_rows import ROW_NUMBER, BoxFormat, Columns, RowLoader
 from .stream_order import shuffled_rows
@@ -31,10 +32,10 @@ DataFiles: TypeAlias = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 SHUFFLE_BUFFER = 1000  # rows, our setting: with images of 100 kB they take 100 MB
 
-_NEEDED: Mapping[TaskName, frozenset[str]] = {
-    "semantic": frozenset({"label_column"}),
-    "panoptic": frozenset({"label_column", "segments_column"}),
-    "instance": frozenset({"objects_column", "segmentation_key"}),
+_NEEDED: Mapping[LabelForm, frozenset[str]] = {
+    "classes": frozenset({"label_column"}),
+    "segments": frozenset({"label_column", "segments_column"}),
+    "masks": frozenset({"objects_column", "segmentation_key"}),
     "boxes": frozenset({"objects_column"}),
 }
 _OF_ANY_TASK = frozenset({"image_column", "image_id_column"})
@@ -205,9 +206,9 @@ def _loaded(row_source: str, **options: Any) -> Dataset | IterableDataset:
 
 def _check_options(spec: DatasetSpec, columns: Columns, shuffle_buffer: int | None) -> None:
     """ValueError for options that the spec's task lacks or does not use."""
-    needed = _NEEDED[spec.task]
+    needed = _NEEDED[spec.label_form]
     used = needed | _OF_ANY_TASK | (_OF_OBJECTS if "objects_column" in needed else frozenset())
-    if spec.task != "semantic":
+    if spec.label_form != "classes":
         used |= {"crowd"}
     for field in fields(columns):
         value = getattr(columns, field.name)

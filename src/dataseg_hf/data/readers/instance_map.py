@@ -225,8 +225,8 @@ def _load(row: dict[str, Any], encoding: _Encoding) -> Sample:
         _require_one_class(pixels, class_of, spec, row["objects"])
     segments = segments_of_numbers(pixels.counted, _keys(class_of, pixels.objects, spec))
     annotation: Annotation = segments
-    if spec.task in ("instance", "boxes"):
-        annotation = instances_of_segments(segments, with_masks=spec.task == "instance")
+    if spec.label_form in ("masks", "boxes"):
+        annotation = instances_of_segments(segments, with_masks=spec.label_form == "masks")
     return Sample(image, annotation, row["image_id"], row["file_name"], remarks)
 
 
@@ -234,7 +234,7 @@ def _keys(
     class_of: Sequence[int], objects: Sequence[int | None], spec: DatasetSpec
 ) -> list[SegmentKey | None]:
     """The segment of each (class, object)."""
-    only_objects = spec.task in ("instance", "boxes")
+    only_objects = spec.label_form in ("masks", "boxes")
     has_objects = (
         spec.is_thing if any(spec.is_thing) or not only_objects else [True] * len(spec.classes)
     )
@@ -242,7 +242,7 @@ def _keys(
     for class_index, number in zip(class_of, objects, strict=True):
         if class_index == VOID or number == VOID:
             keys.append(None)
-        elif spec.task == "semantic" or not has_objects[class_index]:
+        elif spec.label_form == "classes" or not has_objects[class_index]:
             keys.append(None if only_objects else (class_index, False, 0))
         elif number is not None:
             keys.append((class_index, False, number))

@@ -56,7 +56,7 @@ def read_label_studio(
         completed_by: number or e-mail of the annotator whose annotations count; those of all by
             default.
         predictions: read a task's newest prediction instead of its annotations (pre-annotations,
-            such as `examples/predict.py` writes).
+            such as `dataseg predict` writes).
         background: raw id of the pixels in no region (semantic annotation).
         missing_images: what to do with a task whose image is not in `images`; "skip" leaves it out.
 

@@ -2,22 +2,29 @@
 
 from collections.abc import Mapping
 
-from ..sample import DatasetSpec, TaskName
+from ...model.tasks_dataseg import TASKS, LabelForm
+from ..sample import DatasetSpec
 
-READER_TASKS: Mapping[str, tuple[TaskName, ...]] = {
-    "coco_panoptic": ("panoptic",),
-    "coco_instances": ("semantic", "instance", "boxes"),
-    "image_png": ("semantic",),
-    "instance_map": ("panoptic", "semantic", "instance", "boxes"),
+READER_FORMS: Mapping[str, tuple[LabelForm, ...]] = {
+    "coco_panoptic": ("segments",),
+    "coco_instances": ("classes", "masks", "boxes"),
+    "image_png": ("classes",),
+    "instance_map": ("segments", "classes", "masks", "boxes"),
     "pascal_voc": ("boxes",),
-    "yolo": ("instance", "boxes"),
-    "labelme": ("semantic", "instance", "boxes"),
-    "cvat_xml": ("semantic", "instance", "boxes"),
-    "label_studio": ("semantic", "instance", "boxes"),
-    "supervisely": ("semantic", "instance", "boxes"),
-    "hub": ("panoptic", "semantic", "instance", "boxes"),
+    "yolo": ("masks", "boxes"),
+    "labelme": ("classes", "masks", "boxes"),
+    "cvat_xml": ("classes", "masks", "boxes"),
+    "label_studio": ("classes", "masks", "boxes"),
+    "supervisely": ("classes", "masks", "boxes"),
+    "hub": ("segments", "classes", "masks", "boxes"),
 }
-"""By the reader's name in a run's settings."""
+"""What labels it gives, by the reader's name in a run's settings."""
+
+
+def tasks_of_reader(reader: str) -> list[str]:
+    """The tasks whose labels a reader of `READER_FORMS` gives."""
+    forms = READER_FORMS[reader]
+    return [name for name, task in TASKS.items() if task.label_form in forms]
 
 
 def require_task(spec: DatasetSpec, reader: str) -> None:
@@ -27,12 +34,12 @@ def require_task(spec: DatasetSpec, reader: str) -> None:
     Raises:
         ValueError: names the tasks of the reader, and readers of the task.
     """
-    tasks = READER_TASKS.get(reader)
-    if tasks is None or spec.task in tasks:
+    forms = READER_FORMS.get(reader)
+    if forms is None or spec.label_form in forms:
         return
-    able = [other for other, served in READER_TASKS.items() if spec.task in served]
+    able = [other for other, given in READER_FORMS.items() if spec.label_form in given]
     raise ValueError(
-        f"dataset '{spec.name}': reader '{reader}' serves the task {' or '.join(tasks)}, not "
-        f"'{spec.task}'; change the "
-        f"spec's task, or give annotation for a reader of '{spec.task}': {', '.join(able)}"
+        f"dataset '{spec.name}': reader '{reader}' serves the task "
+        f"{' or '.join(tasks_of_reader(reader))}, not '{spec.task}'; change the spec's task, or "
+        f"give annotation for a reader of '{spec.task}': {', '.join(able)}"
     )

@@ -146,7 +146,7 @@ def _outline(
     cut = [checked_points(ring, size, where, spec.outside).reshape(-1, 2) for ring in flat]
     extent = [*exterior.min(axis=0).tolist(), *(exterior.max(axis=0) + 1).tolist()]
     window = checked_box(extent, size, where, spec.outside)
-    if spec.task == "boxes":
+    if spec.label_form == "boxes":
         return {"kind": "rectangle", "points": window}
     return {
         "kind": "mask",

@@ -124,7 +124,7 @@ def read_yolo(
         notes.append(
             f"{repeated} lines in {annotation_dir} repeat another of their image: left out"
         )
-    load = partial(_load, with_masks=spec.task == "instance", outside=spec.outside)
+    load = partial(_load, with_masks=spec.label_form == "masks", outside=spec.outside)
     return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
 
@@ -162,7 +162,7 @@ def _parse(path: Path, class_ids: ClassIds) -> list[dict[str, Any]]:
         if not line.strip():
             continue
         raw_id, coordinates = _parse_line(
-            line, class_ids.spec.task == "instance", f"{path}, line {number}"
+            line, class_ids.spec.label_form == "masks", f"{path}, line {number}"
         )
         class_index = class_ids.index(raw_id)
         if class_index != VOID:

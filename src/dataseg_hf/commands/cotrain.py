@@ -1,0 +1,61 @@
+"""Train one model on a mix of datasets."""
+
+import signal
+import sys
+from collections.abc import Sequence
+
+from ..data.sample import BadSampleError
+from ..errors import ConfigError
+from ..settings.run import RunConfig, config_files, parse_run_config
+from .options import report_error
+from .ready_configs import config_file, with_config_files
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT
+    did.
+
+    2 for settings or data that cannot work; 1 when training diverged, or something could not be
+    loaded, written or published.
+    """
+    try:
+        settings = with_config_files(sys.argv[1:] if arguments is None else arguments)
+        config = parse_run_config(settings, config_file("shapes"))
+    except ConfigError as error:
+        report_error(error)
+        return 2
+    return train(config, config_files(settings))
+
+
+def train(config: RunConfig, files: Sequence[str]) -> int:
+    """Run to the end; returns the exit code of `main`.
+
+    Args:
+        config: settings of the run.
+        files: the YAML files that they were read from.
+    """
+    from ..sharing.publishing import PublishError
+    from ..training.loop import DataError, DivergedError
+    from ..training.run import run
+    from ..training.signals import StopRequested
+    from ..training.state import SaveError
+
+    try:
+        run(config, files)
+    except (ConfigError, BadSampleError) as error:
+        report_error(error)
+        return 2
+    except DataError as error:
+        report_error(error)
+        return 2 if isinstance(error.__cause__, BadSampleError) else 1
+    except (DivergedError, PublishError, SaveError) as error:
+        report_error(error)
+        return 1
+    except StopRequested as stop:
+        print(f"{stop}; go on with --resume latest", file=sys.stderr)
+        return 130 if stop.number == signal.SIGINT else 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

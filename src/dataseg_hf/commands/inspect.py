@@ -1,0 +1,73 @@
+"""Check the datasets of a run before it starts, and draw them.
+
+Prints the mix, what every dataset holds and what is wrong with it, and writes a contact sheet of
+each to OUTPUT_DIR/contact_sheets.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+
+from ..errors import ConfigError
+from ..output_folder import check_addition
+from .options import OptionParser, report_error
+from .ready_configs import config_file, with_config_files
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when there is no problem, 1 when there is one, 2 for settings that cannot
+    work.
+    """
+    try:
+        options, settings = parse_options(arguments)
+        from ..settings.run import expand, parse_run_config
+        from .inspection_report import inspect_all
+
+        config = parse_run_config(with_config_files(settings), config_file("shapes"))
+        output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
+        with redirect_stdout(sys.stderr):  # what readers print
+            report = inspect_all(config, options.check, output_dir)
+    except (ConfigError, argparse.ArgumentError) as error:
+        report_error(error)
+        return 2
+    if options.json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        print(report.text(output_dir))
+    return 1 if report.problems else 0
+
+
+def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """The options of this command, and the rest, which are settings of the run."""
+    parser = OptionParser(
+        prog="dataseg inspect",
+        description="Check the datasets of a run and draw them.",
+        epilog="All settings of a run (see dataseg cotrain --help) may be given too, such as "
+        "--config FILE.",
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--check",
+        type=number_or_all,
+        default=100,
+        metavar="N|all",
+        help="images of each dataset to load; default 100. `all` also embeds every category name",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    return parser.parse_known_args(arguments)
+
+
+def number_or_all(text: str) -> int | None:
+    """A positive number, None for `all`."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"'{text}' must be a positive number or 'all'")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,283 @@
+"""Segment images, small or large, and write what was found.
+
+Into the output folder go
+    overlays/NAME.png   the image with its segments and a legend
+    ids/NAME.png        panoptic: segment ids as in COCO's panoptic PNGs; semantic: category ids,
+                        0 = none
+    predictions.json    COCO: the panoptic format for panoptic (its PNGs are in ids/), the
+                        instances format otherwise
+    annotations/        with --annotations: files for labeling tools (see docs/evaluation.md)
+"""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image
+from tqdm import tqdm
+
+from ..model.image_reading_dataseg import check_value_range
+from ..model.mask_nms_dataseg import DEFAULT_IOU
+from ..model.tasks_dataseg import output_tasks
+from ..output_folder import check_output_folder, claim_output_folder
+from ..pictures.overlay import segments_overlay, semantic_overlay
+from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
+from ..prediction.inputs import find_images, named_images
+from ..prediction.results import OVERLAYS, LabelingFiles, ResultWriter
+from ..prediction.segments import Segment, id_map
+from .options import OptionParser, report_error
+
+if TYPE_CHECKING:
+    from ..model.image_processing_dataseg import DaTaSegImageProcessor
+    from ..model.modeling_dataseg import DaTaSegModel
+
+MIN_TILE = 32  # pixels: the coarsest stride of the backbones
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when all images were segmented, 1 when some could not be read, 2 for options that
+    cannot work.
+    """
+    options = parse_options(arguments)
+    try:
+        prediction = prepare(options)
+    except (OSError, ValueError) as error:
+        report_error(error)
+        return 2
+    failures = segment_all(prediction, options)
+    total = len(prediction.sources)
+    print(f"{total - len(failures)} of {total} images segmented into {prediction.folder}")
+    for failure in failures:
+        print(f"not read: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is ready when the options are found to work.
+
+    Args:
+        folder: of the results, claimed.
+        sources: images by the name of their results.
+        labeling: None where no files for labeling tools are wanted.
+    """
+
+    folder: Path
+    sources: dict[str, Path]
+    model: "DaTaSegModel"
+    processor: "DaTaSegImageProcessor"
+    writer: ResultWriter
+    labeling: LabelingFiles | None
+
+
+def prepare(options: argparse.Namespace) -> Prediction:
+    """Find the images, load the model and claim the output folder; OSError or ValueError where that
+    cannot work.
+    """
+    from ..settings.run import expand
+
+    sources = named_images(find_images(options.input))
+    inputs = {f"--input ({name})": source for name, source in sources.items()}
+    reads = {"--model": options.model, **inputs}
+    output = expand(options.output, "--output")
+    folder = check_output_folder(output, "predictions", "--output", reads)
+    model, processor = load(options.model, options.vocabulary)
+    if options.value_range is not None:
+        processor.value_range = check_value_range(options.value_range)
+    earlier = claim_output_folder(folder, "predictions", "--output", reads)
+    vocabulary = model.stored_vocabulary(str(model.config.default_vocabulary))
+    writer = ResultWriter(folder, options.task, vocabulary["labels"], vocabulary["is_thing"])
+    labeling = None
+    if options.annotations:
+        style = (options.outlines, options.image_url_prefix)
+        labeling = LabelingFiles(folder, options.annotations, writer.categories, sources, *style)
+    if earlier is not None:
+        print(f"{folder} held earlier predictions, now in {earlier}.")
+    return Prediction(folder, sources, model, processor, writer, labeling)
+
+
+def load(
+    name_or_folder: str, vocabulary: str | None
+) -> tuple["DaTaSegModel", "DaTaSegImageProcessor"]:
+    """Model with the wanted vocabulary, on the accelerator where there is one, and its
+    processor.
+    """
+    import torch
+
+    from ..sharing.checkpoint import load_checkpoint
+
+    model, processor = load_checkpoint(name_or_folder)
+    if vocabulary is not None:
+        try:
+            model.set_vocabulary(model.parse_vocabulary(vocabulary))
+        except ValueError as error:
+            raise ValueError(f"--vocabulary: {error}") from error
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return model.eval().to(device), processor
+
+
+def segment_all(prediction: Prediction, options: argparse.Namespace) -> list[str]:
+    """Write the results of all images; returns a line for each image that cannot be read."""
+    from ..model.thresholds_dataseg import Thresholds
+    from ..prediction.tiling import segment_image
+
+    processor, failures = prediction.processor, []
+    tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
+    thresholds = Thresholds(
+        options.threshold, options.mask_threshold, options.overlap_threshold, options.nms
+    )
+    for name, source in tqdm(prediction.sources.items(), unit="image"):
+        try:
+            image = processor.read_image(source)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            failures.append(f"{source}: {' '.join(str(error).split())}")
+            continue
+        found = segment_image(
+            prediction.model, processor, image, options.task, thresholds, tile, options.tile_overlap
+        )
+        write(prediction, name, image, found)
+    prediction.writer.close()
+    if prediction.labeling is not None:
+        prediction.labeling.close()
+    return failures
+
+
+def write(
+    prediction: Prediction, name: str, image: Image.Image, segments: Sequence[Segment]
+) -> None:
+    """All results of one image."""
+    source, size = prediction.sources[name], (image.height, image.width)
+    prediction.writer.add(name, source.name, size, segments)
+    names = prediction.writer.names
+    if prediction.writer.task.sums_proposals:
+        classes = id_map(segments, [segment.label_id + 1 for segment in segments], size) - 1
+        picture = semantic_overlay(image, classes, names)
+    else:
+        picture = segments_overlay(image, segments, names)
+    (prediction.folder / OVERLAYS).mkdir(exist_ok=True)
+    picture.save(prediction.folder / OVERLAYS / f"{name}.png")
+    if prediction.labeling is not None:
+        prediction.labeling.add(name, source, size, segments)
+
+
+def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = OptionParser(
+        prog="dataseg predict", description="Segment images with a DaTaSeg model."
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
+    )
+    parser.add_argument(
+        "--input", required=True, nargs="+", help="image files, folders of them, or patterns"
+    )
+    parser.add_argument("--output", required=True, help="folder for the results")
+    parser.add_argument(
+        "--task",
+        default="panoptic",
+        choices=output_tasks(),
+        help="default %(default)s",
+    )
+    parser.add_argument(
+        "--vocabulary",
+        help="a vocabulary of the model, or words with commas; its default otherwise",
+    )
+    add_threshold_options(parser)
+    add_image_options(parser)
+    add_annotation_options(parser)
+    options = parser.parse_args(arguments)
+    if not 0 <= options.tile_overlap < 1:
+        parser.error(
+            f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}"
+        )
+    if options.tile is not None and options.tile != 0 and options.tile < MIN_TILE:
+        parser.error(f"argument --tile: must be at least {MIN_TILE} pixels, got {options.tile}")
+    return options
+
+
+def add_threshold_options(parser: OptionParser) -> None:
+    """What is left out of the results."""
+    group = parser.add_argument_group("thresholds")
+    group.add_argument(
+        "--threshold", type=share, default=0.5, metavar="SCORE",
+        help="least score of what is written. panoptic: class probability; instance: class "
+        "probability times the mean probability in the mask; semantic: without effect, every pixel "
+        "gets a class (0..1, default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--mask_threshold", type=share, default=0.5, metavar="PROBABILITY",
+        help="least probability of a pixel of a mask (panoptic, instance; 0..1, default "
+        "%(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--overlap_threshold", type=share, default=0.8, metavar="SHARE",
+        help="least share of its own mask that a segment keeps beside better ones (panoptic; "
+        "0..1, default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--nms", type=share, default=DEFAULT_IOU, metavar="IOU",
+        help="leave out an object whose mask has a larger IoU than this with a better one of its "
+        "category (instance; 0..1, 1 keeps all, default %(default)s)",
+    )  # fmt: skip
+
+
+def add_image_options(parser: OptionParser) -> None:
+    """How images are read and cut."""
+    group = parser.add_argument_group("images")
+    group.add_argument(
+        "--tile", type=int, nargs="?", const=0, metavar="PIXELS",
+        help="segment larger images in windows of so many pixels; without a number, of the model's "
+        "image size",
+    )  # fmt: skip
+    group.add_argument(
+        "--tile_overlap",
+        type=float,
+        default=0.25,
+        metavar="SHARE",
+        help="share of a window that the next one has too (default %(default)s)",
+    )
+    group.add_argument(
+        "--value_range", type=float, nargs=2, metavar=("LOW", "HIGH"),
+        help="values that become black and white in images of more than 8 bits; by default those "
+        "of training",
+    )  # fmt: skip
+
+
+def add_annotation_options(parser: OptionParser) -> None:
+    """The files for labeling tools."""
+    group = parser.add_argument_group("files for labeling tools")
+    group.add_argument(
+        "--annotations", nargs="+", default=[], choices=ANNOTATION_FORMATS, metavar="FORMAT",
+        help=f"also write these: {', '.join(ANNOTATION_FORMATS)}",
+    )  # fmt: skip
+    group.add_argument(
+        "--outlines", default="polygons", choices=["polygons", "masks"],
+        help="polygons where they tell every pixel and masks elsewhere, or masks alone",
+    )  # fmt: skip
+    group.add_argument(
+        "--image_url_prefix",
+        default=LOCAL_FILES,
+        metavar="PREFIX",
+        help="of Label Studio's image addresses (default %(default)s)",
+    )
+
+
+def share(text: str) -> float:
+    """A number of the command line in 0..1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"must lie in 0..1, got {text if math.isnan(value) else value}"
+        )
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

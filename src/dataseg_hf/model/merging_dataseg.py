@@ -1,0 +1,221 @@
+"""MERGE in training: which proposals work for which target, and the masks of such groups.
+
+Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), K of
+them kept (`keep_targets`), P points, h x w mask grid, L decoder layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .proposals_dataseg import LayerProposals, dot_product
+from .targets_dataseg import PointValues
+
+IGNORED = -100
+"""Class target of a query without a class loss."""
+Recruits: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass
+class Groups:
+    """Which query works for which target.
+
+    Args:
+        kept: int64 [B, K], indices of the targets that the losses see (`keep_targets`).
+        matched: int64 [B, K], -1 = none.
+        recruits: (image, query, target among the K), int64 [R] each: unmatched proposals that
+            MERGE adds to a target's group.
+        ignored: bool [B, N], no class loss.
+    """
+
+    kept: Tensor
+    matched: Tensor
+    recruits: Recruits
+    ignored: Tensor
+
+    def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
+        """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED.
+        classes: [B, M].
+        """
+        classes = rows_of(classes, self.kept)
+        targets = torch.full(
+            (len(classes), num_queries), background, dtype=torch.int64, device=classes.device
+        )
+        targets[self.ignored] = IGNORED
+        image, target = (self.matched >= 0).nonzero(as_tuple=True)
+        targets[image, self.matched[image, target]] = classes[image, target]
+        image, query, target = self.recruits
+        targets[image, query] = classes[image, target]
+        return targets
+
+
+def keep_targets(matched: Tensor, num_queries: int) -> Tensor:
+    """Indices of the targets that the losses see, int64 [B, K]: all, or with more targets than
+    queries those that found one, so that what the losses take does not grow with targets that have
+    none.
+
+    matched: int64 [B, M], -1 = none.
+    """
+    if matched.shape[1] <= num_queries:
+        return torch.arange(matched.shape[1], device=matched.device).expand_as(matched)
+    return (matched < 0).int().argsort(dim=1, stable=True)[:, :num_queries]
+
+
+def rows_of(values: Tensor, kept: Tensor) -> Tensor:
+    """Rows of values [B, M, ...] of the kept targets, int64 [B, K]: [B, K, ...]."""
+    return values if values.shape[1] == kept.shape[1] else gather_matched(values, kept)
+
+
+def gather_matched(maps: Tensor, matched: Tensor) -> Tensor:
+    """Rows of maps [B, N, ...] that the matching chose: [B, M, ...]; any row where a target has no
+    query.
+    """
+    index = (
+        matched.clamp(min=0)
+        .view(*matched.shape, *[1] * (maps.dim() - 2))
+        .expand(-1, -1, *maps.shape[2:])
+    )
+    return maps.gather(1, index)
+
+
+def matched_masks(layers: Sequence[LayerProposals], matched: Sequence[Tensor]) -> Tensor:
+    """Mask logits of the matched queries only, all layers in one product: L times [B, M] -> [B, L *
+    M, h, w].
+
+    Each product with the features would leave a gradient as large as they are.
+    """
+    chosen = [
+        gather_matched(layer.mask_embeddings, rows)
+        for layer, rows in zip(layers, matched, strict=True)
+    ]
+    return dot_product(torch.cat(chosen, dim=1), layers[0].mask_features)
+
+
+def merged_masks(
+    layers: Sequence[LayerProposals], groups: Sequence[Groups], reduction: str = "maximum"
+) -> Tensor:
+    """MERGE in training: one mask for each target's group, of all L layers, [B, L * K, h, w].
+
+    reduction: "maximum", elementwise over the group's mask logits, or "soft", the logit of the
+    probability that any of them covers the cell.
+    """
+    masks = matched_masks(layers, [group.matched for group in groups])
+    image, query, target = _recruits_of_layers(layers, groups)
+    if len(image) == 0:
+        return masks
+    order = image.argsort(stable=True)
+    image, query, target = image[order], query[order], target[order]
+    embeddings = torch.cat([layer.mask_embeddings for layer in layers], dim=1)
+    per_image = embeddings[image, query].split(image.bincount(minlength=len(masks)).tolist())
+    recruits = torch.cat(
+        [
+            code @ cells
+            for code, cells in zip(per_image, layers[0].mask_features.flatten(2), strict=True)
+        ]
+    )
+    rows = masks.flatten(2).flatten(0, 1)
+    index = (image * masks.shape[1] + target)[:, None].expand(-1, rows.shape[1])
+    if reduction == "soft":
+        return _covered_by_any(rows, index, recruits).view_as(masks)
+    return rows.scatter_reduce(0, index, recruits, "amax", include_self=True).view_as(masks)
+
+
+def _recruits_of_layers(layers: Sequence[LayerProposals], groups: Sequence[Groups]) -> Recruits:
+    """The recruits of all layers, where queries and targets count through the layers."""
+    num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
+    image = torch.cat([group.recruits[0] for group in groups])
+    query = torch.cat(
+        [group.recruits[1] + number * num_queries for number, group in enumerate(groups)]
+    )
+    target = torch.cat(
+        [group.recruits[2] + number * num_targets for number, group in enumerate(groups)]
+    )
+    return image, query, target
+
+
+def _covered_by_any(rows: Tensor, index: Tensor, recruits: Tensor) -> Tensor:
+    """Logit of 1 - prod(1 - sigmoid(m)) over each row of [K, P] and the recruits [R, P] that
+    `index` [R, P] adds to it; rows without any stay as they are, to the bit.
+    """
+    # 1 - sigmoid(m) = exp(-softplus(m)), so that the product is a sum
+    total = (
+        F.softplus(rows.float())
+        .scatter_add(0, index, F.softplus(recruits.float()))
+        .clamp(min=1e-30)
+    )
+    soft = total + torch.log(-torch.expm1(-total))
+    joined = torch.zeros(len(rows), dtype=torch.bool, device=rows.device).index_fill(
+        0, index[:, 0], True
+    )
+    return torch.where(joined[:, None], soft.to(rows.dtype), rows)
+
+
+def recruit(
+    class_logits: Tensor,
+    foreground: Tensor,
+    values: PointValues,
+    classes: Tensor,
+    matched: Tensor,
+    merged: Tensor,
+    min_overlap: float | None = 0.5,
+) -> Recruits:
+    """Unmatched proposals that join a target of a merged category (our reading of MERGE).
+
+    A proposal joins the target of its most likely category, background included among the
+    candidates, when more than `min_overlap` (None: none is asked for) of its own non-empty mask,
+    void left out, lies inside that target.
+
+    Args:
+        class_logits: [B, N, C + 1]. foreground: float [B, N, P], the proposals' binary masks at the
+            points.
+        classes: [B, M], -1 = padding. matched: [B, M]. merged: bool [C].
+
+    Returns:
+        image, query, target: int64 [R] each.
+    """
+    free = torch.ones(class_logits.shape[:2], dtype=torch.bool, device=class_logits.device)
+    image, target = (matched >= 0).nonzero(as_tuple=True)
+    free[image, matched[image, target]] = False
+    overlap = foreground @ (values.values * values.valid[:, None]).transpose(1, 2)
+    area = (foreground * values.valid[:, None]).sum(-1, keepdim=True)
+    fits = class_logits.argmax(-1)[:, :, None] == classes[:, None, :]
+    open_target = (matched >= 0) & merged[classes.clamp(min=0)]
+    joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0)
+    if min_overlap is not None:
+        joins = joins & (overlap > min_overlap * area)
+    image, query, target = joins.nonzero(as_tuple=True)
+    return image, query, target
+
+
+def mostly_void(foreground: Tensor, void: Tensor, valid: Tensor) -> Tensor:
+    """Proposals of whose mask more than half lies in void or crowd: bool [B, N].
+
+    foreground: [B, N, P]; void, valid: [B, P]; all in 0..1.
+    """
+    in_void = (foreground * void[:, None]).sum(-1)
+    return in_void > 0.5 * (foreground * valid[:, None]).sum(-1)
+
+
+def no_recruits(device: torch.device) -> Recruits:
+    """The recruits of groups that nobody joins."""
+    none = torch.zeros(0, dtype=torch.int64, device=device)
+    return none, none, none
+
+
+__all__ = [
+    "IGNORED",
+    "Groups",
+    "Recruits",
+    "gather_matched",
+    "keep_targets",
+    "matched_masks",
+    "merged_masks",
+    "mostly_void",
+    "no_recruits",
+    "recruit",
+    "rows_of",
+]

@@ -1,0 +1,90 @@
+"""N pairs of class prediction and mask proposal: what the network gives, for every task.
+
+Shapes: B images, N queries, C categories, d mask dimensions, h x w mask grid.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+
+def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
+    """Mask logits: [B, N, d], [B, d, h, w] -> [B, N, h, w].
+
+    A plain matrix product; einsum would copy the features.
+    """
+    return (mask_embeddings @ mask_features.flatten(2)).unflatten(2, mask_features.shape[-2:])
+
+
+@dataclass
+class LayerProposals:
+    """Output of one decoder layer for a batch, in training.
+
+    It holds no masks, so that the losses compute only those they compare.
+
+    Args:
+        class_logits: float32 [B, N, C + 1], the last column is the background.
+        mask_embeddings: [B, N, d].
+        mask_features: [B, d, h, w].
+    """
+
+    class_logits: Tensor
+    mask_embeddings: Tensor
+    mask_features: Tensor
+
+    @property
+    def mask_logits(self) -> Tensor:
+        """All masks [B, N, h, w], computed anew at each call."""
+        return dot_product(self.mask_embeddings, self.mask_features)
+
+
+@dataclass
+class ImageProposals:
+    """Output of the last decoder layer for one image, at inference.
+
+    Args:
+        class_logits: [N, C + 1], the last column is the background.
+        mask_logits: [N, h, w].
+        valid_size: [2], height and width of the image as fractions of the padded canvas.
+        is_thing: bool [C].
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    valid_size: Tensor
+    is_thing: Tensor
+
+    @classmethod
+    def of_batch(cls, outputs: Any) -> "list[ImageProposals]":
+        """The proposals of each of the B images of a model's output (`DaTaSegOutput`)."""
+        fields = (
+            outputs.class_queries_logits,
+            outputs.masks_queries_logits,
+            outputs.valid_size,
+            outputs.is_thing,
+        )
+        return [cls(*of_image) for of_image in zip(*fields, strict=True)]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the mask grid, in cells."""
+        return self.mask_logits.shape[-2], self.mask_logits.shape[-1]
+
+    def mirrored(self) -> "ImageProposals":
+        """The proposals for the mirror image of the whole canvas."""
+        return replace(self, mask_logits=self.mask_logits.flip(-1))
+
+    def likeliest_classes(self) -> tuple[Tensor, Tensor]:
+        """Probability and index of each proposal's likeliest category: [N], int64 [N].
+
+        The background, index C, is one of the candidates.
+        """
+        return self.class_logits.float().softmax(-1).max(-1)
+
+    def class_probabilities(self) -> Tensor:
+        """[N, C]; the background takes part in the softmax and is dropped after it."""
+        return self.class_logits.float().softmax(-1)[:, :-1]
+
+
+__all__ = ["ImageProposals", "LayerProposals", "dot_product"]

@@ -1,0 +1,400 @@
+"""The losses of masks and of boxes, over all decoder layers.
+
+Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), K of
+them kept (`keep_targets`), P points, h x w mask grid, L decoder layers.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from .configuration_dataseg import DaTaSegConfig
+from .losses_dataseg import (
+    axis_projections,
+    bce_loss,
+    classification_loss,
+    color_affinity_loss,
+    dice_loss,
+    hungarian,
+    pairwise_bce_cost,
+    pairwise_dice_cost,
+    random_points,
+    sample_grid,
+    uncertain_points,
+)
+from .merging_dataseg import (
+    Groups,
+    keep_targets,
+    matched_masks,
+    merged_masks,
+    mostly_void,
+    no_recruits,
+    recruit,
+    rows_of,
+)
+from .proposals_dataseg import LayerProposals
+from .targets_dataseg import (
+    BoxTargets,
+    MaskTargets,
+    PointValues,
+    SegmentMapTargets,
+    Targets,
+    Truth,
+    box_cells,
+    cell_values,
+)
+
+LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
+# the color-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
+# is worth 10 % of a step's time (our setting)
+RECOMPUTED_CELLS = 2**20
+
+
+@dataclass
+class LossInputs:
+    """What a loss is computed from.
+
+    Args:
+        layers: proposals of the L decoder layers, the last one last.
+        truth: of the batch.
+        config: of the model.
+        weights: of each loss term (`resolve_loss_weights`).
+    """
+
+    layers: Sequence[LayerProposals]
+    truth: Truth
+    config: DaTaSegConfig
+    weights: Mapping[str, float]
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the mask grid, in cells."""
+        height, width = self.layers[0].mask_features.shape[-2:]
+        return height, width
+
+    @property
+    def takes_all_cells(self) -> bool:
+        """Whether masks are compared on all cells, as these are no more than the random points."""
+        height, width = self.grid
+        return height * width <= self.config.train_num_points
+
+    def zeros(self, *terms: str) -> dict[str, Tensor]:
+        """A zero for each of these loss terms."""
+        return {term: self.layers[0].class_logits.new_zeros(()) for term in terms}
+
+
+@dataclass
+class LossResult:
+    """A loss by its terms.
+
+    Args:
+        terms: weighted, summed over the decoder layers; their sum is the loss.
+        unmatched: scalar, how many targets found no query.
+    """
+
+    terms: dict[str, Tensor]
+    unmatched: Tensor
+
+
+def resolve_loss_weights(
+    config: DaTaSegConfig, overrides: Mapping[str, float] | None
+) -> dict[str, float]:
+    """Weight of each loss term, the config's unless overridden.
+
+    Args:
+        config: of the model.
+        overrides: by term, see LOSS_TERMS.
+
+    Raises:
+        ValueError: for an unknown term.
+    """
+    weights = {term: float(getattr(config, f"{term}_weight")) for term in LOSS_TERMS}
+    unknown = sorted(set(overrides or {}) - set(weights))
+    if unknown:
+        raise ValueError(f"unknown loss weights {unknown}; known are {list(LOSS_TERMS)}")
+    return {**weights, **(overrides or {})}
+
+
+# --- masks ----------------------------------------------------------------------------------------
+
+
+def mask_supervision(
+    targets: SegmentMapTargets | MaskTargets, inputs: LossInputs, merged: Tensor
+) -> LossResult:
+    """Class, mask (binary cross-entropy) and dice losses of every decoder layer.
+
+    Args:
+        targets: with masks.
+        inputs: proposals, truth and settings.
+        merged: bool [C], the categories whose proposals MERGE in training.
+    """
+    at_points, groups = mask_groups(targets, inputs, merged)
+    terms = inputs.zeros("class", "mask", "dice")
+    for layer, group in zip(inputs.layers, groups, strict=True):
+        terms["class"] = terms["class"] + _class_loss(layer, targets, group, inputs)
+    for masks, group in zip(_masks_of_layers(inputs, groups), groups, strict=True):
+        if inputs.takes_all_cells:
+            predicted, compared = masks.flatten(2), at_points
+            values = rows_of(at_points.values, group.kept)
+        else:
+            points = _loss_points(masks, inputs)
+            predicted, compared = _sample_own(masks, points), targets.at(points, group.kept)
+            values = compared.values
+        valid = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
+        counted = (group.matched >= 0).float()
+        bce = bce_loss(predicted, values, valid)
+        dice = dice_loss(predicted.sigmoid(), values, valid)
+        terms["mask"] = terms["mask"] + (bce * counted).sum() / inputs.truth.num_targets
+        terms["dice"] = terms["dice"] + (dice * counted).sum() / inputs.truth.num_targets
+    return _weighted(terms, inputs, targets, groups[-1])
+
+
+def _masks_of_layers(inputs: LossInputs, groups: Sequence[Groups]) -> list[Tensor]:
+    """Merged masks of each layer, L times float32 [B, K, h, w].
+
+    They are copies, so that the whole is freed: sampling would make and keep them in any case.
+    """
+    whole = merged_masks(inputs.layers, groups, inputs.config.merge_reduction).float()
+    return [part.contiguous() for part in whole.chunk(len(inputs.layers), dim=1)]
+
+
+@torch.no_grad()
+def mask_groups(
+    targets: SegmentMapTargets | MaskTargets, inputs: LossInputs, merged: Tensor
+) -> tuple[PointValues, list[Groups]]:
+    """Matching and MERGE.
+
+    Args:
+        targets, inputs, merged: as `mask_supervision`.
+
+    Returns:
+        The targets at the points on which masks are compared, and the groups of each layer. The
+        points are all cells of the mask grid, or `config.train_num_points` random ones.
+    """
+    at_points, features = _compared_points(targets, inputs)
+    weights = inputs.weights
+    cost, foregrounds = [], []
+    for layer in inputs.layers:
+        logits = layer.mask_embeddings.float() @ features
+        foregrounds.append(logits > 0)
+        cost.append(
+            weights["class"] * class_cost(layer.class_logits, targets.classes)
+            + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
+            + weights["dice"]
+            * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
+        )
+    assigned = hungarian(torch.stack(cost), targets.present)
+    groups = [
+        _mask_group(layer, foreground.float(), matched, targets, at_points, merged, inputs.config)
+        for layer, foreground, matched in zip(inputs.layers, foregrounds, assigned, strict=True)
+    ]
+    return at_points, groups
+
+
+def _compared_points(
+    targets: SegmentMapTargets | MaskTargets, inputs: LossInputs
+) -> tuple[PointValues, Tensor]:
+    """The targets, and the mask features [B, d, P], at the points on which masks are compared."""
+    features = inputs.layers[0].mask_features.float()
+    if inputs.takes_all_cells:
+        return cell_values(targets, *inputs.grid), features.flatten(2)
+    truth = inputs.truth
+    points = random_points(inputs.config.train_num_points, truth.valid_size, truth.seeds)
+    # sampling commutes with the dot product, so the features are sampled once instead of all masks
+    return targets.at(points), sample_grid(features, points)
+
+
+def _mask_group(
+    layer: LayerProposals,
+    foreground: Tensor,
+    matched: Tensor,
+    targets: Targets,
+    at_points: PointValues,
+    merged: Tensor,
+    config: DaTaSegConfig,
+) -> Groups:
+    """The groups of one layer. foreground: [B, N, P], its binary masks; matched: int64 [B, M]."""
+    kept = keep_targets(matched, foreground.shape[1])
+    matched = rows_of(matched, kept)
+    recruits = no_recruits(matched.device)
+    if config.merge_in_training:
+        values = PointValues(rows_of(at_points.values, kept), at_points.valid, at_points.void)
+        classes = rows_of(targets.classes, kept)
+        recruits = recruit(
+            layer.class_logits, foreground, values, classes, matched, merged, config.merge_overlap
+        )
+    ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
+    return Groups(kept, matched, recruits, ignored)
+
+
+def _loss_points(masks: Tensor, inputs: LossInputs) -> Tensor:
+    """Points of the loss, per target: [B, M, P, 2]."""
+    config, truth = inputs.config, inputs.truth
+    # one off, so that they are not the points of the matching
+    seeds = None if truth.seeds is None else truth.seeds + 1
+    candidates = random_points(
+        int(config.oversample_ratio * config.train_num_points), truth.valid_size, seeds
+    )
+    return uncertain_points(
+        masks.detach(), candidates, config.train_num_points, config.importance_sample_ratio
+    )
+
+
+def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
+    """Values of masks [B, M, h, w] at each one's own points [B, M, P, 2]: [B, M, P]."""
+    flat = sample_grid(masks.flatten(0, 1)[:, None], points.flatten(0, 1))
+    return flat.view(points.shape[:3])
+
+
+# --- boxes ----------------------------------------------------------------------------------------
+
+
+def box_supervision(targets: BoxTargets, inputs: LossInputs) -> LossResult:
+    """Class, projection and color-affinity losses of every decoder layer against box targets."""
+    groups = _box_groups(targets, inputs)
+    size = targets.valid_mask.shape[-2:]
+    # a color that nothing is like, so that no pair reaches into the padding
+    image = _area_resize(inputs.truth.image, size).masked_fill(
+        ~targets.valid_mask[:, None], torch.inf
+    )
+    terms = inputs.zeros("class", "projection", "color_affinity")
+    masks = matched_masks(inputs.layers, [group.matched for group in groups]).float()
+    num_targets = inputs.truth.num_targets
+    masks_of_layers = masks.chunk(len(inputs.layers), dim=1)
+    for layer, masks, group in zip(inputs.layers, masks_of_layers, groups, strict=True):
+        terms["class"] = terms["class"] + _class_loss(layer, targets, group, inputs)
+        projection = _projection_loss(masks, targets, group)
+        terms["projection"] = terms["projection"] + projection / num_targets
+        if inputs.weights["color_affinity"] > 0:
+            affinity = _affinity_loss(masks, image, targets, group, inputs.config)
+            terms["color_affinity"] = terms["color_affinity"] + affinity / num_targets
+    return _weighted(terms, inputs, targets, groups[-1])
+
+
+@torch.no_grad()
+def _box_groups(targets: BoxTargets, inputs: LossInputs) -> list[Groups]:
+    """Matching: the groups of each layer, which nobody joins."""
+    void, valid = targets.void.flatten(1).float(), targets.valid_mask.flatten(1).float()
+    cost, ignored_of_layers = [], []
+    for layer in inputs.layers:
+        masks = layer.mask_logits.float()
+        ignored_of_layers.append(mostly_void((masks > 0).flatten(2).float(), void, valid))
+        cost.append(
+            inputs.weights["class"] * class_cost(layer.class_logits, targets.classes)
+            + inputs.weights["projection"] * _projection_cost(masks, targets)
+        )
+    groups = []
+    assigned = hungarian(torch.stack(cost), targets.present)
+    for matched, ignored in zip(assigned, ignored_of_layers, strict=True):
+        kept = keep_targets(matched, ignored.shape[1])
+        groups.append(Groups(kept, rows_of(matched, kept), no_recruits(matched.device), ignored))
+    return groups
+
+
+def _projection_cost(masks: Tensor, targets: BoxTargets) -> Tensor:
+    """Dice cost of the projections of masks [B, N, h, w], on the axes that are tight: [B, N, M]."""
+    tight = targets.tight.float()
+    columns, rows = axis_projections(masks, targets.valid_mask)
+    cost = (
+        pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns))
+        * tight[:, None, :, 0]
+    )
+    cost += (
+        pairwise_dice_cost(rows, targets.rows, torch.ones_like(targets.rows)) * tight[:, None, :, 1]
+    )
+    return cost
+
+
+def _projection_loss(masks: Tensor, targets: BoxTargets, group: Groups) -> Tensor:
+    """Dice loss of the projections of matched masks [B, K, h, w], summed."""
+    tight = rows_of(targets.tight.float(), group.kept)
+    counted = (group.matched >= 0).float()[..., None] * tight
+    columns, rows = axis_projections(masks, targets.valid_mask)
+    box_columns, box_rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
+    loss = dice_loss(columns, box_columns, torch.ones_like(columns)) * counted[..., 0]
+    loss = loss + dice_loss(rows, box_rows, torch.ones_like(rows)) * counted[..., 1]
+    return loss.sum()
+
+
+def _affinity_loss(
+    masks: Tensor, image: Tensor, targets: BoxTargets, group: Groups, config: DaTaSegConfig
+) -> Tensor:
+    """Color-affinity loss of the matched of masks [B, K, h, w], summed.
+
+    Many masks are compared again in the backward pass instead of keeping their pairs.
+    """
+    columns, rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
+    threshold = config.color_affinity_threshold
+    arguments = (masks, image, columns, rows, targets.valid_mask, group.matched, threshold)
+    if masks.numel() <= RECOMPUTED_CELLS:
+        return _sum_of_affinities(*arguments)
+    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
+    return cast(Tensor, checkpoint(_sum_of_affinities, *arguments, **options))
+
+
+def _sum_of_affinities(
+    masks: Tensor,
+    image: Tensor,
+    columns: Tensor,
+    rows: Tensor,
+    valid_mask: Tensor,
+    matched: Tensor,
+    threshold: float,
+) -> Tensor:
+    """As `_affinity_loss`. columns: [B, K, w], rows: [B, K, h], of the boxes."""
+    where, target = (matched >= 0).nonzero(as_tuple=True)
+    cells = box_cells(columns[where, target], rows[where, target]) * valid_mask[where]
+    return color_affinity_loss(masks[where, target], image[where], cells, threshold).sum()
+
+
+# --- both -----------------------------------------------------------------------------------------
+
+
+def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
+    """Minus the probability of each target's class: [B, N, C + 1], [B, M] -> [B, N, M]; padding
+    costs 0.
+    """
+    probabilities = class_logits.softmax(-1)
+    index = classes.clamp(min=0)[:, None].expand(-1, probabilities.shape[1], -1)
+    return -probabilities.gather(2, index) * (classes >= 0)[:, None]
+
+
+def _class_loss(
+    layer: LayerProposals, targets: Targets, groups: Groups, inputs: LossInputs
+) -> Tensor:
+    num_queries, background = layer.class_logits.shape[1], layer.class_logits.shape[-1] - 1
+    return classification_loss(
+        layer.class_logits,
+        groups.class_targets(targets.classes, num_queries, background),
+        inputs.config.no_object_weight,
+        inputs.truth.num_targets,
+        inputs.truth.num_images,
+    )
+
+
+def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(image.float(), size=tuple(size), mode="area")
+
+
+def _weighted(
+    terms: Mapping[str, Tensor], inputs: LossInputs, targets: Targets, last: Groups
+) -> LossResult:
+    named = {f"loss_{term}": inputs.weights[term] * value for term, value in terms.items()}
+    return LossResult(named, targets.present.sum() - (last.matched >= 0).sum())
+
+
+__all__ = [
+    "LOSS_TERMS",
+    "LossInputs",
+    "LossResult",
+    "box_supervision",
+    "class_cost",
+    "mask_groups",
+    "mask_supervision",
+    "resolve_loss_weights",
+]
