@@ -197,7 +197,7 @@ def run_line(line: str, world: World) -> tuple[int, str]:
     """One line, the files that it reads laid out before."""
     if NEEDS_REAL_DATA.search(line) and "DATASEG_DATA" not in os.environ:
         pytest.skip("DATASEG_DATA is not set")
-    if match := re.match(r"python -m dataseg_hf\.metrics (\w+)", line):
+    if match := re.match(r"(?:python -m dataseg_hf\.|dataseg )metrics (\w+)", line):
         use_exports(world.folder, match[1])
     return world.shell.run(line)
 
