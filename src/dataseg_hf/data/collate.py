@@ -109,7 +109,11 @@ def pad_images(
     canvas: int,
     normalization: Normalization,
 ) -> tuple[Tensor, Tensor]:
-    """`pixel_values` and `pixel_mask` of RGB images [h, w, 3]; the rest as `collate`."""
+    """`pixel_values` and `pixel_mask` of RGB images [h, w, 3]; the rest as `collate`.
+
+    Raises:
+        ValueError: for an image larger than the canvas.
+    """
     pixel_values = torch.zeros(len(images), 3, canvas, canvas)
     pixel_mask = torch.zeros(len(images), canvas, canvas, dtype=torch.int64)
     mean, std = normalization.per_channel()

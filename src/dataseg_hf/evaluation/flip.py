@@ -67,7 +67,7 @@ def paired_views(first: ImageProposals, second: ImageProposals) -> ImageProposal
 
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:
-    """Of bool masks [N, h, w] and [M, h, w]: [N, M], 0 where both are empty."""
+    """IoU of bool masks [N, h, w] and [M, h, w]: [N, M], 0 where both are empty."""
     a, b = first.flatten(1).float(), second.flatten(1).float()
     shared = a @ b.T
     return shared / (a.sum(1)[:, None] + b.sum(1)[None] - shared).clamp(min=1)

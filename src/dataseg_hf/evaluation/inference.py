@@ -63,8 +63,11 @@ class ImageOutput:
 
 @dataclass
 class PanopticOutput:
-    """segmentation: int32 [H, W], segment id per pixel, 0 = none; segments: dicts with id and
-    label_id among others.
+    """A map of segments.
+
+    Args:
+        segmentation: int32 [H, W], segment id per pixel, 0 = none.
+        segments: dicts with id and label_id among others.
     """
 
     segmentation: NDArray[np.int32]
@@ -73,8 +76,13 @@ class PanopticOutput:
 
 @dataclass
 class InstanceOutput:
-    """Scored objects, best first, which may overlap: masks bool [K, H, W], their tight boxes [K, 4]
-    (xyxy, the far edges one past the mask), scores float32 [K], label_ids int64 [K].
+    """Scored objects, best first, which may overlap.
+
+    Args:
+        masks: bool [K, H, W].
+        boxes: [K, 4], tight boxes of the masks, xyxy, the far edges one past the mask.
+        scores: float32 [K].
+        label_ids: int64 [K].
     """
 
     masks: NDArray[np.bool_]
@@ -244,7 +252,11 @@ def best_proposals(
 
 @singledispatch
 def as_arrays(prediction: Prediction) -> Output:
-    """A prediction of any kind as arrays."""
+    """A prediction of any kind as arrays.
+
+    Raises:
+        TypeError: for anything else.
+    """
     raise TypeError(f"no output of an evaluation is a {type(prediction).__name__}")
 
 

@@ -223,7 +223,11 @@ class DaTaSegConfig(PreTrainedConfig):
         return self.dataset_classifiers or self.dataset_decoders
 
     def validate_sizes(self) -> None:
-        """Refuse sizes that no model can have."""
+        """Refuse sizes that no model can have.
+
+        Raises:
+            ValueError: names the option.
+        """
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
@@ -245,7 +249,11 @@ class DaTaSegConfig(PreTrainedConfig):
             raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")
 
     def validate_numbers(self) -> None:
-        """Refuse weights and shares out of range."""
+        """Refuse weights and shares out of range.
+
+        Raises:
+            ValueError: names the option.
+        """
         for name in NOT_NEGATIVE:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}")
@@ -261,7 +269,11 @@ class DaTaSegConfig(PreTrainedConfig):
             raise ValueError(f"`oversample_ratio` must be at least 1, got {self.oversample_ratio}")
 
     def validate_vocabularies(self) -> None:
-        """Refuse vocabularies whose parts do not fit together."""
+        """Refuse vocabularies whose parts do not fit together.
+
+        Raises:
+            ValueError: names the vocabulary.
+        """
         for name, vocabulary in (self.vocabularies or {}).items():
             check_vocabulary(name, vocabulary["labels"], vocabulary["is_thing"])
         if self.default_vocabulary is not None and self.default_vocabulary not in (

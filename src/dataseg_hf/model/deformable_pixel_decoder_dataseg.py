@@ -173,7 +173,7 @@ class DeformableEncoderLayer(GradientCheckpointingLayer):
         valid_mask: Tensor,
         sizes: Sequence[Size],
     ) -> Tensor:
-        """Arguments and result as `DeformableAttention.forward`."""
+        """One layer, [B, S, hidden_dim]; arguments as `DeformableAttention.forward`."""
         mixed = self.attention(hidden_states, positions, centers, valid_mask, sizes)
         return self.feed_forward(self.norm(hidden_states + mixed))
 

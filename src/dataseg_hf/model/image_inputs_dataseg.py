@@ -54,7 +54,7 @@ def three_channels(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def readable(image: NDArray[Any]) -> NDArray[Any]:
-    """An array of any shape as uint8, or as float32 where it is of floats.
+    """An array [H, W, ...] as uint8, or as float32 where it is of floats.
 
     Raises:
         ValueError: for integers outside 0..255.

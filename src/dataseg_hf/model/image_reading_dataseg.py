@@ -110,7 +110,11 @@ def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Imag
 
 
 def open_file(source: Any) -> Image.Image:
-    """As `Image.open`, also of bytes, with an error for TIFFs that says what to do."""
+    """As `Image.open`, also of bytes, with an error for TIFFs that says what to do.
+
+    Raises:
+        ValueError: for a kind of TIFF that Pillow does not read.
+    """
     file = BytesIO(source) if isinstance(source, bytes) else source
     try:
         return Image.open(file)
@@ -193,7 +197,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def scaled_to_8_bits(values: NDArray[Any], value_range: ValueRange) -> NDArray[np.uint8]:
-    """uint8 of values of any shape: low becomes 0, high 255, NaN 0."""
+    """uint8 of values [H, W, ...]: low becomes 0, high 255, NaN 0."""
     if values.dtype == np.uint16:  # a table of all values is cheaper than arithmetic on every pixel
         return _linear(np.arange(65_536), value_range)[values]
     return _linear(values, value_range)

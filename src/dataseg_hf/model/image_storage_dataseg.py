@@ -123,7 +123,10 @@ def significant_bits(image: Image.Image) -> int | None:
 def told_range(image: Image.Image, bits: int | None, values: NDArray[Any]) -> ValueRange | None:
     """The range (low, high) of values that a file states; None where it states none.
 
-    bits: of a PNG\'s sBIT chunk. values: of the image, of any shape.
+    Args:
+        image: just opened.
+        bits: of a PNG's sBIT chunk.
+        values: of the image, [H, W] or [H, W, 3].
     """
     if image.format == "PPM":
         return 0, 65_535  # to which Pillow scales, by the maximum in the file

@@ -80,7 +80,7 @@ def sine_positions(
 
 
 def additive_mask(blocked: Tensor, dtype: torch.dtype) -> Tensor:
-    """Bool mask, true = blocked, as the addend that attention takes."""
+    """Bool mask [..., K], true = blocked, as the addend that attention takes."""
     return torch.zeros_like(blocked, dtype=dtype).masked_fill(blocked, torch.finfo(dtype).min)
 
 

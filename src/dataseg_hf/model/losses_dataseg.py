@@ -124,6 +124,7 @@ def hungarian(cost: Tensor, present: Tensor) -> Tensor:
 
     Raises:
         FloatingPointError: for a cost that is not finite, naming the image's place in the batch.
+        ImportError: without scipy.
     """
     if linear_sum_assignment is None:
         raise ImportError("training matches queries to targets with scipy: pip install scipy")

@@ -39,7 +39,7 @@ def without_repeats(
     category that stays is at most `max_iou`.
 
     Args:
-        masks: K binary masks, each within its window; best first.
+        masks: K binary masks [h, w], each within its window; best first.
         windows: rows and columns of the image, of each mask.
         areas: pixels of each mask.
         label_ids: category of each.

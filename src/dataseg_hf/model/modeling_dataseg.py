@@ -104,8 +104,9 @@ class DaTaSegModel(WarmStartMixin):
         super().save_pretrained(save_directory, *args, **kwargs)
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
-        """Training mode, in which the backbone's batch norms stay frozen, lest statistics depend on
-        the batch.
+        """Training mode.
+
+        The backbone's batch norms stay frozen, as their statistics would depend on the batch.
         """
         super().train(mode)
         self._freeze()  # here as well, as loading makes every parameter trainable again

@@ -83,7 +83,7 @@ class Resize:
         return self.rows.enlarge(by_columns.view(maps, height, columns.stop - columns.start), rows)
 
     def windows(self, rows: Tensor, columns: Tensor) -> list[Window]:
-        """Of K maps the pixels that touch cells of the rows bool [K, h] and columns bool [K, w]."""
+        """Pixels that touch cells of rows bool [K, h] and columns bool [K, w], of K maps."""
         ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
         filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
         return [
@@ -127,8 +127,10 @@ def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Te
 
 
 def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
-    """Cells of the mask grid that the image covers, at least one: the output size where none is
-    asked for.
+    """Height and width of the part of the mask grid that the image covers, at least one cell: the
+    size of a result where none is asked for.
+
+    masks: [N, h, w]. valid_size: [2], fractions of the grid.
     """
     height, width = (
         (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()

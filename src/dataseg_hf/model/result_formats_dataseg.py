@@ -32,6 +32,8 @@ def target_sizes_of(
 ) -> list[tuple[int, int] | None]:
     """The size of the result of each of B images, None where none is asked for.
 
+    target_sizes: [B, 2], height and width in pixels.
+
     Raises:
         ValueError: unless there are B pairs of positive height and width.
     """
@@ -81,7 +83,11 @@ def checked_thresholds(
 
 
 def fused_categories(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tensor:
-    """Categories with one segment per image, bool [C]: those of the panoptic task by default."""
+    """Categories with one segment per image, bool [C]: those of the panoptic task by default.
+
+    Raises:
+        ValueError: for a label id outside the vocabulary.
+    """
     if label_ids is None:
         return TASKS["panoptic"].merged_categories(is_thing)
     chosen = set(label_ids)

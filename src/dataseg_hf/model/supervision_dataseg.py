@@ -84,7 +84,7 @@ class LossInputs:
         return height * width <= self.config.train_num_points
 
     def zeros(self, *terms: str) -> dict[str, Tensor]:
-        """A zero for each of these loss terms."""
+        """A zero, scalar, for each of these loss terms."""
         return {term: self.layers[0].class_logits.new_zeros(()) for term in terms}
 
 
@@ -170,7 +170,8 @@ def mask_groups(
     """Matching and MERGE.
 
     Args:
-        targets, inputs, merged: as `mask_supervision`.
+        targets, inputs: as `mask_supervision`.
+        merged: bool [C].
 
     Returns:
         The targets at the points on which masks are compared, and the groups of each layer. The

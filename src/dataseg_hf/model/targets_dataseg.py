@@ -53,7 +53,10 @@ class PointValues:
 
 
 def count_targets(labels: Sequence[Mapping[str, Tensor]]) -> int:
-    """Number of targets of a batch, crowd regions left out: what normalizes its mask losses."""
+    """Number of targets of a batch, crowd regions left out: what normalizes its mask losses.
+
+    labels: per image a dict with `class_labels` [M] and perhaps `is_crowd` [M].
+    """
     return sum(len(label["class_labels"]) - int(_crowd(label).sum()) for label in labels)
 
 
@@ -135,7 +138,7 @@ class MaskTargets(Targets):
         self.valid_mask = _nearest_resize(truth.valid_mask, self.grid)
 
     def at(self, points: Tensor, kept: Tensor | None = None) -> PointValues:
-        """As `SegmentMapTargets.at`."""
+        """Values of the targets at points [B, P, 2] or [B, M, P, 2], as `SegmentMapTargets.at`."""
         index = nearest_index(points, *self.grid)
         targets = self.classes.shape[1] if kept is None else kept.shape[1]
         values = torch.zeros(len(index), targets, index.shape[-1], device=index.device)
@@ -255,7 +258,7 @@ def check_labels(
     """Refuse labels that do not carry a task's annotation.
 
     Args:
-        labels: what `DaTaSegModel.forward` was given.
+        labels: what `DaTaSegModel.forward` was given, per image a dict with `class_labels` [M].
         task: name of the task, for messages.
         annotation: key of the labels that the task needs beside `class_labels`.
         num_images: how many dicts there must be.

@@ -102,7 +102,7 @@ class Task:
         return self.output == "semantic"
 
     def check_labels(self, labels: Sequence[Mapping[str, Tensor]], num_images: int) -> None:
-        """Refuse labels that do not carry this task's annotation.
+        """Refuse labels that do not carry this task's annotation beside `class_labels` [M].
 
         Raises:
             ValueError: names the image and the key.

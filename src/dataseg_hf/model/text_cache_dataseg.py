@@ -46,7 +46,7 @@ def cache_key(tower: str, prompts: Sequence[str], templates: int) -> str:
 
 
 def read_cached(key: str) -> Tensor | None:
-    """The embeddings under a key, or None; a file that cannot be read counts as missing."""
+    """The embeddings [C, D] under a key, or None; a file that cannot be read counts as missing."""
     path = cache_folder() / f"{key}.safetensors"
     try:
         return load_file(path)[TENSOR] if path.is_file() else None
@@ -56,8 +56,8 @@ def read_cached(key: str) -> Tensor | None:
 
 
 def write_cached(key: str, embeddings: Tensor) -> None:
-    """Keep embeddings under a key, at once or not at all; where the folder is not writable, nothing
-    is kept.
+    """Keep embeddings [C, D] under a key, at once or not at all; where the folder is not writable,
+    nothing is kept.
     """
     folder = cache_folder()
     try:

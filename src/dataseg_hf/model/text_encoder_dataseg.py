@@ -111,6 +111,6 @@ class HashedNameEncoder(_HashedEncoder):
 
 
 def random_signs(text: str, dim: int) -> NDArray[np.floating[Any]]:
-    """A vector of dim signs that follows from the text, the same on every platform."""
+    """A vector [dim] of signs that follows from the text, the same on every platform."""
     digest = hashlib.shake_256(text.encode()).digest(-(-dim // 8))
     return np.unpackbits(np.frombuffer(digest, dtype=np.uint8))[:dim] * 2.0 - 1.0

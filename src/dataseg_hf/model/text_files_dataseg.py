@@ -193,6 +193,9 @@ def _unit_rows(table: Tensor, names: Sequence[str], path: Path) -> Tensor:
 def read_names(names: Sequence[str] | str, names_key: str | None) -> Sequence[str]:
     """Row names: as given, or from a `.txt` (one per line) or `.json` (a list, or the list under
     `names_key`).
+
+    Raises:
+        ValueError: for a file of another type, or that holds no list of names.
     """
     if not isinstance(names, str):
         return names
@@ -230,7 +233,11 @@ def file_encoder(
 
 
 def joined_encoder(files: Sequence[Mapping[str, Any]]) -> JoinedTextEncoder:
-    """A `JoinedTextEncoder` of files with the options of `file_encoder` each."""
+    """A `JoinedTextEncoder` of files with the options of `file_encoder` each.
+
+    Raises:
+        ValueError: for no file at all.
+    """
     if not files:
         raise ValueError("text encoder 'files': `files` is empty")
     return JoinedTextEncoder([file_encoder(**file) for file in files])

@@ -87,8 +87,8 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         """Choose what `forward` classifies by default, and `id2label` with it: a stored name, or a
         list of words.
 
-        A list of words is stored under the name "custom"; `is_thing` and `text_embeddings` are as
-        for `add_vocabulary`.
+        A list of words is stored under the name "custom"; `is_thing` and `text_embeddings`
+        [C, D] are as for `add_vocabulary`.
 
         Raises:
             ValueError: for a name that is not stored, a word that seems to name a stored

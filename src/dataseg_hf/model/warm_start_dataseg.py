@@ -180,7 +180,7 @@ def mask2former_settings(config: Mask2FormerConfig) -> dict[str, Any]:
 
 
 def mask2former_weights(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A Mask2Former's weights under our names."""
+    """A Mask2Former's weights [...] under our names."""
     renamed: dict[str, Tensor] = {}
     for name, value in state.items():
         if name.startswith(NOT_MAPPED):
@@ -207,7 +207,7 @@ def _pyramid_name(name: str, finer: int) -> str:
 
 
 def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WarmStart:
-    """Copy the weights whose name and shape fit into the model, and say which did."""
+    """Copy the weights [...] whose name and shape fit into the model, and say which did."""
     own = model.state_dict()
     fitting = {
         name: value
@@ -228,6 +228,9 @@ def backbone_settings(
     """The config of a checkpoint, as that of a backbone whose every stage gives a feature map.
 
     Of the architectures in `one_stride`, whose maps are all of one size, only the last stage does.
+
+    Raises:
+        ValueError: for a checkpoint that is no backbone.
     """
     config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     if isinstance(config, MobileNetV2Config):

@@ -149,7 +149,7 @@ def unknown_vocabulary(name: str, stored: Mapping[str, Any]) -> str:
 def places_of(
     words: Sequence[str], stored: Mapping[str, Any], first: str | None
 ) -> list[tuple[str, int] | None]:
-    """Of each word the stored vocabulary that has it, `first` before the others, and its place
+    """For each word, the stored vocabulary that has it, `first` before the others, and its place
     there; or None.
     """
     place: dict[str, tuple[str, int]] = {}
