@@ -12,7 +12,7 @@ from helpers.paths import ROOT
 
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for pattern in ("*.md", "docs/*.md", "docs/**/*.rst", "spaces/*/README.md")
+    for pattern in ("*.md", "docs/**/*.md", "docs/**/*.rst", "spaces/*/README.md")
     for page in ROOT.glob(pattern)
 )
 
@@ -27,12 +27,14 @@ class Block:
             counted from 1.
         language: as named behind the fence or the directive, in lower case; empty for none.
         text: without fences and directives.
+        file: name under which the page tells its reader to save the block; empty for none.
     """
 
     page: str
     line: int
     language: str
     text: str
+    file: str = ""
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
@@ -45,13 +47,18 @@ def blocks(page: str) -> list[Block]:
 
 
 def markdown_blocks(page: str, text: str) -> Iterator[Block]:
-    """The blocks of a Markdown text, in its order."""
+    """The blocks of a Markdown text, in its order. `<!-- file: NAME -->` before a fence names it."""
+    file = ""
     for token in MarkdownIt().parse(text):
+        if token.type == "html_block":
+            named = re.fullmatch(r"<!-- file: (\S+) -->\s*", token.content)
+            file = named[1] if named else ""
         if token.type in ("fence", "code_block"):
             assert token.map is not None
             yield Block(
-                page, token.map[0] + 1, (token.info.split() or [""])[0].lower(), token.content
+                page, token.map[0] + 1, (token.info.split() or [""])[0].lower(), token.content, file
             )
+            file = ""
 
 
 def rst_blocks(page: str, text: str) -> Iterator[Block]:

@@ -27,6 +27,17 @@ SMALLER = (
         "trains for 15 minutes",
     ),
     Smaller(
+        r"cotrain(\.py)? --config (tutorial|boxes)\.yaml",
+        "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1",
+        "trains for minutes",
+    ),
+    Smaller(
+        r"cotrain(\.py)? --config from_mask2former\.yaml",
+        "--max_steps 1 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1 "
+        "--datasets.warehouse.image_size 64 --datasets.warehouse.batch_size 1",
+        "trains for hours",
+    ),
+    Smaller(
         r"evaluate(\.py)? .*--config shapes",
         "--num_threads 1 --gallery 1 --evaluation.shapes_panoptic.count 2 "
         "--evaluation.shapes_semantic.count 2 "
@@ -34,12 +45,12 @@ SMALLER = (
         "scores 480 images",
     ),
     Smaller(
-        r"evaluate(\.py)? .*objects365_instances\.yaml",
+        r"evaluate(\.py)? .*objects365_instances",
         "--num_threads 1 --evaluation.objects365_instances.image_size 64",
         "images of 640 pixels",
     ),
     Smaller(
-        r"evaluate(\.py)? .*ade20k_weak_panoptic\.yaml",
+        r"evaluate(\.py)? .*ade20k_weak_panoptic",
         "--num_threads 1 --evaluation.ade20k_weak_panoptic.image_size 64",
         "images of 640 pixels",
     ),
@@ -49,7 +60,7 @@ SMALLER = (
         "scores 400 images",
     ),
     Smaller(
-        r"publish(\.py)? --model outputs/warm",
+        r"publish(\.py)? --model outputs/(warm|adapted)",
         "--model outputs/shapes",
         "the page's text tower is a folder here, which publishing refuses; "
         "tests/model/test_warm_start.py publishes",

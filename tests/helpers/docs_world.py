@@ -23,7 +23,7 @@ from helpers.drawings import IMAGES_OF_SAMPLE, lay_sample
 from helpers.paths import ROOT
 from helpers.tiny_towers import save_clip
 
-REPOSITORY = ("examples", "spaces", "benchmarks", "experiments", "tests")
+REPOSITORY = ("examples", "spaces", "benchmarks", "experiments", "src", "tests")
 """Folders of the checkout that lines name."""
 DATA = "data"
 """The folder that settings call ${DATA}."""

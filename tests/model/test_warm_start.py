@@ -337,7 +337,7 @@ def test_a_run_names_the_weights_it_cannot_start_from(tmp_path: Path) -> None:
     config = run_settings(mask2former_weights=str(tmp_path))
     with pytest.raises(ConfigError, match="mask2former_weights: cannot load"):
         build_model(config, [], build_text_encoder(TEXT))
-    with pytest.raises(ConfigError, match="backbone_weights and mask2former_weights: give one"):
+    with pytest.raises(ValidationError, match="backbone_weights and mask2former_weights: give one"):
         run_settings(mask2former_weights="x", backbone_weights="y")
 
 
