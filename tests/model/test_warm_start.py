@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 from transformers import (
     Mask2FormerConfig,

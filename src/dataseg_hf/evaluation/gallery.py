@@ -46,7 +46,7 @@ def pictures(
 
 
 def titles(nothing_found: bool) -> list[str]:
-    """Of the columns of such rows."""
+    """Titles of the columns: image, truth and prediction."""
     return [
         *TITLES[:2],
         f"{MAX_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2],

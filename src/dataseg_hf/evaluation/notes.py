@@ -45,7 +45,7 @@ class Summary:
     highest: float
 
     def __add__(self, other: "Summary") -> "Summary":
-        """Of the images of both."""
+        """The summary of the images of both."""
         return Summary(
             self.images + other.images,
             self.predicted + other.predicted,

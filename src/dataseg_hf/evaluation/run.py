@@ -211,9 +211,16 @@ def embeddings_of(
 ) -> Tensor:
     """Text embeddings [C, D] of the names of a set, in the space of the model.
 
-    Those of a vocabulary stored in the model where the entry names one; else the model's text
-    encoder embeds the names; where it has none, because its embeddings came out of files, the one
-    of the settings, or, without one, the names that the model stores.
+    They come from the first of these that there is:
+
+    1. the vocabulary stored in the model that the entry names;
+    2. the model's text encoder, which is missing where the model's embeddings came from files;
+    3. the text encoder of the settings;
+    4. the names stored in the model.
+
+    Raises:
+        ConfigError: for names that none of them covers, an encoder of another dimension, and a
+            model that takes its stored vocabularies only when the entry names none.
     """
     if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
         raise ConfigError(
@@ -248,8 +255,11 @@ def embeddings_of(
 def stored_embeddings(
     labels: Sequence[str], vocabulary: str, key: str, model: DaTaSegModel
 ) -> Tensor:
-    """The embeddings of a vocabulary of the model, which must have the same names in the same
-    order.
+    """Embeddings [C, D] of a vocabulary stored in the model.
+
+    Raises:
+        ConfigError: for a vocabulary that is not stored, and one whose names differ from `labels`
+            or stand in another order.
     """
     try:
         stored = model.stored_vocabulary(vocabulary)["labels"]

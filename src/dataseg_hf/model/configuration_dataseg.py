@@ -112,9 +112,10 @@ class DaTaSegConfig(PreTrainedConfig):
         train_num_points (`int`, defaults to 12544):
             Points per image on which masks are compared in matching and loss; with at most that
             many cells in the mask grid every cell is used instead.
-        oversample_ratio (`float`, defaults to 3.0), importance_sample_ratio (`float`, defaults to
-        0.75):
-            Uncertainty sampling of the loss points (PointRend).
+        oversample_ratio (`float`, defaults to 3.0):
+            Random points per loss point, of which the most uncertain are kept (PointRend).
+        importance_sample_ratio (`float`, defaults to 0.75):
+            Share of the loss points that are chosen so; the others are random.
         init_std (`float`, defaults to 0.02): Standard deviation of initial embeddings.
         vocabularies (`dict[str, dict]`, defaults to `{}`):
             Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`; embeddings are

@@ -1,8 +1,7 @@
 """Matching costs and losses on mask logits: pure functions of tensors, in float32.
 
 Shapes: B images, N queries, M targets (padded to the batch's largest number), P points, h x w mask
-    grid. Points are
-(x, y) in 0..1 of the padded canvas.
+grid. Points are (x, y) in 0..1 of the padded canvas.
 """
 
 from collections.abc import Callable

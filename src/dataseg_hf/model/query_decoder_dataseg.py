@@ -152,9 +152,11 @@ class QueryDecoder(nn.Module):
         """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
         last one only; and the mask logits of the last one, [B, N, h, w].
 
-        valid_mask: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier
-            layers are computed at
-        the resolution of the attention that reads them.
+        Args:
+            features: of the pixel decoder.
+            valid_mask: bool [B, H, W], false in the padding.
+            every_layer: without it, the masks of earlier layers are computed at the resolution of
+                the attention that reads them.
         """
         batch = valid_mask.shape[0]  # not len(), which fixes the size in an exported graph
         memory, with_pos, grids = self.memory(features, valid_mask)

@@ -41,7 +41,12 @@ def get_spec(name: str, key: str) -> DatasetSpec:
 
 
 def source_spec(source: Source, key: str) -> DatasetSpec:
-    """The spec of an entry's dataset, its classes renamed and merged as `category_map` says."""
+    """The spec of an entry's dataset, its classes renamed and merged as `category_map` says.
+
+    Raises:
+        ConfigError: for an unknown dataset, a spec that is none, or a `category_map` that does not
+            fit it.
+    """
     spec = _unmapped_spec(source, key)
     try:
         return mapped_spec(spec, source.category_map)
@@ -166,7 +171,11 @@ def load_held_out(
 
 
 def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "raise") -> TrainingSet:
-    """An entry of the mix with its data; its ratio is what the entry says, before `with_shares`."""
+    """An entry of the mix with its data; its ratio is what the entry says, before `with_shares`.
+
+    Raises:
+        ConfigError: for data that cannot be read, and `keep_in_memory` with a stream.
+    """
     key = f"datasets.{name}"
     data = load_source(entry, key, on_bad_sample)
     if entry.keep_in_memory and isinstance(data, SampleStream):

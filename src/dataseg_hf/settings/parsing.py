@@ -108,7 +108,7 @@ def parse_settings(
         arguments: the command line, which overrides the files.
 
     Raises:
-        ConfigError: a line for each unknown or impossible setting, with its key.
+        SettingsError: a line for each unknown or impossible setting, with its key.
     """
     overrides = [o for o in read_overrides(arguments) if o.path != ("config",)]
     values = {override.path: override.value for override in overrides}

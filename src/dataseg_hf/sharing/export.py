@@ -183,7 +183,7 @@ def export_file(
 @torch.no_grad()
 def greatest_difference(model: DaTaSegModel, file: Path, size: tuple[int, int]) -> float:
     """The largest difference between the outputs of an exported file and of its model, for noise
-    [1, 3, *size] with padding and another number of categories.
+    [1, 3, H, W] with padding and another number of categories.
     """
     pixel_mask = torch.ones(1, *size, dtype=torch.int64)
     pixel_mask[:, size[0] * 3 // 4 :] = 0

@@ -130,7 +130,11 @@ class RunFolder:
         return {"first_step": 0, "first_seconds": 0.0, **progress}
 
     def find_checkpoint(self, resume: str) -> Path | None:
-        """The checkpoint that `latest` or a path names; None where `latest` finds none."""
+        """The checkpoint that `latest` or a path names; None where `latest` finds none.
+
+        Raises:
+            ConfigError: for a path that is no complete checkpoint, or one of another run.
+        """
         if resume == "latest":
             complete = self.complete_checkpoints()
             return complete[-1] if complete else None

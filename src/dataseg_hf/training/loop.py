@@ -253,7 +253,12 @@ class CoTraining:
     # --- between steps
 
     def stop_if_asked(self, signals: StopSignals, failure: Exception | None) -> None:
-        """Leave with the state saved, when a process got a signal or could not load its images."""
+        """Save the state and leave if any process got a signal or could not load its images.
+
+        Raises:
+            StopRequested: after a signal.
+            DataError: for images that could not be loaded; its message also tells if saving failed.
+        """
         got = signals.received
         interrupted, terminated, failed = agree(
             [got == signal.SIGINT, got == signal.SIGTERM, failure is not None], self.accelerator

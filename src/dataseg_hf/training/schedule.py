@@ -128,7 +128,11 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
 
 
 def in_steps(duration: Duration, key: str, datasets: Sequence[TrainingSet]) -> int:
-    """Optimizer steps that a duration takes on average over the mix, rounded up."""
+    """Optimizer steps that a duration takes on average over the mix, rounded up.
+
+    Raises:
+        ConfigError: for epochs of a stream whose size is unknown.
+    """
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)

@@ -148,6 +148,10 @@ def listed_images(
             problem ("error").
         locate: turns a listed file name into the one on disk.
         notes: takes what a user should know.
+
+    Raises:
+        ValueError: for an entry without a valid id. Other faults of an entry, each a
+            BadSampleError, become the `problem` of its image.
     """
     images: list[ListedImage] = []
     size_of: dict[str, Size | None] = {}
