@@ -12,13 +12,13 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.commands import COMMANDS, main
-from dataseg_hf.commands.ready_configs import (
+from dataseg_hf.errors import ConfigError
+from dataseg_hf.settings.ready_configs import (
     CONFIGS,
     config_file,
     ready_configs,
     with_config_files,
 )
-from dataseg_hf.errors import ConfigError
 from dataseg_hf.version import __version__
 from helpers.example_scripts import EXAMPLES
 from helpers.paths import ROOT

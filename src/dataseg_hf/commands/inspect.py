@@ -13,8 +13,8 @@ from contextlib import redirect_stdout
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..output_folder import check_addition
+from ..settings.ready_configs import config_file, with_config_files
 from .options import OptionParser, report_error
-from .ready_configs import config_file, with_config_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

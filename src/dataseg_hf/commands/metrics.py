@@ -22,7 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parse_options(arguments))
     score, wants_json = options.pop("score"), options.pop("json")
     # short work needs no bar
-    progress: partial[Iterable[Any]] = partial(tqdm, desc="scoring", delay=1, leave=False)
+    progress: partial[Iterable[Any]] = partial(
+        tqdm,
+        desc="scoring",
+        delay=1,
+        leave=False,
+        disable=None,  # only on a terminal: a log file needs no progress bar
+    )
     try:
         result = score(**options, progress=progress)
     except (OSError, ValueError) as error:

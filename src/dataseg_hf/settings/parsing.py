@@ -46,7 +46,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
         SystemExit: after `--help`.
     """
     if {"-h", "--help"} & set(arguments):
-        print(help_text(default_config))
+        print(help_text())
         sys.exit(0)
     files = config_files(arguments) or [str(default_config)]
     return parse_settings(RunConfig, {file: read_file(file) for file in files}, arguments)
