@@ -102,16 +102,14 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
         else:
             what = (
                 f"the highest class probability is {summary.highest:.2f}, and a segment needs more "
-                "than the threshold "
-                f"{eval_set.threshold} and than 'nothing there', and {eval_set.overlap_threshold} "
-                "of its mask"
+                f"than the threshold {eval_set.threshold} and than 'nothing there', and "
+                f"{eval_set.overlap_threshold} of its mask"
             )
         count = int(summary.predicted.sum())
         return [
             f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where "
-            "the truth has "
-            f"{summary.true.sum()}: {what}. Usual after a short training, when scores "
-            f"are still low{'' if kind == 'instance' else '; a lower threshold shows more'}"
+            f"the truth has {summary.true.sum()}: {what}. Usual after a short training, when "
+            f"scores are still low{'' if kind == 'instance' else '; a lower threshold shows more'}"
         ]
     total = summary.predicted.sum()
     first = int(summary.predicted.argmax())
@@ -119,11 +117,9 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     if share >= ONE_CLASS and summary.true[first] < MAX_TRUE_SHARE * summary.true.sum():
         return [
             f"{share:.0%} of the predicted {_UNITS[kind]}s are "
-            f"'{eval_set.data.spec.labels[first]}', one of "
-            f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; "
-            "later a sign of a "
-            "rate too high, of a class that dominates the mix, or of names whose embeddings are "
-            "alike"
+            f"'{eval_set.data.spec.labels[first]}', one of {np.count_nonzero(summary.true)} "
+            "classes in the truth. Usual after a short training; later a sign of a rate too high, "
+            "of a class that dominates the mix, or of names whose embeddings are alike"
         ]
     return []
 

@@ -165,8 +165,7 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
     if image_size % MIRROR_STRIDE:
         raise ConfigError(
             f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror "
-            "image would not lie "
-            "on the same cells; change it, or leave out --flip"
+            "image would not lie on the same cells; change it, or leave out --flip"
         )
 
 
@@ -225,8 +224,7 @@ def embeddings_of(
     if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
         raise ConfigError(
             f"{key}.vocabulary: is required, as the model has parts of its own for each of its "
-            "vocabularies "
-            f"{sorted(model.config.vocabularies or {})}"
+            f"vocabularies {sorted(model.config.vocabularies or {})}"
         )
     if entry.vocabulary is not None:
         return stored_embeddings(labels, entry.vocabulary, key, model)
@@ -238,10 +236,9 @@ def embeddings_of(
     if settings.text_encoder is None:
         raise ConfigError(
             f"{key}.vocabulary: the model cannot embed names by itself, and stores none for "
-            f"[{listed(missing)}]; "
-            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a "
-            "`text_encoder` of its "
-            f"space ({'unknown' if remembered is None else remembered['source']})"
+            f"[{listed(missing)}]; choose from its vocabularies "
+            f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
+            f"({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
     if embeddings.shape[1] != model.config.text_embedding_dim:

@@ -243,8 +243,7 @@ class DaTaSegConfig(PreTrainedConfig):
         if self.pixel_decoder == "deformable" and self.hidden_dim % 32:
             raise ValueError(
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by 32, the groups of the "
-                "deformable pixel "
-                "decoder's norms"
+                "deformable pixel decoder's norms"
             )
         if self.mask_view_size < 2:
             raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")

@@ -191,9 +191,8 @@ class DeformablePixelDecoder(nn.Module):
         if len(channels) <= QUERY_LEVELS:
             raise ValueError(
                 f"the deformable pixel decoder needs feature maps at {QUERY_LEVELS + 1} or more "
-                "strides, the backbone "
-                f"gives {len(channels)}: name more stages in `backbone_config.out_features`, or "
-                "use the 'fpn' one"
+                f"strides, the backbone gives {len(channels)}: name more stages in "
+                "`backbone_config.out_features`, or use the 'fpn' one"
             )
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)

@@ -57,8 +57,7 @@ class PixelDecoder(nn.Module):
         if len(channels) < 2:
             raise ValueError(
                 f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more "
-                "strides: "
-                "name several stages in `backbone_config.out_features`"
+                "strides: name several stages in `backbone_config.out_features`"
             )
         # the finest map has the most cells by far, so its width is a setting of its own
         dims = [config.mask_dim] + [config.hidden_dim] * (len(channels) - 1)

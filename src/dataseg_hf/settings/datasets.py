@@ -219,8 +219,7 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
             if dataset.size is None:
                 raise ConfigError(
                     f"datasets.{dataset.name}: the number of streamed images is unknown, so "
-                    "size_temperature cannot "
-                    "set its share; give probabilities instead"
+                    "size_temperature cannot set its share; give probabilities instead"
                 )
             weights.append(dataset.size ** (1 / config.size_temperature))
     return [
@@ -281,7 +280,6 @@ def mix_table(rows: Sequence[MixRow]) -> str:
         passes = "?" if row.passes_per_1000_steps is None else f"{row.passes_per_1000_steps:.2f}"
         lines.append(
             f"{row.name:<{width}} {row.task:<9} {images:>8} {row.classes:>7} {row.share:>6.1%} "
-            f"{row.batch_size:>5} "
-            f"{passes:>11}"
+            f"{row.batch_size:>5} {passes:>11}"
         )
     return "\n".join(lines)

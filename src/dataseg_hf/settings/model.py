@@ -200,8 +200,7 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
     if encoder.dim != model.config.text_embedding_dim:
         raise ConfigError(
             f"text_encoder: embeds names in {encoder.dim} dimensions, but '{path}' was trained "
-            "with "
-            f"{model.config.text_embedding_dim}"
+            f"with {model.config.text_embedding_dim}"
         )
     if model.config.text_encoder not in (None, text["text_encoder"]):
         LOG.warning(

@@ -78,8 +78,7 @@ def export_program(
     if dynamic_size and backbone not in DYNAMIC_SIZE_BACKBONES:
         raise ValueError(
             f"a '{backbone}' backbone fixes height and width in the graph: export without a "
-            "dynamic size; "
-            f"known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
+            f"dynamic size; known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
         )
     if model.training:
         raise ValueError("the model is in training mode: call `model.eval()` first")

@@ -58,8 +58,7 @@ class Projection:
             )
         lines.append(
             f"projected: {_hours(self.train_seconds)} of training, {_hours(self.evaluate_seconds)} "
-            "of evaluation "
-            f"({self.image_seconds:.2f} s per image)"
+            f"of evaluation ({self.image_seconds:.2f} s per image)"
         )
         if self.max_seconds is not None and self.train_seconds > self.max_seconds:
             lines.append(

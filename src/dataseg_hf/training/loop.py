@@ -291,8 +291,7 @@ class CoTraining:
         if late:
             LOG.info(
                 f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes "
-                f"{self.config.max_minutes} "
-                "reached. The learning rate had come down by then."
+                f"{self.config.max_minutes} reached. The learning rate had come down by then."
             )
         return late
 

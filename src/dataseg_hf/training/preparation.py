@@ -171,8 +171,7 @@ def prepare_folder(
         if prepared.schedule.first_step == folder.steps_of(checkpoint):
             LOG.info(
                 f"The run is to have {prepared.schedule.max_steps} steps now: the learning rate "
-                "starts again after step "
-                f"{prepared.schedule.first_step}, warm-up included."
+                f"starts again after step {prepared.schedule.first_step}, warm-up included."
             )
     elif config.resume is not None:
         LOG.info(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
@@ -239,8 +238,7 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
     if failure is not None:
         raise ConfigError(
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
-            "login`, or leave it out "
-            "and publish later with dataseg publish"
+            "login`, or leave it out and publish later with dataseg publish"
         )
 
 
