@@ -15,7 +15,7 @@ from .scorers import objects_of
 from .sets import EvaluationSet
 
 MIN_SCORE = 0.3
-"""Of a drawn instance (our setting); scored are those below it too."""
+"""Least score of a drawn instance (our setting); those below it are scored, too."""
 ONE_CLASS, MAX_TRUE_SHARE = 0.99, 0.9
 """Share of the predictions above which they count as one class, unless it has that share of the
 truth (our setting).
@@ -71,7 +71,11 @@ def summarize(
     sample: Sample,
     spec: DatasetSpec,
 ) -> Summary:
-    """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
+    """The summary of one image.
+
+    Args:
+        predicted: the output of one kind, see `outputs_of`.
+    """
     truth = sample.annotation
     if isinstance(predicted, InstanceOutput):
         found, true = (

@@ -230,8 +230,11 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
 
 @dataclass(frozen=True)
 class MixRow:
-    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the
-    steps, or of the loss where every step has a batch of each; 0..1.
+    """One dataset of the resolved mix.
+
+    Args:
+        images: their number; None where a stream does not tell.
+        share: of the steps, or of the loss where every step has a batch of each; 0..1.
     """
 
     name: str

@@ -22,7 +22,11 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 @dataclass(frozen=True)
 class Override:
-    """A setting on the command line. text: None for a bare `--key`, which is true."""
+    """A setting on the command line.
+
+    Args:
+        text: None for a bare `--key`, which is true.
+    """
 
     path: tuple[str, ...]
     text: str | None

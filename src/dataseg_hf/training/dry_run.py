@@ -78,7 +78,8 @@ def dry_run(
     """Train two steps on each dataset, the second of which counts, and score a few images of each
     held-out set.
 
-    few: the held-out sets with few images, which `evaluate` scores.
+    Args:
+        few: the held-out sets with few images, which `evaluate` scores.
     """
     total = sum(dataset.ratio for dataset in training.datasets)
     costs = []

@@ -74,8 +74,11 @@ class CoTraining:
         save_model: SaveModel,
         checkpoint: Path | None = None,
     ) -> None:
-        """save_model: writes a model into a folder. checkpoint: folder of a complete checkpoint to
-        continue from.
+        """Prepare a run, or go on with one from a checkpoint.
+
+        Args:
+            save_model: writes a model into a folder.
+            checkpoint: folder of a complete checkpoint to continue from.
         """
         self.config, self.schedule, self.datasets = config, schedule, datasets
         self.folder, self.accelerator, self.save_model = folder, accelerator, save_model
@@ -339,10 +342,11 @@ class CoTraining:
         return self.unsharded
 
     def save(self, leaving: bool = False) -> None:
-        """Write a checkpoint, unless there is one of this step; a failure is an error, or a warning
-        if so set.
+        """Write a checkpoint, unless there is one of this step.
 
-        leaving: the run ends after it, so that a failure cannot be made good and is an error.
+        Args:
+            leaving: the run ends after it. A failure is then an error, as it cannot be made good;
+                otherwise `on_save_error` decides.
         """
         self.log.flush()
         if self.saved_step == self.step:

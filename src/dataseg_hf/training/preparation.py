@@ -79,7 +79,8 @@ def build_run(
 ) -> PreparedRun:
     """Everything that a run needs, checked as far as that is possible without training.
 
-    checkpoint: where the run goes on from, which decides where its schedule begins.
+    Args:
+        checkpoint: where the run goes on from, which decides where its schedule begins.
     """
     set_seed(config.seed)
     encoder = run_text_encoder(config)

@@ -117,8 +117,11 @@ def image_key(image_id: Any, where: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An entry of `images`. size: as listed, if it is. problem: why the image cannot be used, if
-    so.
+    """An entry of `images`.
+
+    Args:
+        size: height and width as listed; None if they are not.
+        problem: why the image cannot be used; None if it can.
     """
 
     image_id: int | str
