@@ -64,7 +64,11 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, 
 
 
 def number_or_all(text: str) -> int | None:
-    """A positive number, None for `all`."""
+    """A positive number, None for `all`.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
     if text == "all":
         return None
     if not text.isdecimal() or int(text) == 0:

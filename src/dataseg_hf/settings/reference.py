@@ -22,7 +22,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Section:
-    """Settings that stand at one place. prefix: of their keys, which ends in a dot."""
+    """Settings that stand at one place.
+
+    Args:
+        prefix: of their keys; ends in a dot.
+    """
 
     title: str
     prefix: str
