@@ -16,7 +16,6 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dataseg_hf.commands.ready_configs import config_file
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import Instances
 from dataseg_hf.evaluation.inference import (
@@ -33,6 +32,7 @@ from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics import AveragePrecision
 from dataseg_hf.metrics.instances import Predictions
 from dataseg_hf.model.mask_nms_dataseg import without_repeats
+from dataseg_hf.settings.ready_configs import config_file
 from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 IOUS = (None, 0.9, 0.8, 0.7, 0.6, 0.5, 0.3)

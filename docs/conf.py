@@ -5,8 +5,9 @@ Nothing is fetched. Warnings are errors: a link to a page, heading or type of ou
 ends the build.
 """
 
+import inspect
 import re
-from typing import Any
+from typing import Any, get_type_hints
 
 from docutils import nodes
 from numpy.typing import ArrayLike
@@ -16,7 +17,9 @@ from sphinx.environment import BuildEnvironment
 from sphinx.util.nodes import make_refnode
 from sphinx.util.typing import stringify_annotation
 
+import dataseg_hf.settings.run  # noqa: F401 - defines all classes of settings
 from dataseg_hf import __version__
+from dataseg_hf.settings.base import Settings
 
 project = "dataseg_hf"
 author = "the authors of dataseg_hf"
@@ -41,6 +44,11 @@ python_maximum_signature_line_length = 100
 # Types in signatures are to be found, those of other packages aside; what docstrings have in
 # backticks may be any code.
 nitpicky = True
+nitpick_ignore = [  # type variables
+    ("py:class", "dataseg_hf.model.tasks_dataseg.Flags"),
+    ("py:class", "dataseg_hf.model.warm_start_mixin_dataseg.Model"),
+    ("py:class", "dataseg_hf.settings.entries.AnySource"),
+]
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|data|exc)", r"(?!dataseg_hf\.).*")]
 
 html_theme = "furo"
@@ -87,8 +95,26 @@ def _readable(text: str) -> str:
     return re.sub(r"<factory>|<function \S*<lambda>>", "...", text)
 
 
+def settings_classes(base: type[Settings] = Settings) -> list[type[Settings]]:
+    """The class and all that inherit from it."""
+    return [base, *(found for sub in base.__subclasses__() for found in settings_classes(sub))]
+
+
+def show_bare_types() -> None:
+    """Take pydantic's checks out of the types of settings: `float`, not `Annotated[float, ...]`."""
+    for documented in settings_classes():
+        bare = get_type_hints(documented)
+        signature = inspect.signature(documented)
+        fields = [
+            field.replace(annotation=bare[name]) for name, field in signature.parameters.items()
+        ]
+        documented.__signature__ = signature.replace(parameters=fields)
+        documented.__annotations__ = {name: bare[name] for name in documented.__annotations__}
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Called by Sphinx."""
+    show_bare_types()
     app.connect("missing-reference", link_class)
     app.connect("autodoc-process-signature", readable_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

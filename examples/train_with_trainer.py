@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 from transformers.trainer_utils import get_last_checkpoint
 
-from dataseg_hf.commands.ready_configs import config_file, with_config_files
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.errors import ConfigError
@@ -31,6 +30,7 @@ from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
 from dataseg_hf.settings.parsing import config_files, parse_run_config
 from dataseg_hf.settings.paths import expand
+from dataseg_hf.settings.ready_configs import config_file, with_config_files
 from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.training.gradients import step_loss_weights

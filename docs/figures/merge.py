@@ -151,9 +151,11 @@ def truth_of(sample: Sample, task: Any) -> Truth:
 class Training:
     """MERGE in training, as one task does it.
 
-    classes: int64 [M], of the targets. values: [M, h, w], the targets on the mask grid. groups: who
-        works for whom.
-    alone, merged: mask logits [M, h, w] of the matched proposals, and of the whole groups.
+    Args:
+        classes: int64 [M], of the targets.
+        values: [M, h, w], the targets on the mask grid.
+        groups: who works for whom.
+        alone, merged: mask logits [M, h, w] of the matched proposals, and of the whole groups.
     """
 
     classes: Tensor

@@ -47,7 +47,7 @@ _MODULES = {
     "HubTextEncoder": "text_embeddings",
     "build_text_encoder": "text_embeddings",
 }
-"""Of the names that need torch: imported when first asked for (PEP 562)."""
+"""Modules of the names that need torch; they are imported when first asked for (PEP 562)."""
 
 
 def __getattr__(name: str) -> Any:

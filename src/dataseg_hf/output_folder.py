@@ -121,9 +121,7 @@ def check_addition(path: str | Path, key: str) -> Path:
 
 
 def kind_of(folder: Path) -> OutputKind | None:
-    """Of which kind the output in a folder is; None where the folder is empty or somebody
-    else's.
-    """
+    """What kind of output a folder holds; None if it is empty or holds anything else."""
     kind = _json_object(folder / MARKER).get("kind")
     if kind in get_args(OutputKind):
         return kind

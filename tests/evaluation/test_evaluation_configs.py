@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from dataseg_hf.commands.ready_configs import CONFIGS
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation.export import Exporter
@@ -17,6 +16,7 @@ from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scoring import Processes, SetResult, score
 from dataseg_hf.evaluation.settings import EvaluationOptions, read_held_out
 from dataseg_hf.metrics.files import score_instances, score_panoptic
+from dataseg_hf.settings.ready_configs import CONFIGS
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.benchmark_files import SIDE, write_ade20k, write_objects365
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor

@@ -57,10 +57,11 @@ class Repo:
 class Fault:
     """What goes wrong with the next `times` requests of a method whose path matches.
 
-    status: answer with it. drop_after: read or write so many bytes of the body, then cut the line.
-        change: what the
-    body of an answer becomes, its announced size and hash staying. lost: do what was asked, but cut
-    the line instead of an answer.
+    Args:
+        status: answer with it.
+        drop_after: read or write so many bytes of the body, then cut the line.
+        change: what the body of an answer becomes; its announced size and hash stay.
+        lost: do what was asked, but cut the line instead of an answer.
     """
 
     method: str

@@ -19,9 +19,10 @@ class NoisyTruth(torch.nn.Module):
     """Recognizes the images of a set by their pixels, however they are batched, and proposes a
     query per true segment.
 
-    noise: 0 gives the truth; more of it shifts masks and takes other classes. Scores tie often.
-        Images must fill the
-    canvas.
+    Scores tie often. Images must fill the canvas.
+
+    Args:
+        noise: 0 gives the truth; more of it shifts masks and takes other classes.
     """
 
     def __init__(self, chosen: EvaluationSet, mean: float, std: float, noise: float = 0.0) -> None:

@@ -43,9 +43,9 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         parse_run_config(["--help"], "default.yaml")
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert printed.strip() == help_text("default.yaml")
+    assert printed.strip() == help_text()
     assert "--datasets.NAME.batch_size  (whole number, above 0; default 8)" in printed
-    assert "default default.yaml" in printed
+    assert "default shapes" in printed
     for section in SECTIONS:
         for row in section.rows():
             assert f"--{row.key}  (" in printed

@@ -8,9 +8,9 @@ from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..settings.parsing import config_files, parse_run_config
+from ..settings.ready_configs import config_file, with_config_files
 from ..settings.run import RunConfig
 from .options import report_error
-from .ready_configs import config_file, with_config_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,8 +12,8 @@ from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
+from ..settings.ready_configs import config_file, ready_configs
 from .options import OptionParser, report_error
-from .ready_configs import config_file, ready_configs
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

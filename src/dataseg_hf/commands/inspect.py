@@ -13,8 +13,8 @@ from contextlib import redirect_stdout
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..output_folder import check_addition
+from ..settings.ready_configs import config_file, with_config_files
 from .options import OptionParser, report_error
-from .ready_configs import config_file, with_config_files
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -64,7 +64,11 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, 
 
 
 def number_or_all(text: str) -> int | None:
-    """A positive number, None for `all`."""
+    """A positive number, None for `all`.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
     if text == "all":
         return None
     if not text.isdecimal() or int(text) == 0:

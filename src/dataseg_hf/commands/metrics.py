@@ -22,7 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(parse_options(arguments))
     score, wants_json = options.pop("score"), options.pop("json")
     # short work needs no bar
-    progress: partial[Iterable[Any]] = partial(tqdm, desc="scoring", delay=1, leave=False)
+    progress: partial[Iterable[Any]] = partial(
+        tqdm,
+        desc="scoring",
+        delay=1,
+        leave=False,
+        disable=None,  # only on a terminal: a log file needs no progress bar
+    )
     try:
         result = score(**options, progress=progress)
     except (OSError, ValueError) as error:
@@ -52,7 +58,9 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("instance", "COCO AP and AR of masks or boxes", add_instance_options, score_instances),
     ]
     for name, what, add_options, score in tasks:
-        of_task = parsers.add_parser(name, help=what, description=what)
+        # COCO calls its format "instances", and so did this command at first
+        aliases = ["instances"] if name == "instance" else []
+        of_task = parsers.add_parser(name, aliases=aliases, help=what, description=what)
         of_task.set_defaults(score=score)
         add_options(of_task)
         of_task.add_argument(

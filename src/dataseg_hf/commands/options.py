@@ -9,22 +9,24 @@ from ..errors import SettingsError
 
 
 class OptionParser(argparse.ArgumentParser):
-    """An ArgumentParser whose options are spelled with underscores, as settings are.
-
-    Hyphens instead of underscores are refused with the right spelling in the message.
+    """An ArgumentParser whose options are spelled with underscores, as settings are. Hyphens in
+    their place mean the same, as in transformers' HfArgumentParser.
     """
 
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """As the base class, which calls it for every way of parsing."""
-        for argument in sys.argv[1:] if args is None else args:
-            option = argument.partition("=")[0]
-            spelled = "--" + option[2:].replace("-", "_")
-            known = spelled in self._option_string_actions
-            if option.startswith("--") and spelled != option and known:
-                self.error(f"{option} is now spelled {spelled}")
-        return super().parse_known_args(args, namespace)
+        words = sys.argv[1:] if args is None else args
+        return super().parse_known_args([self._spelled(word) for word in words], namespace)
+
+    def _spelled(self, word: str) -> str:
+        """An option of this parser as it knows it, `--gt-json=a-b` as `--gt_json=a-b`."""
+        option, equals, value = word.partition("=")
+        known = "--" + option[2:].replace("-", "_")
+        if option.startswith("--") and known in self._option_string_actions:
+            return known + equals + value
+        return word
 
 
 def report_error(error: Exception | str) -> None:

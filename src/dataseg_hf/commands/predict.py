@@ -103,8 +103,10 @@ def prepare(options: argparse.Namespace) -> Prediction:
 def load(
     name_or_folder: str, vocabulary: str | None
 ) -> tuple["DaTaSegModel", "DaTaSegImageProcessor"]:
-    """Model with the wanted vocabulary, on the accelerator where there is one, and its
-    processor.
+    """The model with the wanted vocabulary, on the accelerator if there is one, and its processor.
+
+    Raises:
+        ValueError: for a vocabulary that the model cannot use; the message names the option.
     """
     import torch
 
@@ -267,7 +269,11 @@ def add_annotation_options(parser: OptionParser) -> None:
 
 
 def share(text: str) -> float:
-    """A number of the command line in 0..1."""
+    """A number in 0..1 from the command line.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
     try:
         value = float(text)
     except ValueError:

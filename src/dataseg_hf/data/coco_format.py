@@ -36,7 +36,7 @@ class CocoSegment(Protocol):
         """x, y, width, height in pixels of the image."""
 
     def within(self, rows: slice, columns: slice) -> NDArray[np.bool_]:
-        """The mask of that rectangle of the image: bool, of its size."""
+        """The mask in a rectangle of the image: bool [h, w], the size of the rectangle."""
 
 
 def category_ids(num_classes: int, id_map: Mapping[Any, int] | None = None) -> list[int]:

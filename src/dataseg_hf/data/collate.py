@@ -61,16 +61,20 @@ def collate(
 
     Returns:
         A dictionary with
-        pixel_values: float32 [B, 3, S, S], `(x / 255 - mean) / std`, 0 in the padding;
-        pixel_mask: int64 [B, S, S], 1 on the image, 0 in the padding;
-        labels: per image a dictionary with `class_labels` int64 [M] and, by what the task's labels
-        hold (`Task.label_form`),
-        segments and classes: `segment_map` int16 [S, S], index into M, -1 where void, padding or
-        crowd (crowd segments are no targets; classes have one segment each, or one per connected
-        part);
-        masks: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
-        boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and
-            `is_crowd` bool [M].
+
+        - `pixel_values`: float32 [B, 3, S, S], `(x / 255 - mean) / std`, 0 in the padding;
+        - `pixel_mask`: int64 [B, S, S], 1 on the image, 0 in the padding;
+        - `labels`: per image a dictionary with `class_labels` int64 [M] and the annotation in the
+          task's `label_form`.
+
+        The annotation is, by `Task.label_form`,
+
+        - segments and classes: `segment_map` int16 [S, S], index into M, -1 where void, padding or
+          crowd (crowd segments are no targets; classes have one segment each, or one per connected
+          part);
+        - masks: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
+        - boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and
+          `is_crowd` bool [M].
 
     Raises:
         ValueError: for a sample larger than the canvas, an annotation that does not fit the task,

@@ -10,8 +10,11 @@ MAX_LINES = 20  # of classes, and of kinds of problems, in `Inspection.text`
 
 @dataclass
 class ClassCount:
-    """How often a class occurs. segments: segments or objects, crowds among them. pixels: of masks,
-    else of boxes.
+    """How often a class occurs.
+
+    Args:
+        segments: segments or objects, crowds among them.
+        pixels: of masks, else of boxes.
     """
 
     name: str

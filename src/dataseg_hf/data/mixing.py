@@ -393,7 +393,12 @@ def mixing_loader(
 
 
 def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:
-    """The inputs of a micro-batch on a device."""
+    """The inputs of a micro-batch, moved to a device.
+
+    Args:
+        inputs: what `collate` returns: tensors [B, ...], and a list of B label dictionaries.
+        device: where the tensors go.
+    """
     moved: dict = {}
     for key, value in inputs.items():
         if isinstance(value, list):

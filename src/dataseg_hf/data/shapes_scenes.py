@@ -207,8 +207,11 @@ def _brick(rng: np.random.Generator, size: int) -> FloatArray:
 
 @dataclass(frozen=True)
 class Texture:
-    """One kind of stuff. pattern: (rng, size) -> float32 [size, size], about -1 to 1; rgb: mean
-    color, 0 to 255.
+    """One kind of stuff.
+
+    Args:
+        pattern: (rng, size) -> float32 [size, size], about -1 to 1.
+        rgb: mean color, 0 to 255.
     """
 
     pattern: Callable[[np.random.Generator, int], FloatArray]

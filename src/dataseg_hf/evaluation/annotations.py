@@ -117,7 +117,11 @@ class AnnotationExport:
 
 
 def segments_of(output: Any, threshold: float) -> list[Segment]:
-    """The segments of an output of any kind; threshold: least score of those of instance output."""
+    """The segments of an output of any kind.
+
+    Args:
+        threshold: least score of a segment of instance output.
+    """
     if isinstance(output, PanopticOutput):
         return [
             cropped(output.segmentation == info["id"], info["label_id"], info.get("score"))

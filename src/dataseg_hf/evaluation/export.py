@@ -1,5 +1,5 @@
-"""Predictions and the truth they were scored against, in the formats that `python -m
-dataseg_hf.metrics` reads.
+"""Predictions and the truth they were scored against, in the formats that
+`python -m dataseg_hf.metrics` reads.
 
     SET/panoptic/truth.json, truth/, predictions.json, predictions/       COCO panoptic (`pq`)
     SET/semantic/truth/, predictions/            a class index per pixel (`miou`)

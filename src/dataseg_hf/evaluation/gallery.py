@@ -39,14 +39,16 @@ def pictures(
     """Rows of image, truth and prediction for the first images of a set, drawn as its first metric
     sees them.
 
-    nothing_found: in the whole set; the best proposals stand for the prediction then.
+    Args:
+        nothing_found: whether the model finds nothing in the whole set; the best proposals then
+            stand for the prediction.
     """
     indices = range(min(count, len(eval_set.data)))
     return list(picture_rows(model, eval_set, indices, Inference(normalization), nothing_found))
 
 
 def titles(nothing_found: bool) -> list[str]:
-    """Of the columns of such rows."""
+    """Titles of the columns: image, truth and prediction."""
     return [
         *TITLES[:2],
         f"{MAX_PROPOSALS} best proposals (nothing found)" if nothing_found else TITLES[2],

@@ -15,7 +15,7 @@ from .scorers import objects_of
 from .sets import EvaluationSet
 
 MIN_SCORE = 0.3
-"""Of a drawn instance (our setting); scored are those below it too."""
+"""Least score of a drawn instance (our setting); those below it are scored, too."""
 ONE_CLASS, MAX_TRUE_SHARE = 0.99, 0.9
 """Share of the predictions above which they count as one class, unless it has that share of the
 truth (our setting).
@@ -45,7 +45,7 @@ class Summary:
     highest: float
 
     def __add__(self, other: "Summary") -> "Summary":
-        """Of the images of both."""
+        """The summary of the images of both."""
         return Summary(
             self.images + other.images,
             self.predicted + other.predicted,
@@ -71,7 +71,11 @@ def summarize(
     sample: Sample,
     spec: DatasetSpec,
 ) -> Summary:
-    """The summary of one image. predicted: its output of one kind, see `outputs_of`."""
+    """The summary of one image.
+
+    Args:
+        predicted: the output of one kind, see `outputs_of`.
+    """
     truth = sample.annotation
     if isinstance(predicted, InstanceOutput):
         found, true = (
@@ -102,16 +106,14 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
         else:
             what = (
                 f"the highest class probability is {summary.highest:.2f}, and a segment needs more "
-                "than the threshold "
-                f"{eval_set.threshold} and than 'nothing there', and {eval_set.overlap_threshold} "
-                "of its mask"
+                f"than the threshold {eval_set.threshold} and than 'nothing there', and "
+                f"{eval_set.overlap_threshold} of its mask"
             )
         count = int(summary.predicted.sum())
         return [
             f"{count or 'no'} {_UNITS[kind]}{'s' * (count != 1)} in {summary.images} images, where "
-            "the truth has "
-            f"{summary.true.sum()}: {what}. Usual after a short training, when scores "
-            f"are still low{'' if kind == 'instance' else '; a lower threshold shows more'}"
+            f"the truth has {summary.true.sum()}: {what}. Usual after a short training, when "
+            f"scores are still low{'' if kind == 'instance' else '; a lower threshold shows more'}"
         ]
     total = summary.predicted.sum()
     first = int(summary.predicted.argmax())
@@ -119,11 +121,9 @@ def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> lis
     if share >= ONE_CLASS and summary.true[first] < MAX_TRUE_SHARE * summary.true.sum():
         return [
             f"{share:.0%} of the predicted {_UNITS[kind]}s are "
-            f"'{eval_set.data.spec.labels[first]}', one of "
-            f"{np.count_nonzero(summary.true)} classes in the truth. Usual after a short training; "
-            "later a sign of a "
-            "rate too high, of a class that dominates the mix, or of names whose embeddings are "
-            "alike"
+            f"'{eval_set.data.spec.labels[first]}', one of {np.count_nonzero(summary.true)} "
+            "classes in the truth. Usual after a short training; later a sign of a rate too high, "
+            "of a class that dominates the mix, or of names whose embeddings are alike"
         ]
     return []
 

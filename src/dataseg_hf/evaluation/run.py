@@ -165,8 +165,7 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
     if image_size % MIRROR_STRIDE:
         raise ConfigError(
             f"{key}.image_size: {image_size} is no multiple of {MIRROR_STRIDE}, so that a mirror "
-            "image would not lie "
-            "on the same cells; change it, or leave out --flip"
+            "image would not lie on the same cells; change it, or leave out --flip"
         )
 
 
@@ -211,15 +210,21 @@ def embeddings_of(
 ) -> Tensor:
     """Text embeddings [C, D] of the names of a set, in the space of the model.
 
-    Those of a vocabulary stored in the model where the entry names one; else the model's text
-    encoder embeds the names; where it has none, because its embeddings came out of files, the one
-    of the settings, or, without one, the names that the model stores.
+    They come from the first of these that there is:
+
+    1. the vocabulary stored in the model that the entry names;
+    2. the model's text encoder, which is missing where the model's embeddings came from files;
+    3. the text encoder of the settings;
+    4. the names stored in the model.
+
+    Raises:
+        ConfigError: for names that none of them covers, an encoder of another dimension, and a
+            model that takes its stored vocabularies only when the entry names none.
     """
     if entry.vocabulary is None and model.config.knows_stored_vocabularies_only:
         raise ConfigError(
             f"{key}.vocabulary: is required, as the model has parts of its own for each of its "
-            "vocabularies "
-            f"{sorted(model.config.vocabularies or {})}"
+            f"vocabularies {sorted(model.config.vocabularies or {})}"
         )
     if entry.vocabulary is not None:
         return stored_embeddings(labels, entry.vocabulary, key, model)
@@ -231,10 +236,9 @@ def embeddings_of(
     if settings.text_encoder is None:
         raise ConfigError(
             f"{key}.vocabulary: the model cannot embed names by itself, and stores none for "
-            f"[{listed(missing)}]; "
-            f"choose from its vocabularies {sorted(model.config.vocabularies or {})}, or give a "
-            "`text_encoder` of its "
-            f"space ({'unknown' if remembered is None else remembered['source']})"
+            f"[{listed(missing)}]; choose from its vocabularies "
+            f"{sorted(model.config.vocabularies or {})}, or give a `text_encoder` of its space "
+            f"({'unknown' if remembered is None else remembered['source']})"
         )
     embeddings = embed(configured_text_encoder(settings.text_encoder), labels, key)
     if embeddings.shape[1] != model.config.text_embedding_dim:
@@ -248,8 +252,11 @@ def embeddings_of(
 def stored_embeddings(
     labels: Sequence[str], vocabulary: str, key: str, model: DaTaSegModel
 ) -> Tensor:
-    """The embeddings of a vocabulary of the model, which must have the same names in the same
-    order.
+    """Embeddings [C, D] of a vocabulary stored in the model.
+
+    Raises:
+        ConfigError: for a vocabulary that is not stored, and one whose names differ from `labels`
+            or stand in another order.
     """
     try:
         stored = model.stored_vocabulary(vocabulary)["labels"]

@@ -23,8 +23,8 @@ from ..settings.run import RunConfig
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
-"""Of the coarsest grid. On canvases of whole multiples the cells of a mirror image are those of the
-image.
+"""Stride of the coarsest grid. On canvases of whole multiples the cells of a mirror image are those
+of the image.
 """
 
 

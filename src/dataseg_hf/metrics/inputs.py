@@ -56,8 +56,9 @@ def read_class_map(path: Path) -> NDArray[np.integer]:
 
 
 def read_segment_ids(path: Path) -> NDArray[np.integer]:
-    """Segment ids R + 256 G + 65536 B [H, W] of an RGB PNG
-    (https://cocodataset.org/#format-data).
+    """Segment ids [H, W] of an RGB PNG, R + 256 G + 65536 B.
+
+    The format is that of https://cocodataset.org/#format-data.
     """
     return read_rgb_ids(_existing(path), path, min_side=1)
 

@@ -189,15 +189,17 @@ def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]
     """COCO's average precision and average recall.
 
     Returns:
-        `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that
-            occur in the truth;
-        `ap50`, `ap75`: at one threshold;
-        `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 * 32, up to 96 * 96, from
-            96 * 96 pixels on;
-        `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best 1, 10, 100
-            predictions per image and class, mean over thresholds and classes;
-        `ar_small`, `ar_medium`, `ar_large`; `per_class`: label -> the same.
-        `nan` without truth of that kind.
+        A dictionary with these keys; a value is `nan` without truth of that kind.
+
+        - `ap`: mean over the IoU thresholds 0.50, 0.55, ..., 0.95, 101 recalls and the classes that
+          occur in the truth;
+        - `ap50`, `ap75`: at one threshold;
+        - `ap_small`, `ap_medium`, `ap_large`: truth of an area up to 32 x 32, up to 96 x 96, from
+          96 x 96 pixels on;
+        - `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best 1, 10, 100
+          predictions per image and class, mean over thresholds and classes;
+        - `ar_small`, `ar_medium`, `ar_large`: the recall for truth of those areas;
+        - `per_class`: label -> the same.
     """
     precision, recall, max_dets = curves
     result = ap_summary(curves)

@@ -40,8 +40,8 @@ class PanopticQuality:
     floats, so that its last bits depend on its number of processes; here the sums of the images are
     added exactly, in any order.
 
-    `state`: `iou_units`, Python integers [C], the summed IoU of matches in units of 2^-53; `tp`,
-        `fp`, `fn` int64 [C].
+    `state` holds `iou_units`, Python integers [C], the summed IoU of matches in units of 2^-53, and
+    `tp`, `fp`, `fn`, int64 [C].
     """
 
     def __init__(self, labels: Sequence[str], is_thing: Sequence[bool]) -> None:

@@ -19,9 +19,8 @@ SemanticState: TypeAlias = dict[str, NDArray[np.int64]]
 class MeanIoU:
     """Mean IoU, frequency-weighted IoU, pixel and mean accuracy.
 
-    `state`: `confusion` int64 [C, C + 1], rows truth, columns prediction; the last column counts
-        predictions that are
-    no class.
+    `state` holds `confusion`, int64 [C, C + 1]: rows are the truth, columns the prediction; the
+    last column counts predictions that are no class.
     """
 
     def __init__(self, labels: Sequence[str], ignore_index: int = -1) -> None:
@@ -88,13 +87,14 @@ def iou_scores(confusion: NDArray[np.int64], labels: Sequence[str]) -> dict[str,
     """Scores of a confusion matrix [C, C + 1].
 
     Returns:
-        `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as mmseg's
-            nan-mean;
-        `fwiou`: IoU weighted by the share of true pixels; `pixel_acc`: share of labeled pixels
-            that are right;
-        `mean_acc`: mean recall over the classes that occur in the truth; `per_class`: label ->
-            `iou`, `acc`.
-        `nan` where there is nothing to average.
+        A dictionary with these keys; a value is `nan` where there is nothing to average.
+
+        - `miou`: mean IoU over the classes that occur in truth or prediction (union > 0), as
+          mmseg's nan-mean;
+        - `fwiou`: IoU weighted by the share of true pixels;
+        - `pixel_acc`: share of labeled pixels that are right;
+        - `mean_acc`: mean recall over the classes that occur in the truth;
+        - `per_class`: label -> `iou`, `acc`.
     """
     right = np.diag(confusion)
     true = confusion.sum(axis=1)
@@ -127,7 +127,7 @@ def semantic_map(truth: Segments) -> NDArray[np.int32]:
 
 
 def _check_void(values: NDArray[np.int64], num_classes: int, ignore_index: int) -> None:
-    """Of true values that are no class, each must be the ignored one."""
+    """Check that the true values that are no class are `ignore_index`."""
     unknown = values[values != ignore_index]
     if unknown.size:
         raise ValueError(

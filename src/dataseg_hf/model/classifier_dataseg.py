@@ -57,8 +57,7 @@ class VocabularyStore(nn.Module):
             if embeddings.isnan().any():
                 raise ValueError(
                     f"vocabulary '{name}' has no text embeddings: a config alone does not hold "
-                    "them; "
-                    "load a checkpoint, or call `add_vocabulary`"
+                    "them; load a checkpoint, or call `add_vocabulary`"
                 )
             self._seen.add(name)
         return embeddings

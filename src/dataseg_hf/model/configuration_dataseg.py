@@ -112,9 +112,10 @@ class DaTaSegConfig(PreTrainedConfig):
         train_num_points (`int`, defaults to 12544):
             Points per image on which masks are compared in matching and loss; with at most that
             many cells in the mask grid every cell is used instead.
-        oversample_ratio (`float`, defaults to 3.0), importance_sample_ratio (`float`, defaults to
-        0.75):
-            Uncertainty sampling of the loss points (PointRend).
+        oversample_ratio (`float`, defaults to 3.0):
+            Random points per loss point, of which the most uncertain are kept (PointRend).
+        importance_sample_ratio (`float`, defaults to 0.75):
+            Share of the loss points that are chosen so; the others are random.
         init_std (`float`, defaults to 0.02): Standard deviation of initial embeddings.
         vocabularies (`dict[str, dict]`, defaults to `{}`):
             Stored vocabularies: name -> `{"labels": [...], "is_thing": [...]}`; embeddings are
@@ -242,8 +243,7 @@ class DaTaSegConfig(PreTrainedConfig):
         if self.pixel_decoder == "deformable" and self.hidden_dim % 32:
             raise ValueError(
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by 32, the groups of the "
-                "deformable pixel "
-                "decoder's norms"
+                "deformable pixel decoder's norms"
             )
         if self.mask_view_size < 2:
             raise ValueError(f"`mask_view_size` must be at least 2, got {self.mask_view_size}")

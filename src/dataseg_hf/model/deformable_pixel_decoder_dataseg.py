@@ -191,9 +191,8 @@ class DeformablePixelDecoder(nn.Module):
         if len(channels) <= QUERY_LEVELS:
             raise ValueError(
                 f"the deformable pixel decoder needs feature maps at {QUERY_LEVELS + 1} or more "
-                "strides, the backbone "
-                f"gives {len(channels)}: name more stages in `backbone_config.out_features`, or "
-                "use the 'fpn' one"
+                f"strides, the backbone gives {len(channels)}: name more stages in "
+                "`backbone_config.out_features`, or use the 'fpn' one"
             )
         dim = config.hidden_dim
         self.position_in_cell = float(config.position_in_cell)
@@ -221,8 +220,11 @@ class DeformablePixelDecoder(nn.Module):
         self.mask_projection = nn.Conv2d(dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], valid_mask: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. valid_mask: bool [B, H, W], false in the
-        padding.
+        """The features of B images, in the order and shapes of `PixelFeatures`.
+
+        Args:
+            feature_maps: finest first, [B, C_l, h_l, w_l].
+            valid_mask: bool [B, H, W], false in the padding.
         """
         coarsest_first = [channels_last(x) for x in reversed(feature_maps)]
         grids = [resize_valid_mask(valid_mask, x.shape[-2:]) for x in coarsest_first]
@@ -244,10 +246,10 @@ class DeformablePixelDecoder(nn.Module):
         return PixelFeatures(self.mask_projection(finest), levels)
 
     def encode(self, maps: Sequence[Tensor], grids: Sequence[Tensor]) -> list[Tensor]:
-        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first -> the same
-        shapes.
+        """Attention among all cells of the maps [B, d, h_l, w_l], coarsest first; the shapes stay.
 
-        grids: bool [B, h_l, w_l], false in the padding.
+        Args:
+            grids: bool [B, h_l, w_l], false in the padding.
         """
         sizes = [(x.shape[-2], x.shape[-1]) for x in maps]
         hidden_states = torch.cat([x.flatten(2).transpose(1, 2) for x in maps], dim=1)

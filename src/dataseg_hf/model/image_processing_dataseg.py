@@ -173,7 +173,7 @@ class DaTaSegImageProcessor(PilBackend):
 
         Raises:
             OSError, ValueError, SyntaxError, Image.DecompressionBombError: for what cannot be read
-            as an image.
+                as an image.
         """
         if isinstance(source, str):
             source = file_or_content(source, timeout)

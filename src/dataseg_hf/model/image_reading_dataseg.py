@@ -6,8 +6,7 @@ there is:
 
 1. `value_range`: a pair (low, high) that the user states, in the file's own values;
 2. what the file tells: the bits of a 12-bit TIFF or of a PNG's sBIT chunk, or a TIFF's least and
-greatest sample value.
-   Values outside of it prove it wrong, and then it does not count;
+   greatest sample value. Values outside of it prove it wrong, and then it does not count;
 3. the image's own range: its least and greatest value, over all channels.
 
 low becomes 0, high 255, values between them are rounded and values outside clipped. NaN, and what a
@@ -94,8 +93,7 @@ def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Imag
 
     Raises:
         OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow raises for a
-        file that it cannot
-            read.
+            file that it cannot read.
         TypeError: for anything else, such as an array.
     """
     if isinstance(source, Image.Image):

@@ -56,8 +56,7 @@ def refuse_unknown_16_bits(image: Image.Image) -> None:
     ):
         raise ValueError(
             f"16 bits per channel in {image.mode}, in planes or with premultiplied alpha, which "
-            "Pillow does not keep; "
-            "convert it to RGB of 16 bits, pixel by pixel"
+            "Pillow does not keep; convert it to RGB of 16 bits, pixel by pixel"
         )
 
 

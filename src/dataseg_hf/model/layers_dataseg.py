@@ -65,8 +65,10 @@ def sine_positions(
     """Sine position embedding of a grid, scaled to the image inside it (DETR): [B, h, w] -> [B, h *
     w, channels].
 
-    Half of the channels for y, half for x, sines and cosines alternating. `position_in_cell`: 0.5 =
-    a cell's center.
+    Half of the channels are for y, half for x; sines and cosines alternate.
+
+    Args:
+        position_in_cell: 0.5 is a cell's center.
     """
     counted = valid_mask.float()
     positions = []

@@ -1,8 +1,7 @@
 """Matching costs and losses on mask logits: pure functions of tensors, in float32.
 
 Shapes: B images, N queries, M targets (padded to the batch's largest number), P points, h x w mask
-    grid. Points are
-(x, y) in 0..1 of the padded canvas.
+grid. Points are (x, y) in 0..1 of the padded canvas.
 """
 
 from collections.abc import Callable
@@ -196,7 +195,8 @@ def dice_loss(probabilities: Tensor, targets: Tensor, valid: Tensor) -> Tensor:
 def axis_projections(mask_logits: Tensor, valid_mask: Tensor) -> tuple[Tensor, Tensor]:
     """Probability that a mask touches each column and each row: [B, N, w], [B, N, h].
 
-    valid_mask: bool [B, h, w], false in the padding.
+    Args:
+        valid_mask: bool [B, h, w], false in the padding.
     """
     probabilities = mask_logits.sigmoid() * valid_mask[:, None]
     return probabilities.amax(-2), probabilities.amax(-1)
@@ -206,7 +206,8 @@ def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
     """Cells of an axis whose center lies in [low, high), at least the one at the middle: float
     [..., cells].
 
-    low, high: [...] in 0..1 of the canvas.
+    Args:
+        low, high: [...] in 0..1 of the canvas.
     """
     centers = (torch.arange(cells, device=low.device) + 0.5) / cells
     covered = (centers >= low[..., None]) & (centers < high[..., None])

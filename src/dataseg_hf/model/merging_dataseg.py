@@ -39,7 +39,9 @@ class Groups:
 
     def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
         """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED.
-        classes: [B, M].
+
+        Args:
+            classes: [B, M].
         """
         classes = rows_of(classes, self.kept)
         targets = torch.full(
@@ -54,11 +56,13 @@ class Groups:
 
 
 def keep_targets(matched: Tensor, num_queries: int) -> Tensor:
-    """Indices of the targets that the losses see, int64 [B, K]: all, or with more targets than
-    queries those that found one, so that what the losses take does not grow with targets that have
-    none.
+    """Indices of the targets that the losses see, int64 [B, K].
 
-    matched: int64 [B, M], -1 = none.
+    These are all targets or, where there are more targets than queries, those that found a query:
+    what the losses take must not grow with the others.
+
+    Args:
+        matched: int64 [B, M], -1 = none.
     """
     if matched.shape[1] <= num_queries:
         return torch.arange(matched.shape[1], device=matched.device).expand_as(matched)
@@ -100,8 +104,9 @@ def merged_masks(
 ) -> Tensor:
     """MERGE in training: one mask for each target's group, of all L layers, [B, L * K, h, w].
 
-    reduction: "maximum", elementwise over the group's mask logits, or "soft", the logit of the
-    probability that any of them covers the cell.
+    Args:
+        reduction: "maximum", elementwise over the group's mask logits, or "soft", the logit of the
+            probability that any of them covers the cell.
     """
     masks = matched_masks(layers, [group.matched for group in groups])
     image, query, target = _recruits_of_layers(layers, groups)
@@ -192,9 +197,11 @@ def recruit(
 
 
 def mostly_void(foreground: Tensor, void: Tensor, valid: Tensor) -> Tensor:
-    """Proposals of whose mask more than half lies in void or crowd: bool [B, N].
+    """Whether more than half of a proposal's mask lies in void or crowd: bool [B, N].
 
-    foreground: [B, N, P]; void, valid: [B, P]; all in 0..1.
+    Args:
+        foreground: [B, N, P], in 0..1.
+        void, valid: [B, P], in 0..1.
     """
     in_void = (foreground * void[:, None]).sum(-1)
     return in_void > 0.5 * (foreground * valid[:, None]).sum(-1)

@@ -106,8 +106,8 @@ class DaTaSegPipeline(ImageSegmentationPipeline):
     def preprocess(
         self, image: Any, subtask: str | None = None, timeout: float | None = None
     ) -> Any:
-        """The model's inputs, of an image read as in training
-        (`DaTaSegImageProcessor.read_image`).
+        """The model's inputs for an image, which `DaTaSegImageProcessor.read_image` reads as in
+        training.
         """
         return super().preprocess(self.image_processor.read_image(image, timeout), subtask)
 

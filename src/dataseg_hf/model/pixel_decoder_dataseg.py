@@ -25,8 +25,11 @@ QUERY_LEVELS = 3
 
 
 class PixelFeatures(NamedTuple):
-    """mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride. levels: [B,
-    hidden_dim, h_l, w_l], coarsest first, for the queries' cross-attention.
+    """What the pixel decoder makes of the backbone's feature maps.
+
+    Args:
+        mask_features: F, [B, mask_dim, h, w] at the backbone's finest stride.
+        levels: [B, hidden_dim, h_l, w_l], coarsest first, for the queries' cross-attention.
     """
 
     mask_features: Tensor
@@ -57,8 +60,7 @@ class PixelDecoder(nn.Module):
         if len(channels) < 2:
             raise ValueError(
                 f"the backbone gives {len(channels)} feature map; DaTaSeg needs two or more "
-                "strides: "
-                "name several stages in `backbone_config.out_features`"
+                "strides: name several stages in `backbone_config.out_features`"
             )
         # the finest map has the most cells by far, so its width is a setting of its own
         dims = [config.mask_dim] + [config.hidden_dim] * (len(channels) - 1)
@@ -80,8 +82,11 @@ class PixelDecoder(nn.Module):
         self.mask_projection = nn.Conv2d(config.mask_dim, config.mask_dim, 1)
 
     def forward(self, feature_maps: Sequence[Tensor], valid_mask: Tensor) -> PixelFeatures:
-        """feature_maps: finest first, [B, C_l, h_l, w_l]. valid_mask: bool [B, H, W], false in the
-        padding.
+        """The features of B images, in the order and shapes of `PixelFeatures`.
+
+        Args:
+            feature_maps: finest first, [B, C_l, h_l, w_l].
+            valid_mask: bool [B, H, W], false in the padding.
         """
         grids = [resize_valid_mask(valid_mask, x.shape[-2:]) for x in feature_maps]
         finest, *coarser = [

@@ -152,14 +152,16 @@ class QueryDecoder(nn.Module):
         """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
         last one only; and the mask logits of the last one, [B, N, h, w].
 
-        valid_mask: bool [B, H, W], false in the padding. Without `every_layer` the masks of earlier
-            layers are computed at
-        the resolution of the attention that reads them.
+        Args:
+            features: of the pixel decoder.
+            valid_mask: bool [B, H, W], false in the padding.
+            every_layer: without it, the masks of earlier layers are computed at the resolution of
+                the attention that reads them.
         """
         batch = valid_mask.shape[0]  # not len(), which fixes the size in an exported graph
         memory, with_pos, grids = self.memory(features, valid_mask)
         coarse = self.coarse_features(features)
-        # asked for, not read from the weight, lest it lies elsewhere: on a disk, on another device
+        # looked up, not read from the weight, which may lie elsewhere: on a disk, on another device
         every = torch.arange(self.queries.num_embeddings, device=valid_mask.device)
         queries = self.queries(every).expand(batch, -1, -1)
         query_positions = self.query_positions(every).expand(batch, -1, -1)
@@ -192,7 +194,7 @@ class QueryDecoder(nn.Module):
         # a backbone may have fewer
         for level, embedding in zip(features.levels, embeddings, strict=False):
             grid = resize_valid_mask(valid_mask, level.shape[-2:])
-            # contiguous, lest each of the layers that read it keeps a copy of its own
+            # contiguous, so that the layers that read it do not each keep a copy of their own
             cells = level.flatten(2).transpose(1, 2).contiguous()
             memory.append(cells + embedding)
             with_pos.append(

@@ -16,7 +16,10 @@ class AxisResize:
     cropped.
 
     Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i],
-    also where the image ends within a cell. `valid`: scalar tensor.
+    also where the image ends within a cell.
+
+    Args:
+        valid: scalar tensor.
     """
 
     def __init__(self, cells: int, valid: Tensor, size: int) -> None:
@@ -119,18 +122,23 @@ def chosen_maps(mask_logits: Tensor, queries: Sequence[int]) -> list[Tensor]:
 
 
 def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Tensor:
-    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size]. valid_size: [2], fractions
-    of the canvas.
+    """Crop the padding and resize bilinearly: [K, h, w] -> [K, *size].
+
+    Args:
+        valid_size: [2], fractions of the canvas.
     """
     resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size)
     return resize.window(masks, slice(0, size[0]), slice(0, size[1]))
 
 
 def valid_grid(masks: Tensor, valid_size: Tensor) -> tuple[int, int]:
-    """Height and width of the part of the mask grid that the image covers, at least one cell: the
-    size of a result where none is asked for.
+    """Height and width of the part of the mask grid that the image covers, at least one cell.
 
-    masks: [N, h, w]. valid_size: [2], fractions of the grid.
+    It is the size of a result where none is asked for.
+
+    Args:
+        masks: [N, h, w].
+        valid_size: [2], fractions of the grid.
     """
     height, width = (
         (valid_size.cpu() * torch.tensor(masks.shape[-2:])).round().clamp(min=1).int().tolist()

@@ -32,7 +32,8 @@ def target_sizes_of(
 ) -> list[tuple[int, int] | None]:
     """The size of the result of each of B images, None where none is asked for.
 
-    target_sizes: [B, 2], height and width in pixels.
+    Args:
+        target_sizes: [B, 2], height and width in pixels.
 
     Raises:
         ValueError: unless there are B pairs of positive height and width.

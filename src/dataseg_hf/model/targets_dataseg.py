@@ -55,7 +55,8 @@ class PointValues:
 def count_targets(labels: Sequence[Mapping[str, Tensor]]) -> int:
     """Number of targets of a batch, crowd regions left out: what normalizes its mask losses.
 
-    labels: per image a dict with `class_labels` [M] and perhaps `is_crowd` [M].
+    Args:
+        labels: per image a dict with `class_labels` [M] and perhaps `is_crowd` [M].
     """
     return sum(len(label["class_labels"]) - int(_crowd(label).sum()) for label in labels)
 

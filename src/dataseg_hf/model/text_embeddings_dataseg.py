@@ -38,8 +38,7 @@ class PrecomputedTextEncoder:
     def _refusal(self) -> ValueError:
         return ValueError(
             "this checkpoint cannot embed new words: its embeddings were precomputed; choose a "
-            "stored vocabulary, or "
-            f"give `text_embeddings=` of the same space ({self.source})"
+            f"stored vocabulary, or give `text_embeddings=` of the same space ({self.source})"
         )
 
 

@@ -188,9 +188,8 @@ class HubTextEncoder:
         if info["missing_keys"]:
             raise ValueError(
                 f"'{self.name_or_path}' has no weights for {sorted(info['missing_keys'])}, which "
-                "would be random; "
-                "give a checkpoint of the whole CLIP or SigLIP model, or of its text model with "
-                "projection"
+                "would be random; give a checkpoint of the whole CLIP or SigLIP model, or of its "
+                "text model with projection"
             )
         return model.eval().to(self.device)
 
@@ -219,8 +218,7 @@ class HubTextEncoder:
             revision = f" at revision '{self.revision}'" if self.revision else ""
             raise OSError(
                 f"text tower '{self.name_or_path}'{revision} cannot be loaded "
-                f"({str(error).strip().splitlines()[0]}); "
-                "choose a stored vocabulary, give `text_embeddings=` yourself, or the path of a "
-                "local folder with "
-                "config, safetensors and tokenizer"
+                f"({str(error).strip().splitlines()[0]}); choose a stored vocabulary, give "
+                "`text_embeddings=` yourself, or the path of a local folder with config, "
+                "safetensors and tokenizer"
             ) from error

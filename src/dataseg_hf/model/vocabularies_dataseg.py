@@ -100,8 +100,7 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
             if self.config.knows_stored_vocabularies_only:
                 raise ValueError(
                     "this model has parts of its own for each dataset and knows no other words: "
-                    "choose a stored "
-                    f"vocabulary: {sorted(self.config.vocabularies or {})}"
+                    f"choose a stored vocabulary: {sorted(self.config.vocabularies or {})}"
                 )
             self.add_vocabulary("custom", words, is_thing, text_embeddings)
             vocabulary = "custom"
@@ -181,9 +180,8 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         )
         return (
             f"this model cannot embed new words: {reason}; pass `text_embeddings` for "
-            f"{list(words)}, use words among "
-            f"its names ({listed(stored_names(stored))}), or choose a stored vocabulary, by name: "
-            f"{sorted(stored)}"
+            f"{list(words)}, use words among its names ({listed(stored_names(stored))}), or choose "
+            f"a stored vocabulary, by name: {sorted(stored)}"
         )
 
     def _classes(

@@ -39,9 +39,7 @@ class WarmStartMixin(VocabularyMixin):
     backbone: nn.Module
     classifier: TextClassifier
     image_processor: DaTaSegImageProcessor | None = None
-    """Of a model that started from a Mask2Former: what its images shall go through, saved with the
-    model.
-    """
+    """What the images of a model started from a Mask2Former need; saved with the model."""
 
     @classmethod
     def from_mask2former(

@@ -80,9 +80,8 @@ def checked_words(words: object, stored: Mapping[str, Any] | None = None) -> lis
         if meant is not None:
             raise ValueError(
                 f"'{name}' is no category of this model, but like the name of a vocabulary: did "
-                f"you mean '{meant}'? "
-                "A vocabulary is asked for by its name alone; to look for a thing called so, "
-                f"write 'a {name}'"
+                f"you mean '{meant}'? A vocabulary is asked for by its name alone; to look for a "
+                f"thing called so, write 'a {name}'"
             )
     return names
 

@@ -296,8 +296,7 @@ def _resampled(maps: NDArray[Any], image: Image.Image) -> NDArray[Any]:
     if maps.shape[-2:] != (image.height, image.width):
         raise ValueError(
             f"segmentation {maps.shape[-2:]} and image {(image.height, image.width)} (height, "
-            "width) differ in size; "
-            "post-process with `target_sizes`"
+            "width) differ in size; post-process with `target_sizes`"
         )
     rows, columns = _sampled_pixels(image)
     return maps[..., rows[:, None], columns]

@@ -41,7 +41,12 @@ def get_spec(name: str, key: str) -> DatasetSpec:
 
 
 def source_spec(source: Source, key: str) -> DatasetSpec:
-    """The spec of an entry's dataset, its classes renamed and merged as `category_map` says."""
+    """The spec of an entry's dataset, its classes renamed and merged as `category_map` says.
+
+    Raises:
+        ConfigError: for an unknown dataset, a spec that is none, or a `category_map` that does not
+            fit it.
+    """
     spec = _unmapped_spec(source, key)
     try:
         return mapped_spec(spec, source.category_map)
@@ -166,7 +171,11 @@ def load_held_out(
 
 
 def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "raise") -> TrainingSet:
-    """An entry of the mix with its data; its ratio is what the entry says, before `with_shares`."""
+    """An entry of the mix with its data; its ratio is what the entry says, before `with_shares`.
+
+    Raises:
+        ConfigError: for data that cannot be read, and `keep_in_memory` with a stream.
+    """
     key = f"datasets.{name}"
     data = load_source(entry, key, on_bad_sample)
     if entry.keep_in_memory and isinstance(data, SampleStream):
@@ -210,8 +219,7 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
             if dataset.size is None:
                 raise ConfigError(
                     f"datasets.{dataset.name}: the number of streamed images is unknown, so "
-                    "size_temperature cannot "
-                    "set its share; give probabilities instead"
+                    "size_temperature cannot set its share; give probabilities instead"
                 )
             weights.append(dataset.size ** (1 / config.size_temperature))
     return [
@@ -222,8 +230,11 @@ def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) ->
 
 @dataclass(frozen=True)
 class MixRow:
-    """One dataset of the resolved mix. images: None where a stream does not tell. share: of the
-    steps, or of the loss where every step has a batch of each; 0..1.
+    """One dataset of the resolved mix.
+
+    Args:
+        images: their number; None where a stream does not tell.
+        share: of the steps, or of the loss where every step has a batch of each; 0..1.
     """
 
     name: str
@@ -272,7 +283,6 @@ def mix_table(rows: Sequence[MixRow]) -> str:
         passes = "?" if row.passes_per_1000_steps is None else f"{row.passes_per_1000_steps:.2f}"
         lines.append(
             f"{row.name:<{width}} {row.task:<9} {images:>8} {row.classes:>7} {row.share:>6.1%} "
-            f"{row.batch_size:>5} "
-            f"{passes:>11}"
+            f"{row.batch_size:>5} {passes:>11}"
         )
     return "\n".join(lines)

@@ -38,8 +38,12 @@ def run_text_encoder(config: RunConfig) -> TextEncoder:
 
 
 def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
-    """The text encoder that settings describe. Files may name their rows by a dataset of the
-    catalog (`names_of`).
+    """The text encoder that settings describe.
+
+    Files may name their rows by a dataset of the catalog (`names_of`).
+
+    Raises:
+        ConfigError: for settings that describe none, or files that cannot be read.
     """
     resolved = dict(settings)
     if resolved.get("kind") == "file":
@@ -56,8 +60,10 @@ def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
 
 
 def text_encoder_settings(config: RunConfig) -> dict[str, Any]:
-    """What the run says embeds the names, or what the checkpoint was trained with that it starts
-    from.
+    """The run's `text_encoder`; by default that of the checkpoint which the run starts from.
+
+    Raises:
+        ConfigError: for a checkpoint that cannot be loaded, or does not tell its text encoder.
     """
     if config.text_encoder is not None:
         return dict(config.text_encoder)
@@ -150,7 +156,11 @@ def _training_sets(
 
 
 def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
-    """The model before it knows the mix: new, fine-tuned, or warm-started."""
+    """The model before it knows the mix: new, fine-tuned, or warm-started.
+
+    Raises:
+        ConfigError: as `build_model`.
+    """
     if config.model_weights is not None:
         return _from_dataseg(config, encoder)
     if config.mask2former_weights is not None:
@@ -190,8 +200,7 @@ def _from_dataseg(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
     if encoder.dim != model.config.text_embedding_dim:
         raise ConfigError(
             f"text_encoder: embeds names in {encoder.dim} dimensions, but '{path}' was trained "
-            "with "
-            f"{model.config.text_embedding_dim}"
+            f"with {model.config.text_embedding_dim}"
         )
     if model.config.text_encoder not in (None, text["text_encoder"]):
         LOG.warning(

@@ -22,7 +22,11 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 
 @dataclass(frozen=True)
 class Override:
-    """A setting on the command line. text: None for a bare `--key`, which is true."""
+    """A setting on the command line.
+
+    Args:
+        text: None for a bare `--key`, which is true.
+    """
 
     path: tuple[str, ...]
     text: str | None
@@ -46,7 +50,7 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
         SystemExit: after `--help`.
     """
     if {"-h", "--help"} & set(arguments):
-        print(help_text(default_config))
+        print(help_text())
         sys.exit(0)
     files = config_files(arguments) or [str(default_config)]
     return parse_settings(RunConfig, {file: read_file(file) for file in files}, arguments)
@@ -108,7 +112,7 @@ def parse_settings(
         arguments: the command line, which overrides the files.
 
     Raises:
-        ConfigError: a line for each unknown or impossible setting, with its key.
+        SettingsError: a line for each unknown or impossible setting, with its key.
     """
     overrides = [o for o in read_overrides(arguments) if o.path != ("config",)]
     values = {override.path: override.value for override in overrides}

@@ -3,7 +3,6 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -13,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from .base import InWords, Settings
 from .entries import ClassSettings, EvalEntry, Source, SpecSettings, TrainEntry
+from .ready_configs import ready_configs
 from .run import RunConfig
 
 _SIMPLE = {int: "whole number", float: "number", bool: "true or false", str: "text", Any: "any"}
@@ -22,7 +22,11 @@ _WIDTH = 100
 
 @dataclass(frozen=True)
 class Section:
-    """Settings that stand at one place. prefix: of their keys, which ends in a dot."""
+    """Settings that stand at one place.
+
+    Args:
+        prefix: of their keys; ends in a dot.
+    """
 
     title: str
     prefix: str
@@ -61,13 +65,17 @@ SECTIONS: Sequence[Section] = (
 )
 
 
-def help_text(default_config: str | Path) -> str:
+def help_text() -> str:
     """All settings, for the terminal."""
     parts = [
         "Train one DaTaSeg model on a mix of datasets.",
         "Settings come from a YAML file; the command line overrides them by the same keys, e.g. "
         "--learning_rate 0.0002 --datasets.mine.batch_size 16. A key without a value is true.",
-        _entry("--config", f"YAML file; default {default_config}", "Where settings are read from."),
+        _entry(
+            "--config",
+            "text; default shapes",
+            f"A YAML file, or the name of a ready config: {', '.join(ready_configs())}.",
+        ),
     ]
     for section in SECTIONS:
         parts.append(f"{section.title}:".replace("`", ""))

@@ -23,8 +23,8 @@ from .errors import unknown_key
 class RunConfig(Settings):
     """Everything a co-training run is told.
 
-    A duration is a number of steps, `"12 epochs of NAME"` (an entry of `datasets`) or `"90000
-    images"`; it becomes steps once, at the start. A name on the Hub may end in `@revision`.
+    A duration is a number of steps, `"12 epochs of NAME"` (an entry of `datasets`) or
+    `"90000 images"`; it becomes steps once, at the start. A name on the Hub may end in `@revision`.
     """
 
     output_dir: str
@@ -34,8 +34,7 @@ class RunConfig(Settings):
     text_encoder: dict[str, Any] | None = None
     """What embeds the category names (see `build_text_encoder`).
     A file may say `names_of: SPEC` when its rows follow the classes of a dataset in the catalog.
-    With `model_weights` it may be
-    left out: the checkpoint's own encoder is then used."""
+    With `model_weights` it may be left out: the checkpoint's own encoder is then used."""
     evaluation: dict[str, EvalEntry] = Field(default_factory=dict)
     """Held-out sets, by name. Their metrics are reported as `{name}/{metric}`."""
     model: dict[str, Any] = Field(default_factory=dict)

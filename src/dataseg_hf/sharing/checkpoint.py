@@ -32,8 +32,8 @@ def save_checkpoint(
         model: the bare model, without wrappers of a training framework.
         processor: with the image size of the model's default vocabulary.
         folder: made if missing.
-        state_dict: the weights, where a wrapper spreads them over processes; by default the model's
-            own.
+        state_dict: the weights by name, in the shapes [...] of the model's own, where a wrapper
+            spreads them over processes; by default the model's own.
     """
     model.save_pretrained(folder, state_dict=state_dict)
     processor.save_pretrained(folder)

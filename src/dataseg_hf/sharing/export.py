@@ -78,8 +78,7 @@ def export_program(
     if dynamic_size and backbone not in DYNAMIC_SIZE_BACKBONES:
         raise ValueError(
             f"a '{backbone}' backbone fixes height and width in the graph: export without a "
-            "dynamic size; "
-            f"known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
+            f"dynamic size; known to work with one are {', '.join(DYNAMIC_SIZE_BACKBONES)}"
         )
     if model.training:
         raise ValueError("the model is in training mode: call `model.eval()` first")
@@ -183,7 +182,7 @@ def export_file(
 @torch.no_grad()
 def greatest_difference(model: DaTaSegModel, file: Path, size: tuple[int, int]) -> float:
     """The largest difference between the outputs of an exported file and of its model, for noise
-    [1, 3, *size] with padding and another number of categories.
+    [1, 3, H, W] with padding and another number of categories.
     """
     pixel_mask = torch.ones(1, *size, dtype=torch.int64)
     pixel_mask[:, size[0] * 3 // 4 :] = 0

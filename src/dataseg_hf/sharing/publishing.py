@@ -289,9 +289,8 @@ def _check_embeddings(folder: Path, config: Mapping[str, Any], weights: Iterable
         if shapes.get(EMBEDDINGS + name, [0])[0] != len(vocabulary["labels"]):
             raise ValueError(
                 f"{folder / CONFIG}: names a vocabulary '{name}' of {len(vocabulary['labels'])} "
-                "labels, whose text "
-                "embeddings the weights do not hold; add it with model.add_vocabulary and save the "
-                "model again"
+                "labels, whose text embeddings the weights do not hold; add it with "
+                "model.add_vocabulary and save the model again"
             )
 
 
@@ -364,9 +363,8 @@ def send(
     except _FAILURES as error:
         raise PublishError(
             f"{repo} was not published: {_one_line(error)}. No commit was confirmed, so the "
-            "repository holds what it "
-            "held before, or all of this, never a part. Try again: what has arrived is not sent "
-            "again"
+            "repository holds what it held before, or all of this, never a part. Try again: what "
+            "has arrived is not sent again"
         ) from error
     _check_arrived(publication, api)
     return str(commit.commit_url)
@@ -404,8 +402,7 @@ def _check_arrived(publication: Publication, api: HfApi) -> None:
     if wrong:
         raise PublishError(
             f"{publication.repo} took the commit, but {wrong} did not arrive as sent; see whether "
-            "a .gitignore of the "
-            "repository names them"
+            "a .gitignore of the repository names them"
         )
 
 

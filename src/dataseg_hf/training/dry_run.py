@@ -58,8 +58,7 @@ class Projection:
             )
         lines.append(
             f"projected: {_hours(self.train_seconds)} of training, {_hours(self.evaluate_seconds)} "
-            "of evaluation "
-            f"({self.image_seconds:.2f} s per image)"
+            f"of evaluation ({self.image_seconds:.2f} s per image)"
         )
         if self.max_seconds is not None and self.train_seconds > self.max_seconds:
             lines.append(
@@ -79,7 +78,8 @@ def dry_run(
     """Train two steps on each dataset, the second of which counts, and score a few images of each
     held-out set.
 
-    few: the held-out sets with few images, which `evaluate` scores.
+    Args:
+        few: the held-out sets with few images, which `evaluate` scores.
     """
     total = sum(dataset.ratio for dataset in training.datasets)
     costs = []

@@ -61,8 +61,7 @@ def data_failure(failure: Exception | None) -> str:
     if "DataLoader worker" in str(failure):
         return (
             f"a loading process died ({' '.join(str(failure).split())}): its memory may have run "
-            "out; use fewer "
-            "num_workers or no keep_in_memory, then --resume latest"
+            "out; use fewer num_workers or no keep_in_memory, then --resume latest"
         )
     return (
         f"{type(failure).__name__} while loading images: {failure}; mend the reader, then --resume "

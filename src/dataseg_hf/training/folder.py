@@ -84,8 +84,7 @@ class RunFolder:
             if changed:
                 raise ConfigError(
                     f"resume: dataset '{new['name']}' has changed since {self.path} was started: "
-                    f"{', '.join(changed)}; "
-                    "restore it, or start afresh in another output_dir"
+                    f"{', '.join(changed)}; restore it, or start afresh in another output_dir"
                 )
 
     def check_same_run(self, config: RunConfig) -> None:
@@ -98,10 +97,9 @@ class RunFolder:
             complete = self.complete_checkpoints()
             raise ConfigError(
                 f"resume: {self.path} was started with other settings for {changed} (see "
-                f"{self.config_file.name} "
-                "there); keep them, or train its model further as a run of its own: "
-                "--model_weights "
-                f"{complete[-1] if complete else self.path} --output_dir NEW, without --resume"
+                f"{self.config_file.name} there); keep them, or train its model further as a run "
+                f"of its own: --model_weights {complete[-1] if complete else self.path} "
+                "--output_dir NEW, without --resume"
             )
 
     # --- checkpoints
@@ -130,7 +128,11 @@ class RunFolder:
         return {"first_step": 0, "first_seconds": 0.0, **progress}
 
     def find_checkpoint(self, resume: str) -> Path | None:
-        """The checkpoint that `latest` or a path names; None where `latest` finds none."""
+        """The checkpoint that `latest` or a path names; None where `latest` finds none.
+
+        Raises:
+            ConfigError: for a path that is no complete checkpoint, or one of another run.
+        """
         if resume == "latest":
             complete = self.complete_checkpoints()
             return complete[-1] if complete else None
@@ -138,15 +140,13 @@ class RunFolder:
         if not (path / PROGRESS_FILE).is_file():
             raise ConfigError(
                 f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the "
-                "path of one, or "
-                "`latest`"
+                "path of one, or `latest`"
             )
         if path.resolve().parent != self.checkpoints:
             raise ConfigError(
                 f"resume: '{resume}' is no checkpoint of the run in {self.path}; give the "
-                "output_dir of its run, or "
-                f"train its model further as a run of its own: --model_weights {resume}, without "
-                "--resume"
+                "output_dir of its run, or train its model further as a run of its own: "
+                f"--model_weights {resume}, without --resume"
             )
         return path
 

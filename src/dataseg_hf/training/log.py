@@ -31,7 +31,9 @@ else:
 class BatchRecord:
     """What happened to a batch of one dataset in an optimizer step.
 
-    terms: weighted loss terms and counts. data_seconds: of waiting for its images.
+    Args:
+        terms: weighted loss terms and counts.
+        data_seconds: of waiting for its images.
     """
 
     step: int
@@ -88,7 +90,11 @@ class StepLog:
         self.bar.close()
 
     def record(self, batches: Sequence[BatchRecord], seconds: float) -> None:
-        """Take in one step. seconds: of training so far, over all parts of a resumed run."""
+        """Take in one step.
+
+        Args:
+            seconds: of training so far, over all parts of a resumed run.
+        """
         self.rows += [_history_row(record, seconds) for record in batches]
         self.interval += batches
         self.seconds = seconds

@@ -74,8 +74,11 @@ class CoTraining:
         save_model: SaveModel,
         checkpoint: Path | None = None,
     ) -> None:
-        """save_model: writes a model into a folder. checkpoint: folder of a complete checkpoint to
-        continue from.
+        """Prepare a run, or go on with one from a checkpoint.
+
+        Args:
+            save_model: writes a model into a folder.
+            checkpoint: folder of a complete checkpoint to continue from.
         """
         self.config, self.schedule, self.datasets = config, schedule, datasets
         self.folder, self.accelerator, self.save_model = folder, accelerator, save_model
@@ -253,7 +256,12 @@ class CoTraining:
     # --- between steps
 
     def stop_if_asked(self, signals: StopSignals, failure: Exception | None) -> None:
-        """Leave with the state saved, when a process got a signal or could not load its images."""
+        """Save the state and leave if any process got a signal or could not load its images.
+
+        Raises:
+            StopRequested: after a signal.
+            DataError: for images that could not be loaded; its message also tells if saving failed.
+        """
         got = signals.received
         interrupted, terminated, failed = agree(
             [got == signal.SIGINT, got == signal.SIGTERM, failure is not None], self.accelerator
@@ -286,8 +294,7 @@ class CoTraining:
         if late:
             LOG.info(
                 f"Stopped after {self.step} of {self.schedule.max_steps} steps: max_minutes "
-                f"{self.config.max_minutes} "
-                "reached. The learning rate had come down by then."
+                f"{self.config.max_minutes} reached. The learning rate had come down by then."
             )
         return late
 
@@ -335,10 +342,11 @@ class CoTraining:
         return self.unsharded
 
     def save(self, leaving: bool = False) -> None:
-        """Write a checkpoint, unless there is one of this step; a failure is an error, or a warning
-        if so set.
+        """Write a checkpoint, unless there is one of this step.
 
-        leaving: the run ends after it, so that a failure cannot be made good and is an error.
+        Args:
+            leaving: the run ends after it. A failure is then an error, as it cannot be made good;
+                otherwise `on_save_error` decides.
         """
         self.log.flush()
         if self.saved_step == self.step:

@@ -79,7 +79,8 @@ def build_run(
 ) -> PreparedRun:
     """Everything that a run needs, checked as far as that is possible without training.
 
-    checkpoint: where the run goes on from, which decides where its schedule begins.
+    Args:
+        checkpoint: where the run goes on from, which decides where its schedule begins.
     """
     set_seed(config.seed)
     encoder = run_text_encoder(config)
@@ -100,7 +101,11 @@ def build_run(
 
 
 def check_batches(datasets: Sequence[TrainingSet], processes: int, accumulation_steps: int) -> None:
-    """Refuse a batch that cannot be split evenly over the processes and accumulation steps."""
+    """Check that batches can be split evenly over the processes and accumulation steps.
+
+    Raises:
+        ConfigError: for a batch size that cannot.
+    """
     for dataset in datasets:
         if dataset.batch_size % (processes * accumulation_steps):
             raise ConfigError(
@@ -111,7 +116,11 @@ def check_batches(datasets: Sequence[TrainingSet], processes: int, accumulation_
 
 
 def check_compiler(backend: str | None) -> None:
-    """Refuse a backend that torch.compile does not have."""
+    """Check that torch.compile has a backend.
+
+    Raises:
+        ConfigError: for an unknown one; the message lists those there are.
+    """
     if backend is not None and backend not in (
         known := torch.compiler.list_backends(exclude_tags=())
     ):
@@ -163,8 +172,7 @@ def prepare_folder(
         if prepared.schedule.first_step == folder.steps_of(checkpoint):
             LOG.info(
                 f"The run is to have {prepared.schedule.max_steps} steps now: the learning rate "
-                "starts again after step "
-                f"{prepared.schedule.first_step}, warm-up included."
+                f"starts again after step {prepared.schedule.first_step}, warm-up included."
             )
     elif config.resume is not None:
         LOG.info(f"No complete checkpoint in {folder.checkpoints}: starting afresh.")
@@ -193,8 +201,10 @@ def prepare_folder(
 
 
 def check_best_metric(config: RunConfig, held_out: Sequence[EvaluationSet]) -> None:
-    """Refuse a best metric that no evaluation gives, before training and not after its first
-    part.
+    """Check before training that an evaluation measures `best_metric`.
+
+    Raises:
+        ConfigError: if none does.
     """
     if config.best_metric is None:
         return
@@ -229,15 +239,18 @@ def check_hub(config: RunConfig, accelerator: Accelerator) -> None:
     if failure is not None:
         raise ConfigError(
             f"push_to_hub: cannot make '{repo}' on the Hub: {failure}; log in with `hf auth "
-            "login`, or leave it out "
-            "and publish later with dataseg publish"
+            "login`, or leave it out and publish later with dataseg publish"
         )
 
 
 def evaluation_set(
     name: str, entry: EvalEntry, config: RunConfig, encoder: TextEncoder
 ) -> EvaluationSet:
-    """A held-out set with the embeddings of its names."""
+    """A held-out set with the embeddings of its names.
+
+    Raises:
+        ConfigError: for data that cannot be read, and a vocabulary with other names than the set's.
+    """
     key = f"evaluation.{name}"
     data = load_held_out(entry, key, config.on_bad_sample)
     if entry.vocabulary is not None:

@@ -180,8 +180,7 @@ def write_results(prepared: PreparedRun, model: DaTaSegModel, results: Mapping[s
     if failure is not None:
         raise SaveError(
             f"the final model could not be written to {folder.path}: {failure}; make room, then "
-            "--resume latest "
-            "writes it from the last checkpoint"
+            "--resume latest writes it from the last checkpoint"
         )
 
 

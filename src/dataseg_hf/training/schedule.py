@@ -105,8 +105,7 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
     if step > schedule.max_steps:
         raise ConfigError(
             f"max_steps: {schedule.max_steps}, but the checkpoint has {step} steps; give more, or "
-            "resume an earlier "
-            "checkpoint by its path"
+            "resume an earlier checkpoint by its path"
         )
     if progress["max_steps"] == schedule.max_steps or config.schedule == "constant":
         return replace(
@@ -121,14 +120,17 @@ def continued(schedule: Schedule, config: RunConfig, progress: Mapping[str, Any]
     ):
         raise ConfigError(
             f"max_minutes: {config.max_minutes}, but the run has trained for {seconds / 60:.1f} "
-            "minutes and is to go "
-            f"on to {schedule.max_steps} steps; give more minutes"
+            f"minutes and is to go on to {schedule.max_steps} steps; give more minutes"
         )
     return replace(schedule, first_step=step, first_seconds=seconds)
 
 
 def in_steps(duration: Duration, key: str, datasets: Sequence[TrainingSet]) -> int:
-    """Optimizer steps that a duration takes on average over the mix, rounded up."""
+    """Optimizer steps that a duration takes on average over the mix, rounded up.
+
+    Raises:
+        ConfigError: for epochs of a stream whose size is unknown.
+    """
     parsed = parse_duration(duration)
     if parsed.unit == "steps":
         return math.ceil(parsed.amount)

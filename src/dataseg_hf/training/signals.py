@@ -8,8 +8,11 @@ _STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopRequested(Exception):  # noqa: N818 - a request, not an error
-    """A signal asked the run to stop, and its state is saved. number: of the signal; step: steps
-    done.
+    """A signal asked the run to stop, and its state is saved.
+
+    Args:
+        number: of the signal.
+        step: steps done.
     """
 
     def __init__(self, number: int, step: int) -> None:

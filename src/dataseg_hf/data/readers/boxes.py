@@ -116,7 +116,7 @@ def _iou(first: Sequence[float], second: Sequence[float]) -> float:
 
 
 def without_repeats(objects: Sequence[Mapping[str, Any]], *keys: str) -> list[Mapping[str, Any]]:
-    """Of objects that have equal values at `keys` the first, in their order."""
+    """The objects in their order; of those with equal values at `keys` the first only."""
     first_of: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for found in objects:
         first_of.setdefault(tuple(found[key] for key in keys), found)

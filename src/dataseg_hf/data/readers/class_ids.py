@@ -109,7 +109,12 @@ class TargetCounts:
         class_labels: Sequence[int] | NDArray[np.int64],
         is_crowd: Sequence[bool] | NDArray[np.bool_],
     ) -> None:
-        """Count the objects of one image; those of class VOID are left out."""
+        """Count the objects of one image; those of class VOID are left out.
+
+        Args:
+            class_labels: int [M], class index of each object.
+            is_crowd: bool [M].
+        """
         labels, crowd = np.asarray(class_labels, dtype=np.int64), np.asarray(is_crowd, dtype=bool)
         kept = labels != VOID
         np.add.at(self._objects, labels[kept], 1)

@@ -117,8 +117,11 @@ def image_key(image_id: Any, where: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """An entry of `images`. size: as listed, if it is. problem: why the image cannot be used, if
-    so.
+    """An entry of `images`.
+
+    Args:
+        size: height and width as listed; None if they are not.
+        problem: why the image cannot be used; None if it can.
     """
 
     image_id: int | str
@@ -148,6 +151,10 @@ def listed_images(
             problem ("error").
         locate: turns a listed file name into the one on disk.
         notes: takes what a user should know.
+
+    Raises:
+        ValueError: for an entry without a valid id. Other faults of an entry, each a
+            BadSampleError, become the `problem` of its image.
     """
     images: list[ListedImage] = []
     size_of: dict[str, Size | None] = {}

@@ -214,10 +214,12 @@ class ObjectIndex:
         return notes
 
     def indices_of(self, key: str) -> NDArray[np.int64]:
-        """Rows of the usable objects of an image, in the order of the file.
+        """Rows of the usable objects of an image, int64 [M], in the order of the file.
 
         Raises:
             BadSampleError: for an image with an object that cannot be used.
+            UnknownIdsError: for an image with a category that the spec does not know, unless the
+                spec takes unknown ids as void.
         """
         code = self._code_of_key.get(key)
         if code is None:

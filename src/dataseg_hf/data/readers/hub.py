@@ -53,8 +53,8 @@ def read_hub(spec: DatasetSpec, options: HubOptions) -> SampleDataset | SampleSt
 
     Raw ids are as stored: numbers, words, or the number of a `ClassLabel`. Images stay encoded in
     the rows, as bytes; only image folders hold paths. The image id is that of `image_id_column`,
-    else the number of the row from 0; of streams "shard-row". Private datasets: log in with `hf
-    auth login` (a token does not belong into a run's config).
+    else the number of the row from 0; of streams "shard-row". For private datasets log in with
+    `hf auth login` (a token does not belong into a run's config).
 
     Args:
         spec: the dataset; its task says which options are needed.

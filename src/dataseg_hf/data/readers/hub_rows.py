@@ -33,10 +33,13 @@ ROW_NUMBER = "row number"
 class RowLoader:
     """Rows of a dataset -> Samples; pickles to workers.
 
-    name: dataset and split, with which messages begin. by_path: whether a row may name a file in
-        place of an image's
-    bytes. Only the folders that `datasets` has listed itself may: in any other data a path is the
-    author's, and could be that of any file of this machine.
+    Args:
+        spec: the dataset.
+        columns: where rows hold what.
+        name: dataset and split, with which messages begin.
+        by_path: whether a row may name a file in place of an image's bytes. Only the folders that
+            `datasets` has listed itself may: in any other data a path is the author's, and could be
+            that of any file of this machine.
     """
 
     spec: DatasetSpec
@@ -179,9 +182,7 @@ class RowLoader:
 
 
 def _file_name(path: str) -> str:
-    """The last part of a path of any system, or of a file in an archive
-    (`zip://a/b.png::c.zip`).
-    """
+    """The last part of a path of any system, or of a file in an archive (`zip://a/b.png::c.zip`)."""
     return PureWindowsPath(path.split("::")[0]).name
 
 

@@ -65,8 +65,9 @@ def refuse_jpeg(image: Image.Image, where: StrPath) -> None:
 
 
 def id_runs(ids: NDArray[np.integer]) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
-    """Runs of equal ids in reading order: their ids and lengths. Maps have few, so that work per
-    run is cheap.
+    """Runs of equal ids of a map [H, W] in reading order: their ids [R] and lengths [R].
+
+    A map has few runs, so work per run is cheap.
     """
     flat = ids.ravel()
     changes = np.flatnonzero(flat[1:] != flat[:-1])

@@ -81,8 +81,10 @@ def read_rgb(
 
 
 def size_of_file(path: Path) -> Size:
-    """Height and width of an image as `read_rgb` gives it, without decoding it; errors as
-    `open_image`.
+    """Height and width of an image as `read_rgb` gives it, without decoding it.
+
+    Raises:
+        BadSampleError: for what is no image.
     """
     try:
         with Image.open(path) as image:
@@ -96,7 +98,11 @@ def size_of_file(path: Path) -> Size:
 def require_same_size(
     image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath
 ) -> None:
-    """BadSampleError unless the image has the size (height, width) of its annotation."""
+    """Check that an image [H, W, 3] has the size (height, width) of its annotation.
+
+    Raises:
+        BadSampleError: for another size.
+    """
     if image.shape[:2] != tuple(size):
         raise BadSampleError(
             f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), but its "

@@ -251,7 +251,7 @@ def _keys(
 
 
 def _read_one(path: str, encoding: _Encoding) -> _Pixels:
-    """Of a PNG that holds both."""
+    """Classes and objects from one PNG that holds both."""
     if encoding.in_channels:
         counted = count_map(read_rgb_ids(path, path))
         classes, instances = counted.numbers & 255, counted.numbers >> 8
@@ -274,7 +274,7 @@ def _read_one(path: str, encoding: _Encoding) -> _Pixels:
 
 
 def _read_pair(row: dict[str, Any], encoding: _Encoding) -> _Pixels:
-    """Of a PNG of classes and one of objects."""
+    """Classes and objects from a PNG each."""
     path = row["annotation"]
     classes = read_map(path, encoding.classes)
     objects, border = _read_objects(row["objects"])

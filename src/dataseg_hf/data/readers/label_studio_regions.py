@@ -26,7 +26,12 @@ _KEY_OF_KIND = {"rle": "brush", "points": "polygon", "radiusX": "ellipse", "widt
 
 
 def stated_size(results: Sequence[Mapping[str, Any]], path: Path, where: str) -> Size:
-    """Height and width as the results state them, or, where there is none, of the image."""
+    """Height and width as the results state them; those of the image file if none does.
+
+    Raises:
+        BadSampleError: for results that state several sizes or none that is valid, and for an image
+            that was rotated in Label Studio.
+    """
     sizes = set()
     for result in results:
         if kind_of(result) is None:
@@ -183,7 +188,11 @@ def _brush(rle: Any, size: Size, where: str) -> str:
 
 
 def brush_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of a brush mask, which covers the whole image."""
+    """A brush mask as bool [H, W]; it covers the whole image.
+
+    Raises:
+        BadSampleError: for damaged run lengths, and a mask without pixels.
+    """
     where = f"{shape['where']}: rle"
     try:
         mask = decode_brush(base64.b64decode(shape["mask"]), size[0] * size[1])

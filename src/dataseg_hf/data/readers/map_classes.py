@@ -206,7 +206,7 @@ def _numbered(
 
 
 def _agreeing(names: Sequence[str], spec: DatasetSpec, number: int) -> str:
-    """Of several names of one number the one that the spec uses, else the first."""
+    """The one of several names of a number that the spec uses, else the first."""
     if number not in spec.id_map:
         return names[0]
     own = spec.classes[spec.id_map[number]]

@@ -27,8 +27,10 @@ _MAX_NAMED = 3  # in a message, beside the first
 
 @dataclass(frozen=True)
 class MapFolder:
-    """A folder of maps. `a/b<suffix>` belongs to the image `a/b`; kind: what messages call a
-    map.
+    """A folder of maps. `a/b<suffix>` belongs to the image `a/b`.
+
+    Args:
+        kind: what messages call a map.
     """
 
     folder: StrPath

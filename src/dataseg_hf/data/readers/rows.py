@@ -59,8 +59,10 @@ class Rows:
                 self.problems.append(error)
 
     def absent_notes(self, total: int, what: str) -> list[str]:
-        """The note on images left out as they are not there; what: those of `total` that have none,
-        and where.
+        """The note on images that are left out because they are not there.
+
+        Args:
+            what: which of the `total` images have none, and where.
         """
         return [f"{self.absent} of {total} {what}: left out"] if self.absent else []
 

@@ -59,7 +59,11 @@ class ShapeRows(Rows):
         )
 
     def not_read_notes(self, what: str) -> list[str]:
-        """The note on shapes of kinds that are not read; what: which shapes, and of which file."""
+        """The note on shapes of kinds that are not read.
+
+        Args:
+            what: which shapes, and of which file.
+        """
         if not self.not_read:
             return []
         kinds = ", ".join(f"{count} {kind}" for kind, count in self.not_read.most_common())

@@ -46,7 +46,11 @@ def polygons_to_mask(
 def checked_polygon(
     polygon: Any, size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.float64]:
-    """The coordinates [x1, y1, x2, y2, ...]; arguments and errors as `polygons_to_mask`."""
+    """The coordinates [x1, y1, x2, y2, ...] of a polygon; arguments as `polygons_to_mask`.
+
+    Raises:
+        BadSampleError: for points on one line, and as `polygons_to_mask`.
+    """
     values = checked_points(polygon, size, where, outside)
     points = values.reshape(-1, 2)
     if (points == points[0]).all(axis=0).any():
@@ -59,7 +63,11 @@ def checked_polygon(
 def checked_points(
     polygon: Any, size: Size, where: str, outside: Outside = "error"
 ) -> NDArray[np.float64]:
-    """As `checked_polygon`, for one that may be a line."""
+    """The coordinates [x1, y1, x2, y2, ...] of a polygon or line; arguments as `polygons_to_mask`.
+
+    Raises:
+        BadSampleError: as `polygons_to_mask`.
+    """
     values = _coordinates(polygon, where)
     height, width = size
     # Far points are those of another image; they would also cost the rasterizer memory in

@@ -180,7 +180,11 @@ def _png(data: Any, where: str, max_bytes: int = 0) -> bytes:
 
 
 def figure_mask(shape: Mapping[str, Any], size: Size) -> NDArray[np.bool_]:
-    """bool [H, W] of a bitmap, or of a polygon of pixels with its holes, which is a JSON list."""
+    """A bitmap, or a polygon of pixels with its holes (a JSON list), as bool [H, W].
+
+    Raises:
+        BadSampleError: for a damaged bitmap, and a shape without pixels.
+    """
     left, top, right, bottom = (int(value) for value in shape["points"])
     if not shape["mask"].startswith("["):
         return placed(

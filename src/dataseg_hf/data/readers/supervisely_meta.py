@@ -36,7 +36,11 @@ class Meta:
 
 
 def read_meta(folder: Path) -> Meta:
-    """The classes of the project that a folder is, or belongs to."""
+    """The classes of the project that a folder is, or belongs to.
+
+    Raises:
+        ValueError: for a file that is no such JSON, and a title that is no text or occurs twice.
+    """
     above = [folder.resolve(), *folder.resolve().parents][:4]  # datasets may lie in datasets
     path = next((parent / _META for parent in above if (parent / _META).is_file()), None)
     if path is None:

@@ -53,7 +53,11 @@ def number(value: Any, where: str) -> float:
 
 
 def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
-    """Points [N, 2] of a list of pairs [x, y] of finite numbers; errors as `number`."""
+    """Points, float64 [N, 2], from a list of pairs [x, y] of finite numbers.
+
+    Raises:
+        BadSampleError: for anything else; the message begins with `where` (file, key).
+    """
     if not isinstance(pairs, list) or not all(
         isinstance(pair, list) and len(pair) == 2 for pair in pairs
     ):
@@ -71,8 +75,10 @@ def number_pairs(pairs: Any, where: str) -> NDArray[np.float64]:
 
 
 def whole_number(value: Any, where: str) -> int:
-    """A whole number of 64 bits, written as such, with a zero fraction (`3.0`) or as text; errors
-    as `number`.
+    """A whole number of 64 bits, written as such, with a zero fraction (`3.0`) or as text.
+
+    Raises:
+        BadSampleError: for anything else; the message begins with `where` (file, key).
     """
     if isinstance(value, int) and not isinstance(value, bool):
         read = value
@@ -89,7 +95,11 @@ def whole_number(value: Any, where: str) -> int:
 
 
 def side(value: Any, where: str) -> int:
-    """A height or width in pixels, above 0; errors as `number`."""
+    """A height or width in pixels, above 0.
+
+    Raises:
+        BadSampleError: for anything else; the message begins with `where` (file, key).
+    """
     read = whole_number(value, where)
     if not 1 <= read <= _MAX_SIDE:
         raise BadSampleError(f"{where}: {shown(value)} pixels are no size; correct it")

@@ -44,7 +44,10 @@ def cvat_entry(image: AnnotatedImage, style: AnnotationStyle, index: int) -> str
 
 
 def cvat_file(entries: Iterable[str], style: AnnotationStyle) -> Iterator[str]:
-    """The text of the file in pieces; entries: of `cvat_entry`.
+    """The text of the file in pieces.
+
+    Args:
+        entries: what `cvat_entry` returned.
 
     Raises:
         ValueError: for a category name that XML cannot hold.

@@ -18,7 +18,9 @@ LOCAL_FILES = "/data/local-files/?d="
 class Category:
     """One category.
 
-    id: in files that number categories. name: in all files.
+    Args:
+        id: in files that number categories.
+        name: in all files.
     """
 
     id: int

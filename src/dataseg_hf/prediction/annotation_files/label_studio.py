@@ -37,7 +37,11 @@ def label_studio_entry(image: AnnotatedImage, style: AnnotationStyle) -> str:
 
 
 def label_studio_file(entries: Iterable[str]) -> Iterator[str]:
-    """The text of the file in pieces; entries: of `label_studio_entry`."""
+    """The text of the file in pieces.
+
+    Args:
+        entries: what `label_studio_entry` returned.
+    """
     separator = "[\n"
     for entry in entries:
         yield separator + entry
