@@ -14,7 +14,7 @@ from dataseg_hf.version import __version__
 from helpers.paths import ROOT
 
 STATED = ("torch", "transformers", "datasets", "accelerate", "huggingface_hub")
-"""Packages whose range the README states."""
+"""Packages whose range the page on installing states."""
 NOT_TESTED = {"torch"}
 """Their floor is not what `make test-oldest` runs; constraints-oldest.txt says why."""
 
@@ -74,15 +74,15 @@ def test_the_oldest_supported_version_is_tested(requirement: Requirement) -> Non
 
 
 def stated(requirement: Requirement) -> str:
-    """A range in the README's words."""
+    """A range in the page's words."""
     below = [part.version for part in requirement.specifier if part.operator == "<"]
     return f"{requirement.name} {floor(requirement)} " + (
         f"to below {below[0]}" if below else "or later"
     )
 
 
-def test_the_readme_states_the_ranges() -> None:
-    text = " ".join((ROOT / "README.md").read_text().split())
+def test_the_page_on_installing_states_the_ranges() -> None:
+    text = " ".join((ROOT / "docs/install.md").read_text().split())
     assert ", ".join(stated(supported()[name]) for name in STATED) in text
 
 

@@ -168,7 +168,8 @@ class DaTaSegModel(WarmStartMixin):
             ValueError: for an unknown task, vocabulary or loss weight, labels without a task or
                 that do not carry its annotation, and a mask of another shape than the images.
         """
-        chosen = _checked_task(task, labels, len(pixel_values))
+        # not len(), which fixes the size in an exported graph
+        chosen = _checked_task(task, labels, pixel_values.shape[0])
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
