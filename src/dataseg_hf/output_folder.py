@@ -159,7 +159,11 @@ def _is_unmarked_run(folder: Path) -> bool:
 
 
 def resolved_folder(path: str | Path, key: str) -> Path:
-    """The folder without links and `..`; ConfigError for a text that names none."""
+    """The folder without links and `..`.
+
+    Raises:
+        ConfigError: for a text that names none.
+    """
     if not str(path).strip():
         raise ConfigError(f"{key}: is empty; name a folder")
     try:

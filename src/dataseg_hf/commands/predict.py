@@ -75,8 +75,10 @@ class Prediction:
 
 
 def prepare(options: argparse.Namespace) -> Prediction:
-    """Find the images, load the model and claim the output folder; OSError or ValueError where that
-    cannot work.
+    """Find the images, load the model and claim the output folder.
+
+    Raises:
+        OSError, ValueError: if that cannot work.
     """
     from ..settings.paths import expand
 

@@ -154,8 +154,10 @@ def evaluation_set(
 
 
 def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
-    """Raise ConfigError where a mirror image shows something else, or does not line up with the
-    image.
+    """Check that a mirror image shows the same and lines up with the image.
+
+    Raises:
+        ConfigError: if it does not.
     """
     for label in spec.labels:
         if {"left", "right"} & set(label.lower().split()):

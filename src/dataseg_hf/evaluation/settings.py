@@ -108,8 +108,10 @@ class HeldOutSettings(Settings):
     because its own embeddings came out of files."""
 
     def entries(self, names: Sequence[str]) -> dict[str, EvalEntry]:
-        """The entries of those names, all for none; ConfigError for an unknown one, or nothing at
-        all.
+        """The entries of those names, all for none.
+
+        Raises:
+            ConfigError: for an unknown one, or nothing at all.
         """
         if not self.evaluation:
             raise ConfigError("evaluation: the settings name no held-out set; add an entry")

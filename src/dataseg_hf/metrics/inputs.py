@@ -22,7 +22,11 @@ def read_json(path: Path) -> Any:
 
 
 def require_list(record: Any, key: str, where: str | Path) -> list[Any]:
-    """`record[key]`; ValueError if that is no list."""
+    """`record[key]`.
+
+    Raises:
+        ValueError: if that is no list.
+    """
     value = require_key(record, key, where)
     if not isinstance(value, list):
         raise ValueError(f"{where}: '{key}' must be a list, not {type(value).__name__}")
@@ -42,7 +46,11 @@ def require_id(record: Any, key: str, where: str | Path) -> int | str:
 
 
 def require_number(value: Any, where: str) -> float:
-    """`value` as a float; ValueError unless it is a finite number."""
+    """`value` as a float.
+
+    Raises:
+        ValueError: unless it is a finite number.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
         raise ValueError(f"{where} must be finite numbers, not {value!r}")
     return float(value)

@@ -248,8 +248,7 @@ def _refuse(message: str) -> None:
 def _warn_of_shared_ids(message: str) -> None:
     warnings.warn(
         f"{message}, and counts as the last one. transformers numbers segments so after it has "
-        "fused stuff "
-        "(Mask2Former, MaskFormer, OneFormer); such predictions score too low",
+        "fused stuff (Mask2Former, MaskFormer, OneFormer); such predictions score too low",
         stacklevel=4,
     )
 

@@ -132,6 +132,5 @@ def _check_void(values: NDArray[np.int64], num_classes: int, ignore_index: int) 
     if unknown.size:
         raise ValueError(
             f"truth: value {unknown[0]} is neither a class (0..{num_classes - 1}) nor the ignored "
-            f"{ignore_index}; "
-            "map raw ids to classes first"
+            f"{ignore_index}; map raw ids to classes first"
         )

@@ -52,7 +52,11 @@ def integer_map(values: Any, name: str) -> NDArray[np.integer]:
 
 
 def check_same_size(pred: NDArray[Any], truth: NDArray[Any]) -> None:
-    """Raise ValueError if prediction and truth, both [H, W], differ in size."""
+    """Check that prediction and truth, both [H, W], have one size.
+
+    Raises:
+        ValueError: if they differ.
+    """
     if pred.shape != truth.shape:
         raise ValueError(
             f"prediction is {pred.shape}, truth is {truth.shape} (height, width); "
@@ -61,8 +65,10 @@ def check_same_size(pred: NDArray[Any], truth: NDArray[Any]) -> None:
 
 
 def check_class_ids(class_ids: NDArray[Any], num_classes: int, name: str) -> None:
-    """Raise ValueError if `class_ids`, int [M], has another form or an id outside 0..num_classes -
-    1.
+    """Check `class_ids`, int [M].
+
+    Raises:
+        ValueError: for another form, or an id outside 0..num_classes - 1.
     """
     if class_ids.ndim != 1 or (class_ids.size and class_ids.dtype.kind not in "iu"):
         raise ValueError(
@@ -77,8 +83,10 @@ def check_class_ids(class_ids: NDArray[Any], num_classes: int, name: str) -> Non
 
 
 def check_segments(truth: Segments, num_classes: int) -> None:
-    """Raise ValueError if the parts of `truth` contradict each other or name a class the metric
-    does not have.
+    """Check that the parts of `truth` fit each other and the classes of the metric.
+
+    Raises:
+        ValueError: for parts that contradict each other, or a class that the metric does not have.
     """
     integer_map(truth.segment_map, "truth.segment_map")
     check_class_ids(truth.class_labels, num_classes, "truth.class_labels")
@@ -97,8 +105,10 @@ def check_segments(truth: Segments, num_classes: int) -> None:
 
 
 def check_state(state: Mapping[str, NDArray[Any]], other: Mapping[str, NDArray[Any]]) -> None:
-    """ValueError unless two states of counts, arrays [C] or [C, C] by name, come from the same
-    metric with the same number of classes.
+    """Check that two states of counts, arrays [C] or [C, C] by name, can be added.
+
+    Raises:
+        ValueError: unless they come from the same metric with the same number of classes.
     """
     layout = {key: value.shape for key, value in state.items()}
     other_layout = {key: np.shape(value) for key, value in other.items()}

@@ -47,8 +47,10 @@ class VocabularyStore(nn.Module):
         self._seen.discard(name)
 
     def get(self, name: str) -> Tensor:
-        """Embeddings [C, D] of a stored vocabulary; ValueError where a config named it and nothing
-        embedded it.
+        """Embeddings [C, D] of a stored vocabulary.
+
+        Raises:
+            ValueError: if a config named it and nothing embedded it.
         """
         key = f"text_{name}"
         embeddings = self.get_parameter(key) if self.learned else self.get_buffer(key)

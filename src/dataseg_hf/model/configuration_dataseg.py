@@ -286,8 +286,10 @@ class DaTaSegConfig(PreTrainedConfig):
 
 
 def backbone_config(settings: dict[str, Any]) -> PreTrainedConfig:
-    """The config of the backbone that settings describe; ValueError unless they name a known
-    architecture.
+    """The config of the backbone that settings describe.
+
+    Raises:
+        ValueError: unless they name a known architecture.
     """
     if "model_type" not in settings:
         raise ValueError(
@@ -302,8 +304,10 @@ def backbone_config(settings: dict[str, Any]) -> PreTrainedConfig:
 
 
 def check_vocabulary(name: str, labels: list[str], is_thing: list[bool]) -> None:
-    """Raise ValueError unless the vocabulary has a usable name, distinct labels and one thing flag
-    per label.
+    """Check the name, labels and thing flags of a vocabulary.
+
+    Raises:
+        ValueError: unless it has a usable name, distinct labels and one thing flag per label.
     """
     if not VOCABULARY_NAME.fullmatch(name):
         raise ValueError(f"vocabulary name '{name}' may hold letters, digits, '_' and '-' only")

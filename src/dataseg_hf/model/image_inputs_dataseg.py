@@ -84,7 +84,11 @@ def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def common_size(images: Sequence[Tensor]) -> tuple[int, int]:
-    """Height and width of images [3, H, W]; ValueError where they differ."""
+    """Height and width of images [3, H, W].
+
+    Raises:
+        ValueError: if they differ.
+    """
     sizes = sorted({(image.shape[1], image.shape[2]) for image in images})
     if len(sizes) > 1:
         raise ValueError(

@@ -53,8 +53,10 @@ class IdMapError(ValueError):
 
 
 def check_value_range(value_range: Sequence[float]) -> ValueRange:
-    """The pair (low, high) of floats; ValueError for anything but two finite numbers, the lower one
-    first.
+    """The pair (low, high) of floats.
+
+    Raises:
+        ValueError: for anything but two finite numbers, the lower one first.
     """
     if isinstance(value_range, (list, tuple)) and len(value_range) == 2:
         low, high = value_range

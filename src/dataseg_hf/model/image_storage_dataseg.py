@@ -44,7 +44,11 @@ def load_pixels(image: Image.Image) -> None:
 
 
 def refuse_unknown_16_bits(image: Image.Image) -> None:
-    """ValueError for what Pillow would read as 8 bits, or as noise, without a word."""
+    """Check that Pillow keeps the values of an image.
+
+    Raises:
+        ValueError: for what Pillow would read as 8 bits, or as noise, without a word.
+    """
     in_planes = (
         image.format == "TIFF"
         and _tag(image, _PLANAR) == 2

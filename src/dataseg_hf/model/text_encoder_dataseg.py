@@ -25,8 +25,10 @@ class TextEncoder(Protocol):
 
 
 def checked_names(names: Sequence[str]) -> list[str]:
-    """The names as a list; raises ValueError for none at all, a blank one, or one string in place
-    of a list.
+    """The names as a list.
+
+    Raises:
+        ValueError: for none at all, a blank one, or one string in place of a list.
     """
     if isinstance(names, str):
         raise ValueError(f"names must be a list of strings, got the single string {names!r}")

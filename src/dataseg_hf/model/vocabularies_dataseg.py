@@ -115,7 +115,11 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         self.config.label2id = {label: index for index, label in enumerate(labels)}
 
     def stored_vocabulary(self, name: str) -> Mapping[str, Any]:
-        """Labels and thing flags of a stored vocabulary; ValueError lists what is stored."""
+        """Labels and thing flags of a stored vocabulary.
+
+        Raises:
+            ValueError: for a name that is not stored; the message lists those that are.
+        """
         stored = self.config.vocabularies or {}
         if name not in stored:
             raise ValueError(unknown_vocabulary(name, stored))

@@ -109,8 +109,10 @@ class WarmStart:
 def read_mask2former(
     name_or_path: str | Path, revision: str | None
 ) -> Mask2FormerForUniversalSegmentation:
-    """A transformers Mask2Former from the Hub or a folder, in float32; ValueError for any other
-    architecture.
+    """A transformers Mask2Former from the Hub or a folder, in float32.
+
+    Raises:
+        ValueError: for any other architecture.
     """
     config = AutoConfig.from_pretrained(name_or_path, revision=revision)
     if not isinstance(config, Mask2FormerConfig):

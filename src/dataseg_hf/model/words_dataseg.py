@@ -87,8 +87,10 @@ def checked_words(words: object, stored: Mapping[str, Any] | None = None) -> lis
 
 
 def checked_flags(is_thing: object, count: int) -> list[bool]:
-    """Thing flags of `count` names, all true where None is given; ValueError for what is no list of
-    true and false.
+    """Thing flags of `count` names, all true where None is given.
+
+    Raises:
+        ValueError: for what is no list of true and false.
     """
     if is_thing is None:
         return [True] * count

@@ -30,7 +30,11 @@ OnBadSample = Literal["raise", "skip", "collect"]
 
 
 def get_spec(name: str, key: str) -> DatasetSpec:
-    """A dataset of the catalog, or one of the shapes world; ConfigError lists the known ones."""
+    """A dataset of the catalog, or one of the shapes world.
+
+    Raises:
+        ConfigError: for an unknown name; the message lists the known ones.
+    """
     known = {**CATALOG, **SHAPES_SPECS}
     if name not in known:
         raise ConfigError(

@@ -23,7 +23,11 @@ class ParsedDuration:
 
 
 def parse_duration(duration: int | str) -> ParsedDuration:
-    """Amount and unit; ValueError says how durations are written."""
+    """Amount and unit of a duration.
+
+    Raises:
+        ValueError: for what is no duration; the message says how durations are written.
+    """
     if isinstance(duration, int):
         return ParsedDuration(duration, "steps")
     found = _WRITTEN.fullmatch(duration.strip())

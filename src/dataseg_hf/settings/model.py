@@ -102,7 +102,11 @@ def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:
 def embed(
     encoder: Callable[[Sequence[str]], torch.Tensor], labels: Sequence[str], key: str
 ) -> torch.Tensor:
-    """Embeddings [C, D] of the names; ConfigError says for which entry they failed."""
+    """Embeddings [C, D] of the names.
+
+    Raises:
+        ConfigError: for names that cannot be embedded; the message says which entry has them.
+    """
     try:
         return encoder(labels)
     except (ValueError, OSError) as error:

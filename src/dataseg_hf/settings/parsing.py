@@ -66,7 +66,11 @@ def config_files(arguments: Sequence[str]) -> list[str]:
 
 
 def read_file(file: str) -> dict[str, Any]:
-    """The settings in a YAML file, not checked yet; ConfigError for a file without any."""
+    """The settings in a YAML file, not checked yet.
+
+    Raises:
+        ConfigError: for a file without any.
+    """
     try:
         settings = read_yaml(Path(file).read_text(encoding="utf-8"))
     except OSError as error:
@@ -82,7 +86,11 @@ def read_file(file: str) -> dict[str, Any]:
 
 
 def read_overrides(arguments: Sequence[str]) -> list[Override]:
-    """The settings on the command line; ConfigError for what is none."""
+    """The settings on the command line.
+
+    Raises:
+        ConfigError: for what is none.
+    """
     overrides: list[Override] = []
     rest = list(arguments)
     while rest:

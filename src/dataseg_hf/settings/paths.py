@@ -9,8 +9,10 @@ from .entries import Source
 
 
 def expand(path: str, key: str) -> str:
-    """A path with its environment variables and `~` expanded; ConfigError for a variable that is
-    not set.
+    """A path with its environment variables and `~` expanded.
+
+    Raises:
+        ConfigError: for a variable that is not set.
     """
     expanded = os.path.expanduser(os.path.expandvars(path))
     if "$" in expanded:

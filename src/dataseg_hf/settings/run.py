@@ -201,7 +201,11 @@ def _require(holds: bool, message: str) -> None:
 
 
 def check_durations(config: RunConfig) -> None:
-    """ValueError for epochs of a dataset that is not in the mix."""
+    """Check that durations in epochs name datasets of the mix.
+
+    Raises:
+        ValueError: for a dataset that is not in it.
+    """
     names = ("max_steps", "warmup_steps", "evaluate_every", "checkpoint_every")
     durations = {name: getattr(config, name) for name in names}
     durations |= {f"evaluation.{name}.every": e.every for name, e in config.evaluation.items()}
@@ -214,8 +218,11 @@ def check_durations(config: RunConfig) -> None:
 
 
 def check_starting_point(config: RunConfig) -> None:
-    """ValueError for two starting points, a start without a text encoder, and a best metric of no
-    held-out set.
+    """Check what a run starts from.
+
+    Raises:
+        ValueError: for two starting points, a start without a text encoder, and a best metric of no
+            held-out set.
     """
     starts = ["model_weights", "backbone_weights", "mask2former_weights"]
     given = [name for name in starts if getattr(config, name) is not None]
@@ -233,8 +240,10 @@ def check_starting_point(config: RunConfig) -> None:
 
 
 def check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | None) -> None:
-    """ValueError for a mix whose shares are given in two ways, or whose probabilities do not add up
-    to 1.
+    """Check the shares of a mix.
+
+    Raises:
+        ValueError: for shares that are given in two ways, or probabilities that do not add up to 1.
     """
     with_ratio = [name for name, entry in datasets.items() if entry.ratio is not None]
     with_probability = [name for name, entry in datasets.items() if entry.probability is not None]
@@ -261,7 +270,11 @@ def check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | N
 
 
 def check_vocabularies(config: RunConfig) -> None:
-    """ValueError for a vocabulary that is not in the mix, or is missing where a model needs one."""
+    """Check the vocabularies that settings name.
+
+    Raises:
+        ValueError: for one that is not in the mix, or is missing where a model needs one.
+    """
     known = sorted(config.datasets)
     named = {"default_vocabulary": config.default_vocabulary}
     named |= {

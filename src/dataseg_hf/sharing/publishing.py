@@ -215,8 +215,10 @@ def _check_repo(repo: str) -> None:
 
 
 def checkpoint_files(folder: str | Path) -> list[str]:
-    """Names of the files that a checkpoint needs to load by itself, card aside; ValueError says
-    what is wrong.
+    """Names of the files that a checkpoint needs to load by itself, card aside.
+
+    Raises:
+        ValueError: for a checkpoint that cannot load by itself; the message says what is wrong.
     """
     folder = Path(folder)
     config = _read_json(folder / CONFIG)

@@ -106,7 +106,11 @@ def read_record(folder: str | Path, repo: str) -> Record:
 
 
 def read_file(file: Path, empty: Any) -> Any:
-    """The content of a JSON or YAML file, `empty` if it is missing; ValueError if it is broken."""
+    """The content of a JSON or YAML file, `empty` if it is missing.
+
+    Raises:
+        ValueError: if it is broken.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         return yaml.safe_load(text) if file.suffix == ".yaml" else json.loads(text)

@@ -76,7 +76,11 @@ class RunFolder:
         replace_file(self.starts_file, json.dumps([*starts, summary], indent=2) + "\n")
 
     def check_same_mix(self, rows: Sequence[MixRow]) -> None:
-        """Raise ConfigError if the data has changed: images would be drawn in another order."""
+        """Check that the data is that with which the run began.
+
+        Raises:
+            ConfigError: if it has changed, as images would be drawn in another order.
+        """
         before = json.loads(self.mix_file.read_text())
         now = json.loads(json.dumps([asdict(row) for row in rows]))
         for old, new in zip(before, now, strict=True):
@@ -88,7 +92,11 @@ class RunFolder:
                 )
 
     def check_same_run(self, config: RunConfig) -> None:
-        """Raise ConfigError if a setting that affects results has changed since the run began."""
+        """Check that the settings which affect results are those with which the run began.
+
+        Raises:
+            ConfigError: if one has changed.
+        """
         if not self.config_file.exists():
             return
         before = yaml.safe_load(self.config_file.read_text())

@@ -50,8 +50,10 @@ class PreparedRun:
 
 
 def start_accelerator(config: RunConfig) -> Accelerator:
-    """Accelerate with the run's precision and trackers; ConfigError for a precision that the device
-    does not have.
+    """Accelerate with the run's precision and trackers.
+
+    Raises:
+        ConfigError: for a precision that the device does not have.
     """
     if config.num_threads is not None:
         torch.set_num_threads(config.num_threads)
@@ -128,8 +130,10 @@ def check_compiler(backend: str | None) -> None:
 
 
 def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
-    """Where the run goes on from; None for a fresh start. ConfigError for settings that are not the
-    run's.
+    """Where the run goes on from; None for a fresh start.
+
+    Raises:
+        ConfigError: for settings that are not the run's.
     """
     if config.resume is None:
         return None

@@ -69,8 +69,10 @@ class Schedule:
 
 
 def resolve_schedule(config: RunConfig, datasets: Sequence[TrainingSet]) -> Schedule:
-    """The run's durations in steps, rounded up; ConfigError for the epochs of a stream of unknown
-    size.
+    """The run's durations in steps, rounded up.
+
+    Raises:
+        ConfigError: for the epochs of a stream of unknown size.
     """
     every = {
         name: config.evaluate_every if e.every is None else e.every

@@ -15,8 +15,10 @@ PROJECT = "dataseg"  # name of the project, and of the folder of TensorBoard's f
 
 
 def check_trackers(names: Sequence[str]) -> None:
-    """ConfigError for a tracker that Accelerate does not know or that is not installed; it would
-    leave it out.
+    """Check that Accelerate has the trackers, as it would leave others out.
+
+    Raises:
+        ConfigError: for a tracker that it does not know or that is not installed.
     """
     available = sorted(str(tracker.value) for tracker in get_available_trackers())
     for name in names:

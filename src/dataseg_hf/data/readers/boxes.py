@@ -64,8 +64,10 @@ def checked_box(
 
 
 def refuse_far_outside(box: Sequence[float], size: Size, where: str) -> None:
-    """BadSampleError for an extent (left, top, right, bottom) that reaches far beyond an image of
-    `size`.
+    """Check that an extent (left, top, right, bottom) lies in or near an image of `size`.
+
+    Raises:
+        BadSampleError: for one that reaches far beyond it.
     """
     height, width = size
     left, top, right, bottom = box

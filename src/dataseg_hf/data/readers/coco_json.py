@@ -206,8 +206,10 @@ def _listed_size(entry: Mapping[str, Any], path: Path | None, where: str) -> Siz
 
 
 def require_image_id(entry: Any, key: str, where: str) -> int | str:
-    """The image id at a key of an entry; ValueError, for the whole file, where it is missing or no
-    id.
+    """The image id at a key of an entry.
+
+    Raises:
+        ValueError: for the whole file, if it is missing or no id.
     """
     value = require_key(entry, key, where)
     image_key(value, where)

@@ -57,7 +57,11 @@ def packed_rgb(image: Image.Image) -> NDArray[np.integer]:
 
 
 def refuse_jpeg(image: Image.Image, where: StrPath) -> None:
-    """BadSampleError for a map of ids or colors in a format that changes them."""
+    """Check that a map of ids or colors has a format that keeps them.
+
+    Raises:
+        BadSampleError: for a format that changes them.
+    """
     if image.format == "JPEG":
         raise BadSampleError(
             f"{where}: JPEG changes ids where they border on others; store them as PNG"

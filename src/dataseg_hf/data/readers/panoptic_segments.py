@@ -58,7 +58,11 @@ def without_pixel(ids: Sequence[int], where: StrPath) -> tuple[str, ...]:
 
 
 def require_segment_ids(ids: Sequence[int], where: str) -> None:
-    """BadSampleError unless segment ids are unique numbers above 0 (void)."""
+    """Check segment ids: unique numbers above 0 (void).
+
+    Raises:
+        BadSampleError: for any others.
+    """
     if not all(isinstance(i, int) and i > 0 for i in ids) or len(set(ids)) < len(ids):
         raise BadSampleError(
             f"{where}: segment ids must be unique and above 0 (void), but are {list(ids)}; number "

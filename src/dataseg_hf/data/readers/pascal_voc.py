@@ -153,13 +153,21 @@ class _Files:
     def of_folders(
         cls, images: StrPath, annotations: StrPath, suffix: Suffixes, split_file: StrPath | None
     ) -> "_Files":
-        """What lies in them; FileNotFoundError for a folder that is missing."""
+        """What lies in them.
+
+        Raises:
+            FileNotFoundError: for a folder that is missing.
+        """
         image_dir, annotation_dir = require_folder(images), require_folder(annotations)
         found = image_files(image_dir, suffix), files_by_name(annotation_dir, ".xml")
         return cls(image_dir, annotation_dir, *found, split_file)
 
     def pair(self, name: str) -> tuple[Path, Path]:
-        """Image and XML of an image id; BadSampleError where one of them is missing."""
+        """Image and XML of an image id.
+
+        Raises:
+            BadSampleError: if one of them is missing.
+        """
         if name not in self.image_of:
             listed = f"'{name}' of {self.split_file}"
             source = f"the image of {self.xml_of[name]}" if name in self.xml_of else listed
@@ -197,7 +205,11 @@ class _Tally:
         self._repeated = self._difficult = 0
 
     def row(self, name: str, image: Path, xml: Path, image_dir: Path) -> dict[str, Any]:
-        """The row of an image; BadSampleError for a damaged XML."""
+        """The row of an image.
+
+        Raises:
+            BadSampleError: for a damaged XML.
+        """
         size, objects = _parse(xml, self.class_ids)
         unique = without_repeats(objects, "class_index", "corners")
         self._repeated += len(objects) - len(unique)

@@ -21,7 +21,11 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def require_folder(path: StrPath) -> Path:
-    """The folder as a Path; FileNotFoundError if it is not there."""
+    """The folder as a Path.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+    """
     if not Path(path).is_dir():
         raise FileNotFoundError(f"{path}: no such folder")
     return Path(path)

@@ -99,7 +99,11 @@ class Rows:
 
 
 def id_type(image_ids: Iterable[int | str], where: StrPath) -> pa.DataType:
-    """The Arrow type of image ids; ValueError where some are numbers and some are words."""
+    """The Arrow type of image ids.
+
+    Raises:
+        ValueError: if some are numbers and some are words.
+    """
     kinds = {type(image_id) for image_id in image_ids}
     if kinds <= {int}:
         return pa.int64()
@@ -112,8 +116,10 @@ def id_type(image_ids: Iterable[int | str], where: StrPath) -> pa.DataType:
 
 
 def require_images(data: SampleDataset, folder: StrPath) -> SampleDataset:
-    """The dataset itself; ValueError if nothing was found in the folder, not even an image with a
-    problem.
+    """The dataset itself.
+
+    Raises:
+        ValueError: if nothing was found in the folder, not even an image with a problem.
     """
     if len(data) == 0 and not data.problems:
         raise ValueError(

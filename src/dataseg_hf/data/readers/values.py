@@ -21,7 +21,11 @@ _MAX_SIDE = 2**31 - 1
 
 
 def require_key(record: Any, key: str, where: StrPath) -> Any:
-    """`record[key]`; BadSampleError if the record is no mapping or lacks it."""
+    """`record[key]`.
+
+    Raises:
+        BadSampleError: if the record is no mapping or lacks it.
+    """
     if not isinstance(record, Mapping) or key not in record:
         raise BadSampleError(f"{where}: key '{key}' is missing")
     return record[key]

@@ -17,7 +17,11 @@ class _NoDoctype(ET.TreeBuilder):
     """
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        """Called for a DOCTYPE; BadSampleError."""
+        """Called for a DOCTYPE, which is refused.
+
+        Raises:
+            BadSampleError: always.
+        """
         raise BadSampleError(
             f"a DOCTYPE '{name}' is refused, since entities can exhaust memory; remove it"
         )

@@ -19,8 +19,11 @@ _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def check_xml_text(text: str, what: str) -> None:
-    """Refuse characters that no XML file can hold, such as control characters; ValueError says what
-    has them.
+    """Check that an XML file can hold a text.
+
+    Raises:
+        ValueError: for characters that it cannot, such as control characters; the message says what
+            has them.
     """
     if found := _NOT_XML.search(text):
         raise ValueError(
