@@ -4,7 +4,6 @@ scores, writes.
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,11 +141,12 @@ def evaluation_set(
     metrics: Sequence[Any] = options.metrics or entry.metrics
     if ALL_METRICS in metrics:
         metrics = possible_metrics(data.spec)
-    eval_set = replace(
-        entry,
-        metrics=tuple[MetricName, ...](dict.fromkeys(metrics)),
-        batch_size=options.batch_size or entry.batch_size,
-        max_dets=options.max_dets or entry.max_dets,
+    eval_set = entry.model_copy(
+        update={
+            "metrics": tuple(dict.fromkeys(metrics)),
+            "batch_size": options.batch_size or entry.batch_size,
+            "max_dets": options.max_dets or entry.max_dets,
+        }
     )
     return EvaluationSet.of(
         name, eval_set, data, embeddings_of(data.spec.labels, entry, key, settings, model)
