@@ -333,7 +333,8 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(), ["--model", "{other}"], "is a 'convnext' model, not DaTaSeg"),
         (change(), ["--config", "{pets}/no.yaml"], "--config: cannot read"),
         (change(), ["--evaluation.pets.imagesize", "32"], "imagesize"),
-        (change(imagesize=32), [], "evaluation.pets.imagesize: unknown option; allowed are"),
+        (change(imagesize=32), [], "evaluation.pets.imagesize: unknown option; did you mean "
+            "'image_size'? allowed are"),
         (change(vocabulary="scene"), [], "evaluation.pets.vocabulary: 'scene' of the model has "
             "other names than"),
         (change(vocabulary="pet"), [], "evaluation.pets.vocabulary: no vocabulary 'pet' in this "

@@ -350,7 +350,7 @@ def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> Non
     [
         (["--check", "0"], "argument --check: '0' must be a positive number or 'all'"),
         (["--check", "some"], "argument --check: 'some' must be a positive number or 'all'"),
-        (["--checks", "3"], "--checks"),
+        (["--checks", "3"], "checks: unknown option"),
         (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
         (["--datasets.small.images", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
     ],
@@ -427,7 +427,8 @@ def test_a_small_mask_is_drawn_above_a_large_one_that_is_listed_first() -> None:
         "",
     )
     sheet = np.asarray(contact_sheet([sample], SPEC))
-    small, large = sheet[28 + 110, 6 + 326 + 110], sheet[28 + 220, 6 + 326 + 220]
+    # beside the name in the middle of the small mask
+    small, large = sheet[28 + 140, 6 + 326 + 140], sheet[28 + 220, 6 + 326 + 220]
     assert np.abs(small - 0.6 * np.array(category_color(1))).max() < 3
     assert np.abs(large - 0.6 * np.array(category_color(0))).max() < 3
 
