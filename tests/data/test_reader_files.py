@@ -2,6 +2,8 @@
 
 import io
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -352,3 +354,15 @@ def test_many_rows_are_mapped_from_a_file(monkeypatch):
     monkeypatch.setattr("dataseg_hf.data.readers.rows._ROWS_PER_BATCH", 100)
     assert rows().dataset().cache_files == []
     assert rows().dataset(sort_by="number")["number"][:] == sorted(numbers)
+
+
+def test_readers_are_imported_when_they_are_asked_for() -> None:
+    script = (
+        "import sys; import dataseg_hf.data.readers as readers; assert 'torch' not in sys.modules; "
+        "from dataseg_hf.data.readers import READERS, read_yolo; "
+        "assert READERS['yolo'] is read_yolo and not hasattr(readers, 'no_such_thing')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -9,8 +9,9 @@ from typing import Any
 
 
 def __getattr__(name: str) -> Any:
+    # looked at before the import, which asks this function for the submodule
+    if name != "READERS" and not name.startswith("read_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import registry
 
-    if name == "READERS" or name.startswith("read_"):
-        return getattr(registry, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(registry, name)
