@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from huggingface_hub.errors import StrictDataclassError
 from PIL import Image
 from torch import Tensor
 
@@ -112,7 +113,7 @@ def test_random_weights_keep_the_features_alive() -> None:
 
 
 def test_coefficients_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="`width_coefficient` must be positive, got 0"):
+    with pytest.raises(StrictDataclassError, match="`width_coefficient` must be positive, got 0"):
         EfficientNetLiteConfig(width_coefficient=0)
 
 

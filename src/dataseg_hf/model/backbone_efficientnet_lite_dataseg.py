@@ -110,7 +110,7 @@ class EfficientNetLiteBackbone(PreTrainedModel):
 
     At stride 32 that is the projection to 320 channels (of Lite0), not the 1x1 convolution to 1280
     after it, which serves the classifier. All four maps always come out. Maps are channels last,
-    which on a CPU takes about half the time.
+    with which forward and backward take less time on a CPU.
 
     Attributes:
         channels: channels of the four maps, finest first; `[24, 40, 112, 320]` for Lite0.
