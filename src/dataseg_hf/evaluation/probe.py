@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate.utils import set_seed
 from torch import Tensor
@@ -16,7 +17,7 @@ from ..data.collate import Normalization
 from ..data.sample import BadSampleError, Sample, SampleDataset, SampleStream
 from ..data.transforms import resize_only
 from ..errors import ConfigError
-from ..metrics.semantic import semantic_map
+from ..metrics.semantic import iou_scores, semantic_map
 from ..model.postprocessing_dataseg import likeliest_class
 from ..output_folder import check_output_folder, claim_output_folder
 from ..settings.datasets import OnBadSample
@@ -37,7 +38,7 @@ LOG = logging.getLogger(__name__)
 STRENGTHS = (1.0, 0.1, 0.01, 0.001, 1e-4)
 """Of the regularization, relative to the variance of a feature."""
 VALIDATION_PART = 5
-"""Every so many training images, one decides which strength is taken."""
+"""Every so many-th training image is for validation: it decides which strength is taken."""
 
 
 @dataclass(frozen=True)
@@ -176,62 +177,69 @@ def probe_vocabulary(
     group: ProbeSets, maps: FeatureMaps, strides: Strides, policy: OnBadSample
 ) -> list[ProbeScores]:
     """The scores of each held-out set of a vocabulary."""
+    channels = maps.channels(group.training[0].augmentation.image_size)
+    cells = TrainingCells(group, maps, {stride: channels[stride] for stride in strides}, policy)
     with tqdm(total=group.images, unit="image", desc="fit") as bar:
-        fitted, validation = accumulate(group, maps, strides, policy, bar.update)
-        counts = (fitted + validation).class_counts
-        if counts.sum() == 0:
-            raise ConfigError(f"datasets.{group.training[0].name}: no pixel has a class")
-        channels = maps.channels(group.training[0].augmentation.image_size)
-        probes = [
-            best_probe(chosen, strides, channels, fitted, validation)
-            for chosen in combinations(strides)
-        ]
+        probes, counts = fit(cells, bar.update)
+        shares = dict(zip(group.labels, (counts / counts.sum()).tolist(), strict=True))
         results = []
         for held_out in group.held_out:
             bar.set_description(held_out.name)
-            shares = dict(zip(group.labels, (counts / counts.sum()).tolist(), strict=True))
             results.append(score_probes(held_out, probes, shares, maps, policy, bar.update))
     return results
 
 
-def accumulate(
-    group: ProbeSets,
-    maps: FeatureMaps,
-    strides: Strides,
-    policy: OnBadSample,
-    progress: Callable[[int], Any],
-) -> tuple[NormalEquations, NormalEquations]:
-    """The cells of the training images, and of those that decide on the strength."""
-    features = sum(
-        maps.channels(group.training[0].augmentation.image_size)[stride] for stride in strides
-    )
-    parts = [
-        NormalEquations.empty(features, len(group.labels), maps.device) for _ in ("fit", "validate")
-    ]
-    number = 0
-    for dataset in group.training:
-        canvas = dataset.augmentation.image_size
-        for sample in usable_samples(dataset.data, policy):
-            seen = resize_only(sample, canvas)
-            of_image, _ = maps.of(seen.image, sample.image_id, canvas)
-            cells = joined([of_image[stride] for stride in strides])
-            grid = (cells.shape[1], cells.shape[2])
-            classes = semantic_map(segments_of(seen))
-            counts = cell_counts(classes, len(group.labels), canvas, grid)
-            rows = parts[number % VALIDATION_PART == 1]
-            rows.add(cells.flatten(1).T, counts.to(maps.device))
-            number += 1
-            progress(1)
-    return parts[0], parts[1]
+@dataclass(frozen=True)
+class TrainingCells:
+    """The cells of the training images of a vocabulary, at the finest stride that is probed.
+
+    Args:
+        channels: features by stride, finest first.
+        policy: on images that cannot be used.
+    """
+
+    group: ProbeSets
+    maps: FeatureMaps
+    channels: dict[int, int]
+    policy: OnBadSample
+
+    def of(self, validation: bool) -> Iterator[tuple[Tensor, Tensor]]:
+        """Features [n, D] and counted classes [n, C] of the cells of each image: of those that
+        decide on the strength, or the others.
+        """
+        labels = self.group.labels
+        for dataset in self.group.training:
+            canvas = dataset.augmentation.image_size
+            for sample in usable_samples(dataset.data, self.policy, validation):
+                seen = resize_only(sample, canvas)
+                of_image, _ = self.maps.of(seen.image, sample.image_id, canvas)
+                cells = joined([of_image[stride] for stride in self.channels])
+                grid = (cells.shape[1], cells.shape[2])
+                classes = semantic_map(segments_of(seen))
+                counts = cell_counts(classes, len(labels), canvas, grid).to(cells.device)
+                labeled = counts.sum(1) > 0
+                yield cells.flatten(1).T[labeled], counts[labeled]
+
+    def columns(self, chosen: Strides) -> Tensor:
+        """Places of the features of some strides, int64 [K]."""
+        places = torch.arange(sum(self.channels.values()), device=self.maps.device)
+        parts = zip(self.channels, places.split(list(self.channels.values())), strict=True)
+        return torch.cat([part for stride, part in parts if stride in chosen])
 
 
-def usable_samples(data: SampleDataset | SampleStream, policy: OnBadSample) -> Iterator[Sample]:
-    """All samples, once; those that cannot be used are left out where the policy says so.
+def usable_samples(
+    data: SampleDataset | SampleStream, policy: OnBadSample, validation: bool | None = None
+) -> Iterator[Sample]:
+    """All samples, once: those of the validation part, the others, or (None) both. Those that
+    cannot be used are left out where the policy says so.
 
     Raises:
         BadSampleError: for one that cannot be used, otherwise.
     """
-    for row in data.epoch(0) if isinstance(data, SampleStream) else data.rows:
+    rows = data.epoch(0) if isinstance(data, SampleStream) else data.rows
+    for number, row in enumerate(rows):
+        if validation is not None and (number % VALIDATION_PART == 1) != validation:
+            continue
         try:
             sample = data.load(row)
         except BadSampleError:
@@ -241,25 +249,57 @@ def usable_samples(data: SampleDataset | SampleStream, policy: OnBadSample) -> I
         yield sample
 
 
-def best_probe(
-    chosen: Strides,
-    strides: Strides,
-    channels: dict[int, int],
-    fitted: NormalEquations,
-    validation: NormalEquations,
-) -> Probe:
-    """The probe of some of the strides, of the strength with the least error in validation, fitted
-    to all cells.
+def fit(cells: TrainingCells, progress: Callable[[int], Any]) -> tuple[list[Probe], Tensor]:
+    """A probe for each combination of strides, and the labeled training pixels of each class [C].
+
+    A probe has the strength whose solution for the other images does best on the validation images,
+    and is fitted to all of them.
+
+    Raises:
+        ConfigError: if no pixel has a class.
     """
-    places = torch.arange(sum(channels[stride] for stride in strides), device=fitted.inputs.device)
-    by_stride = dict(zip(strides, places.split([channels[s] for s in strides]), strict=True))
-    columns = torch.cat([by_stride[stride] for stride in chosen])
-    candidates = ridge(fitted.select(columns), STRENGTHS)
-    held_back = validation.select(columns)
-    errors = [candidate.squared_error(held_back) for candidate in candidates]
-    strength = STRENGTHS[errors.index(min(errors))]
-    (solution,) = ridge((fitted + validation).select(columns), [strength])
-    return as_probe(solution, chosen, channels, strength)
+    strides, labels = tuple(cells.channels), cells.group.labels
+    width = sum(cells.channels.values())
+    rows = NormalEquations.empty(width, len(labels), cells.maps.device)
+    for features, counts in cells.of(validation=False):
+        rows.add(features, counts)
+        progress(1)
+    solutions = {
+        chosen: ridge(rows.select(cells.columns(chosen)), STRENGTHS)
+        for chosen in combinations(strides)
+    }
+    confusions = {
+        chosen: rows.targets.new_zeros(len(STRENGTHS), len(labels), len(labels) + 1)
+        for chosen in solutions
+    }
+    for features, counts in cells.of(validation=True):
+        rows.add(features, counts)
+        for chosen, found in solutions.items():
+            count_predictions(features[:, cells.columns(chosen)], counts, found, confusions[chosen])
+        progress(1)
+    if rows.class_counts.sum() == 0:
+        raise ConfigError(f"datasets.{cells.group.training[0].name}: no pixel has a class")
+    probes = []
+    for chosen, confusion in confusions.items():
+        strength = best_strength(confusion, labels)
+        (solution,) = ridge(rows.select(cells.columns(chosen)), [strength])
+        probes.append(as_probe(solution, chosen, cells.channels, strength))
+    return probes, rows.class_counts
+
+
+def count_predictions(
+    features: Tensor, counts: Tensor, solutions: Sequence[LinearMap], confusions: Tensor
+) -> None:
+    """Add the pixels of cells to a confusion matrix of each solution, [strengths, C, C + 1]."""
+    for solution, confusion in zip(solutions, confusions, strict=True):
+        scores = features @ solution.weight.float() + solution.bias.float()
+        confusion.index_add_(1, scores.argmax(1), counts.T)
+
+
+def best_strength(confusions: Tensor, labels: Sequence[str]) -> float:
+    """The strength with the largest mean IoU; the largest strength where there is none."""
+    scores = [iou_scores(confusion.cpu().numpy(), labels)["miou"] for confusion in confusions]
+    return STRENGTHS[int(np.nan_to_num(scores, nan=-1).argmax())]
 
 
 def as_probe(

@@ -37,14 +37,10 @@ class NormalEquations:
             features: [n, D].
             counts: [n, C], observations of each class.
         """
-        seen = counts.sum(1) > 0
-        counts = counts[seen].double()
-        rows = torch.cat([features[seen].double(), counts.new_ones(len(counts), 1)], dim=1)
+        counts = counts.double()
+        rows = torch.cat([features.double(), counts.new_ones(len(counts), 1)], dim=1)
         self.inputs += (rows * counts.sum(1, keepdim=True)).T @ rows
         self.targets += rows.T @ counts
-
-    def __add__(self, other: "NormalEquations") -> "NormalEquations":
-        return NormalEquations(self.inputs + other.inputs, self.targets + other.targets)
 
     def select(self, features: Tensor) -> "NormalEquations":
         """Those of the features with these indices, int64 [K]."""
@@ -69,11 +65,6 @@ class LinearMap:
     weight: Tensor
     bias: Tensor
 
-    def squared_error(self, rows: NormalEquations) -> float:
-        """Sum over those rows and all classes, less a constant of the rows."""
-        whole = torch.cat([self.weight, self.bias[None]])
-        return float((whole * (rows.inputs @ whole - 2 * rows.targets)).sum())
-
 
 def ridge(rows: NormalEquations, strengths: Sequence[float]) -> list[LinearMap]:
     """The solution for each strength of the regularization.
@@ -82,10 +73,10 @@ def ridge(rows: NormalEquations, strengths: Sequence[float]) -> list[LinearMap]:
     are standardized (mean 0, variance 1); the bias is not regularized.
 
     Args:
-        rows: at least one.
+        rows: without any, the weights are 0.
         strengths: above 0.
     """
-    total = rows.inputs[-1, -1]
+    total = rows.inputs[-1, -1].clamp(min=1)
     mean = rows.inputs[:-1, -1] / total
     target_mean = rows.targets[-1] / total
     covariance = rows.inputs[:-1, :-1] / total - mean.outer(mean)
