@@ -100,26 +100,28 @@ def run_probe(
         ConfigError: for options and settings that cannot work, before anything is fitted.
         BadSampleError: for an image that cannot be used, unless the run leaves such images out.
     """
+    reads = run_reads(config, config_files)
+    if options.model is not None:
+        reads["--model"] = options.model
     folder = check_output_folder(
-        expand(options.output_dir, "--output_dir"),
-        "probe",
-        "--output_dir",
-        run_reads(config, config_files) | ({"--model": options.model} if options.model else {}),
+        expand(options.output_dir, "--output_dir"), "probe", "--output_dir", reads
     )
     groups = probe_sets(config)
     maps, weights = feature_maps(config)
     strides = checked_strides(options.strides, maps, groups[0].training[0].augmentation.image_size)
-    claim_output_folder(folder, "probe", "--output_dir")
+    names = [held_out.name for group in groups for held_out in group.held_out]
+    of_model = {} if options.model is None else model_ious(options.model, config, names)
+    earlier = claim_output_folder(folder, "probe", "--output_dir", reads)
+    if earlier is not None:
+        LOG.info(f"{folder} held an earlier probe, now in {earlier}.")
     LOG.info(f"Probing a {weights}, strides {', '.join(map(str, strides))}.")
     results = [
         scores
         for group in groups
         for scores in probe_vocabulary(group, maps, strides, config.on_bad_sample)
     ]
-    if options.model is not None:
-        found = model_ious(options.model, config, [scores.name for scores in results])
-        for scores in results:
-            scores.model = found.get(scores.name)
+    for scores in results:
+        scores.model = of_model.get(scores.name)
     write_probe(results, {"backbone": weights, "strides": list(strides)}, folder)
     LOG.info("\n".join(combination_table(results)))
     LOG.info(f"The scores of each class are in {folder / 'report.md'}.")

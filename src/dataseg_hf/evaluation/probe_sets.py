@@ -68,12 +68,12 @@ def probe_sets(config: RunConfig) -> list[ProbeSets]:
     if not config.evaluation:
         raise ConfigError("evaluation: the settings name no held-out set; add an entry")
     scored = _by_labels(_with_pixels(config.evaluation, "evaluation"))
-    for labels in scored.keys() - learned.keys():
+    for labels in (labels for labels in scored if labels not in learned):
         LOG.info(
             f"Left out {_listed('evaluation', scored[labels])}: no set of the mix has its names "
             "and a class per pixel."
         )
-    for labels in learned.keys() - scored.keys():
+    for labels in (labels for labels in learned if labels not in scored):
         LOG.info(f"Left out {_listed('datasets', learned[labels])}: no held-out set has its names.")
     shared = [labels for labels in learned if labels in scored]
     if not shared:
@@ -100,7 +100,7 @@ def _with_pixels(entries: Mapping[str, Source], key: str) -> dict[str, DatasetSp
     """Specs of the entries whose annotation has a class per pixel; the others are logged."""
     specs = {name: source_spec(entry, f"{key}.{name}") for name, entry in entries.items()}
     found = {name: spec for name, spec in specs.items() if missing_truth("miou", spec) is None}
-    for name in specs.keys() - found.keys():
+    for name in (name for name in specs if name not in found):
         summary = get_task(specs[name].task).summary
         LOG.info(f"Left out {key}.{name}: {summary}, not a class per pixel.")
     return found
