@@ -19,9 +19,11 @@ from dataseg_hf.commands.probe import main
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.sample import SampleDataset
 from dataseg_hf.data.shapes import shapes_dataset
+from dataseg_hf.evaluation import probe
 from dataseg_hf.evaluation.probe import combinations, probe_vocabulary
 from dataseg_hf.evaluation.probe_features import FeatureMaps, cell_counts, joined
 from dataseg_hf.evaluation.probe_sets import probe_sets
+from dataseg_hf.evaluation.ridge import NormalEquations
 from dataseg_hf.metrics.semantic import semantic_map
 from dataseg_hf.settings.run import RunConfig
 from helpers.run_programs import SETTINGS, environment
@@ -104,7 +106,12 @@ def mean_iou_of_least_squares() -> float:
     return float(np.mean(ious))
 
 
-def test_a_probe_of_colors_reaches_what_least_squares_reaches() -> None:
+def test_a_probe_of_colors_reaches_what_least_squares_reaches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(probe, "STRENGTHS", (1e-9,))
+    monkeypatch.setattr(probe, "BALANCES", (0.0,))
+    monkeypatch.setattr(probe, "TRIALS", [(1e-9, 0.0)])
     shapes = {"spec": "shapes_panoptic", "reader": "shapes", "image_size": 64}
     config = RunConfig(
         **settings(
@@ -120,6 +127,25 @@ def test_a_probe_of_colors_reaches_what_least_squares_reaches() -> None:
     assert found.scores[(4,)]["miou"] != found.scores[(1,)]["miou"]
     assert sum(found.pixel_shares.values()) == pytest.approx(1)
     assert list(found.scores) == [(1,), (4,), (1, 4)]
+
+
+def test_scores_are_divided_by_a_power_of_the_shares_of_pixels() -> None:
+    rows = NormalEquations.empty(2, 3, CPU)
+    generator = torch.Generator().manual_seed(0)
+    counts = torch.tensor([[1, 0, 0]] * 9 + [[0, 4, 0]] * 4)  # 9 pixels, 16, and none
+    rows.add(torch.randn(13, 2, generator=generator), counts)
+    solutions = dict(zip(probe.TRIALS, probe.trial_solutions(rows), strict=True))
+    plain, half = solutions[(0.1, 0.0)], solutions[(0.1, 0.5)]
+    factors = torch.tensor([5 / 3, 5 / 4, 0.0]).double()
+    torch.testing.assert_close(half.weight, plain.weight * factors)
+    torch.testing.assert_close(half.bias, plain.bias * factors)
+
+
+def test_the_trial_with_the_best_mean_iou_is_taken() -> None:
+    right = torch.cat([torch.eye(2), torch.zeros(2, 1)], dim=1).double()
+    confusions = torch.stack([torch.zeros(2, 3).double(), right.flip(0), right, right.flip(0)])
+    assert probe.best_trial(confusions, ["a", "b"]) == 2
+    assert probe.best_trial(confusions[:1], ["a", "b"]) == 0
 
 
 # --- the command

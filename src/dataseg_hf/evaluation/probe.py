@@ -37,8 +37,13 @@ LOG = logging.getLogger(__name__)
 
 STRENGTHS = (1.0, 0.1, 0.01, 0.001, 1e-4)
 """Of the regularization, relative to the variance of a feature."""
+BALANCES = (0.0, 0.25, 0.5, 0.75)
+"""Powers of a class's share of the pixels by which its score is divided. Scores approximate the
+probability of a class, and mean IoU counts a rare one as much as a frequent one.
+"""
+TRIALS = [(strength, balance) for strength in STRENGTHS for balance in BALANCES]
 VALIDATION_PART = 5
-"""Every so many-th training image is for validation: it decides which strength is taken."""
+"""Every so many-th training image is for validation: it decides on strength and balance."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +69,14 @@ class Probe:
     Args:
         strides: finest first.
         strength: of the regularization.
+        balance: power of the shares of pixels by which scores are divided.
         maps: by stride the weights float32 [C, D].
         bias: float32 [C].
     """
 
     strides: Strides
     strength: float
+    balance: float
     maps: dict[int, Tensor]
     bias: Tensor
 
@@ -254,8 +261,8 @@ def usable_samples(
 def fit(cells: TrainingCells, progress: Callable[[int], Any]) -> tuple[list[Probe], Tensor]:
     """A probe for each combination of strides, and the labeled training pixels of each class [C].
 
-    A probe has the strength whose solution for the other images does best on the validation images,
-    and is fitted to all of them.
+    A probe has the strength and balance that, fitted to the other images, do best on the validation
+    images, and is fitted to all of them.
 
     Raises:
         ConfigError: if no pixel has a class.
@@ -267,11 +274,11 @@ def fit(cells: TrainingCells, progress: Callable[[int], Any]) -> tuple[list[Prob
         rows.add(features, counts)
         progress(1)
     solutions = {
-        chosen: ridge(rows.select(cells.columns(chosen)), STRENGTHS)
+        chosen: trial_solutions(rows.select(cells.columns(chosen)))
         for chosen in combinations(strides)
     }
     confusions = {
-        chosen: rows.targets.new_zeros(len(STRENGTHS), len(labels), len(labels) + 1)
+        chosen: rows.targets.new_zeros(len(TRIALS), len(labels), len(labels) + 1)
         for chosen in solutions
     }
     for features, counts in cells.of(validation=True):
@@ -283,34 +290,48 @@ def fit(cells: TrainingCells, progress: Callable[[int], Any]) -> tuple[list[Prob
         raise ConfigError(f"datasets.{cells.group.training[0].name}: no pixel has a class")
     probes = []
     for chosen, confusion in confusions.items():
-        strength = best_strength(confusion, labels)
-        (solution,) = ridge(rows.select(cells.columns(chosen)), [strength])
-        probes.append(as_probe(solution, chosen, cells.channels, strength))
+        trial = best_trial(confusion, labels)
+        solution = trial_solutions(rows.select(cells.columns(chosen)))[trial]
+        probes.append(as_probe(solution, chosen, cells.channels, *TRIALS[trial]))
     return probes, rows.class_counts
+
+
+def trial_solutions(rows: NormalEquations) -> list[LinearMap]:
+    """A solution for each of `TRIALS`. A class that is never seen scores 0, and others more."""
+    counts = rows.class_counts
+    shares = counts / counts.sum().clamp(min=1)
+    factors = [
+        torch.where(counts > 0, shares.clamp(min=1e-12) ** -balance, 0.0) for balance in BALANCES
+    ]
+    return [solution.scaled(factor) for solution in ridge(rows, STRENGTHS) for factor in factors]
 
 
 def count_predictions(
     features: Tensor, counts: Tensor, solutions: Sequence[LinearMap], confusions: Tensor
 ) -> None:
-    """Add the pixels of cells to a confusion matrix of each solution, [strengths, C, C + 1]."""
+    """Add the pixels of cells to a confusion matrix of each solution, [trials, C, C + 1]."""
     for solution, confusion in zip(solutions, confusions, strict=True):
         scores = features @ solution.weight.float() + solution.bias.float()
         confusion.index_add_(1, scores.argmax(1), counts.T)
 
 
-def best_strength(confusions: Tensor, labels: Sequence[str]) -> float:
-    """The strength with the largest mean IoU; the largest strength where there is none."""
+def best_trial(confusions: Tensor, labels: Sequence[str]) -> int:
+    """The trial with the largest mean IoU; the first where there is none."""
     scores = [iou_scores(confusion.cpu().numpy(), labels)["miou"] for confusion in confusions]
-    return STRENGTHS[int(np.nan_to_num(scores, nan=-1).argmax())]
+    return int(np.nan_to_num(scores, nan=-1).argmax())
 
 
 def as_probe(
-    solution: LinearMap, chosen: Strides, channels: dict[int, int], strength: float
+    solution: LinearMap,
+    chosen: Strides,
+    channels: dict[int, int],
+    strength: float,
+    balance: float,
 ) -> Probe:
     """The probe that a solution for the joined features of some strides makes."""
     weights = solution.weight.T.float().split([channels[stride] for stride in chosen], dim=1)
     maps = dict(zip(chosen, weights, strict=True))
-    return Probe(chosen, strength, maps, solution.bias.float())
+    return Probe(chosen, strength, balance, maps, solution.bias.float())
 
 
 # --- scoring --------------------------------------------------------------------------------------
@@ -337,7 +358,7 @@ def score_probes(
     return ProbeScores(
         name=held_out.name,
         images=len(held_out.data),
-        strengths={probe.strides: probe.strength for probe in probes},
+        settings={probe.strides: (probe.strength, probe.balance) for probe in probes},
         scores={
             probe.strides: metric.compute() for probe, metric in zip(probes, metrics, strict=True)
         },

@@ -21,7 +21,8 @@ class ProbeScores:
     Args:
         name: of the set.
         images: their number.
-        strengths: of the regularization, by the strides whose maps a probe sees.
+        settings: strength of the regularization and balance of the classes, by the strides whose
+            maps a probe sees.
         scores: what `MeanIoU` computes, by those strides.
         pixel_shares: of each class among the labeled training pixels, 0..1.
         model: IoU by class of the model to compare with.
@@ -29,7 +30,7 @@ class ProbeScores:
 
     name: str
     images: int
-    strengths: dict[Strides, float]
+    settings: dict[Strides, tuple[float, float]]
     scores: dict[Strides, dict[str, Any]]
     pixel_shares: dict[str, float]
     model: Mapping[str, float] | None = None
@@ -87,7 +88,7 @@ def _model_miou(scores: ProbeScores) -> float:
 
 def write_probe(results: Sequence[ProbeScores], summary: Mapping[str, Any], folder: Path) -> None:
     """`probe.json`: the summary, and by combination of strides `results` as `{set}/{metric}`; by
-    set the `strength`, the `best` combination and `per_class`. `report.md`: the same as tables.
+    set `strength`, `balance`, the `best` combination and `per_class`. `report.md`: tables of it.
 
     What is undefined is null.
     """
@@ -113,7 +114,8 @@ def write_probe(results: Sequence[ProbeScores], summary: Mapping[str, Any], fold
 def _set_as_json(scores: ProbeScores) -> dict[str, Any]:
     return {
         "images": scores.images,
-        "strength": {strides_text(s): strength for s, strength in scores.strengths.items()},
+        "strength": {strides_text(s): strength for s, (strength, _) in scores.settings.items()},
+        "balance": {strides_text(s): balance for s, (_, balance) in scores.settings.items()},
         "best": strides_text(scores.best),
         "training_pixels": scores.pixel_shares,
         "per_class": {strides_text(strides): scores.ious(strides) for strides in scores.scores},

@@ -65,6 +65,10 @@ class LinearMap:
     weight: Tensor
     bias: Tensor
 
+    def scaled(self, factors: Tensor) -> "LinearMap":
+        """The outputs multiplied by factors [C]."""
+        return LinearMap(self.weight * factors, self.bias * factors)
+
 
 def ridge(rows: NormalEquations, strengths: Sequence[float]) -> list[LinearMap]:
     """The solution for each strength of the regularization.
