@@ -316,7 +316,9 @@ def count_predictions(
 
 
 def best_trial(confusions: Tensor, labels: Sequence[str]) -> int:
-    """The trial with the largest mean IoU; the first where there is none."""
+    """The trial with the largest mean IoU of confusions [trials, C, C + 1]; the first where there
+    is none.
+    """
     scores = [iou_scores(confusion.cpu().numpy(), labels)["miou"] for confusion in confusions]
     return int(np.nan_to_num(scores, nan=-1).argmax())
 
