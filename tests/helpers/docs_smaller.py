@@ -55,6 +55,19 @@ SMALLER = (
         "images of 640 pixels",
     ),
     Smaller(
+        r"probe --config shapes",
+        "--num_threads 1 --datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
+        "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2",
+        "learns from 664 images",
+    ),
+    Smaller(
+        r"probe --config photos",
+        "--num_threads 1 --strides 32 --datasets.camvid.max_samples 2 "
+        "--datasets.coco_panoptic.max_samples 2 --datasets.coco_semantic.max_samples 2 "
+        "--evaluation.coco_val.max_samples 1 --evaluation.camvid_test.max_samples 1",
+        "takes a minute",
+    ),
+    Smaller(
         r"benchmarks/repeated_instances\.py",
         "--evaluation.shapes_boxes.count 2 --evaluation.shapes_panoptic.count 2",
         "scores 400 images",

@@ -16,6 +16,7 @@ COMMANDS = {
     "cotrain": "train one model on a mix of datasets",
     "inspect": "check the datasets of a run before it starts, and draw them",
     "evaluate": "score a model on held-out sets",
+    "probe": "fit a linear probe to a run's frozen backbone: what it allows untrained",
     "predict": "segment images",
     "export": "write a model as ONNX or as a torch.export program",
     "publish": "publish a model, or its demo, on the Hugging Face Hub",
