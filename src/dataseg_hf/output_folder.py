@@ -18,7 +18,7 @@ from .files import set_aside
 from .messages import first_few
 from .version import __version__
 
-OutputKind: TypeAlias = Literal["run", "evaluation", "predictions"]
+OutputKind: TypeAlias = Literal["run", "evaluation", "predictions", "labels"]
 Reads: TypeAlias = Mapping[str, str | Path]
 """Files and folders that a command reads, by the setting or option that names them."""
 
@@ -33,6 +33,7 @@ _NAMES: Mapping[OutputKind, str] = {
     "run": "a run",
     "evaluation": "an evaluation",
     "predictions": "predictions",
+    "labels": "labels of a teacher",
 }
 _SHOWN_NAMES = 3
 

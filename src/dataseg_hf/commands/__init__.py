@@ -17,6 +17,7 @@ COMMANDS = {
     "inspect": "check the datasets of a run before it starts, and draw them",
     "evaluate": "score a model on held-out sets",
     "predict": "segment images",
+    "label": "label photographs with an existing model, as a dataset",
     "export": "write a model as ONNX or as a torch.export program",
     "publish": "publish a model, or its demo, on the Hugging Face Hub",
     "metrics": "score predictions in files of the standard formats",

@@ -45,6 +45,7 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
     whole = slice(0, size[1])
     columns = resize.columns.cells(whole)
     winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
+    sums = torch.empty(size, device=mask_logits.device)
     for rows in _bands(resize, len(probabilities) * (columns.stop - columns.start)):
         masks = mask_logits[:, resize.rows.cells(rows), columns].float().sigmoid()
         scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
@@ -53,7 +54,8 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
             value, index = resize.enlarge(scores[chosen], rows, whole).max(0)
             winner[rows] = torch.where(value > best, chosen[index], winner[rows])
             best = torch.maximum(best, value)
-    return SemanticPrediction(winner)
+        sums[rows] = best
+    return SemanticPrediction(winner, sums)
 
 
 def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
