@@ -99,7 +99,8 @@ def test_hyphens_mean_underscores(task: str, capsys: pytest.CaptureFixture[str])
 def test_every_option_is_explained_and_spelled_with_underscores(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in ("metrics panoptic", "metrics instance", "predict", "evaluate", "publish"):
+    commands = ("metrics panoptic", "metrics instance", "predict", "label", "evaluate", "publish")
+    for command in commands:
         with pytest.raises(SystemExit, match="0"):
             main([*command.split(), "--help"])
         options = capsys.readouterr().out.partition("options:")[2]
