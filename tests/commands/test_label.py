@@ -15,7 +15,10 @@ from PIL import Image
 
 from dataseg_hf.commands.cotrain import main as cotrain
 from dataseg_hf.commands.label import main as label
+from dataseg_hf.data.catalog import COCO_PANOPTIC
+from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import SampleDataset
+from dataseg_hf.metrics import semantic_map
 from dataseg_hf.prediction.labeling import LabelingSettings, Summary
 from dataseg_hf.prediction.labeling.journal import Batch, Journal, LabeledImage
 from dataseg_hf.settings.datasets import load_source
@@ -294,20 +297,36 @@ def test_the_summary_counts(tmp_path: Path) -> None:
 # --- a real teacher -------------------------------------------------------------------------------
 
 
+VOC_OF_COCO = {
+    "airplane": "aeroplane", "dining table": "diningtable", "motorcycle": "motorbike",
+    "potted plant": "pottedplant", "couch": "sofa", "tv": "tvmonitor",
+}  # fmt: skip
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("DATASEG_DATA" not in os.environ, reason="DATASEG_DATA is not set")
-def test_a_real_teacher_sees_what_is_there(tmp_path: Path) -> None:
-    """Labels of 4 photographs against the annotation of their cats, dogs and people."""
+def test_a_real_teacher_is_as_good_as_it_is_known_to_be(tmp_path: Path) -> None:
+    """DeepLabV3 on 52 COCO photographs: 0.487 mIoU and 0.885 of the pixels, measured apart from
+    this package; 0.474 where its cells lie half a cell away.
+    """
     data = Path(os.environ["DATASEG_DATA"])
-    truth_folder = data / "coco128" / "semantic"
-    assert truth_folder.is_dir()
-    photos = sorted((data / "coco128/images/val2017").glob("*.jpg"))[:4]
-    (tmp_path / "photos").mkdir()
-    for photo in photos:
-        (tmp_path / "photos" / photo.name).symlink_to(photo)
-    teacher = data / "deeplabv3_mnv2_voc"
-    arguments = command(teacher, tmp_path / "photos", tmp_path / "out", "--image_size", "513")
+    coco, out = data / "coco128", tmp_path / "out"
+    given = ["--image_size", "513", "--background", "class", "--threshold", "0"]
+    arguments = command(data / "deeplabv3_mnv2_voc", coco / "images/val2017", out, *given)
     assert label(arguments) == 0
-    summary = json.loads((tmp_path / "out/summary.json").read_text())
-    assert summary["mean_confidence"] > 0.8
-    assert np.isfinite(summary["void_share"])
+    truth = read_coco_panoptic(
+        COCO_PANOPTIC, coco / "images/val2017", coco / "panoptic/panoptic_val2017",
+        coco / "panoptic/panoptic_val2017.json", missing_images="skip",
+    )  # fmt: skip
+    names = dataset_of(out).spec.labels
+    voc = [VOC_OF_COCO.get(name, name) for name in COCO_PANOPTIC.labels]
+    number = np.array([names.index(name) if name in names else 0 for name in voc])
+    counts = np.zeros((21, 21))
+    for sample in map(truth.__getitem__, range(len(truth))):
+        classes = semantic_map(sample.annotation)
+        found = np.asarray(Image.open(out / "maps" / Path(sample.file_name).with_suffix(".png")))
+        np.add.at(counts, (number[classes[classes >= 0]], found[classes >= 0]), 1)
+    right = counts.diagonal()
+    iou = right / np.maximum(counts.sum(0) + counts.sum(1) - right, 1)
+    assert iou[counts.sum(1) > 0].mean() == pytest.approx(0.487, abs=0.002)
+    assert right.sum() / counts.sum() == pytest.approx(0.885, abs=0.002)

@@ -96,7 +96,10 @@ class LabelingFolder:
             claim_output_folder(folder, "labels", KEY, reads)
         settings_file = folder / SETTINGS_FILE
         if settings_file.exists():
-            _require_same(json.loads(settings_file.read_text()), settings, folder)
+            earlier = json.loads(settings_file.read_text())
+            _require_same(earlier, settings, folder)
+            # the teacher may lie elsewhere by now; the files stay the same
+            settings = LabelingSettings(**earlier)
         else:
             replace_file(settings_file, json.dumps(asdict(settings), indent=2) + "\n")
         return cls(folder, settings, Journal(folder / JOURNAL_FILE))
