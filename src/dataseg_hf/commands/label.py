@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from ..errors import ConfigError
-from ..prediction.teachers.labels import LabelKind
+from ..model.tasks_dataseg import TaskName
 from .options import OptionParser, positive, report_error, share
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def label(options: argparse.Namespace) -> tuple["LabelingFolder", "Summary", int
     """Label the images; returns the folder, what it came to, and the number of images.
 
     Raises:
-        OSError, ValueError: for options that cannot work.
+        ConfigError: for options that cannot work.
+        OSError: for a folder that is not there, or cannot be written.
+        ValueError: for two images of one name.
     """
     from ..data.readers.paths import IMAGE_SUFFIXES, image_files, require_folder
     from ..prediction.labeling import LabelingFolder, label_images
@@ -159,7 +161,7 @@ def add_label_options(parser: OptionParser) -> None:
     """What the labels are."""
     group = parser.add_argument_group("labels")
     group.add_argument(
-        "--task", choices=get_args(LabelKind),
+        "--task", choices=get_args(TaskName),
         help="kind of the labels; by default the first that the teacher can give: panoptic, "
         "semantic or boxes",
     )  # fmt: skip

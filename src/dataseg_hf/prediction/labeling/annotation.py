@@ -17,10 +17,11 @@ from PIL import Image
 
 from ...data.coco_format import coco_panoptic_annotation, rgb_ids
 from ...files import replaced
+from ...model.tasks_dataseg import TaskName
 from ..annotation_files import AnnotatedImage, AnnotationStyle, Category
 from ..annotation_files.coco_instances import coco_entry, coco_file
 from ..segments import Size, id_map
-from ..teachers.labels import Boxes, ClassMap, ImageLabels, LabelKind
+from ..teachers.labels import Boxes, ClassMap, ImageLabels
 from .journal import LabeledImage
 
 MAPS, CLASS_FILE, ANNOTATION_FILE = "maps", "classes.csv", "annotations.json"
@@ -37,7 +38,7 @@ class AnnotationFiles:
     """
 
     def __init__(
-        self, folder: Path, task: LabelKind, names: Sequence[str], is_thing: Sequence[bool]
+        self, folder: Path, task: TaskName, names: Sequence[str], is_thing: Sequence[bool]
     ) -> None:
         self.folder, self.task, self.names = folder, task, list(names)
         categories = [

@@ -6,7 +6,7 @@ images.
 
 from .classes import LabelClasses
 from .families import Teacher
-from .labels import Boxes, ClassMap, ImageLabels, LabelKind
+from .labels import Boxes, ClassMap, ImageLabels
 from .loading import TeacherOptions, load_teacher, stated_license, teacher_digest
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "ClassMap",
     "ImageLabels",
     "LabelClasses",
-    "LabelKind",
     "Teacher",
     "TeacherOptions",
     "load_teacher",

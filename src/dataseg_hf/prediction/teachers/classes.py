@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...data.catalog import CATALOG
 from ...data.names import plain_name
 from ...messages import first_few
-from .labels import LabelKind
+from ...model.tasks_dataseg import TaskName
 
 Background: TypeAlias = Literal["void", "class"]
 _BACKGROUND = "background"
@@ -43,7 +43,7 @@ class LabelClasses:
 def label_classes(
     names: Sequence[str],
     is_thing: Sequence[bool] | None,
-    kind: LabelKind,
+    kind: TaskName,
     background: Background = "void",
 ) -> LabelClasses:
     """The classes of a teacher's outputs. Outputs of one name are one class.

@@ -14,13 +14,13 @@ from ...model.mask_nms_dataseg import DEFAULT_IOU
 from ...model.predictions_dataseg import SemanticPrediction
 from ...model.proposals_dataseg import ImageProposals
 from ...model.resizing_dataseg import Resize
-from ...model.tasks_dataseg import get_task
+from ...model.tasks_dataseg import TaskName, get_task
 from ...model.thresholds_dataseg import Thresholds
 from ..segments import Segment, Size
 from ..tiling import segment_of_region
 from .classes import LabelClasses
 from .inputs import ImageInputs, InputMaker, batches_of_one_shape, joined
-from .labels import Boxes, ClassMap, ImageLabels, LabelKind
+from .labels import Boxes, ClassMap, ImageLabels
 
 BAND_ELEMENTS = 2**22  # scores of a class map that are enlarged at once: 16 MiB
 
@@ -37,7 +37,7 @@ class Teacher(ABC):
         threshold: 0..1, least confidence of what is not void.
     """
 
-    kinds: ClassVar[tuple[LabelKind, ...]]
+    kinds: ClassVar[tuple[TaskName, ...]]
     """What it can give; the first by default."""
 
     def __init__(
@@ -46,7 +46,7 @@ class Teacher(ABC):
         processor: Any,
         inputs: InputMaker,
         classes: LabelClasses,
-        kind: LabelKind,
+        kind: TaskName,
         threshold: float,
     ) -> None:
         self.model, self.processor, self.inputs = model, processor, inputs

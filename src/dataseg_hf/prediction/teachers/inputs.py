@@ -89,7 +89,7 @@ def batches_of_one_shape(inputs: Sequence[ImageInputs]) -> list[list[int]]:
 
 
 def joined(inputs: Sequence[ImageInputs], device: torch.device) -> dict[str, Tensor]:
-    """The tensors of several images of one shape, on the device of the model."""
+    """The tensors [1, ...] of several images of one shape as [B, ...], on the device."""
     return {
         name: torch.cat([one.tensors[name] for one in inputs]).to(device)
         for name in inputs[0].tensors

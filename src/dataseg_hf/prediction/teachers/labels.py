@@ -1,15 +1,12 @@
 """What a teacher says of an image."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..segments import Segment
-
-LabelKind: TypeAlias = Literal["semantic", "panoptic", "instance", "boxes"]
-"""Named as the tasks of datasets."""
 
 
 @dataclass(frozen=True)

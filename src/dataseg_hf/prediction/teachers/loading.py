@@ -20,10 +20,10 @@ from ...errors import ConfigError
 from ...model.configuration_dataseg import DaTaSegConfig
 from ...model.image_processing_dataseg import DaTaSegImageProcessor
 from ...model.modeling_dataseg import DaTaSegModel
+from ...model.tasks_dataseg import TaskName
 from .classes import Background, LabelClasses, label_classes, ordered_names
 from .families import BoxTeacher, ProposalTeacher, SemanticTeacher, Teacher
 from .inputs import InputMaker
-from .labels import LabelKind
 
 KEY = "--teacher"
 GRAY = (0.5, 0.5, 0.5)  # mean and deviation of most models that are not of ImageNet's statistics
@@ -67,7 +67,7 @@ class TeacherOptions:
         trust_remote_code: whether code that comes with the checkpoint may run.
     """
 
-    kind: LabelKind | None = None
+    kind: TaskName | None = None
     vocabulary: str | None = None
     threshold: float = 0.5
     background: Background = "void"
@@ -178,7 +178,7 @@ def _auto_class(config: PreTrainedConfig, path: str) -> str:
     )
 
 
-def _kind(family: type[Teacher], options: TeacherOptions, path: str) -> LabelKind:
+def _kind(family: type[Teacher], options: TeacherOptions, path: str) -> TaskName:
     kind = options.kind or family.kinds[0]
     if kind not in family.kinds:
         raise ConfigError(f"--task: {path} gives {' or '.join(family.kinds)} labels, not {kind}")
@@ -186,7 +186,7 @@ def _kind(family: type[Teacher], options: TeacherOptions, path: str) -> LabelKin
 
 
 def _classes(
-    names: list[str], is_thing: list[bool] | None, options: TeacherOptions, kind: LabelKind
+    names: list[str], is_thing: list[bool] | None, options: TeacherOptions, kind: TaskName
 ) -> LabelClasses:
     if options.stuff is not None:
         unknown = sorted(set(options.stuff) - set(names))
