@@ -10,6 +10,8 @@ from PIL import Image
 from transformers import (
     DetrConfig,
     DetrForSegmentation,
+    EomtConfig,
+    EomtForUniversalSegmentation,
     Mask2FormerConfig,
     Mask2FormerForUniversalSegmentation,
     MobileNetV2Config,
@@ -23,6 +25,7 @@ from transformers import (
     YolosForObjectDetection,
 )
 from transformers.models.detr.image_processing_pil_detr import DetrImageProcessorPil
+from transformers.models.eomt.image_processing_pil_eomt import EomtImageProcessorPil
 from transformers.models.mask2former.image_processing_pil_mask2former import (
     Mask2FormerImageProcessorPil,
 )
@@ -98,6 +101,16 @@ def save_detr_segmentation(folder: Path) -> Path:
     return _saved(DetrForSegmentation(config), processor, folder)
 
 
+def save_eomt(folder: Path) -> Path:
+    """Universal; pads to a square and tells nobody."""
+    config = EomtConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, image_size=64, patch_size=16,
+        num_blocks=1, num_queries=5, num_upscale_blocks=2, **NAMED,
+    )  # fmt: skip
+    processor = EomtImageProcessorPil(size={"shortest_edge": 64, "longest_edge": 64}, do_pad=True)
+    return _saved(EomtForUniversalSegmentation(config), processor, folder)
+
+
 def save_yolos(folder: Path) -> Path:
     """A detector."""
     config = YolosConfig(
@@ -118,6 +131,7 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
     "segformer": save_segformer,
     "mask2former": save_mask2former,
     "detr_segmentation": save_detr_segmentation,
+    "eomt": save_eomt,
     "yolos": save_yolos,
     "own": save_own,
 }

@@ -175,6 +175,23 @@ def test_boxes_are_those_of_the_pipeline(
     assert total
 
 
+def test_padding_that_nobody_tells_of_is_cut_off(
+    teachers: dict[str, Path], images: list[Image.Image]
+) -> None:
+    teacher = load_teacher(
+        str(teachers["eomt"]), TeacherOptions("semantic", threshold=0.0, device="cpu")
+    )
+    (made,) = map(teacher.inputs, images[:1])  # 40 x 64
+    with torch.no_grad():
+        outputs = teacher.model(made.tensors["pixel_values"])
+    masks = F.interpolate(outputs.masks_queries_logits, (64, 64), mode="bilinear").sigmoid()
+    classes = outputs.class_queries_logits.softmax(-1)[..., :-1]
+    expected = torch.einsum("bqc,bqhw->bchw", classes, masks)[0, :, :40].amax(0)
+    (found,) = teacher.label(images[:1])
+    # probabilities are enlarged instead of logits
+    np.testing.assert_allclose(found.confidence, expected.clamp(max=1), atol=0.02)
+
+
 def test_detr_segmentation_gives_proposals(
     teachers: dict[str, Path], images: list[Image.Image]
 ) -> None:

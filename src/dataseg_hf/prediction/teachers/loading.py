@@ -235,12 +235,7 @@ def teacher_digest(teacher: Teacher) -> str:
     """
     digest = hashlib.sha256()
     config = {**teacher.model.config.to_dict(), "_name_or_path": None}
-    settings = [
-        config,
-        teacher.processor.to_dict(),
-        teacher.classes.names,
-        teacher.classes.is_thing,
-    ]
+    settings = [config, teacher.processor.to_dict()]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
     for name, tensor in sorted(teacher.model.state_dict().items()):
         digest.update(name.encode())
