@@ -103,6 +103,7 @@ def test_every_option_is_explained_and_spelled_with_underscores(
         "metrics panoptic",
         "metrics instance",
         "predict",
+        "label",
         "evaluate",
         "probe",
         "publish",

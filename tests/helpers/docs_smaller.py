@@ -27,7 +27,7 @@ SMALLER = (
         "trains for 15 minutes",
     ),
     Smaller(
-        r"cotrain(\.py)? --config (tutorial|boxes)\.yaml",
+        r"cotrain(\.py)? --config (tutorial|boxes|teachers)\.yaml",
         "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1",
         "trains for minutes",
     ),

@@ -44,11 +44,12 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
     probabilities = proposals.class_probabilities().T
     columns = resize.columns.cells(slice(0, size[1]))
     winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
+    sums = torch.empty(size, device=mask_logits.device)
     for rows in _bands(resize, len(probabilities) * (columns.stop - columns.start)):
         masks = mask_logits[:, resize.rows.cells(rows), columns].float().sigmoid()
         scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
-        winner[rows] = _largest(scores, resize, rows)
-    return SemanticPrediction(winner)
+        winner[rows], sums[rows] = _largest(scores, resize, rows)
+    return SemanticPrediction(winner, sums)
 
 
 @torch.no_grad()
@@ -65,13 +66,13 @@ def likeliest_class(scores: Tensor, valid_size: Tensor, size: Size) -> Tensor:
     scores = scores - scores.amin()
     winner = torch.empty(size, dtype=torch.int64, device=scores.device)
     for rows in _bands(resize, len(scores) * (columns.stop - columns.start)):
-        winner[rows] = _largest(scores[:, resize.rows.cells(rows), columns], resize, rows)
+        winner[rows], _ = _largest(scores[:, resize.rows.cells(rows), columns], resize, rows)
     return winner
 
 
-def _largest(scores: Tensor, resize: Resize, rows: slice) -> Tensor:
-    """Index of the largest per pixel, int64 [rows, W], for those rows of the result and the scores
-    [C, h, w], none below 0, of the cells that they touch.
+def _largest(scores: Tensor, resize: Resize, rows: slice) -> tuple[Tensor, Tensor]:
+    """Index and value of the largest per pixel, int64 and float [rows, W], for those rows of the
+    result and the scores [C, h, w], none below 0, of the cells that they touch.
     """
     shape = (rows.stop - rows.start, resize.size[1])
     winner = torch.zeros(shape, dtype=torch.int64, device=scores.device)
@@ -80,7 +81,7 @@ def _largest(scores: Tensor, resize: Resize, rows: slice) -> Tensor:
         value, index = resize.enlarge(scores[chosen], rows, slice(0, shape[1])).max(0)
         winner = torch.where(value > best, chosen[index], winner)
         best = torch.maximum(best, value)
-    return winner
+    return winner, best
 
 
 def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
