@@ -38,6 +38,7 @@ NOT_NEGATIVE = (
     "dice_weight",
     "projection_weight",
     "color_affinity_weight",
+    "cell_weight",
     "no_object_weight",
     "init_std",
 )
@@ -83,6 +84,11 @@ class DaTaSegConfig(PreTrainedConfig):
         class_head_sees_mask (`bool`, defaults to `True`):
             Add an encoding of the query's own predicted mask to the query before the class head
             [ours].
+        class_head_sees_features (`bool`, defaults to `False`):
+            Add an encoding of the backbone's two coarsest maps under that mask, too [ours].
+        cell_classifier (`bool`, defaults to `False`):
+            Also classify every cell of the queries' finest level by its own class embedding, where
+            the training data has a class per pixel [ours].
         mask_view_size (`int`, defaults to 16): Side of the square on which that view samples the
             mask [ours].
         mask_view_extent (`float`, defaults to 2.2): Half side of the view in units of the mask's
@@ -109,6 +115,7 @@ class DaTaSegConfig(PreTrainedConfig):
             [ours]; 0: off.
         color_affinity_threshold (`float`, defaults to 0.3): Color similarity from which neighbors
             agree (BoxInst).
+        cell_weight (`float`, defaults to 2.0): Weight of the cell classifier's loss [ours].
         no_object_weight (`float`, defaults to 0.1): Weight of the background class in the
             classification loss.
         train_num_points (`int`, defaults to 12544):
@@ -153,6 +160,8 @@ class DaTaSegConfig(PreTrainedConfig):
     initial_logit_scale: float | int = 100.0
     class_head_layers: int = 3
     class_head_sees_mask: bool = True
+    class_head_sees_features: bool = False
+    cell_classifier: bool = False
     mask_view_size: int = 16
     mask_view_extent: float | int = 2.2
     merge_in_training: bool = True
@@ -166,6 +175,7 @@ class DaTaSegConfig(PreTrainedConfig):
     projection_weight: float | int = 5.0
     color_affinity_weight: float | int = 1.0
     color_affinity_threshold: float | int = 0.3
+    cell_weight: float | int = 2.0
     no_object_weight: float | int = 0.1
     train_num_points: int = 12544
     oversample_ratio: float | int = 3.0

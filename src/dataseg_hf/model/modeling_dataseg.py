@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import IMAGE_PROCESSOR_NAME, ModelOutput, can_return_tuple
 
 from .backbones_dataseg import UNUSED_IN_BACKBONE, build_backbone
+from .cell_classifier_dataseg import CellClassifier
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder
@@ -72,9 +73,12 @@ class DaTaSegModel(WarmStartMixin):
         channels = cast(Sequence[int], self.backbone.channels)
         self.pixel_decoder = PIXEL_DECODERS[config.pixel_decoder](config, channels)
         self.query_decoder = (
-            DatasetDecoders(config) if config.dataset_decoders else QueryDecoder(config)
+            DatasetDecoders(config, channels)
+            if config.dataset_decoders
+            else QueryDecoder(config, channels)
         )
         self.classifier = TextClassifier(config)
+        self.cell_classifier = CellClassifier(config, channels) if config.cell_classifier else None
         self.vocabularies = VocabularyStore(config)
         self._freeze()
         self.post_init()

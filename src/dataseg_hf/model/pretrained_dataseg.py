@@ -7,6 +7,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
+from .cell_classifier_dataseg import CellClassifier
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import SamplingOffsets, SamplingWeights
@@ -46,6 +47,10 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             # queries that start alike would all get the same gradient but for their positions
             init.normal_(module.weight, std=1.0)
+        elif isinstance(module, CellClassifier):
+            init.zeros_(module.feature_mean)
+            init.ones_(module.feature_deviation)
+            init.zeros_(module.output.weight)  # what the backbone knows comes first
         elif isinstance(module, TextClassifier):
             init.normal_(module.background, std=self.config.init_std)
             init.constant_(module.logit_scale, math.log(self.config.initial_logit_scale))

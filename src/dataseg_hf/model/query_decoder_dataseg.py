@@ -3,6 +3,7 @@ see.
 """
 
 import math
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -19,6 +20,7 @@ from .layers_dataseg import (
     resize_valid_mask,
     sine_positions,
 )
+from .masked_features_dataseg import MaskedFeatures
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures
 from .proposals_dataseg import dot_product
 
@@ -132,7 +134,8 @@ class DecoderLayer(GradientCheckpointingLayer):
 class QueryDecoder(nn.Module):
     """Learnable queries, the masked-attention decoder and the two embedding heads."""
 
-    def __init__(self, config: DaTaSegConfig) -> None:
+    def __init__(self, config: DaTaSegConfig, channels: Sequence[int]) -> None:
+        """channels: of the backbone's feature maps, finest first."""
         super().__init__()
         self.position_in_cell = float(config.position_in_cell)
         self.queries = nn.Embedding(config.num_queries, config.hidden_dim)
@@ -145,15 +148,23 @@ class QueryDecoder(nn.Module):
             config.hidden_dim, config.text_embedding_dim, config.class_head_layers
         )
         self.mask_view = MaskView(config) if config.class_head_sees_mask else None
+        self.masked_features = (
+            MaskedFeatures(config, channels) if config.class_head_sees_features else None
+        )
 
     def forward(
-        self, features: PixelFeatures, valid_mask: Tensor, every_layer: bool
+        self,
+        features: PixelFeatures,
+        feature_maps: Sequence[Tensor],
+        valid_mask: Tensor,
+        every_layer: bool,
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
         last one only; and the mask logits of the last one, [B, N, h, w].
 
         Args:
             features: of the pixel decoder.
+            feature_maps: of the backbone, finest first, [B, C_l, h_l, w_l].
             valid_mask: bool [B, H, W], false in the padding.
             every_layer: without it, the masks of earlier layers are computed at the resolution of
                 the attention that reads them.
@@ -173,14 +184,14 @@ class QueryDecoder(nn.Module):
                 # only the class head sees these masks, and it takes no gradient from them
                 with torch.no_grad():
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
-                heads.append(
-                    (self.class_embeddings(queries, mask_logits, valid_mask), mask_embeddings)
-                )
+                classes = self.class_embeddings(queries, mask_logits, valid_mask, feature_maps)
+                heads.append((classes, mask_embeddings))
             mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], with_pos[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
-        heads.append((self.class_embeddings(queries, mask_logits, valid_mask), mask_embeddings))
+        classes = self.class_embeddings(queries, mask_logits, valid_mask, feature_maps)
+        heads.append((classes, mask_embeddings))
         return heads, mask_logits
 
     def memory(
@@ -204,14 +215,28 @@ class QueryDecoder(nn.Module):
             grids.append(grid)
         return memory, with_pos, grids
 
-    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, valid_mask: Tensor) -> Tensor:
+    def class_embeddings(
+        self,
+        queries: Tensor,
+        mask_logits: Tensor,
+        valid_mask: Tensor,
+        feature_maps: Sequence[Tensor],
+    ) -> Tensor:
         """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
-        queries = self.norm(queries)
+        seen = self.norm(queries)
+        grid = resize_valid_mask(valid_mask, mask_logits.shape[-2:])
         if self.mask_view is not None:
-            queries = queries + self.mask_view(
-                mask_logits, resize_valid_mask(valid_mask, mask_logits.shape[-2:])
-            )
-        return self.class_head(queries)
+            seen = seen + self.mask_view(mask_logits, grid)
+        if self.masked_features is not None:
+            seen = seen + self.masked_features(feature_maps, mask_logits, grid)
+        return self.class_head(seen)
+
+    @torch.no_grad()
+    def silence_views(self) -> None:
+        """Let the class head start from the queries alone, which it knows already."""
+        for view in (self.mask_view, self.masked_features):
+            if view is not None:
+                view.silence()
 
     @staticmethod
     @torch.no_grad()
@@ -244,15 +269,16 @@ class QueryDecoder(nn.Module):
 class DatasetDecoders(nn.Module):
     """A query decoder for each stored vocabulary: the baseline of `dataset_decoders`."""
 
-    def __init__(self, config: DaTaSegConfig) -> None:
+    def __init__(self, config: DaTaSegConfig, channels: Sequence[int]) -> None:
         super().__init__()
         self.config = config
+        self.channels = list(channels)
         for name in config.vocabularies or {}:
             self.add(name)
 
     def add(self, name: str) -> QueryDecoder:
         """A decoder for a vocabulary that had none; returns it, for its initialization."""
-        decoder = QueryDecoder(self.config)
+        decoder = QueryDecoder(self.config, self.channels)
         self.add_module(f"of_{name}", decoder)
         return decoder
 

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from .cell_supervision_dataseg import cell_loss
 from .configuration_dataseg import DaTaSegConfig
 from .losses_dataseg import (
     axis_projections,
@@ -49,7 +50,7 @@ from .targets_dataseg import (
     cell_values,
 )
 
-LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity")
+LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity", "cell")
 # the color-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
 # is worth 10 % of a step's time (our setting)
 RECOMPUTED_CELLS = 2**20
@@ -64,12 +65,14 @@ class LossInputs:
         truth: of the batch.
         config: of the model.
         weights: of each loss term (`resolve_loss_weights`).
+        cell_logits: [B, C, h, w], of a model with a cell classifier.
     """
 
     layers: Sequence[LayerProposals]
     truth: Truth
     config: DaTaSegConfig
     weights: Mapping[str, float]
+    cell_logits: Tensor | None = None
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -126,7 +129,8 @@ def resolve_loss_weights(
 def mask_supervision(
     targets: SegmentMapTargets | MaskTargets, inputs: LossInputs, merged: Tensor
 ) -> LossResult:
-    """Class, mask (binary cross-entropy) and dice losses of every decoder layer.
+    """Class, mask (binary cross-entropy) and dice losses of every decoder layer, and that of the
+    cell classifier where every pixel has a class.
 
     Args:
         targets: with masks.
@@ -151,6 +155,8 @@ def mask_supervision(
         dice = dice_loss(predicted.sigmoid(), values, valid)
         terms["mask"] = terms["mask"] + (bce * counted).sum() / inputs.truth.num_targets
         terms["dice"] = terms["dice"] + (dice * counted).sum() / inputs.truth.num_targets
+    if inputs.cell_logits is not None and isinstance(targets, SegmentMapTargets):
+        terms["cell"] = cell_loss(inputs.cell_logits, targets, inputs.truth.num_images)
     return _weighted(terms, inputs, targets, groups[-1])
 
 
@@ -385,6 +391,9 @@ def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
 def _weighted(
     terms: Mapping[str, Tensor], inputs: LossInputs, targets: Targets, last: Groups
 ) -> LossResult:
+    if inputs.cell_logits is not None and "cell" not in terms:
+        # a parameter without a gradient stops distributed training
+        terms = {**terms, "cell": 0 * inputs.cell_logits.sum()}
     named = {f"loss_{term}": inputs.weights[term] * value for term, value in terms.items()}
     return LossResult(named, targets.present.sum() - (last.matched >= 0).sum())
 

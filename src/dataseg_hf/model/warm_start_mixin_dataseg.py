@@ -176,8 +176,7 @@ class WarmStartMixin(VocabularyMixin):
         head.weight.copy_(aligned.weight)
         head.bias.copy_(aligned.bias)
         self.classifier.background.copy_(aligned.background)
-        if decoder.mask_view is not None:
-            decoder.mask_view.silence()
+        decoder.silence_views()
         self.classifier.logit_scale.fill_(math.log(mean_length(self)))
         return aligned.explained
 

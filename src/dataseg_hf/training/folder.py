@@ -30,6 +30,7 @@ HISTORY_FIELDS = (
     "loss_dice",
     "loss_projection",
     "loss_color_affinity",
+    "loss_cell",
     "learning_rate",
     "gradient_norm",
     "unmatched_targets",

@@ -1,0 +1,107 @@
+"""What the cell classifier adds to the proposals at inference: a say in their classes, and a
+proposal of its own for each category (our setting).
+
+Shapes: B images, N proposals, C categories, K category proposals, h x w mask grid.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .layers_dataseg import resize_valid_mask
+from .masked_features_dataseg import masked_mean
+
+
+class Proposals(NamedTuple):
+    """Class logits [B, N, C + 1], the last column is the background, and mask logits [B, N, h,
+    w].
+    """
+
+    class_logits: Tensor
+    mask_logits: Tensor
+
+
+def with_cells(
+    proposals: Proposals, cell_logits: Tensor, valid_mask: Tensor, share: float
+) -> Proposals:
+    """The proposals, their classes joined with those of their cells, and the category proposals.
+
+    Args:
+        proposals: of the queries.
+        cell_logits: [B, C, h', w'].
+        valid_mask: bool [B, H, W], false in the padding.
+        share: of the cells' say in a proposal's class, 0..1.
+    """
+    cell_logits = cell_logits.float()
+    categories = category_proposals(
+        cell_logits, proposals.mask_logits, valid_mask, most=proposals.mask_logits.shape[1]
+    )
+    return Proposals(
+        torch.cat(
+            [joined_classes(proposals, cell_logits, valid_mask, share), categories.class_logits], 1
+        ),
+        torch.cat([proposals.mask_logits.float(), categories.mask_logits], 1),
+    )
+
+
+def joined_classes(
+    proposals: Proposals, cell_logits: Tensor, valid_mask: Tensor, share: float
+) -> Tensor:
+    """Class logits [B, N, C + 1] whose categories are the geometric mean of the proposal's own and
+    of the cells' under its mask; the background stays as it was.
+    """
+    grid = resize_valid_mask(valid_mask, proposals.mask_logits.shape[-2:])
+    masks = proposals.mask_logits.float().sigmoid() * grid[:, None]
+    of_cells = masked_mean(cell_logits.softmax(1), masks).clamp(min=1e-8).log()
+    logits = proposals.class_logits.float()
+    own = logits[..., :-1].log_softmax(-1)
+    joined = ((1 - share) * own + share * of_cells).log_softmax(-1)
+    probabilities = logits.log_softmax(-1)
+    foreground = probabilities[..., :-1].logsumexp(-1, keepdim=True)
+    return torch.cat([joined + foreground, probabilities[..., -1:]], dim=-1)
+
+
+def category_proposals(
+    cell_logits: Tensor, like: Tensor, valid_mask: Tensor, most: int
+) -> Proposals:
+    """A proposal for each of the `most` surest categories: all cells in which it is the likeliest.
+
+    A per-pixel classifier is mask classification with a fixed matching (MaskFormer, Cheng et al.,
+    NeurIPS 2021). The probability of the category is the mean over its cells; mask logits are the
+    distance to the likeliest other category.
+
+    Args:
+        cell_logits: float32 [B, C, h', w'].
+        like: [B, N, h, w], masks on whose grid these are given.
+        valid_mask: bool [B, H, W], false in the padding.
+        most: K, or C if that is less.
+    """
+    logits = F.interpolate(cell_logits, size=like.shape[-2:], mode="bilinear", align_corners=False)
+    best, second = _two_largest(logits)
+    margins = logits - torch.where(logits == best, second, best)
+    inside = (margins > 0) & resize_valid_mask(valid_mask, like.shape[-2:])[:, None]
+    sums = (logits.softmax(1) * inside).sum((2, 3))
+    scores, category = (sums / inside.sum((2, 3)).clamp(min=1)).topk(
+        min(most, cell_logits.shape[1]), dim=1
+    )
+    scores = scores.clamp(1e-6, 1 - 1e-6)
+    class_logits = logits.new_full((*scores.shape, cell_logits.shape[1] + 1), -30.0)
+    class_logits.scatter_(2, category[..., None], scores.log()[..., None])
+    class_logits[..., -1] = (1 - scores).log()
+    index = category[..., None, None].expand(-1, -1, *margins.shape[2:])
+    return Proposals(class_logits, margins.gather(1, index))
+
+
+def _two_largest(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest and second largest over the categories [B, C, h, w], each [B, 1, h, w]; of one
+    category alone, itself and 0.
+    """
+    if logits.shape[1] == 1:
+        return logits, torch.zeros_like(logits)
+    values = logits.topk(2, dim=1).values
+    return values[:, :1], values[:, 1:]
+
+
+__all__ = ["Proposals", "category_proposals", "joined_classes", "with_cells"]
