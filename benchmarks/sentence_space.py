@@ -1,4 +1,4 @@
-"""Writes `src/dataseg_hf/model/sentence_space_dataseg.py`: the text space of `{"kind": "sentence"}`.
+"""Writes `model/sentence_space_dataseg.py`: the text space of `{"kind": "sentence"}`.
 
     python -m benchmarks.sentence_space
 
@@ -73,8 +73,10 @@ def page() -> str:
     mean, projection = (half(values) for values in directions(raw, DIM, WHITENING))
     table = project(raw, mean, projection)
     constants = (("MEAN", mean), ("PROJECTION", projection), ("TABLE", table))
-    return HEAD.format(dim=DIM) + _names(names) + "".join(
-        f'\n{name} = """\n{encoded(values)}\n"""\n' for name, values in constants
+    return (
+        HEAD.format(dim=DIM)
+        + _names(names)
+        + "".join(f'\n{name} = """\n{encoded(values)}\n"""\n' for name, values in constants)
     )
 
 
@@ -85,7 +87,9 @@ def half(values: Floats) -> Floats:
 
 def _names(names: Sequence[str]) -> str:
     text = textwrap.fill("; ".join(names), 98, break_long_words=False, break_on_hyphens=False)
-    return f'NAMES = [\n    " ".join(name.split())\n    for name in """\n{text}\n""".split(";")\n]\n'
+    return (
+        f'NAMES = [\n    " ".join(name.split())\n    for name in """\n{text}\n""".split(";")\n]\n'
+    )
 
 
 if __name__ == "__main__":

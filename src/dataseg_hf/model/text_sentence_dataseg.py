@@ -118,7 +118,7 @@ def project(raw: Floats, mean: Floats, projection: Floats) -> Floats:
     return _unit((raw - mean) @ projection)
 
 
-def _unit(rows: Floats) -> Floats:
+def _unit(rows: NDArray[np.floating[Any]]) -> Floats:
     return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), dtype=np.float32)
 
 
@@ -131,7 +131,7 @@ def sentence_space() -> SentenceSpace:
         decoded(MEAN, 512),
         decoded(PROJECTION, DIM),
         {name: row for row, name in enumerate(NAMES)},
-        decoded(TABLE, DIM),
+        _unit(decoded(TABLE, DIM)),
     )
 
 
