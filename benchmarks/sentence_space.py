@@ -88,7 +88,8 @@ def half(values: Floats) -> Floats:
 def _names(names: Sequence[str]) -> str:
     text = textwrap.fill("; ".join(names), 98, break_long_words=False, break_on_hyphens=False)
     return (
-        f'NAMES = [\n    " ".join(name.split())\n    for name in """\n{text}\n""".split(";")\n]\n'
+        f'LISTED = """\n{text}\n"""\n'
+        'NAMES = [" ".join(name.split()) for name in LISTED.split(";")]\n'
     )
 
 
