@@ -220,6 +220,7 @@ TYPED = (
     "dataseg inspect --config my.yaml --check all",
     "dataseg evaluate --model outputs/shapes --config shapes --metrics all --export "
     "--output_dir outputs/shapes_scores",
+    "dataseg probe --config shapes --model outputs/shapes --output_dir outputs/shapes_probe",
     "dataseg export --model outputs/shapes --output shapes.pt2",
     "dataseg publish --model outputs/shapes --repo me/dataseg-shapes --dry_run",
     "accelerate launch -m dataseg_hf.commands.cotrain --config my.yaml",
