@@ -9,6 +9,7 @@ import torch.nn.functional as F
 
 from dataseg_hf.data.catalog import CATALOG
 from dataseg_hf.model.text_embeddings_dataseg import HubTextEncoder, build_text_encoder
+from dataseg_hf.settings.model import remembered_encoder
 from helpers.tiny_towers import save_clip
 
 ROWS = np.array([[3.0, 4.0], [0.0, 2.0], [-1.0, 0.0]])
@@ -47,3 +48,9 @@ def test_a_tower_loses_the_mean_of_the_catalogs_names(tmp_path: Path) -> None:
 def test_center_is_true_or_false(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="`center` must be true or false, got 'yes'"):
         build_text_encoder({"kind": "file", **saved(tmp_path), "center": "yes"})
+
+
+def test_a_checkpoint_remembers_that_files_were_centered(tmp_path: Path) -> None:
+    file = {"kind": "file", **saved(tmp_path)}
+    assert remembered_encoder(file)["source"] == "table.npy"
+    assert remembered_encoder({**file, "center": True})["source"] == "table.npy, centered"
