@@ -95,7 +95,9 @@ class Script:
         ]
         for output in self._outputs:
             Path(output).touch()
-        self._process = _CONTEXT.Process(target=_run, args=(arguments, environment, self._outputs))
+        self._process = _CONTEXT.Process(
+            target=_run, args=(arguments, dict(environment), self._outputs)
+        )
         warm.start(self._process)
         assert self._process.pid is not None
         self.pid: int = self._process.pid
