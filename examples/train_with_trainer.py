@@ -29,13 +29,13 @@ from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
 from dataseg_hf.settings.parsing import config_files, parse_run_config
-from dataseg_hf.settings.paths import expand
+from dataseg_hf.settings.paths import expand, run_reads
 from dataseg_hf.settings.ready_configs import config_file, with_config_files
 from dataseg_hf.settings.run import RunConfig
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.training.gradients import step_loss_weights
 from dataseg_hf.training.optimization import parameter_groups
-from dataseg_hf.training.preparation import evaluation_set, run_reads
+from dataseg_hf.training.preparation import evaluation_set
 from dataseg_hf.training.schedule import Schedule, resolve_schedule
 
 _SCHEDULERS = {

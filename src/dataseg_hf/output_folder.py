@@ -18,7 +18,7 @@ from .files import set_aside
 from .messages import first_few
 from .version import __version__
 
-OutputKind: TypeAlias = Literal["run", "evaluation", "predictions"]
+OutputKind: TypeAlias = Literal["run", "evaluation", "predictions", "probe", "labels"]
 Reads: TypeAlias = Mapping[str, str | Path]
 """Files and folders that a command reads, by the setting or option that names them."""
 
@@ -33,6 +33,8 @@ _NAMES: Mapping[OutputKind, str] = {
     "run": "a run",
     "evaluation": "an evaluation",
     "predictions": "predictions",
+    "probe": "a probe",
+    "labels": "labels of a teacher",
 }
 _SHOWN_NAMES = 3
 

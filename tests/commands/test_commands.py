@@ -99,7 +99,15 @@ def test_hyphens_mean_underscores(task: str, capsys: pytest.CaptureFixture[str])
 def test_every_option_is_explained_and_spelled_with_underscores(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in ("metrics panoptic", "metrics instance", "predict", "evaluate", "publish"):
+    for command in (
+        "metrics panoptic",
+        "metrics instance",
+        "predict",
+        "label",
+        "evaluate",
+        "probe",
+        "publish",
+    ):
         with pytest.raises(SystemExit, match="0"):
             main([*command.split(), "--help"])
         options = capsys.readouterr().out.partition("options:")[2]
@@ -142,7 +150,7 @@ def test_both_ways_of_naming_a_config_are_resolved() -> None:
     ]
 
 
-@pytest.mark.parametrize("command", ["cotrain", "inspect", "evaluate"])
+@pytest.mark.parametrize("command", ["cotrain", "inspect", "evaluate", "probe"])
 def test_commands_refuse_an_unknown_config(
     command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,5 +169,5 @@ def test_examples_only_call_their_commands() -> None:
         re.findall(r"^from dataseg_hf\.commands\.(\w+) import main$", text, re.MULTILINE)[0]
         for text in callers.values()
     }
-    assert called == set(COMMANDS) - {"metrics"}
+    assert called == set(COMMANDS) - {"metrics", "probe"}
     assert all(len(text.partition('"""\n\n')[2].splitlines()) <= 6 for text in callers.values())

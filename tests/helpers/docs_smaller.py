@@ -27,7 +27,7 @@ SMALLER = (
         "trains for 15 minutes",
     ),
     Smaller(
-        r"cotrain(\.py)? --config (tutorial|boxes)\.yaml",
+        r"cotrain(\.py)? --config (tutorial|boxes|teachers)\.yaml",
         "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1",
         "trains for minutes",
     ),
@@ -53,6 +53,19 @@ SMALLER = (
         r"evaluate(\.py)? .*ade20k_weak_panoptic",
         "--num_threads 1 --evaluation.ade20k_weak_panoptic.image_size 64",
         "images of 640 pixels",
+    ),
+    Smaller(
+        r"probe --config shapes",
+        "--num_threads 1 --datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
+        "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2",
+        "learns from 664 images",
+    ),
+    Smaller(
+        r"probe --config photos",
+        "--num_threads 1 --strides 32 --datasets.camvid.max_samples 2 "
+        "--datasets.coco_panoptic.max_samples 2 --datasets.coco_semantic.max_samples 2 "
+        "--evaluation.coco_val.max_samples 1 --evaluation.camvid_test.max_samples 1",
+        "takes a minute",
     ),
     Smaller(
         r"benchmarks/repeated_instances\.py",

@@ -21,6 +21,7 @@ from helpers.benchmark_files import write_ade20k, write_objects365
 from helpers.docs_blocks import blocks
 from helpers.drawings import IMAGES_OF_SAMPLE, lay_sample
 from helpers.paths import ROOT
+from helpers.tiny_teachers import save_segformer, save_yolos
 from helpers.tiny_towers import save_clip
 
 REPOSITORY = ("examples", "spaces", "benchmarks", "experiments", "src", "tests")
@@ -74,6 +75,8 @@ def make_files(folder: Path) -> None:
     write_objects365(folder / "objects365")
     write_ade20k(folder / "ade20k")
     # a folder stands for the repository of the Hub that has its name
+    save_segformer(folder / "nvidia" / "segformer-b0-finetuned-ade-512-512")
+    save_yolos(folder / "hustvl" / "yolos-tiny")
     _mask2former(folder / "facebook" / "mask2former-swin-tiny-coco-panoptic")
     save_clip(folder / "openai" / "clip-vit-large-patch14")
     (block,) = [block for block in blocks("README.md") if block.language == "yaml"]

@@ -45,6 +45,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
         "drop_path_rate": 0.0,
     },
     "mobilenet_v2": {"depth_multiplier": 0.25},
+    "efficientnet_lite": {"width_coefficient": 0.25, "depth_coefficient": 0.5},
     "dinov2": {**PLAIN, "patch_size": 14, "image_size": 56, "mlp_ratio": 2},
     "dinov2_with_registers": {**PLAIN, "patch_size": 14, "image_size": 56, "mlp_ratio": 2},
     "dinov3_vit": {**PLAIN, "patch_size": 16, "intermediate_size": 32},
@@ -62,7 +63,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 SINGLE_SCALE = ["beit", "dinov2", "dinov2_with_registers", "dinov3_vit", "vitdet"]
 MULTI_SCALE = sorted(set(BACKBONES) - set(SINGLE_SCALE))
-WITH_BATCH_NORM = ["resnet", "mobilenet_v2"]
+WITH_BATCH_NORM = ["resnet", "mobilenet_v2", "efficientnet_lite"]
 
 
 def backbone(model_type: str) -> dict[str, Any]:

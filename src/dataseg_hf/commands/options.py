@@ -1,6 +1,7 @@
 """What the command lines share: one spelling of options, one line for an error."""
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -33,3 +34,31 @@ def report_error(error: Exception | str) -> None:
     """Print an error on the standard error output: one line, or one for each wrong setting."""
     for text in error.lines if isinstance(error, SettingsError) else [str(error)]:
         print(f"error: {' '.join(text.split())}", file=sys.stderr)
+
+
+def share(text: str) -> float:
+    """A number in 0..1 from the command line.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(
+            f"must lie in 0..1, got {text if math.isnan(value) else value}"
+        )
+    return value
+
+
+def positive(text: str) -> int:
+    """A whole number above 0 from the command line.
+
+    Raises:
+        ArgumentTypeError: for any other text.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, got {text}")
+    return int(text)

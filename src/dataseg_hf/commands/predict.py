@@ -10,7 +10,6 @@ Into the output folder go
 """
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 from ..prediction.inputs import find_images, named_images
 from ..prediction.results import OVERLAYS, LabelingFiles, ResultWriter
 from ..prediction.segments import Segment, id_map
-from .options import OptionParser, report_error
+from .options import OptionParser, report_error, share
 
 if TYPE_CHECKING:
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
@@ -268,23 +267,6 @@ def add_annotation_options(parser: OptionParser) -> None:
         metavar="PREFIX",
         help="of Label Studio's image addresses (default %(default)s)",
     )
-
-
-def share(text: str) -> float:
-    """A number in 0..1 from the command line.
-
-    Raises:
-        ArgumentTypeError: for any other text.
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(
-            f"must lie in 0..1, got {text if math.isnan(value) else value}"
-        )
-    return value
 
 
 if __name__ == "__main__":

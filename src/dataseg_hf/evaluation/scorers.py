@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from ..data.sample import DatasetSpec, Instances, Sample, Segments
+from ..data.transforms import TransformedSample
 from ..metrics import (
     AveragePrecision,
     MeanIoU,
@@ -54,7 +55,7 @@ def _new_pq(spec: DatasetSpec, max_dets: int) -> PanopticQuality:
 def _update_pq(
     metric: PanopticQuality, predicted: PanopticOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
-    metric.update(predicted.segmentation, predicted.segments, _segments(sample))
+    metric.update(predicted.segmentation, predicted.segments, segments_of(sample))
 
 
 # --- semantic
@@ -65,7 +66,7 @@ def _new_miou(spec: DatasetSpec, max_dets: int) -> MeanIoU:
 
 
 def _update_miou(metric: MeanIoU, predicted: Any, sample: Sample, spec: DatasetSpec) -> None:
-    metric.update(predicted, semantic_map(_segments(sample)))
+    metric.update(predicted, semantic_map(segments_of(sample)))
 
 
 # --- masks and boxes
@@ -148,7 +149,12 @@ def objects_of(sample: Sample, spec: DatasetSpec) -> Instances:
     return sample.annotation
 
 
-def _segments(sample: Sample) -> Segments:
+def segments_of(sample: Sample | TransformedSample) -> Segments:
+    """The segments of a sample.
+
+    Raises:
+        TypeError: for one that has objects.
+    """
     if not isinstance(sample.annotation, Segments):
         raise TypeError(
             f"image {sample.image_id}: the reader gave objects, but the task of its dataset says "

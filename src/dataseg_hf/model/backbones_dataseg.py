@@ -6,8 +6,10 @@ from torch import nn
 from transformers import MobileNetV2Config, PreTrainedConfig
 from transformers.backbone_utils import load_backbone
 
+from .backbone_efficientnet_lite_dataseg import EfficientNetLiteBackbone
 from .backbone_mobilenetv2_dataseg import MobileNetV2Backbone
 from .configuration_dataseg import DaTaSegConfig
+from .configuration_efficientnet_lite_dataseg import EfficientNetLiteConfig
 from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
 
 # what no feature map of these architectures uses: without a gradient it stops distributed training
@@ -21,13 +23,16 @@ UNUSED_IN_BACKBONE = {
 
 
 def build_backbone(config: DaTaSegConfig) -> nn.Module:
-    """The backbone of a config: transformers' AutoBackbone, or MobileNetV2, which has none there.
+    """The backbone of a config: transformers' AutoBackbone, or one of ours, MobileNetV2 or
+    EfficientNet-Lite.
 
     Plain vision transformers, which have one stride, get a feature pyramid.
     """
     backbone_config = cast(PreTrainedConfig, config.backbone_config)
     if isinstance(backbone_config, MobileNetV2Config):
         return MobileNetV2Backbone(backbone_config)
+    if isinstance(backbone_config, EfficientNetLiteConfig):
+        return EfficientNetLiteBackbone(backbone_config)
     backbone = load_backbone(config)
     if backbone_config.model_type in PLAIN_TRANSFORMERS:
         return FeaturePyramid(backbone, backbone_config)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from huggingface_hub.dataclasses import strict
 from transformers import CONFIG_MAPPING, AutoConfig, PreTrainedConfig
 
+from .configuration_efficientnet_lite_dataseg import EfficientNetLiteConfig
 from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, copy_code
 
 DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
@@ -53,7 +54,8 @@ class DaTaSegConfig(PreTrainedConfig):
 
     Args:
         backbone_config (`PreTrainedConfig` or `dict` with `model_type`, defaults to a Swin-T):
-            Any transformers backbone with feature maps at two or more strides, or `mobilenet_v2`.
+            Any transformers backbone with feature maps at two or more strides, `mobilenet_v2` or
+            `efficientnet_lite`.
             The finest map gives the mask features, the others feed the queries.
         pixel_decoder (`str`, defaults to `"fpn"`):
             `"fpn"`: a feature pyramid with attention on its coarsest map [ours]. `"deformable"`:
@@ -296,6 +298,8 @@ def backbone_config(settings: dict[str, Any]) -> PreTrainedConfig:
             "`backbone_config` has no `model_type`; name the backbone's architecture there, "
             'e.g. {"model_type": "convnext", "out_features": [...]}'
         )
+    if settings["model_type"] == EfficientNetLiteConfig.model_type:
+        return EfficientNetLiteConfig.from_dict(settings)
     if settings["model_type"] not in CONFIG_MAPPING:
         raise ValueError(
             f"`backbone_config` names an unknown architecture '{settings['model_type']}'"

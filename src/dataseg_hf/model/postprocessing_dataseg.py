@@ -42,18 +42,46 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
     size = size or valid_grid(mask_logits, proposals.valid_size)
     resize = Resize(proposals.grid, proposals.valid_size, size)
     probabilities = proposals.class_probabilities().T
-    whole = slice(0, size[1])
-    columns = resize.columns.cells(whole)
+    columns = resize.columns.cells(slice(0, size[1]))
     winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
+    sums = torch.empty(size, device=mask_logits.device)
     for rows in _bands(resize, len(probabilities) * (columns.stop - columns.start)):
         masks = mask_logits[:, resize.rows.cells(rows), columns].float().sigmoid()
         scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
-        best = torch.full((rows.stop - rows.start, size[1]), -1.0, device=scores.device)
-        for chosen in _can_win(scores).split(max(1, BAND_ELEMENTS // best.numel())):
-            value, index = resize.enlarge(scores[chosen], rows, whole).max(0)
-            winner[rows] = torch.where(value > best, chosen[index], winner[rows])
-            best = torch.maximum(best, value)
-    return SemanticPrediction(winner)
+        winner[rows], sums[rows] = _largest(scores, resize, rows)
+    return SemanticPrediction(winner, sums)
+
+
+@torch.no_grad()
+def likeliest_class(scores: Tensor, valid_size: Tensor, size: Size) -> Tensor:
+    """Index of the largest score per pixel, int64 [H, W], the scores enlarged as masks are.
+
+    Args:
+        scores: float [C, h, w], of any sign.
+        valid_size: [2], height and width of the image as fractions of the grid.
+        size: height and width of the result, in pixels.
+    """
+    resize = Resize((scores.shape[-2], scores.shape[-1]), valid_size, size)
+    columns = resize.columns.cells(slice(0, size[1]))
+    scores = scores - scores.amin()
+    winner = torch.empty(size, dtype=torch.int64, device=scores.device)
+    for rows in _bands(resize, len(scores) * (columns.stop - columns.start)):
+        winner[rows], _ = _largest(scores[:, resize.rows.cells(rows), columns], resize, rows)
+    return winner
+
+
+def _largest(scores: Tensor, resize: Resize, rows: slice) -> tuple[Tensor, Tensor]:
+    """Index and value of the largest per pixel, int64 and float [rows, W], for those rows of the
+    result and the scores [C, h, w], none below 0, of the cells that they touch.
+    """
+    shape = (rows.stop - rows.start, resize.size[1])
+    winner = torch.zeros(shape, dtype=torch.int64, device=scores.device)
+    best = torch.full(shape, -1.0, device=scores.device)
+    for chosen in _can_win(scores).split(max(1, BAND_ELEMENTS // best.numel())):
+        value, index = resize.enlarge(scores[chosen], rows, slice(0, shape[1])).max(0)
+        winner = torch.where(value > best, chosen[index], winner)
+        best = torch.maximum(best, value)
+    return winner, best
 
 
 def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
@@ -304,4 +332,9 @@ def _enlarged(resize: Resize, logits: Tensor, window: Window) -> Tensor:
     return resize.window(logits[None], rows, columns)[0]
 
 
-__all__ = ["instance_prediction", "panoptic_prediction", "semantic_prediction"]
+__all__ = [
+    "instance_prediction",
+    "likeliest_class",
+    "panoptic_prediction",
+    "semantic_prediction",
+]

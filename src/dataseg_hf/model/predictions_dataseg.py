@@ -61,9 +61,12 @@ class SemanticPrediction:
 
     Args:
         segmentation: int64 [H, W], indices into the vocabulary.
+        sums: float32 [H, W], the score of that category: 0 and more, above 1 where several
+            proposals are sure of it.
     """
 
     segmentation: Tensor
+    sums: Tensor
 
     def regions(self) -> Iterator[Region]:
         """One for each category that occurs, in their order."""

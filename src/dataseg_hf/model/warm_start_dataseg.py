@@ -21,6 +21,9 @@ from transformers import (
 )
 from transformers.backbone_utils import BackboneConfigMixin
 
+from .configuration_efficientnet_lite_dataseg import EfficientNetLiteConfig, published_config
+from .efficientnet_lite_weights_dataseg import lite_size, lite_weights
+
 LEVELS = 3  # feature maps that Mask2Former's queries read
 
 # transformers' names -> ours; the cross-attention's fused projection and the pyramid's order are
@@ -224,6 +227,21 @@ def take_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> WarmStart:
     )
 
 
+def checkpoint_config(name_or_path: str | Path, revision: str | None = None) -> PreTrainedConfig:
+    """The config of a checkpoint, or of a file of EfficientNet-Lite weights, which has none.
+
+    Raises:
+        OSError: for a checkpoint that cannot be fetched.
+    """
+    size = lite_size(name_or_path)
+    if size is not None:
+        return published_config(size)
+    settings, _ = PreTrainedConfig.get_config_dict(name_or_path, revision=revision)
+    if settings.get("model_type") == EfficientNetLiteConfig.model_type:
+        return EfficientNetLiteConfig.from_dict(settings)
+    return AutoConfig.from_pretrained(name_or_path, revision=revision)
+
+
 def backbone_settings(
     name_or_path: str | Path, revision: str | None, one_stride: Sequence[str]
 ) -> PreTrainedConfig:
@@ -234,8 +252,8 @@ def backbone_settings(
     Raises:
         ValueError: for a checkpoint that is no backbone.
     """
-    config = AutoConfig.from_pretrained(name_or_path, revision=revision)
-    if isinstance(config, MobileNetV2Config):
+    config = checkpoint_config(name_or_path, revision)
+    if isinstance(config, (MobileNetV2Config, EfficientNetLiteConfig)):
         return config
     if not isinstance(config, BackboneConfigMixin):
         raise ValueError(
@@ -252,17 +270,26 @@ def take_backbone(
     """Copy the weights of any checkpoint of the backbone's architecture, with or without heads,
     into the backbone.
 
+    Args:
+        name_or_path: Hub id or folder; for EfficientNet-Lite also the name of a size, whose
+            package is installed, or its file of weights.
+
     Raises:
+        ImportError: for the name of a size whose package is not installed.
         OSError: for a checkpoint that cannot be fetched.
-        ValueError: for one of another architecture.
+        ValueError: for one of another architecture or, of EfficientNet-Lite, another size.
     """
     own = cast(PreTrainedModel, backbone)
-    found = AutoConfig.from_pretrained(name_or_path, revision=revision).model_type
-    if found != own.config.model_type:
+    found = checkpoint_config(name_or_path, revision)
+    if found.model_type != own.config.model_type:
         raise ValueError(
-            f"'{name_or_path}' is a '{found}' checkpoint, the model's backbone a "
+            f"'{name_or_path}' is a '{found.model_type}' checkpoint, the model's backbone a "
             f"'{own.config.model_type}'"
         )
+    if isinstance(found, EfficientNetLiteConfig):
+        _check_size(found, own.config, str(name_or_path))
+        if lite_size(name_or_path) is not None:
+            return take_weights(own, lite_weights(name_or_path))
     # the class itself: AutoBackbone.from_pretrained reads no local folders
     pretrained, info = type(own).from_pretrained(
         name_or_path,
@@ -277,6 +304,19 @@ def take_backbone(
         if name not in info["missing_keys"]
     }
     return take_weights(own, weights)
+
+
+def _check_size(
+    found: EfficientNetLiteConfig, own: EfficientNetLiteConfig, name_or_path: str
+) -> None:
+    """Raise ValueError for weights of another width or depth, of which some would fit."""
+    for option in ("width_coefficient", "depth_coefficient"):
+        theirs, ours = getattr(found, option), getattr(own, option)
+        if theirs != ours:
+            raise ValueError(
+                f"'{name_or_path}' has {option} {theirs}, the model's `backbone_config` {ours}: "
+                f"set it to {theirs}"
+            )
 
 
 class AlignedClassifier(NamedTuple):

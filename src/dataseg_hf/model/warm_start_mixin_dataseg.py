@@ -11,6 +11,8 @@ from transformers.utils import logging
 
 from .classifier_dataseg import TextClassifier
 from .configuration_dataseg import DaTaSegConfig, check_vocabulary
+from .configuration_efficientnet_lite_dataseg import IMAGE_MEAN, IMAGE_STD
+from .efficientnet_lite_weights_dataseg import lite_size
 from .feature_pyramid_dataseg import PLAIN_TRANSFORMERS, FeaturePyramid
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .query_decoder_dataseg import QueryDecoder
@@ -39,7 +41,8 @@ class WarmStartMixin(VocabularyMixin):
     backbone: nn.Module
     classifier: TextClassifier
     image_processor: DaTaSegImageProcessor | None = None
-    """What the images of a model started from a Mask2Former need; saved with the model."""
+    """What the images of a model started from a Mask2Former or an EfficientNet-Lite need; saved
+    with the model."""
 
     @classmethod
     def from_mask2former(
@@ -120,13 +123,16 @@ class WarmStartMixin(VocabularyMixin):
         `backbone_config` takes.
 
         Args:
-            name_or_path: Hub id or folder, with safetensors weights, with or without heads.
+            name_or_path: Hub id or folder, with safetensors weights, with or without heads. Also
+                `"efficientnet-lite0"` to `"efficientnet-lite2"`, whose package must be installed,
+                or its file of weights; `image_processor` then has their mean and deviation.
             revision: Branch, tag or commit on the Hub.
             output_loading_info: Also return the `WarmStart` report, of the backbone.
             options: Of `DaTaSegConfig`. Without `backbone_config` every stage of the checkpoint
                 gives a feature map.
 
         Raises:
+            ImportError: if the package of an EfficientNet-Lite's weights is not installed.
             OSError: for a checkpoint that cannot be fetched.
             ValueError: for one that is no backbone, or not the one of `backbone_config`.
         """
@@ -137,6 +143,10 @@ class WarmStartMixin(VocabularyMixin):
         }
         model = cls(DaTaSegConfig(**settings)).eval()
         report = take_backbone(model.pretrainable_backbone(), name_or_path, revision)
+        if lite_size(name_or_path) is not None:
+            model.image_processor = DaTaSegImageProcessor(
+                image_mean=list(IMAGE_MEAN), image_std=list(IMAGE_STD)
+            )
         logger.warning(f"backbone from '{name_or_path}': {report.summary()}")
         return (model, report) if output_loading_info else model
 

@@ -156,11 +156,11 @@ def _predict(
         outputs = model(**processor(crops, return_tensors="pt").to(model.device))
         for tile, proposals in zip(batch, ImageProposals.of_batch(outputs), strict=True):
             prediction = task.predict(proposals, tile.size, within_tile)
-            segments = [_segment(region) for region in prediction.regions()]
+            segments = [segment_of_region(region) for region in prediction.regions()]
             yield [segment.moved(tile.rows.start, tile.columns.start) for segment in segments]
 
 
-def _segment(region: Region) -> Segment:
+def segment_of_region(region: Region) -> Segment:
     """A region as a segment of the window in which it was found."""
     rows, columns = region.window
     mask = region.mask.cpu().numpy()

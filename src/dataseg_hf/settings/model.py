@@ -244,6 +244,8 @@ def _loaded(load: Callable[[], T], key: str, path: str) -> T:
         raise ConfigError(f"{key}: {path}: no such folder; check the path")
     try:
         return load()
+    except ImportError as error:
+        raise ConfigError(f"{key}: {error}") from error
     except (OSError, ValueError, RuntimeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(f"{key}: cannot load '{path}': {loading_failure(path, error)}") from error
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from .entries import Source
+from .run import RunConfig
 
 
 def expand(path: str, key: str) -> str:
@@ -21,6 +22,20 @@ def expand(path: str, key: str) -> str:
             "path out"
         )
     return expanded
+
+
+def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
+    """Files and folders that a run reads, by the setting that names them."""
+    sources: dict[str, Source] = {
+        f"datasets.{name}": entry for name, entry in config.datasets.items()
+    }
+    sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
+    models = {
+        name: getattr(config, name)
+        for name in ("model_weights", "backbone_weights", "mask2former_weights")
+    }
+    files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
+    return {**files, **paths_read(sources, config.text_encoder, models)}
 
 
 def paths_read(

@@ -45,7 +45,9 @@ class RunConfig(Settings):
     """Folder or Hub id of a DaTaSeg checkpoint to start from (fine-tuning). Its vocabularies
     stay."""
     backbone_weights: str | None = None
-    """Folder or Hub id of pretrained backbone weights to start from."""
+    """Folder or Hub id of pretrained backbone weights to start from. `efficientnet-lite0` and
+    `efficientnet-lite2` are in the extra `photos`; `image_mean` and `image_std` then default to
+    theirs."""
     mask2former_weights: str | None = None
     """Folder or Hub id of a transformers Mask2Former to start from. `model` then holds only what
     differs from it. A run without any of the three weights trains from scratch."""
@@ -143,6 +145,13 @@ class RunConfig(Settings):
         stated = (entry.value_range for entry in self.datasets.values())
         return next((given for given in stated if given is not None), None)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _normalize_for_backbone(cls, settings: Any) -> Any:
+        """Unless given, mean and deviation are those that the backbone was trained with."""
+        name = settings.get("backbone_weights") if isinstance(settings, Mapping) else None
+        return {**backbone_normalization(name), **settings} if isinstance(name, str) else settings
+
     @field_validator("output_dir")
     @classmethod
     def _check_output_dir(cls, folder: str) -> str:
@@ -190,6 +199,17 @@ class RunConfig(Settings):
         self.evaluation.update(
             {name: with_default_range(entry, shared) for name, entry in self.evaluation.items()}
         )
+
+
+def backbone_normalization(weights: str) -> dict[str, tuple[float, float, float]]:
+    """`image_mean` and `image_std` of backbone weights that need others than the defaults."""
+    # with torch, after `--help`
+    from ..model.configuration_efficientnet_lite_dataseg import IMAGE_MEAN, IMAGE_STD
+    from ..model.efficientnet_lite_weights_dataseg import lite_size
+
+    if lite_size(weights) is None:
+        return {}
+    return {"image_mean": IMAGE_MEAN, "image_std": IMAGE_STD}
 
 
 # --- settings that must fit each other ------------------------------------------------------------

@@ -23,6 +23,7 @@ DYNAMIC_SIZE_BACKBONES = (
     "convnext",
     "convnextv2",
     "dinov3_convnext",
+    "efficientnet_lite",
     "pvt_v2",
     "resnet",
     "rt_detr_resnet",

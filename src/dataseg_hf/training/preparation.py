@@ -23,9 +23,9 @@ from ..model.text_embeddings_dataseg import TextEncoder
 from ..output_folder import Reads, claim_output_folder
 from ..processes import on_main
 from ..settings.datasets import load_held_out, resolve_mix, source_spec, training_mix
-from ..settings.entries import EvalEntry, Source
+from ..settings.entries import EvalEntry
 from ..settings.model import build_model, embed, run_text_encoder
-from ..settings.paths import expand, paths_read
+from ..settings.paths import expand
 from ..settings.run import RunConfig
 from ..sharing.licenses import check_license
 from .first_look import look_at_data
@@ -139,20 +139,6 @@ def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
         return None
     folder.check_same_run(config)
     return folder.find_checkpoint(config.resume)
-
-
-def run_reads(config: RunConfig, config_files: Sequence[str]) -> dict[str, str]:
-    """Files and folders that a run reads, by the setting that names them."""
-    sources: dict[str, Source] = {
-        f"datasets.{name}": entry for name, entry in config.datasets.items()
-    }
-    sources |= {f"evaluation.{name}": entry for name, entry in config.evaluation.items()}
-    models = {
-        name: getattr(config, name)
-        for name in ("model_weights", "backbone_weights", "mask2former_weights")
-    }
-    files = {f"--config ({number})": file for number, file in enumerate(config_files, start=1)}
-    return {**files, **paths_read(sources, config.text_encoder, models)}
 
 
 def prepare_folder(

@@ -13,7 +13,7 @@ from ..output_folder import check_output_folder
 from ..pictures.curves import draw_curves
 from ..processes import on_main
 from ..settings.model import build_processor
-from ..settings.paths import expand
+from ..settings.paths import expand, run_reads
 from ..settings.run import RunConfig
 from ..sharing.checkpoint import save_checkpoint
 from ..sharing.publishing import PublishError, publish
@@ -26,7 +26,6 @@ from .preparation import (
     check_hub,
     checkpoint_to_resume,
     prepare_folder,
-    run_reads,
     start_accelerator,
 )
 from .report import describe, report, run_summary
