@@ -27,6 +27,7 @@ from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
 from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 from dataseg_hf.sharing.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor, convnext, mobilenet
 from helpers.paths import ROOT
 
@@ -235,13 +236,8 @@ print(json.dumps([*found, message(__import__, "dataseg_hf")]))
 
 
 def test_an_older_transformers_is_told_from_what_is_needed(checkpoints, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", OLD_TRANSFORMERS, str(checkpoints / "convnext")],
-        env={**os.environ, "HF_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {**os.environ, "HF_HOME": str(tmp_path)}
+    done = warm_python.run_code(OLD_TRANSFORMERS, variables, str(checkpoints / "convnext"))
     assert done.returncode == 0, done.stderr
     declared = (ROOT / "setup.cfg").read_text()
     assert f"transformers>={OLDEST_TRANSFORMERS},<6" in declared
