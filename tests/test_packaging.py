@@ -213,38 +213,18 @@ def test_the_installed_package_imports_and_loads_a_model(installed: Installed) -
     installed.run("python", "-I", "-c", USE)
 
 
-TYPED = (
-    "dataseg cotrain --config shapes",
-    "dataseg predict --model outputs/shapes --input photo.jpg --output predictions",
-    "python -m dataseg_hf predict --model outputs/shapes --input folder/ --output others",
-    "dataseg inspect --config my.yaml --check all",
+BEYOND_THE_README = (
     "dataseg evaluate --model outputs/shapes --config shapes --metrics all --export "
     "--output_dir outputs/shapes_scores",
+    "python -m dataseg_hf predict --model outputs/shapes --input folder/ --output others",
+    "dataseg label --teacher hustvl/yolos-tiny --images folder --output outputs/labels",
     "dataseg probe --config shapes --model outputs/shapes --output_dir outputs/shapes_probe",
     "dataseg export --model outputs/shapes --output shapes.pt2",
     "dataseg publish --model outputs/shapes --repo me/dataseg-shapes --dry_run",
-    "accelerate launch -m dataseg_hf.commands.cotrain --config my.yaml",
     "dataseg metrics panoptic --gt_json gt.json --gt_dir gt --pred_json pred.json --pred_dir pred",
     "python -m dataseg_hf.metrics --help",
 )
-"""A line for each command, each after what it needs."""
-
-
-def test_every_command_runs_outside_of_the_checkout(installed: Installed) -> None:
-    for command in COMMANDS:
-        assert any(re.search(rf"\b{command}\b", line) for line in TYPED)
-        assert f"  {command} " in installed.run("dataseg", "--help")
-    outputs = {}
-    for line in TYPED:
-        if " metrics panoptic" in line:
-            use_exports(installed.folder, "panoptic")
-        outputs[line] = installed.type(line)
-    assert (installed.folder / "outputs/shapes/model.safetensors").is_file()
-    assert (installed.folder / "predictions/overlays/photo.png").is_file()
-    assert (installed.folder / "others/overlays/one.png").is_file()
-    assert re.search(r"^pq +0\.\d{4}$", outputs[TYPED[-2]], re.MULTILINE)
-
-
+"""What people type besides the README's lines, with the model that these have trained."""
 OURS = re.compile(r"(dataseg|python -m dataseg_hf|accelerate launch -m dataseg_hf)\b")
 
 
@@ -254,9 +234,23 @@ def lines_of_the_readme() -> list[str]:
     return [line for block in shell for line in lines_of(block.text) if OURS.match(line)]
 
 
-def test_the_lines_of_the_readme_run_outside_of_the_checkout(installed: Installed) -> None:
-    for line in lines_of_the_readme():
-        installed.type(line)
+def test_every_command_runs_outside_of_the_checkout(installed: Installed) -> None:
+    """The README's lines, each once, and one for each command and way to start that it lacks."""
+    lines = [*lines_of_the_readme(), *BEYOND_THE_README]
+    listed = installed.run("dataseg", "--help")
+    for command in COMMANDS:
+        assert any(re.search(rf"\b{command}\b", line) for line in lines)
+        assert f"  {command} " in listed
+    assert any(line.startswith("accelerate launch -m") for line in lines)
+    outputs = {}
+    for line in lines:
+        if " metrics panoptic" in line:
+            use_exports(installed.folder, "panoptic")
+        outputs[line] = installed.type(line)
+    assert (installed.folder / "outputs/shapes/model.safetensors").is_file()
+    assert (installed.folder / "predictions/overlays/photo.png").is_file()
+    assert (installed.folder / "others/overlays/one.png").is_file()
+    assert re.search(r"^pq +0\.\d{4}$", outputs[BEYOND_THE_README[-2]], re.MULTILINE)
 
 
 def test_the_readme_installs_extras_that_there_are(wheel: Path) -> None:

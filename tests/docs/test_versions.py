@@ -26,7 +26,7 @@ def supported() -> dict[str, Requirement]:
     extras = config["options.extras_require"]
     lines = [
         config["options"]["install_requires"],
-        *(extras[name] for name in ("train", "demo", "export")),
+        *(extras[name] for name in ("train", "text", "demo", "export")),
     ]
     return {
         r.name: r

@@ -6,6 +6,7 @@ import torch
 from transformers import ConvNextConfig, MobileNetV2Config, PreTrainedConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 
 CANVAS = 64
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
@@ -31,11 +32,14 @@ def mobilenet() -> PreTrainedConfig:
     return MobileNetV2Config(depth_multiplier=0.35, depth_divisible_by=4, min_depth=4)
 
 
-def checkpoint_model(backbone: PreTrainedConfig | None = None) -> DaTaSegModel:
+def checkpoint_model(
+    backbone: PreTrainedConfig | None = None, text_encoder: dict[str, Any] | None = None
+) -> DaTaSegModel:
     """A random model with the vocabularies above, "scene" by default; it sees segments in any
     image.
     """
     torch.manual_seed(0)
+    text_encoder = text_encoder or {"kind": "hashed_ngrams", "dim": 32}
     config = DaTaSegConfig(
         backbone_config=backbone or convnext(),
         hidden_dim=16,
@@ -45,10 +49,10 @@ def checkpoint_model(backbone: PreTrainedConfig | None = None) -> DaTaSegModel:
         dim_feedforward=16,
         num_attention_heads=2,
         num_queries=8,
-        text_embedding_dim=32,
+        text_embedding_dim=build_text_encoder(text_encoder).dim,
         mask_view_size=8,
         initial_logit_scale=20.0,
-        text_encoder={"kind": "hashed_ngrams", "dim": 32},
+        text_encoder=text_encoder,
     )
     model = DaTaSegModel(config).eval()
     with torch.no_grad():

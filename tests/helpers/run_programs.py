@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 import torch
@@ -132,6 +132,11 @@ def command(folder: Path, *arguments: str, processes: int = 1, launch: bool = Fa
     return [*start_by, str(ROOT / "examples/cotrain.py"), "--config", str(config), *arguments]
 
 
+def script(folder: Path, *arguments: str) -> list[str]:
+    """The example and its arguments, without what starts it."""
+    return command(folder, *arguments)[1:]
+
+
 def environment() -> dict[str, str]:
     return {
         **os.environ,
@@ -144,11 +149,11 @@ def environment() -> dict[str, str]:
 def start(
     folder: Path, *arguments: str, processes: int = 1, launch: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """A run to its end."""
-    if processes == 1 and not launch:
-        return warm_python.run(command(folder, *arguments)[1:], environment())
+    """A run to its end; `launch`: with nothing imported, as users start it."""
+    if not launch:
+        return warm_python.run_together(script(folder, *arguments), environment(), processes)
     return subprocess.run(
-        command(folder, *arguments, processes=processes, launch=launch),
+        command(folder, *arguments, processes=processes, launch=True),
         capture_output=True, text=True, env=environment(), timeout=300
     )  # fmt: skip
 
@@ -168,24 +173,12 @@ def run_here(monkeypatch: pytest.MonkeyPatch, folder: Path, *arguments: str) -> 
         AcceleratorState._reset_state(reset_partial_state=True)
 
 
-Running: TypeAlias = subprocess.Popen[str] | warm_python.Script
-
-
-def begin(folder: Path, *arguments: str, processes: int = 1) -> Running:
+def begin(folder: Path, *arguments: str, processes: int = 1) -> warm_python.Scripts:
     """A run while it goes on."""
-    if processes == 1:
-        return warm_python.Script(command(folder, *arguments)[1:], environment(), merged=True)
-    return subprocess.Popen(
-        command(folder, *arguments, processes=processes),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environment(),
-        start_new_session=True,
-    )
+    return warm_python.Scripts(script(folder, *arguments), environment(), processes, merged=True)
 
 
-def wait_until(holds: Callable[[], Any], process: Running) -> None:
+def wait_until(holds: Callable[[], Any], process: warm_python.Scripts) -> None:
     """Return as soon as something holds, while a process runs."""
     deadline = time.monotonic() + 200
     while not holds():

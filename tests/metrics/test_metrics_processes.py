@@ -51,7 +51,7 @@ def alone():
 
 
 def test_any_number_of_processes_gives_identical_results(alone, tmp_path):
-    warm_python.warm_up()
+    warm_python.RUNS.warm_up()
     torch.multiprocessing.start_processes(
         score_shares, (str(tmp_path),), nprocs=3, start_method="forkserver"
     )

@@ -4,8 +4,6 @@ checkpoint's own code still loads without the package.
 
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from PIL import Image
 from transformers import AutoModel
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
+from helpers import warm_python
 from helpers.paths import ROOT
 
 ARCHIVE = ROOT / "tests/checkpoints/before_rooms.tar.gz"
@@ -97,13 +96,7 @@ def test_its_own_code_loads_without_the_package(old: Path, tmp_path: Path) -> No
     arguments = json.dumps(
         [str(old / "checkpoint"), str(old / "image.png"), str(tmp_path / "found.npz")]
     )
-    environment = {
-        **os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": "",
-        "OMP_NUM_THREADS": "1",
-    }  # fmt: skip
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THE_PACKAGE, arguments],
-        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = warm_python.run_code(WITHOUT_THE_PACKAGE, variables, arguments)
     assert done.returncode == 0, done.stderr
     assert_same_bits(np.load(tmp_path / "found.npz"), np.load(old / "outputs.npz"))

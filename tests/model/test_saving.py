@@ -3,8 +3,6 @@
 import json
 import logging
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from transformers import ImageSegmentationPipeline, Trainer, TrainingArguments, 
 import dataseg_hf
 from dataseg_hf import DaTaSegConfig, DaTaSegPipeline
 from dataseg_hf.model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 
 CODE = {file.name for file in Path(dataseg_hf.__file__).parent.glob("model/*_dataseg.py")}
@@ -166,18 +165,8 @@ for name in ("pipeline", "model", "trainer"):
 
 @pytest.mark.slow
 def test_what_remote_code_saves_is_whole(folder, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", REMOTE, folder, str(tmp_path / "out")],
-        env={
-            **os.environ,
-            "HF_HOME": str(tmp_path / "home"),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = warm_python.run_code(REMOTE, variables, folder, str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert "not supported" not in done.stderr
     for name in ("pipeline", "model", "trainer"):

@@ -251,8 +251,10 @@ def test_a_tower_without_projection_is_refused_not_randomly_filled(tmp_path: Pat
 
 
 def test_another_kind_of_model_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert"}))
-    with pytest.raises(ValueError, match=r"'bert' model; a text tower must be one of: clip, "):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "t5"}))
+    with pytest.raises(
+        ValueError, match=r"'t5' model; a text tower must be one of: bert, camembert, clip, "
+    ):
         HubTextEncoder(str(tmp_path))(["tree"])
 
 
@@ -431,7 +433,7 @@ def test_a_precomputed_space_embeds_nothing_new() -> None:
         (
             {},
             r"must be one of \['file', 'files', 'hashed_names', 'hashed_ngrams', 'hub', "
-            r"'precomputed'\], got None",
+            r"'precomputed', 'sentence'\], got None",
         ),
         ({"kind": "word2vec"}, "got 'word2vec'"),
         ({"kind": "hashed_ngrams", "dims": 8}, r"unknown options \['dims'\].*optional: \['dim'\]"),

@@ -1,5 +1,5 @@
-"""Peak memory in bytes of a training step on one image of 512 x 512: python train_memory.py TASK
-OBJECTS.
+"""Peak memory in bytes of a training step on one image of 512 x 512, and of the steps on scenes of
+ever more objects: python train_memory.py TASK OBJECTS...
 """
 
 import resource
@@ -33,13 +33,19 @@ def scene(task: str, count: int) -> Sample:
     return Sample(rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), annotation, 1, "scene.png")
 
 
-def main(task: str, count: int) -> None:
+def main(task: str, counts: list[int]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = DaTaSegModel(DaTaSegConfig(text_embedding_dim=64)).train()
     model.add_vocabulary(
         "world", [f"class {number}" for number in range(10)], [True] * 10, torch.randn(10, 64)
     )
+    for count in counts:
+        train_step(model, task, count)
+        print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def train_step(model: DaTaSegModel, task: str, count: int) -> None:
     sample = augment(scene(task, count), Augmentation(SIDE), np.random.default_rng(0))
     # the sample itself is not held on to: in training it lives in a loading process
     batch = collate(
@@ -47,8 +53,8 @@ def main(task: str, count: int) -> None:
     )  # type: ignore[arg-type]
     del sample
     model(**batch, vocabulary="world", task=task).loss.backward()
-    print(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    model.zero_grad()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], [int(count) for count in sys.argv[2:]])

@@ -26,6 +26,7 @@ from dataseg_hf.sharing.publishing import (
     publish,
     publish_space,
 )
+from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.finished_run import finished_run
 from helpers.hub_server import HubServer
@@ -398,7 +399,7 @@ def test_from_the_shell(finished, hub, tmp_path):
     assert f"Published: {hub.url}/{REPO}/commit/{hub.model(REPO).commits[-1][0]}" in done.stdout
     hub.fail("POST", "/commit/", times=1)
     edited_card = [*command, "--license", "mit"]
-    done = subprocess.run(edited_card, env=environment, capture_output=True, text=True)
+    done = warm_python.run(edited_card[1:], environment)
     assert done.returncode == 1
     assert (
         done.stderr.strip().splitlines()[-1].startswith("error: someone/tiny was not published: ")
@@ -568,20 +569,9 @@ def load_elsewhere(hub, home, photo, out, environment=None, **options):
     """Load the published model in a process of its own; its logits, or the message of its
     failure.
     """
+    variables = {**os.environ, **hub.environment(home), **(environment or {})}
     arguments = json.dumps([REPO, str(photo), str(out), options])
-    done = subprocess.run(
-        [sys.executable, "-c", LOADING, arguments],
-        env={
-            **os.environ,
-            **hub.environment(home),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONPATH": "",
-            **(environment or {}),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = warm_python.run_code(LOADING, variables, arguments)
     return load_file(out) if done.returncode == 0 else done.stderr
 
 

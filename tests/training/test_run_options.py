@@ -16,7 +16,7 @@ from helpers import warm_python
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.hub_server import HubServer
 from helpers.paths import ROOT
-from helpers.run_programs import command, environment, run_here, start, weights
+from helpers.run_programs import environment, run_here, script, start, weights
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +164,7 @@ def test_fine_tuning_on_a_new_vocabulary_with_the_backbone_frozen(
         "batch_size": 4,
         "image_size": 32,
     }
-    call = command(
+    done = start(
         folder,
         "--datasets",
         json.dumps({"new": entry}),
@@ -178,7 +178,6 @@ def test_fine_tuning_on_a_new_vocabulary_with_the_backbone_frozen(
         "--freeze_backbone",
         "true",
     )
-    done = subprocess.run(call, capture_output=True, text=True, env=environment(), timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     before, after = weights(source), weights(folder)
     assert all(
@@ -309,8 +308,8 @@ def start_with_hub(
         "HF_HUB_DISABLE_XET": "1",
     }
     variables = {**os.environ, **environment(), **hub_variables, "HF_HUB_OFFLINE": "0"}
-    call = command(folder, *NO_EVALUATION, "--push_to_hub", "org/shapes", *arguments)
-    return subprocess.run(call, capture_output=True, text=True, env=variables, timeout=300)
+    call = script(folder, *NO_EVALUATION, "--push_to_hub", "org/shapes", *arguments)
+    return warm_python.run(call, variables)
 
 
 def test_the_final_model_is_pushed(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_resume_refuses_other_settings(whole: tuple[Path, str]) -> None:
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(whole: tuple[Path, str], tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    done = start(folder, processes=2)
+    done = start(folder, processes=2, launch=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "2 process(es)" in done.stdout
     reference = weights(whole[0])

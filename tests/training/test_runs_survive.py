@@ -17,16 +17,18 @@ import torch
 from PIL import Image
 
 from dataseg_hf.training.folder import RunFolder
+from helpers import warm_python
+from helpers.paths import PROGRAMS
 from helpers.run_programs import (
     SETTINGS,
-    Running,
     begin,
-    command,
     environment,
+    script,
     start,
     wait_until,
     weights,
 )
+from helpers.warm_python import Scripts
 
 pytestmark = pytest.mark.slow
 
@@ -90,10 +92,10 @@ def test_a_run_killed_three_times_ends_in_the_same_bits(
     assert not list((folder / "checkpoints").glob("unfinished-*"))
 
 
-def kill_family(process: Running) -> None:
-    """Kill -9 a launcher and whatever it started, which torchrun puts into sessions of their own."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for member in family:
+def kill_family(process: Scripts) -> None:
+    """Kill -9 the processes of a run and their workers."""
+    roots = [psutil.Process(script.pid) for script in process.scripts]
+    for member in [*roots, *(child for root in roots for child in root.children(recursive=True))]:
         try:
             member.kill()
         except psutil.NoSuchProcess:
@@ -111,7 +113,7 @@ def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(
     folder = tmp_path / "stopped" / "run"
     process = begin(folder, *options, "--log_every", "1")
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 2, process)
-    os.kill(process.pid, number)
+    os.kill(process.scripts[0].pid, number)
     printed = process.communicate(timeout=100)[0]
     assert process.returncode == code, printed
     assert f"stopped by {number.name} after step" in printed
@@ -127,7 +129,7 @@ def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:
         folder, "--max_steps", "2000", "--checkpoint_every", "1000", "--log_every", "1", processes=2
     )
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 2, process)
-    psutil.Process(process.pid).children()[1].terminate()
+    process.scripts[1].terminate()
     printed = process.communicate(timeout=100)[0]
     assert process.returncode == 0, printed
     assert printed.count("stopped by SIGTERM after step") == 2
@@ -141,7 +143,7 @@ def test_a_signal_that_cannot_save_is_no_success(tmp_path: Path) -> None:
                     "--on_save_error", "warn", "--evaluation", "{}")  # fmt: skip
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 2, process)
     (folder / "checkpoints").write_text("where the checkpoints should go")
-    process.terminate()
+    process.scripts[0].terminate()
     printed = process.communicate(timeout=100)[0]
     assert process.returncode == 1, printed
     assert "the checkpoint could not be written" in printed
@@ -196,19 +198,9 @@ def read(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 
-def limit_file_size() -> None:
-    """No file above 200 kB, as on a full disk: the checkpoint's weights do not fit, the history
-    does.
-    """
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-
-
 def start_limited(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(folder, *arguments), capture_output=True, text=True, env=environment(), timeout=300,
-        preexec_fn=limit_file_size
-    )  # fmt: skip
+    program = str(PROGRAMS / "full_disk.py")
+    return warm_python.run([program, *script(folder, *arguments)], environment())
 
 
 BIG = ("--model.dim_feedforward", "4096")  # weights of some 700 kB
@@ -279,7 +271,7 @@ def test_a_killed_worker_saves_what_was_trained(tmp_path: Path) -> None:
     )
     process = begin(folder, *options)
     wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 3, process)
-    workers = psutil.Process(process.pid).children()
+    workers = psutil.Process(process.scripts[0].pid).children()
     assert workers
     for worker in workers:
         worker.kill()

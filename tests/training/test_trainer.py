@@ -8,19 +8,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from helpers import warm_python
 from helpers.example_scripts import main_of
 from helpers.paths import ROOT
-from helpers.run_programs import command, environment, start, weights
+from helpers.run_programs import environment, script, start, weights
 
 pytestmark = pytest.mark.slow
 
 
 def train(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    call = command(folder, *arguments)
-    return subprocess.run(
-        [sys.executable, str(ROOT / "examples/train_with_trainer.py"), *call[2:]],
-        capture_output=True, text=True, env=environment(), timeout=300,
-    )  # fmt: skip
+    trainer = str(ROOT / "examples/train_with_trainer.py")
+    return warm_python.run([trainer, *script(folder, *arguments)[1:]], environment())
 
 
 def test_the_trainer_trains_the_mix_as_our_loop_does(tmp_path: Path) -> None:

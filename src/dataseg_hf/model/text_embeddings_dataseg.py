@@ -2,8 +2,9 @@
 
 The classifier of DaTaSeg is a frozen text encoder's view of a dataset's category names (Gu et al.,
 NeurIPS 2023, arXiv 2306.01736). Here a spec, which a config can keep, becomes one of its sources:
-hashed n-grams (nothing to download), a CLIP or SigLIP text tower, or files of embeddings computed
-elsewhere. Different sources, or different towers, are different spaces.
+hashed n-grams or a sentence encoder (nothing to download), a text tower (CLIP, SigLIP, BERT and
+its kin), or files of embeddings computed elsewhere. Different sources, or different towers, are
+different spaces.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +12,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from .text_centered_dataseg import CenteredTextEncoder, centered
 from .text_encoder_dataseg import HashedNameEncoder, HashedNgramEncoder, TextEncoder
 from .text_files_dataseg import FileTextEncoder, JoinedTextEncoder, file_encoder, joined_encoder
+from .text_sentence_dataseg import SentenceTextEncoder
 from .text_towers_dataseg import HubTextEncoder
 
 
@@ -51,9 +54,12 @@ class _Kind(NamedTuple):
 _KINDS = {
     "hashed_ngrams": _Kind(HashedNgramEncoder, (), ("dim",)),
     "hashed_names": _Kind(HashedNameEncoder, (), ("dim",)),
-    "hub": _Kind(HubTextEncoder, ("name_or_path",), ("templates", "revision")),
-    "file": _Kind(file_encoder, ("path", "names"), ("names_key", "aliases", "key")),
-    "files": _Kind(joined_encoder, ("files",), ()),
+    "sentence": _Kind(SentenceTextEncoder, (), ()),
+    "hub": _Kind(centered(HubTextEncoder), ("name_or_path",), ("templates", "revision", "center")),
+    "file": _Kind(
+        centered(file_encoder), ("path", "names"), ("names_key", "aliases", "key", "center")
+    ),
+    "files": _Kind(centered(joined_encoder), ("files",), ("center",)),
     "precomputed": _Kind(PrecomputedTextEncoder, ("source",), ()),
 }
 
@@ -63,12 +69,14 @@ def build_text_encoder(spec: Mapping[str, Any]) -> TextEncoder:
 
     - `{"kind": "hashed_ngrams", "dim": 256}`: `HashedNgramEncoder`.
     - `{"kind": "hashed_names", "dim": 256}`: `HashedNameEncoder`.
+    - `{"kind": "sentence"}`: `SentenceTextEncoder`.
     - `{"kind": "hub", "name_or_path": ..., "templates": [...], "revision": ...}`: `HubTextEncoder`.
     - `{"kind": "file", "path": ..., "names": ..., "names_key": ..., "aliases": {...}, "key": ...}`:
       `FileTextEncoder`; names are a list, or the path of a `.txt` (a name per line) or `.json` (a
       list, or an object with `names_key`).
     - `{"kind": "files", "files": [{"path": ..., "names": ..., ...}, ...]}`: `JoinedTextEncoder` of
       such files.
+    - The last three with `"center": true`: `CenteredTextEncoder` of them.
     - `{"kind": "precomputed", "source": ...}`: `PrecomputedTextEncoder`, which refuses to embed.
 
     Raises:
@@ -91,12 +99,14 @@ def build_text_encoder(spec: Mapping[str, Any]) -> TextEncoder:
 
 
 __all__ = [
+    "CenteredTextEncoder",
     "FileTextEncoder",
     "HashedNameEncoder",
     "HashedNgramEncoder",
     "HubTextEncoder",
     "JoinedTextEncoder",
     "PrecomputedTextEncoder",
+    "SentenceTextEncoder",
     "TextEncoder",
     "build_text_encoder",
 ]

@@ -80,6 +80,11 @@ class FileTextEncoder:
             )
         return self._table[[self._row[name] for name in names]]
 
+    @property
+    def table(self) -> Tensor:
+        """All rows: float32 [C, D], unit norm."""
+        return self._table
+
     def __contains__(self, name: str) -> bool:
         return name in self._row
 
@@ -108,6 +113,11 @@ class JoinedTextEncoder:
     def dim(self) -> int:
         """D, the length of an embedding."""
         return self.files[0].dim
+
+    @property
+    def table(self) -> Tensor:
+        """All rows of all files: float32 [C, D], unit norm."""
+        return torch.cat([file.table for file in self.files])
 
     def __call__(self, names: Sequence[str]) -> Tensor:
         """Look up C names: float32 [C, D], unit norm; ValueError naming all that no file has."""

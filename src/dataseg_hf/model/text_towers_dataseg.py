@@ -1,4 +1,4 @@
-"""Text embeddings of a CLIP or SigLIP text tower, from the Hub or a folder."""
+"""Text embeddings of a CLIP, SigLIP or BERT-type text encoder, from the Hub or a folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoTokenizer,
     CLIPTextModelWithProjection,
     Siglip2TextModel,
@@ -17,6 +18,7 @@ from transformers import (
 
 from .text_cache_dataseg import cache_key, folder_digest, read_cached, write_cached
 from .text_encoder_dataseg import checked_names
+from .text_pooling_dataseg import pooled, read_pooling
 
 DEFAULT_TEMPLATES = ("a photo of a {}.",)
 
@@ -46,12 +48,18 @@ class _Tower(NamedTuple):
     output: str
     dim_field: str
     padding: str
+    templates: tuple[str, ...] = DEFAULT_TEMPLATES
 
 
 _CLIP = _Tower(_ClipText, "text_embeds", "projection_dim", "longest")
 _SIGLIP = _Tower(_SiglipText, "pooler_output", "projection_size", "max_length")
 _SIGLIP2 = _Tower(_Siglip2Text, "pooler_output", "projection_size", "max_length")
+_TOKENS = "last_hidden_state"
+_BERT = _Tower(AutoModel, _TOKENS, "hidden_size", "longest", ("{}",))
+_COUNTED_FROM_PADDING = ("camembert", "mpnet", "roberta", "xlm-roberta")
+"""Families whose first position is the one after the padding token's id."""
 _TOWERS = {
+    **dict.fromkeys(("bert", "distilbert", "electra", *_COUNTED_FROM_PADDING), _BERT),
     "clip": _CLIP,
     "clip_text_model": _CLIP,
     "siglip": _SIGLIP,
@@ -62,18 +70,20 @@ _TOWERS = {
 
 
 class HubTextEncoder:
-    """Text embeddings of a CLIP, SigLIP or SigLIP 2 text tower, from the Hub or a local folder.
+    """Text embeddings of a CLIP, SigLIP, SigLIP 2 or BERT-type encoder, from the Hub or a folder.
 
     Every template is filled with the name and embedded; the unit embeddings are averaged and made
-    unit norm again (prompt ensembling, CLIP, arXiv 2103.00020). Prompts are lower-cased, as all
-    three families were trained, and those of SigLIP padded to the full length. The tower is fetched
-    at the first use and kept in evaluation mode on `device`; it belongs to no module, so it never
-    enters a checkpoint. Embeddings are kept on disk by the content of tower and prompts
-    (`text_cache_dataseg.py`): for names embedded before, the tower is not even loaded.
+    unit norm again (prompt ensembling, CLIP, arXiv 2103.00020). Prompts are lower-cased, as CLIP
+    and SigLIP were trained, and those of SigLIP padded to the full length. A BERT-type encoder
+    (sentence-transformers) gives the mean of its tokens, or what its `modules.json` says.
+    The tower is fetched at the first use and kept in evaluation mode on `device`; it belongs to no
+    module, so it never enters a checkpoint. Embeddings are kept on disk by the content of tower and
+    prompts (`text_cache_dataseg.py`): for names embedded before, the tower is not even loaded.
 
     Args:
         name_or_path: Hub id or local folder with a config, safetensors weights and a tokenizer.
-        templates: prompts, each with one `{}` for the name.
+        templates: prompts, each with one `{}` for the name; by default "a photo of a {}.", and the
+            name alone for BERT-type encoders.
         revision: branch, tag or commit on the Hub.
         device: where the tower runs.
         use_cache: look embeddings up on disk, and keep new ones there.
@@ -89,12 +99,12 @@ class HubTextEncoder:
     def __init__(
         self,
         name_or_path: str,
-        templates: Sequence[str] = DEFAULT_TEMPLATES,
+        templates: Sequence[str] | None = None,
         revision: str | None = None,
         device: str | torch.device = "cpu",
         use_cache: bool = True,
     ) -> None:
-        if (
+        if templates is not None and (
             isinstance(templates, str)
             or not templates
             or any(t.count("{}") != 1 for t in templates)
@@ -104,13 +114,19 @@ class HubTextEncoder:
                 f"{templates!r}"
             )
         self.name_or_path = name_or_path
-        self.templates = tuple(templates)
+        self._templates = None if templates is None else tuple(templates)
         self.revision = revision
         self.device = torch.device(device)
         self.use_cache = use_cache
         self._config: Any = None
         self._tokenizer: Any = None
         self._model: Any = None
+        self._pooling_read: str | None = None
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The prompts; reads the tower's config where none were given."""
+        return self._tower().templates if self._templates is None else self._templates
 
     @property
     def dim(self) -> int:
@@ -138,10 +154,12 @@ class HubTextEncoder:
         Hub, where known.
         """
         folder = Path(self.name_or_path)
+        # the pooling's config lies in a sub-folder
+        pooling = f" {self._pooling()}" if self._tower().output == _TOKENS else ""
         if folder.is_dir():
-            return folder_digest(folder)
+            return folder_digest(folder) + pooling
         commit = self._top_config()._commit_hash
-        return None if commit is None else f"{self.name_or_path}@{commit}"
+        return None if commit is None else f"{self.name_or_path}@{commit}{pooling}"
 
     @torch.no_grad()
     def _ensemble(self, prompts: list[str]) -> Tensor:
@@ -158,7 +176,7 @@ class HubTextEncoder:
         if self._model is None:
             self._tokenizer = self._fetch(AutoTokenizer)
             self._model = self._load_model()
-        limit = self._text_config().max_position_embeddings
+        limit = self._limit()
         input_ids = self._tokenizer(prompts)["input_ids"]
         for prompt, ids in zip(prompts, input_ids, strict=True):
             if len(ids) > limit:
@@ -172,10 +190,25 @@ class HubTextEncoder:
             max_length=limit,
             return_tensors="pt",
         )
+        if self._tower().output == _TOKENS:
+            read = {key: padded[key].to(self.device) for key in ("input_ids", "attention_mask")}
+            tokens = self._model(**read).last_hidden_state
+            return pooled(tokens, read["attention_mask"], self._pooling()).cpu()
         # No padding mask: SigLIP was trained without one, and CLIP is causal: its end token sees no
         # padding.
         output = self._model(input_ids=padded["input_ids"].to(self.device))
         return cast(Tensor, output[self._tower().output]).cpu()
+
+    def _limit(self) -> int:
+        """Tokens that the tower reads at most."""
+        config = self._text_config()
+        before = config.pad_token_id + 1 if config.model_type in _COUNTED_FROM_PADDING else 0
+        return int(config.max_position_embeddings) - before
+
+    def _pooling(self) -> str:
+        if self._pooling_read is None:
+            self._pooling_read = read_pooling(self.name_or_path, self.revision)
+        return self._pooling_read
 
     def _load_model(self) -> Any:
         model, info = self._fetch(
@@ -185,9 +218,11 @@ class HubTextEncoder:
             use_safetensors=True,
             output_loading_info=True,
         )
-        if info["missing_keys"]:
+        # BERT's own pooler is trained for next sentences and not used
+        missing = sorted(key for key in info["missing_keys"] if not key.startswith("pooler."))
+        if missing:
             raise ValueError(
-                f"'{self.name_or_path}' has no weights for {sorted(info['missing_keys'])}, which "
+                f"'{self.name_or_path}' has no weights for {missing}, which "
                 "would be random; give a checkpoint of the whole CLIP or SigLIP model, or of its "
                 "text model with projection"
             )

@@ -86,7 +86,8 @@ def remembered_encoder(settings: Mapping[str, Any]) -> dict[str, Any]:
     if settings["kind"] not in ("file", "files"):
         return dict(settings)
     files = [settings] if settings["kind"] == "file" else settings["files"]
-    return {"kind": "precomputed", "source": ", ".join(Path(file["path"]).name for file in files)}
+    source = ", ".join(Path(file["path"]).name for file in files)
+    return {"kind": "precomputed", "source": source + ", centered" * bool(settings.get("center"))}
 
 
 def _file_settings(settings: Mapping[str, Any], key: str) -> dict[str, Any]:

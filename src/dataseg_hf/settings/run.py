@@ -32,7 +32,7 @@ class RunConfig(Settings):
     datasets: dict[str, TrainEntry]
     """The mix, by name. The name is also that of the vocabulary stored in the model."""
     text_encoder: dict[str, Any] | None = None
-    """What embeds the category names (see `build_text_encoder`).
+    """What embeds the category names (see `build_text_encoder` and the page on text encoders).
     A file may say `names_of: SPEC` when its rows follow the classes of a dataset in the catalog.
     With `model_weights` it may be left out: the checkpoint's own encoder is then used."""
     evaluation: dict[str, EvalEntry] = Field(default_factory=dict)

@@ -75,7 +75,7 @@ class Record:
     def can_embed(self) -> bool:
         """Whether the model can embed words that it does not store."""
         encoder = self.config.get("text_encoder")
-        return encoder is not None and encoder["kind"] in ("hashed_ngrams", "hub")
+        return encoder is not None and encoder["kind"] in ("hashed_ngrams", "sentence", "hub")
 
     @property
     def held_out(self) -> Mapping[str, Mapping[str, Any]]:
