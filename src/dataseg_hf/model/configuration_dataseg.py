@@ -43,7 +43,7 @@ NOT_NEGATIVE = (
     "init_std",
 )
 POSITIVE = ("mask_view_extent", "initial_logit_scale")
-SHARES = ("position_in_cell", "importance_sample_ratio")
+SHARES = ("position_in_cell", "importance_sample_ratio", "cell_share")
 
 
 @strict
@@ -87,8 +87,12 @@ class DaTaSegConfig(PreTrainedConfig):
         class_head_sees_features (`bool`, defaults to `False`):
             Add an encoding of the backbone's two coarsest maps under that mask, too [ours].
         cell_classifier (`bool`, defaults to `False`):
-            Also classify every cell of the queries' finest level by its own class embedding, where
-            the training data has a class per pixel [ours].
+            Also give every cell of the queries' finest level a class embedding [ours]. It learns
+            from sets with a class per pixel, is the start of the class embeddings of the queries
+            whose mask holds the cell, and at inference makes a proposal of its own for each
+            category.
+        cell_share (`float`, defaults to 0.5):
+            Share of the cells' say in the class of a query's proposal at inference [ours].
         mask_view_size (`int`, defaults to 16): Side of the square on which that view samples the
             mask [ours].
         mask_view_extent (`float`, defaults to 2.2): Half side of the view in units of the mask's
@@ -162,6 +166,7 @@ class DaTaSegConfig(PreTrainedConfig):
     class_head_sees_mask: bool = True
     class_head_sees_features: bool = False
     cell_classifier: bool = False
+    cell_share: float | int = 0.5
     mask_view_size: int = 16
     mask_view_extent: float | int = 2.2
     merge_in_training: bool = True

@@ -5,7 +5,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, ModelOutput, can_return_tup
 
 from .backbones_dataseg import UNUSED_IN_BACKBONE, build_backbone
 from .cell_classifier_dataseg import CellClassifier
+from .cell_proposals_dataseg import Proposals, with_cells
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder
@@ -40,8 +41,9 @@ class DaTaSegOutput(ModelOutput):
     Args:
         loss: Sum of `loss_dict`, when labels are given.
         loss_dict: Weighted loss terms, summed over the decoder layers.
-        class_queries_logits: [B, N, C + 1], last = background.
-        masks_queries_logits: [B, N, h, w] at the stride of the finest feature map.
+        class_queries_logits: [B, N, C + 1], last = background. In evaluation mode, a cell
+            classifier adds its categories' proposals to the N of the queries.
+        masks_queries_logits: [B, N, h, w] at the stride of the finest feature map; alike.
         class_embeddings: [B, N, D], before the classifier.
         is_thing: bool [B, C], thing flags of the vocabulary.
         valid_size: [B, 2], height and width of each image as fractions of the padded canvas.
@@ -60,6 +62,22 @@ class DaTaSegOutput(ModelOutput):
     unmatched_targets: Tensor | None = None
     auxiliary_class_queries_logits: tuple[Tensor, ...] | None = None
     auxiliary_masks_queries_logits: tuple[Tensor, ...] | None = None
+
+
+class _Proposed(NamedTuple):
+    """What the network makes of a batch.
+
+    Args:
+        layers: of the decoder; the last one only, unless all were asked for.
+        class_embeddings: [B, N, D], of the last layer.
+        mask_logits: [B, N, h, w], of the last layer.
+        cell_logits: [B, C, h', w'], of a model with a cell classifier.
+    """
+
+    layers: list[LayerProposals]
+    class_embeddings: Tensor
+    mask_logits: Tensor
+    cell_logits: Tensor | None
 
 
 class DaTaSegModel(WarmStartMixin):
@@ -177,9 +195,10 @@ class DaTaSegModel(WarmStartMixin):
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
-        layers, class_embeddings, mask_logits = self._propose(
+        proposed = self._propose(
             pixel_values, valid_mask, embeddings, self._decoder(vocabulary), every_layer
         )
+        layers = proposed.layers
         valid_size = torch.stack(
             [valid_mask.any(2).float().mean(1), valid_mask.any(1).float().mean(1)], dim=-1
         )
@@ -195,17 +214,25 @@ class DaTaSegModel(WarmStartMixin):
                 num_images=_count(num_images, len(labels), pixel_values),
                 seeds=sampling_seeds,
             )
-            result = self._loss(layers, chosen, truth, loss_weights)
+            result = self._loss(proposed, chosen, truth, loss_weights)
         output = DaTaSegOutput(
             loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
             loss_dict=None if result is None else result.terms,
             class_queries_logits=layers[-1].class_logits,
-            masks_queries_logits=mask_logits,
-            class_embeddings=class_embeddings,
+            masks_queries_logits=proposed.mask_logits,
+            class_embeddings=proposed.class_embeddings,
             is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
         )
+        if proposed.cell_logits is not None and not self.training:
+            joined = with_cells(
+                Proposals(layers[-1].class_logits, proposed.mask_logits),
+                proposed.cell_logits,
+                valid_mask,
+                self.config.cell_share,
+            )
+            output.class_queries_logits, output.masks_queries_logits = joined
         if output_auxiliary_logits:
             _add_auxiliary_logits(output, layers[:-1])
         return output
@@ -217,19 +244,21 @@ class DaTaSegModel(WarmStartMixin):
         text_embeddings: Tensor,
         decoder: QueryDecoder,
         every_layer: bool,
-    ) -> tuple[list[LayerProposals], Tensor, Tensor]:
-        """Proposals of the decoder layers, and class embeddings [B, N, D] and mask logits of the
-        last one.
-        """
+    ) -> "_Proposed":
+        """Proposals of the decoder layers, all of them or the last one only."""
         maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(maps, valid_mask)
-        heads, mask_logits = decoder(features, valid_mask, every_layer)
+        cells = cell_logits = None
+        if self.cell_classifier is not None:
+            cells = self.cell_classifier(maps, features, valid_mask)
+            cell_logits = self.classifier(cells, text_embeddings)[..., :-1].permute(0, 3, 1, 2)
+        heads, mask_logits = decoder(features, maps, cells, valid_mask, every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)
         layers = [
             LayerProposals(logits, mask_embeddings, features.mask_features)
             for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
         ]
-        return layers, heads[-1][0], mask_logits
+        return _Proposed(layers, heads[-1][0], mask_logits, cell_logits)
 
     def _decoder(self, vocabulary: str | None) -> QueryDecoder:
         """The query decoder, that of the vocabulary where each has its own."""
@@ -239,7 +268,7 @@ class DaTaSegModel(WarmStartMixin):
 
     def _loss(
         self,
-        layers: list[LayerProposals],
+        proposed: "_Proposed",
         task: Task,
         truth: Truth,
         overrides: Mapping[str, float] | None,
@@ -247,7 +276,9 @@ class DaTaSegModel(WarmStartMixin):
         weights = resolve_loss_weights(self.config, overrides)
         # in float32 whatever the autocast: matching costs of half precision overflow
         with torch.autocast(device_type=truth.image.device.type, enabled=False):
-            return task.loss(LossInputs(layers, truth, self.config, weights))
+            return task.loss(
+                LossInputs(proposed.layers, truth, self.config, weights, proposed.cell_logits)
+            )
 
 
 def _checked_task(

@@ -11,6 +11,7 @@ from .cell_classifier_dataseg import CellClassifier
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import SamplingOffsets, SamplingWeights
+from .query_decoder_dataseg import QueryDecoder
 
 
 class DaTaSegPreTrainedModel(PreTrainedModel):
@@ -47,6 +48,9 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
         elif isinstance(module, nn.Embedding):
             # queries that start alike would all get the same gradient but for their positions
             init.normal_(module.weight, std=1.0)
+        elif isinstance(module, QueryDecoder):
+            if module.cell_gain is not None:
+                init.ones_(module.cell_gain)
         elif isinstance(module, CellClassifier):
             init.zeros_(module.feature_mean)
             init.ones_(module.feature_deviation)

@@ -4,7 +4,7 @@ see.
 
 import math
 from collections.abc import Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from .layers_dataseg import (
     resize_valid_mask,
     sine_positions,
 )
-from .masked_features_dataseg import MaskedFeatures
+from .masked_features_dataseg import MaskedFeatures, masked_mean
 from .pixel_decoder_dataseg import QUERY_LEVELS, PixelFeatures
 from .proposals_dataseg import dot_product
 
@@ -131,6 +131,20 @@ class DecoderLayer(GradientCheckpointingLayer):
         return self.feed_forward(queries)
 
 
+class ClassViews(NamedTuple):
+    """What the class head may look at under a query's mask.
+
+    Args:
+        feature_maps: of the backbone, finest first, [B, C_l, h_l, w_l].
+        cell_embeddings: of the cell classifier, [B, h', w', D], if there is one.
+        valid_mask: bool [B, H, W], false in the padding.
+    """
+
+    feature_maps: Sequence[Tensor]
+    cell_embeddings: Tensor | None
+    valid_mask: Tensor
+
+
 class QueryDecoder(nn.Module):
     """Learnable queries, the masked-attention decoder and the two embedding heads."""
 
@@ -151,11 +165,13 @@ class QueryDecoder(nn.Module):
         self.masked_features = (
             MaskedFeatures(config, channels) if config.class_head_sees_features else None
         )
+        self.cell_gain = nn.Parameter(torch.empty(1)) if config.cell_classifier else None
 
     def forward(
         self,
         features: PixelFeatures,
         feature_maps: Sequence[Tensor],
+        cell_embeddings: Tensor | None,
         valid_mask: Tensor,
         every_layer: bool,
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
@@ -165,10 +181,12 @@ class QueryDecoder(nn.Module):
         Args:
             features: of the pixel decoder.
             feature_maps: of the backbone, finest first, [B, C_l, h_l, w_l].
+            cell_embeddings: of the cell classifier, [B, h', w', D].
             valid_mask: bool [B, H, W], false in the padding.
             every_layer: without it, the masks of earlier layers are computed at the resolution of
                 the attention that reads them.
         """
+        views = ClassViews(feature_maps, cell_embeddings, valid_mask)
         batch = valid_mask.shape[0]  # not len(), which fixes the size in an exported graph
         memory, with_pos, grids = self.memory(features, valid_mask)
         coarse = self.coarse_features(features)
@@ -184,13 +202,13 @@ class QueryDecoder(nn.Module):
                 # only the class head sees these masks, and it takes no gradient from them
                 with torch.no_grad():
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
-                classes = self.class_embeddings(queries, mask_logits, valid_mask, feature_maps)
+                classes = self.class_embeddings(queries, mask_logits, views)
                 heads.append((classes, mask_embeddings))
             mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], with_pos[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
-        classes = self.class_embeddings(queries, mask_logits, valid_mask, feature_maps)
+        classes = self.class_embeddings(queries, mask_logits, views)
         heads.append((classes, mask_embeddings))
         return heads, mask_logits
 
@@ -215,21 +233,24 @@ class QueryDecoder(nn.Module):
             grids.append(grid)
         return memory, with_pos, grids
 
-    def class_embeddings(
-        self,
-        queries: Tensor,
-        mask_logits: Tensor,
-        valid_mask: Tensor,
-        feature_maps: Sequence[Tensor],
-    ) -> Tensor:
-        """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w]."""
-        seen = self.norm(queries)
-        grid = resize_valid_mask(valid_mask, mask_logits.shape[-2:])
+    def class_embeddings(self, queries: Tensor, mask_logits: Tensor, seen: ClassViews) -> Tensor:
+        """Class embeddings [B, N, D] of the queries [B, N, d] with the masks [B, N, h, w].
+
+        With a cell classifier, the head adds to the mean embedding of the cells under the mask.
+        """
+        grid = resize_valid_mask(seen.valid_mask, mask_logits.shape[-2:])
+        code = self.norm(queries)
         if self.mask_view is not None:
-            seen = seen + self.mask_view(mask_logits, grid)
+            code = code + self.mask_view(mask_logits, grid)
         if self.masked_features is not None:
-            seen = seen + self.masked_features(feature_maps, mask_logits, grid)
-        return self.class_head(seen)
+            code = code + self.masked_features(seen.feature_maps, mask_logits, grid)
+        embeddings = self.class_head(code)
+        if self.cell_gain is None or seen.cell_embeddings is None:
+            return embeddings
+        masks = mask_logits.detach().float().sigmoid() * grid[:, None]
+        cells = F.normalize(seen.cell_embeddings.float(), dim=-1).permute(0, 3, 1, 2)
+        of_cells = F.normalize(masked_mean(cells, masks), dim=-1)
+        return F.normalize(embeddings.float(), dim=-1) + self.cell_gain * of_cells
 
     @torch.no_grad()
     def silence_views(self) -> None:

@@ -55,6 +55,9 @@ class RunConfig(Settings):
     """Also start from the Mask2Former's classifier; the text encoder must embed its labels."""
     freeze_backbone: bool = False
     """Do not train the backbone."""
+    linear_start: NonNegativeInteger = 0
+    """Steps that fit the linear part of `model.cell_classifier` to the frozen backbone's features,
+    before training; 0 starts it at random. 500 take half a minute on two cores."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass instead of keeping them."""
     torch_compile: str | None = None

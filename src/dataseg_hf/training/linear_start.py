@@ -5,10 +5,13 @@ Training meets the classes image by image; the fit meets cells of all images at 
 starts with what its backbone knows already, within seconds (our setting, as are all numbers here).
 """
 
+import copy
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
@@ -17,13 +20,15 @@ from torch import Tensor, nn
 
 from ..data.collate import Normalization, pad_images
 from ..data.mixing import TrainingSet
-from ..data.sample import BadSampleError, Sample, SampleStream, Segments
+from ..data.sample import Sample, SampleStream, Segments
 from ..data.transforms import TransformedSample, augment
 from ..errors import ConfigError
+from ..evaluation.probe import usable_samples
 from ..evaluation.probe_features import cell_counts
 from ..metrics.semantic import semantic_map
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.tasks_dataseg import get_task
+from ..settings.datasets import OnBadSample
 
 LOG = logging.getLogger(__name__)
 
@@ -52,6 +57,11 @@ class LabeledCells:
     shares: Tensor
     text_embeddings: Tensor
 
+    @cached_property
+    def class_weights(self) -> Tensor:
+        """[C], more for rarer classes."""
+        return self.shares.mean(0).clamp(min=1e-6) ** -BALANCE
+
 
 def linear_start(
     model: DaTaSegModel,
@@ -79,9 +89,7 @@ def linear_start(
         raise ConfigError("linear_start: the model has no `cell_classifier`; set it in `model`")
     annotated = [dataset for dataset in datasets if get_task(dataset.task).has_segment_map]
     if not annotated:
-        raise ConfigError(
-            "linear_start: no dataset of the mix has a class per pixel; set it to 0"
-        )
+        raise ConfigError("linear_start: no dataset of the mix has a class per pixel; set it to 0")
     rng = np.random.default_rng(seed)
     was_training = model.training
     model.eval()
@@ -138,17 +146,11 @@ def _views(dataset: TrainingSet, rng: np.random.Generator) -> Iterator[Transform
 
 def _samples(dataset: TrainingSet) -> Iterator[Sample]:
     """At most MAX_IMAGES of a set, evenly over it, or the first of a stream."""
-    if isinstance(dataset.data, SampleStream):
-        for _, sample in zip(range(MAX_IMAGES), dataset.data, strict=False):
-            yield sample
-        return
-    count = len(dataset.data)
-    for place in range(min(count, MAX_IMAGES)):
-        try:
-            yield dataset.data[place * count // min(count, MAX_IMAGES)]
-        except BadSampleError:
-            if not dataset.skip_bad_samples:
-                raise
+    data = dataset.data
+    if not isinstance(data, SampleStream):
+        data = data.select(range(0, len(data), math.ceil(len(data) / MAX_IMAGES)))
+    policy: OnBadSample = "skip" if dataset.skip_bad_samples else "raise"
+    return islice(usable_samples(data, policy), MAX_IMAGES)
 
 
 def fit(
@@ -159,26 +161,23 @@ def fit(
     linear, scale = model.cell_classifier.linear, model.classifier.logit_scale
     deviation, mean = torch.std_mean(torch.cat([of_set.features for of_set in cells]), dim=0)
     model.cell_classifier.standardize(mean, deviation)
-    fitted = nn.Linear(linear.in_features, linear.out_features)
+    fitted = copy.deepcopy(linear).cpu()
     log_scale = nn.Parameter(scale.detach().float().cpu().clone())
-    with torch.no_grad():
-        fitted.weight.copy_(linear.weight.cpu())
-        fitted.bias.zero_()
     optimizer = torch.optim.AdamW(
         [
             {"params": fitted.parameters(), "weight_decay": WEIGHT_DECAY},
             {"params": [log_scale], "weight_decay": 0.0},
         ]
     )
-    standard = [(of_set.features - mean) / deviation.clamp(min=1e-6) for of_set in cells]
     loss = torch.zeros(())
     for step in range(steps):
-        of_set, features = cells[step % len(cells)], standard[step % len(cells)]
-        chosen = torch.from_numpy(rng.integers(len(features), size=CELLS_PER_STEP))
-        weighted = balanced(of_set.shares)[chosen]
-        embeddings = F.normalize(fitted(features[chosen]), dim=-1)
+        of_set = cells[step % len(cells)]
+        chosen = torch.from_numpy(rng.integers(len(of_set.features), size=CELLS_PER_STEP))
+        features = (of_set.features[chosen] - mean) / deviation.clamp(min=1e-6)
+        embeddings = F.normalize(fitted(features), dim=-1)
         logits = log_scale.exp() * embeddings @ F.normalize(of_set.text_embeddings, dim=-1).T
-        loss = -(weighted * logits.log_softmax(-1)).sum() / weighted.sum()
+        weights = of_set.shares[chosen] * of_set.class_weights
+        loss = -(weights * logits.log_softmax(-1)).sum() / weights.sum()
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * step / steps))
         optimizer.zero_grad()
@@ -188,9 +187,4 @@ def fit(
         linear.weight.copy_(fitted.weight)
         linear.bias.copy_(fitted.bias)
         scale.copy_(log_scale)
-    return float(loss)
-
-
-def balanced(shares: Tensor) -> Tensor:
-    """Shares [P, C] divided by the power BALANCE of each class's mean share."""
-    return shares * shares.mean(0).clamp(min=1e-6) ** -BALANCE
+    return float(loss.detach())

@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ..data.collate import Normalization
 from ..evaluation import values_of
 from ..model.modeling_dataseg import DaTaSegModel
 from ..output_folder import check_output_folder
@@ -19,6 +20,7 @@ from ..sharing.checkpoint import save_checkpoint
 from ..sharing.publishing import PublishError, publish
 from .dry_run import dry_run, few_images
 from .folder import RunFolder
+from .linear_start import linear_start
 from .loop import CoTraining, TrainedModel
 from .preparation import (
     PreparedRun,
@@ -149,7 +151,15 @@ def look_ahead(prepared: PreparedRun) -> dict[str, Any]:
 
 def start_training(prepared: PreparedRun, checkpoint: Path | None) -> CoTraining:
     """The training of a run, at its start or where a checkpoint left it."""
-    processor = build_processor(prepared.config)
+    processor, config = build_processor(prepared.config), prepared.config
+    if checkpoint is None and config.linear_start > 0:
+        linear_start(
+            prepared.model.to(prepared.accelerator.device),
+            prepared.datasets,
+            Normalization(config.image_mean, config.image_std),
+            config.linear_start,
+            config.seed,
+        )
     return CoTraining(
         prepared.config,
         prepared.schedule,

@@ -1,0 +1,260 @@
+"""The cell classifier: its embeddings, its loss, and what it adds to the proposals."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from conftest import LabelFactory, ModelFactory
+from dataseg_hf.model.cell_proposals_dataseg import (
+    Proposals,
+    category_proposals,
+    joined_classes,
+)
+from dataseg_hf.model.cell_supervision_dataseg import cell_loss
+from dataseg_hf.model.masked_features_dataseg import MaskedFeatures, masked_mean
+from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.postprocessing_dataseg import semantic_prediction
+from dataseg_hf.model.proposals_dataseg import ImageProposals
+from dataseg_hf.model.targets_dataseg import SegmentMapTargets, Truth
+
+SIZE = (64, 64)
+EVERYWHERE = torch.ones(1, 64, 64, dtype=torch.bool)
+
+
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+def truth(segment_map: Tensor, classes: list[int], num_categories: int) -> Truth:
+    return Truth(
+        labels=[{"class_labels": torch.tensor(classes), "segment_map": segment_map}],
+        image=torch.zeros(1, 3, *SIZE),
+        valid_mask=EVERYWHERE,
+        valid_size=torch.ones(1, 2),
+        is_thing=torch.ones(num_categories, dtype=torch.bool),
+        num_targets=torch.tensor(1.0),
+        num_images=torch.tensor(1.0),
+    )
+
+
+# --- embeddings -----------------------------------------------------------------------------------
+
+
+def test_a_new_model_classifies_cells_by_the_backbone_alone(tiny_model: ModelFactory) -> None:
+    model = tiny_model(cell_classifier=True)
+    classifier = model.cell_classifier
+    assert classifier is not None
+    images = torch.randn(1, 3, *SIZE)
+    with torch.no_grad():
+        maps = model.backbone(images).feature_maps
+        features = model.pixel_decoder(maps, EVERYWHERE)
+        embeddings = classifier(maps, features, EVERYWHERE)
+        cells = features.levels[-1].shape[-2:]
+        whole = [
+            F.interpolate(x, size=cells, mode="bilinear", align_corners=False) for x in maps[1:]
+        ]
+        # the finest map has twice as many cells on a side: a cell of the grid is the mean of four
+        finest = F.avg_pool2d(maps[0], 2)
+        expected = (
+            torch.cat([finest, *whole], dim=1).permute(0, 2, 3, 1) @ classifier.linear.weight.T
+        )
+    close(embeddings, expected + classifier.linear.bias)
+
+
+def test_standardized_features_have_the_given_mean_and_deviation(tiny_model: ModelFactory) -> None:
+    model = tiny_model(cell_classifier=True)
+    classifier = model.cell_classifier
+    assert classifier is not None
+    images = torch.randn(1, 3, *SIZE)
+    with torch.no_grad():
+        maps = model.backbone(images).feature_maps
+        features = model.pixel_decoder(maps, EVERYWHERE)
+        cells = classifier.cell_features(maps).flatten(0, 2)
+        classifier.standardize(cells.mean(0), cells.std(0))
+        embeddings = classifier(maps, features, EVERYWHERE)
+    # of standardized features, a linear map gives its bias on average
+    close(embeddings.flatten(0, 2).mean(0), classifier.linear.bias, tolerance=1e-4)
+
+
+def test_queries_begin_with_the_class_of_the_cells_under_their_mask(
+    tiny_model: ModelFactory,
+) -> None:
+    model = tiny_model(cell_classifier=True)
+    images = torch.randn(1, 3, *SIZE)
+    decoder = model.query_decoder
+    with torch.no_grad():
+        decoder.cell_gain.fill_(1e6)  # so that only the cells are left
+        output = model.train()(images)
+        maps = model.backbone(images).feature_maps
+        features = model.pixel_decoder(maps, EVERYWHERE)
+        cells = F.normalize(model.cell_classifier(maps, features, EVERYWHERE), dim=-1)
+        masks = output.masks_queries_logits.sigmoid()
+        weights = F.avg_pool2d(masks, 2).flatten(2)
+        expected = (weights / weights.sum(-1, keepdim=True)) @ cells.flatten(1, 2)
+    close(
+        F.normalize(output.class_embeddings, dim=-1), F.normalize(expected, dim=-1), tolerance=1e-4
+    )
+
+
+# --- loss -----------------------------------------------------------------------------------------
+
+
+def test_the_loss_is_the_cross_entropy_of_cells_that_have_one_class() -> None:
+    segment_map = torch.zeros(SIZE, dtype=torch.int64)
+    segment_map[:, 32:] = 1
+    logits = torch.randn(1, 5, 8, 8)
+    classes = torch.full((1, 8, 8), 3)
+    classes[:, :, 4:] = 2
+    found = cell_loss(logits, SegmentMapTargets(truth(segment_map, [3, 2], 5)), torch.tensor(1.0))
+    close(found, F.cross_entropy(logits, classes))
+
+
+def test_void_cells_do_not_count() -> None:
+    segment_map = torch.zeros(SIZE, dtype=torch.int64)
+    segment_map[:, 32:] = -1
+    logits = torch.randn(1, 5, 8, 8)
+    expected = F.cross_entropy(logits[..., :4], torch.full((1, 8, 4), 3))
+    targets = SegmentMapTargets(truth(segment_map, [3], 5))
+    close(cell_loss(logits, targets, torch.tensor(1.0)), expected)
+    empty = SegmentMapTargets(truth(torch.full(SIZE, -1), [3], 5))
+    assert float(cell_loss(logits, empty, torch.tensor(1.0))) == 0
+
+
+def test_a_cell_on_a_border_belongs_to_both_classes() -> None:
+    segment_map = torch.zeros(SIZE, dtype=torch.int64)
+    segment_map[:, 4::8] = 1
+    for column in (5, 6, 7):
+        segment_map[:, column::8] = 1
+    logits = torch.randn(1, 2, 8, 8)
+    halves = torch.full((1, 2, 8, 8), 0.5)
+    targets = SegmentMapTargets(truth(segment_map, [0, 1], 2))
+    close(cell_loss(logits, targets, torch.tensor(1.0)), F.cross_entropy(logits, halves))
+
+
+@pytest.mark.parametrize("task", ["panoptic", "semantic", "instance", "boxes"])
+def test_every_task_reaches_every_parameter(
+    tiny_model: ModelFactory, scene_labels: LabelFactory, task: str
+) -> None:
+    model = tiny_model(cell_classifier=True, class_head_sees_features=True).train()
+    labels = [scene_labels(task, SIZE, (2, 0, 0, 64, 50), (0, 8, 8, 30, 40))]
+    output = model(torch.randn(1, 3, *SIZE), labels=labels, task=task)
+    has_classes = task in ("panoptic", "semantic")
+    assert (float(output.loss_dict["loss_cell"]) > 0) == has_classes
+    output.loss.backward()
+    assert [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None] == []
+
+
+# --- features under the mask ----------------------------------------------------------------------
+
+
+def test_the_mean_under_a_mask_leaves_out_what_is_outside() -> None:
+    features = torch.arange(16.0).view(1, 1, 4, 4)
+    masks = torch.zeros(1, 2, 8, 8)
+    masks[0, 0, :2, :4] = 1.0  # the first two cells of the first row
+    close(masked_mean(features, masks), torch.tensor([[[0.5], [0.0]]]))
+
+
+def test_the_class_head_sees_features_without_moving_the_mask(tiny_model: ModelFactory) -> None:
+    model = tiny_model(class_head_sees_features=True)
+    view = model.query_decoder.masked_features
+    assert isinstance(view, MaskedFeatures)
+    images = torch.randn(1, 3, *SIZE)
+    maps = model.backbone(images).feature_maps
+    logits = torch.randn(1, 8, 16, 16, requires_grad=True)
+    valid = torch.ones(1, 16, 16, dtype=torch.bool)
+    view(maps, logits, valid).sum().backward()
+    assert logits.grad is None
+    with torch.no_grad():
+        before = model(images).class_embeddings
+        view.norm.weight.mul_(2)
+        after = model(images).class_embeddings
+        view.silence()
+        silent = model(images).class_embeddings
+        model.query_decoder.masked_features = None
+        without = model(images).class_embeddings
+    assert not torch.equal(before, after)
+    close(silent, without)
+
+
+# --- proposals ------------------------------------------------------------------------------------
+
+
+def test_category_proposals_are_the_argmax_of_the_cells() -> None:
+    logits = torch.randn(1, 6, 8, 8) * 3
+    like = torch.zeros(1, 6, 16, 16)
+    found = category_proposals(logits, like, EVERYWHERE, most=6)
+    proposals = ImageProposals(
+        found.class_logits[0].where(found.class_logits[0] < 0, 0.0),
+        found.mask_logits[0],
+        torch.ones(2),
+        torch.ones(6, dtype=torch.bool),
+    )
+    on_grid = F.interpolate(logits, size=(16, 16), mode="bilinear", align_corners=False)
+    best = on_grid.argmax(1)[0]
+    own = found.class_logits[0, :, :-1].argmax(-1)
+    for mask, category in zip(found.mask_logits[0], own, strict=True):
+        assert torch.equal(mask > 0, best == category)
+    seen = semantic_prediction(proposals, None).segmentation
+    assert float((seen == best).float().mean()) > 0.8  # scores weigh the categories
+
+
+def test_the_score_of_a_category_is_its_mean_probability_over_its_cells() -> None:
+    logits = torch.zeros(1, 3, 8, 8)
+    logits[:, 0, :, :4], logits[:, 1, :, 4:] = 2.0, 5.0
+    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), EVERYWHERE, most=2)
+    scores = found.class_logits.softmax(-1)[0]
+    probabilities = logits.softmax(1)[0]
+    close(scores[0, 1], probabilities[1, 0, 7])  # the surest category comes first
+    close(scores[1, 0], probabilities[0, 0, 0])
+    assert found.class_logits.shape == (1, 2, 4)
+
+
+def test_padding_belongs_to_no_category() -> None:
+    logits = torch.zeros(1, 2, 8, 8)
+    logits[:, 0, :, :4], logits[:, 1, :, 4:] = 4.0, 1.0
+    logits[:, 1, 4:, 4:] = 9.0
+    valid = EVERYWHERE.clone()
+    valid[:, 32:] = False
+    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), valid, most=2)
+    category = found.class_logits[0, :, :-1].argmax(-1).tolist().index(1)
+    close(found.class_logits.softmax(-1)[0, category, 1], logits.softmax(1)[0, 1, 0, 7])
+
+
+def test_one_category_alone() -> None:
+    logits = torch.full((1, 1, 8, 8), 3.0)
+    found = category_proposals(logits, torch.zeros(1, 4, 8, 8), EVERYWHERE, most=4)
+    assert bool((found.mask_logits > 0).all())
+    assert found.class_logits.shape == (1, 1, 2)
+
+
+def test_cells_have_their_share_in_the_class_of_a_proposal() -> None:
+    proposals = Proposals(torch.randn(1, 3, 5), torch.randn(1, 3, 16, 16))
+    cells = torch.randn(1, 4, 8, 8)
+    own = proposals.class_logits.softmax(-1)
+    close(joined_classes(proposals, cells, EVERYWHERE, 0.0).softmax(-1), own)
+    joined = joined_classes(proposals, cells, EVERYWHERE, 1.0).softmax(-1)
+    close(joined[..., -1], own[..., -1])
+    of_cells = masked_mean(cells.softmax(1), proposals.mask_logits.sigmoid())
+    close(joined[..., :-1], of_cells * (1 - own[..., -1:]))
+    half = joined_classes(proposals, cells, EVERYWHERE, 0.5).softmax(-1)[..., :-1]
+    mean = (own[..., :-1] * of_cells).sqrt()
+    close(half / half.sum(-1, keepdim=True), mean / mean.sum(-1, keepdim=True))
+
+
+def test_proposals_of_the_cells_come_in_evaluation_alone(
+    tiny_model: ModelFactory, tmp_path: Path
+) -> None:
+    model: DaTaSegModel = tiny_model(cell_classifier=True)
+    images: Any = torch.randn(2, 3, *SIZE)
+    with torch.no_grad():
+        assert model.train()(images).class_queries_logits.shape == (2, 8, 4)
+        output = model.eval()(images)
+        assert output.class_queries_logits.shape == (2, 11, 4)
+        assert output.masks_queries_logits.shape == (2, 11, 16, 16)
+        model.save_pretrained(tmp_path)
+        again = DaTaSegModel.from_pretrained(tmp_path)(images)
+    assert torch.equal(again.class_queries_logits, output.class_queries_logits)
