@@ -17,6 +17,7 @@ from transformers import initialization as init
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
 from dataseg_hf.model.pixel_decoder_dataseg import PixelFeatures
+from dataseg_hf.model.query_decoder_dataseg import ClassViews
 from dataseg_hf.model.resizing_dataseg import resize_masks
 from dataseg_hf.model.targets_dataseg import count_targets
 from helpers.predictions import instance_prediction, panoptic_prediction, semantic_prediction
@@ -272,6 +273,7 @@ def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) ->
     valid_mask = torch.zeros(1, 64, 64, dtype=torch.bool)
     valid_mask[:, :, :32] = True
     levels = [torch.randn(1, 32, side, side) for side in (2, 4, 8)]
+    views = ClassViews((), None, valid_mask)
     features = PixelFeatures(torch.randn(1, 16, 16, 16), levels)
     changed = PixelFeatures(features.mask_features.clone(), [level.clone() for level in levels])
     for level in (changed.mask_features, *changed.levels):
@@ -279,8 +281,8 @@ def test_queries_do_not_see_features_of_the_padding(tiny_model: ModelFactory) ->
             level[..., level.shape[-1] // 2 :]
         )
     with torch.no_grad():
-        [(classes, _)], masks = decoder(features, valid_mask, every_layer=False)
-        [(other_classes, _)], other_masks = decoder(changed, valid_mask, every_layer=False)
+        [(classes, _)], masks = decoder(features, views, every_layer=False)
+        [(other_classes, _)], other_masks = decoder(changed, views, every_layer=False)
     close(other_classes, classes)
     close(other_masks[..., :8], masks[..., :8])
 

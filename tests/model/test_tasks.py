@@ -120,6 +120,7 @@ def test_loss_weights_come_from_the_config_unless_overridden(tiny_config: Config
     config = tiny_config(class_weight=3.0, projection_weight=7)
     assert resolve_loss_weights(config, None) == {
         "class": 3.0, "mask": 5.0, "dice": 5.0, "projection": 7.0, "color_affinity": 1.0,
+        "cell": 2.0,
     }  # fmt: skip
     assert resolve_loss_weights(config, {"mask": 0.5})["mask"] == 0.5
     assert tuple(resolve_loss_weights(config, {"mask": 0.5})) == LOSS_TERMS

@@ -22,7 +22,7 @@ from .image_processing_dataseg import DaTaSegImageProcessor
 from .pixel_decoder_dataseg import PixelDecoder
 from .pretrained_dataseg import DaTaSegPreTrainedModel
 from .proposals_dataseg import LayerProposals
-from .query_decoder_dataseg import DatasetDecoders, QueryDecoder
+from .query_decoder_dataseg import ClassViews, DatasetDecoders, QueryDecoder
 from .supervision_dataseg import LossInputs, LossResult, resolve_loss_weights
 from .targets_dataseg import Truth, count_targets
 from .tasks_dataseg import TASKS, Task, get_task
@@ -198,10 +198,7 @@ class DaTaSegModel(WarmStartMixin):
         proposed = self._propose(
             pixel_values, valid_mask, embeddings, self._decoder(vocabulary), every_layer
         )
-        layers = proposed.layers
-        valid_size = torch.stack(
-            [valid_mask.any(2).float().mean(1), valid_mask.any(1).float().mean(1)], dim=-1
-        )
+        valid_size = _valid_size(valid_mask)
         result = None
         if labels is not None and chosen is not None:
             truth = Truth(
@@ -215,26 +212,19 @@ class DaTaSegModel(WarmStartMixin):
                 seeds=sampling_seeds,
             )
             result = self._loss(proposed, chosen, truth, loss_weights)
+        class_logits, mask_logits = self._final_proposals(proposed, valid_mask)
         output = DaTaSegOutput(
             loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
             loss_dict=None if result is None else result.terms,
-            class_queries_logits=layers[-1].class_logits,
-            masks_queries_logits=proposed.mask_logits,
+            class_queries_logits=class_logits,
+            masks_queries_logits=mask_logits,
             class_embeddings=proposed.class_embeddings,
             is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
         )
-        if proposed.cell_logits is not None and not self.training:
-            joined = with_cells(
-                Proposals(layers[-1].class_logits, proposed.mask_logits),
-                proposed.cell_logits,
-                valid_mask,
-                self.config.cell_share,
-            )
-            output.class_queries_logits, output.masks_queries_logits = joined
         if output_auxiliary_logits:
-            _add_auxiliary_logits(output, layers[:-1])
+            _add_auxiliary_logits(output, proposed.layers[:-1])
         return output
 
     def _propose(
@@ -244,7 +234,7 @@ class DaTaSegModel(WarmStartMixin):
         text_embeddings: Tensor,
         decoder: QueryDecoder,
         every_layer: bool,
-    ) -> "_Proposed":
+    ) -> _Proposed:
         """Proposals of the decoder layers, all of them or the last one only."""
         maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(maps, valid_mask)
@@ -252,13 +242,20 @@ class DaTaSegModel(WarmStartMixin):
         if self.cell_classifier is not None:
             cells = self.cell_classifier(maps, features, valid_mask)
             cell_logits = self.classifier(cells, text_embeddings)[..., :-1].permute(0, 3, 1, 2)
-        heads, mask_logits = decoder(features, maps, cells, valid_mask, every_layer)
+        heads, mask_logits = decoder(features, ClassViews(maps, cells, valid_mask), every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)
         layers = [
             LayerProposals(logits, mask_embeddings, features.mask_features)
             for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
         ]
         return _Proposed(layers, heads[-1][0], mask_logits, cell_logits)
+
+    def _final_proposals(self, proposed: _Proposed, valid_mask: Tensor) -> Proposals:
+        """Those of the last layer; in evaluation mode with what a cell classifier adds."""
+        proposals = Proposals(proposed.layers[-1].class_logits, proposed.mask_logits)
+        if self.training or proposed.cell_logits is None:
+            return proposals
+        return with_cells(proposals, proposed.cell_logits, valid_mask, self.config.cell_share)
 
     def _decoder(self, vocabulary: str | None) -> QueryDecoder:
         """The query decoder, that of the vocabulary where each has its own."""
@@ -268,7 +265,7 @@ class DaTaSegModel(WarmStartMixin):
 
     def _loss(
         self,
-        proposed: "_Proposed",
+        proposed: _Proposed,
         task: Task,
         truth: Truth,
         overrides: Mapping[str, float] | None,
@@ -306,6 +303,13 @@ def _valid_mask(pixel_values: Tensor, pixel_mask: Tensor | None) -> Tensor:
             f"{tuple(pixel_values.shape)}"
         )
     return pixel_mask.to(torch.bool)
+
+
+def _valid_size(valid_mask: Tensor) -> Tensor:
+    """Height and width of each image as fractions of the canvas, [B, 2]."""
+    return torch.stack(
+        [valid_mask.any(2).float().mean(1), valid_mask.any(1).float().mean(1)], dim=-1
+    )
 
 
 def _add_auxiliary_logits(output: DaTaSegOutput, layers: Sequence[LayerProposals]) -> None:

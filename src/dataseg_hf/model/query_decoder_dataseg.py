@@ -168,25 +168,18 @@ class QueryDecoder(nn.Module):
         self.cell_gain = nn.Parameter(torch.empty(1)) if config.cell_classifier else None
 
     def forward(
-        self,
-        features: PixelFeatures,
-        feature_maps: Sequence[Tensor],
-        cell_embeddings: Tensor | None,
-        valid_mask: Tensor,
-        every_layer: bool,
+        self, features: PixelFeatures, seen: ClassViews, every_layer: bool
     ) -> tuple[list[tuple[Tensor, Tensor]], Tensor]:
         """Class embeddings [B, N, D] and mask embeddings [B, N, mask_dim] of every layer, or of the
         last one only; and the mask logits of the last one, [B, N, h, w].
 
         Args:
             features: of the pixel decoder.
-            feature_maps: of the backbone, finest first, [B, C_l, h_l, w_l].
-            cell_embeddings: of the cell classifier, [B, h', w', D].
-            valid_mask: bool [B, H, W], false in the padding.
+            seen: what the class head looks at, and which cells lie in the image.
             every_layer: without it, the masks of earlier layers are computed at the resolution of
                 the attention that reads them.
         """
-        views = ClassViews(feature_maps, cell_embeddings, valid_mask)
+        valid_mask = seen.valid_mask
         batch = valid_mask.shape[0]  # not len(), which fixes the size in an exported graph
         memory, with_pos, grids = self.memory(features, valid_mask)
         coarse = self.coarse_features(features)
@@ -202,13 +195,13 @@ class QueryDecoder(nn.Module):
                 # only the class head sees these masks, and it takes no gradient from them
                 with torch.no_grad():
                     mask_logits = dot_product(mask_embeddings, features.mask_features)
-                classes = self.class_embeddings(queries, mask_logits, views)
+                classes = self.class_embeddings(queries, mask_logits, seen)
                 heads.append((classes, mask_embeddings))
             mask = self.attention_mask(mask_embeddings, coarse[level], grids[level])
             queries = layer(queries, query_positions, memory[level], with_pos[level], mask)
         mask_embeddings = self.mask_head(self.norm(queries))
         mask_logits = dot_product(mask_embeddings, features.mask_features)
-        classes = self.class_embeddings(queries, mask_logits, views)
+        classes = self.class_embeddings(queries, mask_logits, seen)
         heads.append((classes, mask_embeddings))
         return heads, mask_logits
 
