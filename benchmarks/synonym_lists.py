@@ -1,8 +1,8 @@
 """Names of different datasets that mean the same, written down before any encoder saw them.
 
 A group is one meaning. Only different spellings count: where the other dataset has the very same
-name, nothing is asked. `SYNONYMS` is for choosing; `HELD_OUT`, of other names and larger datasets,
-says whether the choice holds. `SPELLINGS` are official names beside what the catalog makes of them.
+name, nothing is asked. `SYNONYMS` is for choosing; `HELD_OUT` has other names and larger datasets.
+`SPELLINGS` are official names beside what the catalog makes of them.
 """
 
 CHOSEN_SETS = (

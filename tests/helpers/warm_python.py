@@ -193,6 +193,21 @@ def run_together(
     return subprocess.CompletedProcess(arguments, scripts.returncode or 0, *output)
 
 
+def run_code_cold(
+    code: str, environment: Mapping[str, str], *arguments: str, timeout: float = 300
+) -> subprocess.CompletedProcess[str]:
+    """The same in a new process, for code of a checkpoint.
+
+    transformers copies that code into a new package and imports it at once. In a forked process
+    that can happen within one tick of the file system's clock, and Python then does not find the
+    package.
+    """
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(
+        command, env=dict(environment), capture_output=True, text=True, timeout=timeout, check=False
+    )
+
+
 def run_code(
     code: str, environment: Mapping[str, str], *arguments: str, timeout: float = 300
 ) -> subprocess.CompletedProcess[str]:

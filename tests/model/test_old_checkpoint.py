@@ -97,6 +97,6 @@ def test_its_own_code_loads_without_the_package(old: Path, tmp_path: Path) -> No
         [str(old / "checkpoint"), str(old / "image.png"), str(tmp_path / "found.npz")]
     )
     variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    done = warm_python.run_code(WITHOUT_THE_PACKAGE, variables, arguments)
+    done = warm_python.run_code_cold(WITHOUT_THE_PACKAGE, variables, arguments)
     assert done.returncode == 0, done.stderr
     assert_same_bits(np.load(tmp_path / "found.npz"), np.load(old / "outputs.npz"))

@@ -237,7 +237,7 @@ print(json.dumps([*found, message(__import__, "dataseg_hf")]))
 
 def test_an_older_transformers_is_told_from_what_is_needed(checkpoints, tmp_path):
     variables = {**os.environ, "HF_HOME": str(tmp_path)}
-    done = warm_python.run_code(OLD_TRANSFORMERS, variables, str(checkpoints / "convnext"))
+    done = warm_python.run_code_cold(OLD_TRANSFORMERS, variables, str(checkpoints / "convnext"))
     assert done.returncode == 0, done.stderr
     declared = (ROOT / "setup.cfg").read_text()
     assert f"transformers>={OLDEST_TRANSFORMERS},<6" in declared

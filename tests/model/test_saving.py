@@ -166,7 +166,7 @@ for name in ("pipeline", "model", "trainer"):
 @pytest.mark.slow
 def test_what_remote_code_saves_is_whole(folder, tmp_path):
     variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
-    done = warm_python.run_code(REMOTE, variables, folder, str(tmp_path / "out"))
+    done = warm_python.run_code_cold(REMOTE, variables, folder, str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     assert "not supported" not in done.stderr
     for name in ("pipeline", "model", "trainer"):

@@ -53,6 +53,7 @@ CONVOLUTIONAL = {
     "convnext": WIDTHS,
     "convnextv2": WIDTHS,
     "dinov3_convnext": WIDTHS,
+    "efficientnet_lite": {"width_coefficient": 0.25, "depth_coefficient": 0.5},
     "pvt_v2": {**WIDTHS, **ATTENTION},
     "resnet": RESNET,
     "rt_detr_resnet": RESNET,

@@ -571,7 +571,7 @@ def load_elsewhere(hub, home, photo, out, environment=None, **options):
     """
     variables = {**os.environ, **hub.environment(home), **(environment or {})}
     arguments = json.dumps([REPO, str(photo), str(out), options])
-    done = warm_python.run_code(LOADING, variables, arguments)
+    done = warm_python.run_code_cold(LOADING, variables, arguments)
     return load_file(out) if done.returncode == 0 else done.stderr
 
 
