@@ -78,7 +78,6 @@ SMALLER = (
         "the page's text tower is a folder here, which publishing refuses; "
         "tests/model/test_warm_start.py publishes",
     ),
-    Smaller(r"benchmarks/photos/convert_mobilenet_v2\.py", "", "takes a second"),
 )
 PLACEHOLDERS = {
     "MODEL": "outputs/shapes",
