@@ -186,7 +186,7 @@ def test_the_class_head_sees_features_without_moving_the_mask(tiny_model: ModelF
 def test_category_proposals_are_the_argmax_of_the_cells() -> None:
     logits = torch.randn(1, 6, 8, 8) * 3
     like = torch.zeros(1, 6, 16, 16)
-    found = category_proposals(logits, like, EVERYWHERE, most=6)
+    found = category_proposals(logits, like, EVERYWHERE)
     proposals = ImageProposals(
         found.class_logits[0].where(found.class_logits[0] < 0, 0.0),
         found.mask_logits[0],
@@ -205,7 +205,7 @@ def test_category_proposals_are_the_argmax_of_the_cells() -> None:
 def test_the_score_of_a_category_is_its_mean_probability_over_its_cells() -> None:
     logits = torch.zeros(1, 3, 8, 8)
     logits[:, 0, :, :4], logits[:, 1, :, 4:] = 2.0, 5.0
-    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), EVERYWHERE, most=2)
+    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), EVERYWHERE)
     scores = found.class_logits.softmax(-1)[0]
     probabilities = logits.softmax(1)[0]
     close(scores[0, 1], probabilities[1, 0, 7])  # the surest category comes first
@@ -219,16 +219,16 @@ def test_padding_belongs_to_no_category() -> None:
     logits[:, 1, 4:, 4:] = 9.0
     valid = EVERYWHERE.clone()
     valid[:, 32:] = False
-    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), valid, most=2)
+    found = category_proposals(logits, torch.zeros(1, 2, 8, 8), valid)
     category = found.class_logits[0, :, :-1].argmax(-1).tolist().index(1)
     close(found.class_logits.softmax(-1)[0, category, 1], logits.softmax(1)[0, 1, 0, 7])
 
 
 def test_one_category_alone() -> None:
     logits = torch.full((1, 1, 8, 8), 3.0)
-    found = category_proposals(logits, torch.zeros(1, 4, 8, 8), EVERYWHERE, most=4)
+    found = category_proposals(logits, torch.zeros(1, 4, 8, 8), EVERYWHERE)
     assert bool((found.mask_logits > 0).all())
-    assert found.class_logits.shape == (1, 1, 2)
+    close(found.class_logits.softmax(-1)[0, :, 0], torch.tensor([1.0, 0.0, 0.0, 0.0]))
 
 
 def test_cells_have_their_share_in_the_class_of_a_proposal() -> None:
@@ -253,8 +253,8 @@ def test_proposals_of_the_cells_come_in_evaluation_alone(
     with torch.no_grad():
         assert model.train()(images).class_queries_logits.shape == (2, 8, 4)
         output = model.eval()(images)
-        assert output.class_queries_logits.shape == (2, 11, 4)
-        assert output.masks_queries_logits.shape == (2, 11, 16, 16)
+        assert output.class_queries_logits.shape == (2, 16, 4)
+        assert output.masks_queries_logits.shape == (2, 16, 16, 16)
         model.save_pretrained(tmp_path)
         again = DaTaSegModel.from_pretrained(tmp_path)(images)
     assert torch.equal(again.class_queries_logits, output.class_queries_logits)

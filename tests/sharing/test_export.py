@@ -94,6 +94,14 @@ def test_batch_size_and_vocabulary_are_free(
     check(model, program, 3, 96, 64, 1)
 
 
+def test_a_cell_classifier_leaves_the_vocabulary_free(tiny_model: ModelFactory) -> None:
+    settings = {"model_type": "convnext", **CONVOLUTIONAL["convnext"]}
+    model = tiny_model(backbone_config=settings, decoder_layers=1, cell_classifier=True)
+    program = export_program(model, (64, 96), dynamic_size=True).module()
+    for categories in (1, 7, 12):  # fewer than the queries, and more
+        check(model, program, 2, 64, 96, categories)
+
+
 def test_a_windowed_backbone_fixes_the_size_only(tiny_model: ModelFactory) -> None:
     model = tiny_model(backbone_config=SWIN)
     program = export_program(model, (64, 96)).module()

@@ -1,5 +1,9 @@
 """The linear start: what is fitted before the first step."""
 
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 
@@ -7,12 +11,15 @@ from conftest import ModelFactory
 from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import TrainingSet
+from dataseg_hf.data.sample import SampleDataset, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.metrics.semantic import MeanIoU, semantic_map
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
-from dataseg_hf.training.linear_start import linear_start
+from dataseg_hf.settings.entries import TrainEntry
+from dataseg_hf.settings.run import RunConfig
+from dataseg_hf.training.linear_start import check_linear_start, linear_start
 
 NORMALIZATION = Normalization([0.5] * 3, [0.25] * 3)
 SIZE = 64
@@ -83,14 +90,38 @@ def test_the_same_seed_gives_the_same_start(tiny_model: ModelFactory) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_a_model_without_a_cell_classifier_is_refused(tiny_model: ModelFactory) -> None:
+def settings(**options: Any) -> RunConfig:
+    entry = TrainEntry(spec="shapes_panoptic", reader="shapes")
+    return RunConfig(
+        output_dir="unused",
+        datasets={"shapes_panoptic": entry},
+        text_encoder={"kind": "hashed_ngrams"},
+        **options,
+    )
+
+
+def test_a_linear_start_needs_a_cell_classifier(tiny_model: ModelFactory) -> None:
     sets = [training_set("shapes_panoptic", count=2)]
-    with pytest.raises(ConfigError, match=r"linear_start: .*cell_classifier"):
-        linear_start(model_of(tiny_model, sets), sets, NORMALIZATION, steps=1, seed=0)
+    model = model_of(tiny_model, sets)
+    check_linear_start(model, sets, settings())
+    with pytest.raises(ConfigError, match=r"linear_start: the model has no cell classifier"):
+        check_linear_start(model, sets, settings(linear_start=1))
 
 
-def test_a_mix_without_a_class_per_pixel_is_refused(tiny_model: ModelFactory) -> None:
+def test_a_new_cell_classifier_needs_a_class_per_pixel(tiny_model: ModelFactory) -> None:
     sets = [training_set("shapes_boxes", count=2)]
     model = model_of(tiny_model, sets, cell_classifier=True)
-    with pytest.raises(ConfigError, match="linear_start: no dataset of the mix has a class"):
+    with pytest.raises(ConfigError, match=r"model\.cell_classifier: no dataset of the mix has"):
+        check_linear_start(model, sets, settings())
+    check_linear_start(model, sets, settings(model_weights="trained"))
+
+
+def test_a_mix_of_void_alone_is_refused(tiny_model: ModelFactory) -> None:
+    sets = [training_set("shapes_panoptic", count=2)]
+    model = model_of(tiny_model, sets, cell_classifier=True)
+    data = sets[0].data
+    void = Segments(np.full((SIZE, SIZE), -1, np.int32), np.zeros(0, np.int64), np.zeros(0, bool))
+    empty = [replace(data[index], annotation=void) for index in range(2)]
+    sets = [replace(sets[0], data=SampleDataset(data.spec, empty, lambda sample: sample))]
+    with pytest.raises(ConfigError, match="linear_start: no pixel of the mix has a class"):
         linear_start(model, sets, NORMALIZATION, steps=1, seed=0)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -223,6 +224,21 @@ def test_options_that_must_not_change_the_result(
         torch.testing.assert_close(tensor, reference[name], atol=2e-3, rtol=1e-2, msg=name)
 
 
+def test_a_linear_start_comes_once_and_the_resumed_run_is_the_whole_one(tmp_path: Path) -> None:
+    cells = (*NO_EVALUATION, "--model.cell_classifier", "true", "--linear_start", "5")
+    whole = start(tmp_path / "whole", *cells, "--max_steps", "4")
+    assert whole.returncode == 0, whole.stderr[-3000:]
+    assert "Linear start: fitted to" in whole.stdout
+    run = shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    second = run / "checkpoints" / "step-00000002"
+    resumed = start(run, *cells, "--max_steps", "4", "--resume", str(second))
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert "Linear start" not in resumed.stdout
+    expected = weights(tmp_path / "whole")
+    for name, tensor in weights(tmp_path / "run").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def test_bf16_trains(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = start(folder, *NO_EVALUATION, "--mixed_precision", "bf16", "--max_steps", "4")
@@ -261,6 +277,7 @@ def test_bf16_trains(tmp_path: Path) -> None:
         (["--text_encoder", '{"kind": "word2vec"}'], "`kind` must be one of"),
         (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
         (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
+        (["--linear_start", "1"], "linear_start: the model has no cell classifier"),
         (["--torch_compile", "fast"], "torch_compile: unknown backend 'fast'; torch has ["),
         (
             ["--gradient_accumulation_steps", "3"],

@@ -1,7 +1,7 @@
 """What the cell classifier adds to the proposals at inference: a say in their classes, and a
 proposal of its own for each category (our setting).
 
-Shapes: B images, N proposals, C categories, K category proposals, h x w mask grid.
+Shapes: B images, N proposals, C categories, h x w mask grid.
 """
 
 from typing import NamedTuple
@@ -26,7 +26,7 @@ class Proposals(NamedTuple):
 def with_cells(
     proposals: Proposals, cell_logits: Tensor, valid_mask: Tensor, share: float
 ) -> Proposals:
-    """The proposals, their classes joined with those of their cells, and the category proposals.
+    """The proposals, their classes joined with those of their cells, and N category proposals.
 
     Args:
         proposals: of the queries.
@@ -35,9 +35,7 @@ def with_cells(
         share: of the cells' say in a proposal's class, 0..1.
     """
     cell_logits = cell_logits.float()
-    categories = category_proposals(
-        cell_logits, proposals.mask_logits, valid_mask, most=proposals.mask_logits.shape[1]
-    )
+    categories = category_proposals(cell_logits, proposals.mask_logits, valid_mask)
     return Proposals(
         torch.cat(
             [joined_classes(proposals, cell_logits, valid_mask, share), categories.class_logits], 1
@@ -63,45 +61,33 @@ def joined_classes(
     return torch.cat([joined + foreground, probabilities[..., -1:]], dim=-1)
 
 
-def category_proposals(
-    cell_logits: Tensor, like: Tensor, valid_mask: Tensor, most: int
-) -> Proposals:
-    """A proposal for each of the `most` surest categories: all cells in which it is the likeliest.
+def category_proposals(cell_logits: Tensor, like: Tensor, valid_mask: Tensor) -> Proposals:
+    """A proposal for each of the N surest categories: all cells in which it is the likeliest.
 
     A per-pixel classifier is mask classification with a fixed matching (MaskFormer, Cheng et al.,
     NeurIPS 2021). The probability of the category is the mean over its cells; mask logits are the
-    distance to the likeliest other category.
+    distance to the likeliest other category. Of fewer categories the rest are background.
 
     Args:
         cell_logits: float32 [B, C, h', w'].
         like: [B, N, h, w], masks on whose grid these are given.
         valid_mask: bool [B, H, W], false in the padding.
-        most: K, or C if that is less.
     """
     logits = F.interpolate(cell_logits, size=like.shape[-2:], mode="bilinear", align_corners=False)
-    best, second = _two_largest(logits)
+    # padded, so that nothing asks how many categories there are: an exported graph takes any number
+    best, second = F.pad(logits, (0, 0, 0, 0, 0, 1), value=-1e4).topk(2, dim=1).values.split(1, 1)
     margins = logits - torch.where(logits == best, second, best)
     inside = (margins > 0) & resize_valid_mask(valid_mask, like.shape[-2:])[:, None]
     sums = (logits.softmax(1) * inside).sum((2, 3))
-    scores, category = (sums / inside.sum((2, 3)).clamp(min=1)).topk(
-        min(most, cell_logits.shape[1]), dim=1
-    )
-    scores = scores.clamp(1e-6, 1 - 1e-6)
+    scores = sums / inside.sum((2, 3)).clamp(min=1)
+    scores, category = F.pad(scores, (0, like.shape[1])).topk(like.shape[1], dim=1)
+    category = category.clamp(max=cell_logits.shape[1] - 1)
+    scores = scores.clamp(1e-12, 1 - 1e-6)
     class_logits = logits.new_full((*scores.shape, cell_logits.shape[1] + 1), -30.0)
     class_logits.scatter_(2, category[..., None], scores.log()[..., None])
-    class_logits[..., -1] = (1 - scores).log()
+    class_logits[..., -1] = torch.log1p(-scores)
     index = category[..., None, None].expand(-1, -1, *margins.shape[2:])
     return Proposals(class_logits, margins.gather(1, index))
-
-
-def _two_largest(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest and second largest over the categories [B, C, h, w], each [B, 1, h, w]; of one
-    category alone, itself and 0.
-    """
-    if logits.shape[1] == 1:
-        return logits, torch.zeros_like(logits)
-    values = logits.topk(2, dim=1).values
-    return values[:, :1], values[:, 1:]
 
 
 __all__ = ["Proposals", "category_proposals", "joined_classes", "with_cells"]

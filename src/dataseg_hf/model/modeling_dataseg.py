@@ -42,7 +42,7 @@ class DaTaSegOutput(ModelOutput):
         loss: Sum of `loss_dict`, when labels are given.
         loss_dict: Weighted loss terms, summed over the decoder layers.
         class_queries_logits: [B, N, C + 1], last = background. In evaluation mode, a cell
-            classifier adds its categories' proposals to the N of the queries.
+            classifier adds N proposals of categories to those of the queries.
         masks_queries_logits: [B, N, h, w] at the stride of the finest feature map; alike.
         class_embeddings: [B, N, D], before the classifier.
         is_thing: bool [B, C], thing flags of the vocabulary.

@@ -90,6 +90,11 @@ class WarmStartMixin(VocabularyMixin):
             raise ValueError(
                 "a Mask2Former checkpoint has one decoder and one classifier: leave `dataset_*` out"
             )
+        if options.get("cell_classifier") and take_classifier:
+            raise ValueError(
+                "a Mask2Former checkpoint knows no classes of cells, so its classifier cannot be "
+                "taken beside a new `cell_classifier`: leave one out (`take_classifier=False`)"
+            )
         _check_options({"text_encoder": text_encoder, **options})
         source = read_mask2former(name_or_path, revision)
         labels = [source.config.id2label[index] for index in range(source.config.num_labels)]

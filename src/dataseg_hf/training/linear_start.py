@@ -29,6 +29,7 @@ from ..metrics.semantic import semantic_map
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.tasks_dataseg import get_task
 from ..settings.datasets import OnBadSample
+from ..settings.run import RunConfig
 
 LOG = logging.getLogger(__name__)
 
@@ -63,6 +64,33 @@ class LabeledCells:
         return self.shares.mean(0).clamp(min=1e-6) ** -BALANCE
 
 
+def with_classes(datasets: Sequence[TrainingSet]) -> list[TrainingSet]:
+    """The sets whose annotation has a class per pixel, from which a cell classifier learns."""
+    return [dataset for dataset in datasets if get_task(dataset.task).has_segment_map]
+
+
+def check_linear_start(
+    model: DaTaSegModel, datasets: Sequence[TrainingSet], config: RunConfig
+) -> None:
+    """Check before a run that its cell classifier has something to learn from.
+
+    Raises:
+        ConfigError: for a new cell classifier in a mix without a class per pixel, and a linear
+            start without a cell classifier.
+    """
+    if config.linear_start > 0 and model.cell_classifier is None:
+        raise ConfigError(
+            "linear_start: the model has no cell classifier; set `cell_classifier: true` in "
+            "`model`, or leave it out"
+        )
+    is_new = config.model_weights is None or config.linear_start > 0
+    if model.cell_classifier is not None and is_new and not with_classes(datasets):
+        raise ConfigError(
+            "model.cell_classifier: no dataset of the mix has a class per pixel, so it would stay "
+            "random; add a panoptic or semantic set, or leave it out"
+        )
+
+
 def linear_start(
     model: DaTaSegModel,
     datasets: Sequence[TrainingSet],
@@ -76,20 +104,17 @@ def linear_start(
 
     Args:
         model: with a cell classifier, and the sets' vocabularies under their names.
-        datasets: those without a class per pixel have no part in it.
+        datasets: as `check_linear_start` wants them; those without a class per pixel have no part
+            in it.
         normalization: of the pixels.
         steps: of the fit.
         seed: of views and cells.
 
     Raises:
-        ConfigError: for a model without a cell classifier, and a mix without a class per pixel.
+        ConfigError: if all pixels of all sets are void.
         BadSampleError: for an image that cannot be used, unless its set leaves such images out.
     """
-    if model.cell_classifier is None:
-        raise ConfigError("linear_start: the model has no `cell_classifier`; set it in `model`")
-    annotated = [dataset for dataset in datasets if get_task(dataset.task).has_segment_map]
-    if not annotated:
-        raise ConfigError("linear_start: no dataset of the mix has a class per pixel; set it to 0")
+    annotated = with_classes(datasets)
     rng = np.random.default_rng(seed)
     was_training = model.training
     model.eval()
@@ -98,6 +123,9 @@ def linear_start(
         for dataset in annotated
     ]
     model.train(was_training)
+    cells = [of_set for of_set in cells if len(of_set.features)]
+    if not cells:
+        raise ConfigError("linear_start: no pixel of the mix has a class; set it to 0")
     loss = fit(model, cells, steps, rng)
     LOG.info(
         f"Linear start: fitted to {sum(len(of_set.features) for of_set in cells)} cells of "
@@ -118,9 +146,11 @@ def labeled_cells(
     """
     assert model.cell_classifier is not None
     classes, canvas = len(dataset.data.spec.labels), dataset.augmentation.image_size
-    views = list(_views(dataset, rng))
-    features, shares = [], []
-    for view in views:
+    known = MAX_IMAGES if dataset.size is None else min(dataset.size, MAX_IMAGES)
+    of_each = math.ceil(limit / max(1, VIEWS * known))
+    width = model.cell_classifier.linear.in_features
+    features, shares = [torch.zeros(0, width)], [torch.zeros(0, classes)]
+    for view in _views(dataset, rng):
         assert isinstance(view.annotation, Segments)
         pixels, _ = pad_images([view.image], [view.image_id], canvas, normalization)
         maps = model.backbone(pixels.to(model.device)).feature_maps
@@ -129,7 +159,7 @@ def labeled_cells(
             semantic_map(view.annotation), classes, canvas, (of_view.shape[0], of_view.shape[1])
         )
         annotated = np.flatnonzero((counts.sum(1) > 0).numpy())
-        most = min(len(annotated), math.ceil(limit / len(views)))
+        most = min(len(annotated), of_each)
         chosen = torch.from_numpy(rng.choice(annotated, most, replace=False))
         features.append(of_view.flatten(0, 1)[chosen])
         shares.append(F.normalize(counts[chosen].float(), p=1, dim=1))

@@ -30,6 +30,7 @@ from ..settings.run import RunConfig
 from ..sharing.licenses import check_license
 from .first_look import look_at_data
 from .folder import RunFolder
+from .linear_start import check_linear_start
 from .schedule import Schedule, continued, resolve_schedule
 from .trackers import check_trackers
 
@@ -99,6 +100,7 @@ def build_run(
     for line in look_at_data(datasets, held_out, config):
         LOG.info(line)
     model = build_model(config, datasets, encoder)
+    check_linear_start(model, datasets, config)
     return PreparedRun(config, schedule, datasets, held_out, model, folder, accelerator)
 
 
