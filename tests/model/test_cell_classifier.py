@@ -17,6 +17,7 @@ from dataseg_hf.model.cell_proposals_dataseg import (
 from dataseg_hf.model.cell_supervision_dataseg import cell_loss
 from dataseg_hf.model.masked_features_dataseg import MaskedFeatures, masked_mean
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
+from dataseg_hf.model.pixel_decoder_dataseg import PixelFeatures
 from dataseg_hf.model.postprocessing_dataseg import semantic_prediction
 from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.model.targets_dataseg import SegmentMapTargets, Truth
@@ -27,6 +28,12 @@ EVERYWHERE = torch.ones(1, 64, 64, dtype=torch.bool)
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=tolerance)
+
+
+def features_of(model: DaTaSegModel, images: Tensor) -> tuple[tuple[Tensor, ...], PixelFeatures]:
+    """The backbone's maps, and what the pixel decoder makes of them."""
+    maps = model.backbone(images).feature_maps
+    return maps, model.pixel_decoder(maps, EVERYWHERE)
 
 
 def truth(segment_map: Tensor, classes: list[int], num_categories: int) -> Truth:
@@ -50,8 +57,7 @@ def test_a_new_model_classifies_cells_by_the_backbone_alone(tiny_model: ModelFac
     assert classifier is not None
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
-        maps = model.backbone(images).feature_maps
-        features = model.pixel_decoder(maps, EVERYWHERE)
+        maps, features = features_of(model, images)
         embeddings = classifier(maps, features, EVERYWHERE)
         cells = features.levels[-1].shape[-2:]
         whole = [
@@ -71,8 +77,7 @@ def test_standardized_features_have_the_given_mean_and_deviation(tiny_model: Mod
     assert classifier is not None
     images = torch.randn(1, 3, *SIZE)
     with torch.no_grad():
-        maps = model.backbone(images).feature_maps
-        features = model.pixel_decoder(maps, EVERYWHERE)
+        maps, features = features_of(model, images)
         cells = classifier.cell_features(maps).flatten(0, 2)
         classifier.standardize(cells.mean(0), cells.std(0))
         embeddings = classifier(maps, features, EVERYWHERE)
@@ -89,8 +94,7 @@ def test_queries_begin_with_the_class_of_the_cells_under_their_mask(
     with torch.no_grad():
         decoder.cell_gain.fill_(1e6)  # so that only the cells are left
         output = model.train()(images)
-        maps = model.backbone(images).feature_maps
-        features = model.pixel_decoder(maps, EVERYWHERE)
+        maps, features = features_of(model, images)
         cells = F.normalize(model.cell_classifier(maps, features, EVERYWHERE), dim=-1)
         masks = output.masks_queries_logits.sigmoid()
         weights = F.avg_pool2d(masks, 2).flatten(2)
