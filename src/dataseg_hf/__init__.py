@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from .model.pipeline_dataseg import DaTaSegPipeline
     from .model.tasks_dataseg import TASKS
     from .model.text_embeddings_dataseg import (
+        CenteredTextEncoder,
         FileTextEncoder,
         HashedNgramEncoder,
         HubTextEncoder,
+        SentenceTextEncoder,
         build_text_encoder,
     )
 
 __all__ = [
     "TASKS",
+    "CenteredTextEncoder",
     "DaTaSegConfig",
     "DaTaSegImageProcessor",
     "DaTaSegModel",
@@ -31,12 +34,14 @@ __all__ = [
     "FileTextEncoder",
     "HashedNgramEncoder",
     "HubTextEncoder",
+    "SentenceTextEncoder",
     "__version__",
     "build_text_encoder",
     "register",
 ]
 _MODULES = {
     "TASKS": "tasks",
+    "CenteredTextEncoder": "text_embeddings",
     "DaTaSegConfig": "configuration",
     "DaTaSegImageProcessor": "image_processing",
     "DaTaSegModel": "modeling",
@@ -45,6 +50,7 @@ _MODULES = {
     "FileTextEncoder": "text_embeddings",
     "HashedNgramEncoder": "text_embeddings",
     "HubTextEncoder": "text_embeddings",
+    "SentenceTextEncoder": "text_embeddings",
     "build_text_encoder": "text_embeddings",
 }
 """Modules of the names that need torch; they are imported when first asked for (PEP 562)."""
