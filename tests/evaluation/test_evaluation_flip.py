@@ -92,6 +92,15 @@ def test_semantic_scores_are_those_of_both_views_together() -> None:
     assert (semantic_prediction(joined.class_logits, joined.mask_logits, WHOLE, (4, 4)) == 1).all()
 
 
+def test_weights_of_semantic_results_stay_with_their_proposals() -> None:
+    everywhere = torch.full((4, 4), 0.5)
+    first = view(([0.5, 0.1, 0.4], everywhere), ([0.0, 0.2, 0.8], everywhere))
+    weighted = replace(first, semantic_weights=torch.tensor([0.25, 0.75]))
+    weights = summed_views(weighted, weighted.mirrored()).semantic_weights
+    assert weights is not None
+    assert weights.tolist() == [0.25, 0.75, 0.25, 0.75]
+
+
 def test_the_mirror_image_gets_the_mirrored_result(tiny_model: ModelFactory) -> None:
     eval_set = held_out("shapes_panoptic", ["miou"], count=4)
 

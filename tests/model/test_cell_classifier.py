@@ -262,3 +262,30 @@ def test_proposals_of_the_cells_come_in_evaluation_alone(
         model.save_pretrained(tmp_path)
         again = DaTaSegModel.from_pretrained(tmp_path)(images)
     assert torch.equal(again.class_queries_logits, output.class_queries_logits)
+
+
+def test_queries_and_cells_share_a_semantic_result(tiny_model: ModelFactory) -> None:
+    images: Any = torch.randn(2, 3, *SIZE)
+    of_share = {}
+    for share in (0.0, 0.25, 1.0):
+        model = tiny_model(cell_classifier=True, semantic_cell_share=share).eval()
+        with torch.no_grad():
+            output = model(images)
+        of_share[share] = [semantic_prediction(p, None) for p in ImageProposals.of_batch(output)]
+    parts = list(zip(*of_share.values(), strict=True))
+    for queries, mixed, cells in parts:
+        assert not torch.equal(queries.sums, cells.sums)
+        same = (queries.segmentation == mixed.segmentation) & (
+            mixed.segmentation == cells.segmentation
+        )
+        assert bool(same.any())
+        close(mixed.sums[same], (0.75 * queries.sums + 0.25 * cells.sums)[same])
+
+
+def test_a_model_without_cells_weighs_all_proposals_alike(tiny_model: ModelFactory) -> None:
+    images: Any = torch.randn(1, 3, *SIZE)
+    with torch.no_grad():
+        output = tiny_model().eval()(images)
+    (proposals,) = ImageProposals.of_batch(output)
+    assert output.semantic_weights is None
+    assert torch.equal(proposals.semantic_probabilities(), proposals.class_probabilities())

@@ -21,10 +21,14 @@ def summed_views(first: ImageProposals, second: ImageProposals) -> ImageProposal
     """2 N proposals: the semantic scores sum over proposals, so these give the sum over both views,
     pixel by pixel.
     """
+    weights = None
+    if first.semantic_weights is not None and second.semantic_weights is not None:
+        weights = torch.cat([first.semantic_weights, second.semantic_weights])
     return replace(
         first,
         class_logits=torch.cat([first.class_logits, second.class_logits]),
         mask_logits=torch.cat([first.mask_logits, second.mask_logits]),
+        semantic_weights=weights,
     )
 
 

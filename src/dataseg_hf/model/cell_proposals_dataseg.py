@@ -15,16 +15,25 @@ from .masked_features_dataseg import masked_mean
 
 
 class Proposals(NamedTuple):
-    """Class logits [B, N, C + 1], the last column is the background, and mask logits [B, N, h,
-    w].
+    """N proposals of each image.
+
+    Args:
+        class_logits: [B, N, C + 1], the last column is the background.
+        mask_logits: [B, N, h, w].
+        semantic_weights: [B, N], of each in a semantic result; None where all count alike.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
+    semantic_weights: Tensor | None = None
 
 
 def with_cells(
-    proposals: Proposals, cell_logits: Tensor, valid_mask: Tensor, share: float
+    proposals: Proposals,
+    cell_logits: Tensor,
+    valid_mask: Tensor,
+    share: float,
+    semantic_share: float,
 ) -> Proposals:
     """The proposals, their classes joined with those of their cells, and N category proposals.
 
@@ -33,14 +42,16 @@ def with_cells(
         cell_logits: [B, C, h', w'].
         valid_mask: bool [B, H, W], false in the padding.
         share: of the cells' say in a proposal's class, 0..1.
+        semantic_share: of the category proposals in a semantic result, 0..1.
     """
     cell_logits = cell_logits.float()
     categories = category_proposals(cell_logits, proposals.mask_logits, valid_mask)
+    joined = joined_classes(proposals, cell_logits, valid_mask, share)
+    own = torch.ones_like(joined[..., 0])
     return Proposals(
-        torch.cat(
-            [joined_classes(proposals, cell_logits, valid_mask, share), categories.class_logits], 1
-        ),
+        torch.cat([joined, categories.class_logits], 1),
         torch.cat([proposals.mask_logits.float(), categories.mask_logits], 1),
+        torch.cat([(1 - semantic_share) * own, semantic_share * own], 1),
     )
 
 

@@ -43,7 +43,7 @@ NOT_NEGATIVE = (
     "init_std",
 )
 POSITIVE = ("mask_view_extent", "initial_logit_scale")
-SHARES = ("position_in_cell", "importance_sample_ratio", "cell_share")
+SHARES = ("position_in_cell", "importance_sample_ratio", "cell_share", "semantic_cell_share")
 
 
 @strict
@@ -93,6 +93,9 @@ class DaTaSegConfig(PreTrainedConfig):
             category.
         cell_share (`float`, defaults to 0.5):
             Share of the cells' say in the class of a query's proposal at inference [ours].
+        semantic_cell_share (`float`, defaults to 0.9):
+            Share of the cell classifier's own proposals in a semantic result, beside those of the
+            queries [ours].
         mask_view_size (`int`, defaults to 16): Side of the square on which that view samples the
             mask [ours].
         mask_view_extent (`float`, defaults to 2.2): Half side of the view in units of the mask's
@@ -167,6 +170,7 @@ class DaTaSegConfig(PreTrainedConfig):
     class_head_sees_features: bool = False
     cell_classifier: bool = False
     cell_share: float | int = 0.5
+    semantic_cell_share: float | int = 0.9
     mask_view_size: int = 16
     mask_view_extent: float | int = 2.2
     merge_in_training: bool = True

@@ -44,6 +44,8 @@ class DaTaSegOutput(ModelOutput):
         class_queries_logits: [B, N, C + 1], last = background. In evaluation mode, a cell
             classifier adds N proposals of categories to those of the queries.
         masks_queries_logits: [B, N, h, w] at the stride of the finest feature map; alike.
+        semantic_weights: [B, N], of each proposal in a semantic result, with a cell classifier in
+            evaluation mode.
         class_embeddings: [B, N, D], before the classifier.
         is_thing: bool [B, C], thing flags of the vocabulary.
         valid_size: [B, 2], height and width of each image as fractions of the padded canvas.
@@ -56,6 +58,7 @@ class DaTaSegOutput(ModelOutput):
     loss_dict: dict[str, Tensor] | None = None
     class_queries_logits: Tensor | None = None
     masks_queries_logits: Tensor | None = None
+    semantic_weights: Tensor | None = None
     class_embeddings: Tensor | None = None
     is_thing: Tensor | None = None
     valid_size: Tensor | None = None
@@ -212,12 +215,13 @@ class DaTaSegModel(WarmStartMixin):
                 seeds=sampling_seeds,
             )
             result = self._loss(proposed, chosen, truth, loss_weights)
-        class_logits, mask_logits = self._final_proposals(proposed, valid_mask)
+        final = self._final_proposals(proposed, valid_mask)
         output = DaTaSegOutput(
             loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
             loss_dict=None if result is None else result.terms,
-            class_queries_logits=class_logits,
-            masks_queries_logits=mask_logits,
+            class_queries_logits=final.class_logits,
+            masks_queries_logits=final.mask_logits,
+            semantic_weights=final.semantic_weights,
             class_embeddings=proposed.class_embeddings,
             is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
@@ -255,7 +259,13 @@ class DaTaSegModel(WarmStartMixin):
         proposals = Proposals(proposed.layers[-1].class_logits, proposed.mask_logits)
         if self.training or proposed.cell_logits is None:
             return proposals
-        return with_cells(proposals, proposed.cell_logits, valid_mask, self.config.cell_share)
+        return with_cells(
+            proposals,
+            proposed.cell_logits,
+            valid_mask,
+            self.config.cell_share,
+            self.config.semantic_cell_share,
+        )
 
     def _decoder(self, vocabulary: str | None) -> QueryDecoder:
         """The query decoder, that of the vocabulary where each has its own."""

@@ -30,7 +30,8 @@ Size = tuple[int, int]  # height, width
 
 @torch.no_grad()
 def semantic_prediction(proposals: ImageProposals, size: Size | None) -> SemanticPrediction:
-    """Most likely category per pixel: argmax over c of sum_i p_i(c) sigmoid(m_i).
+    """Most likely category per pixel: argmax over c of sum_i w_i p_i(c) sigmoid(m_i), where w_i is
+    1 unless the proposals carry weights.
 
     Works in bands of rows, in which only the categories that can win are enlarged.
 
@@ -41,7 +42,7 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
     mask_logits = proposals.mask_logits
     size = size or valid_grid(mask_logits, proposals.valid_size)
     resize = Resize(proposals.grid, proposals.valid_size, size)
-    probabilities = proposals.class_probabilities().T
+    probabilities = proposals.semantic_probabilities().T
     columns = resize.columns.cells(slice(0, size[1]))
     winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
     sums = torch.empty(size, device=mask_logits.device)

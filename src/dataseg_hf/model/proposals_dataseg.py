@@ -48,12 +48,14 @@ class ImageProposals:
         mask_logits: [N, h, w].
         valid_size: [2], height and width of the image as fractions of the padded canvas.
         is_thing: bool [C].
+        semantic_weights: [N], of each proposal in a semantic result; None where all count alike.
     """
 
     class_logits: Tensor
     mask_logits: Tensor
     valid_size: Tensor
     is_thing: Tensor
+    semantic_weights: Tensor | None = None
 
     @classmethod
     def of_batch(cls, outputs: Any) -> "list[ImageProposals]":
@@ -64,7 +66,10 @@ class ImageProposals:
             outputs.valid_size,
             outputs.is_thing,
         )
-        return [cls(*of_image) for of_image in zip(*fields, strict=True)]
+        weights = getattr(outputs, "semantic_weights", None)
+        if weights is None:
+            weights = [None] * len(outputs.valid_size)
+        return [cls(*of_image) for of_image in zip(*fields, weights, strict=True)]
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -85,6 +90,13 @@ class ImageProposals:
     def class_probabilities(self) -> Tensor:
         """[N, C]; the background takes part in the softmax and is dropped after it."""
         return self.class_logits.float().softmax(-1)[:, :-1]
+
+    def semantic_probabilities(self) -> Tensor:
+        """The class probabilities as they count in a semantic result: [N, C]."""
+        probabilities = self.class_probabilities()
+        if self.semantic_weights is None:
+            return probabilities
+        return probabilities * self.semantic_weights[:, None]
 
 
 __all__ = ["ImageProposals", "LayerProposals", "dot_product"]
