@@ -15,10 +15,10 @@ from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from dataseg_hf.sharing.export import (
     DYNAMIC_SIZE_BACKBONES,
-    OUTPUTS,
     export_onnx,
     export_program,
     onnx_runner,
+    output_names,
 )
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.paths import ROOT
@@ -71,10 +71,11 @@ def inputs(batch: int, height: int, width: int, categories: int) -> tuple[Tensor
 @torch.no_grad()
 def check(model: DaTaSegModel, run: object, *shape: int) -> None:
     given = inputs(*shape)
-    expected = [model(*given)[name] for name in OUTPUTS]
+    names = output_names(model)
+    expected = [model(*given)[name] for name in names]
     found = run(*given)  # type: ignore[operator]
-    found = [found[name] for name in OUTPUTS] if isinstance(found, dict) else found
-    for name, a, b in zip(OUTPUTS, found, expected, strict=True):
+    found = [found[name] for name in names] if isinstance(found, dict) else found
+    for name, a, b in zip(names, found, expected, strict=True):
         torch.testing.assert_close(
             a, b, rtol=1e-3, atol=1e-3, msg=lambda text, name=name: f"{name}: {text}"
         )

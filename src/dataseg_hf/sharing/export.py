@@ -16,6 +16,7 @@ from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
 
 INPUTS = ("pixel_values", "pixel_mask", "text_embeddings")
 OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")
+WEIGHTS = "semantic_weights"  # an output of models with a cell classifier
 # others fix the size of the image in the graph: by the padding of their windows, or computed from
 # the size in Python
 DYNAMIC_SIZE_BACKBONES = (
@@ -49,10 +50,15 @@ class InferenceGraph(nn.Module):
 
         Returns:
             class_queries_logits [B, N, C + 1], masks_queries_logits [B, N, h, w], valid_size [B,
-            2].
+            2]; with a cell classifier semantic_weights [B, N], too.
         """
         output: DaTaSegOutput = self.model(pixel_values, pixel_mask, text_embeddings)
-        return tuple(cast(Tensor, output[name]) for name in OUTPUTS)
+        return tuple(cast(Tensor, output[name]) for name in output_names(self.model))
+
+
+def output_names(model: DaTaSegModel) -> list[str]:
+    """Names of the outputs of a model's graph, in their order."""
+    return [*OUTPUTS, WEIGHTS] if model.config.cell_classifier else [*OUTPUTS]
 
 
 def export_program(
@@ -120,7 +126,11 @@ def export_onnx(
     with _eager_backbone(model):
         program = export_program(model, image_size, dynamic_batch, dynamic_size)
     onnx = torch.onnx.export(
-        program, input_names=list(INPUTS), output_names=list(OUTPUTS), dynamo=True, verbose=False
+        program,
+        input_names=list(INPUTS),
+        output_names=output_names(model),
+        dynamo=True,
+        verbose=False,
     )
     assert onnx is not None
     onnx.save(file, external_data=False)
@@ -148,6 +158,7 @@ def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
 
     def run(pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> DaTaSegOutput:
         tensors = (pixel_values, pixel_mask, text_embeddings)
@@ -155,7 +166,7 @@ def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
             None, {name: x.numpy() for name, x in zip(INPUTS, tensors, strict=True)}
         )
         named: dict[str, Any] = {
-            name: torch.from_numpy(x) for name, x in zip(OUTPUTS, results, strict=True)
+            name: torch.from_numpy(x) for name, x in zip(names, results, strict=True)
         }
         return DaTaSegOutput(**named)
 
@@ -188,11 +199,12 @@ def greatest_difference(model: DaTaSegModel, file: Path, size: tuple[int, int]) 
     pixel_mask = torch.ones(1, *size, dtype=torch.int64)
     pixel_mask[:, size[0] * 3 // 4 :] = 0
     inputs = (torch.randn(1, 3, *size), pixel_mask, torch.randn(5, model.config.text_embedding_dim))
-    expected = [model(*inputs)[name] for name in OUTPUTS]
+    names = output_names(model)
+    expected = [model(*inputs)[name] for name in names]
     found: list[Tensor]
     if file.suffix == ".onnx":
         output = onnx_runner(file)(*inputs)
-        found = [output[name] for name in OUTPUTS]
+        found = [output[name] for name in names]
     else:
         found = list(torch.export.load(file).module()(*inputs))
     return max(float((a - b).abs().max()) for a, b in zip(expected, found, strict=True))
