@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
-from conftest import ModelFactory
+from conftest import LabelFactory, ModelFactory
 from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
@@ -120,6 +120,20 @@ def test_norms_biases_query_embeddings_and_classifier_do_not_decay(
         factor == 0.25 for name, (factor, _) in named.items() if name.startswith("backbone.")
     )
     assert len(found) == len(named)
+
+
+def test_a_backbone_with_factor_0_gets_no_gradients(
+    tiny_model: ModelFactory, scene_labels: LabelFactory
+) -> None:
+    model = tiny_model()
+    groups = parameter_groups(model, settings(backbone_lr_factor=0))
+    labels = [scene_labels("semantic", (64, 64), (0, 8, 8, 30, 40))]
+    loss = model.train()(torch.randn(1, 3, 64, 64), labels=labels, task="semantic").loss
+    loss.backward()
+    optimized = {id(p) for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        assert (id(parameter) in optimized) == (not name.startswith("backbone."))
+        assert not (name.startswith("backbone.") and parameter.grad is not None)
 
 
 def test_frozen_parameters_are_not_optimized(tiny_model: ModelFactory) -> None:

@@ -87,7 +87,7 @@ class RunConfig(Settings):
     learning_rate: PositiveNumber = 1e-4
     """Peak learning rate."""
     backbone_lr_factor: NonNegativeNumber = 1.0
-    """Factor of the learning rate for the backbone."""
+    """Factor of the learning rate for the backbone. 0 freezes it, which saves its backward pass."""
     adam_betas: tuple[Decay, Decay] = (0.9, 0.999)
     """Decay rates of AdamW's two moments."""
     weight_decay: NonNegativeNumber = 0.05

@@ -15,7 +15,12 @@ from .schedule import Schedule
 
 
 def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, Any]]:
-    """Trainable parameters by learning-rate factor and weight decay."""
+    """Trainable parameters by learning-rate factor and weight decay.
+
+    A backbone with factor 0 is frozen, so that no step computes gradients for it.
+    """
+    if config.backbone_lr_factor == 0:
+        model.backbone.requires_grad_(False)
     undecayed = {
         id(p)
         for module in model.modules()
