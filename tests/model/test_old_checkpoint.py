@@ -1,5 +1,5 @@
-"""A checkpoint written before the code was laid out anew: this package gives the same bits, and the
-checkpoint's own code still loads without the package.
+"""A checkpoint written before the code was laid out anew: this package gives what it gave then, and
+the checkpoint's own code, which still loads without the package, gives the same bits.
 """
 
 import json
@@ -58,19 +58,20 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def assert_same_bits(found: Any, expected: Any) -> None:
-    for name in ("pixel_values", *OUTPUTS):
-        assert torch.equal(torch.as_tensor(found[name]), torch.as_tensor(expected[name])), name
-
-
-def test_this_code_gives_the_same_bits(old: Path) -> None:
-    expected = np.load(old / "outputs.npz")
+def outputs_of_this_code(old: Path) -> dict[str, Any]:
     model = DaTaSegModel.from_pretrained(old / "checkpoint").eval()
     processor = DaTaSegImageProcessor.from_pretrained(old / "checkpoint")
     inputs = processor(Image.open(old / "image.png"), return_tensors="pt")
     with torch.no_grad():
-        output = model(**inputs)
-    assert_same_bits({**output, "pixel_values": inputs["pixel_values"]}, expected)
+        return {**model(**inputs), "pixel_values": inputs["pixel_values"]}
+
+
+def test_this_code_gives_what_the_old_code_gave(old: Path) -> None:
+    """Not to the bit: processors of other makes add up in other orders (seen: 5e-5 of 60)."""
+    expected, found = np.load(old / "outputs.npz"), outputs_of_this_code(old)
+    assert np.array_equal(found["pixel_values"], expected["pixel_values"])
+    for name in OUTPUTS:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-3, err_msg=name)
 
 
 def test_auto_class_and_pipeline_take_it(old: Path) -> None:
@@ -92,11 +93,15 @@ def test_saving_it_again_replaces_its_code(old: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_own_code_loads_without_the_package(old: Path, tmp_path: Path) -> None:
+def test_its_own_code_loads_without_the_package_and_gives_the_same_bits(old: Path, tmp_path: Path) -> None:
     arguments = json.dumps(
         [str(old / "checkpoint"), str(old / "image.png"), str(tmp_path / "found.npz")]
     )
     variables = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     done = warm_python.run_code_cold(WITHOUT_THE_PACKAGE, variables, arguments)
     assert done.returncode == 0, done.stderr
-    assert_same_bits(np.load(tmp_path / "found.npz"), np.load(old / "outputs.npz"))
+    found = np.load(tmp_path / "found.npz")
+    torch.set_num_threads(1)  # as there
+    for name, value in outputs_of_this_code(old).items():
+        if name in found:
+            assert np.array_equal(found[name], value), name
