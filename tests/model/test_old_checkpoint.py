@@ -93,7 +93,9 @@ def test_saving_it_again_replaces_its_code(old: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_its_own_code_loads_without_the_package_and_gives_the_same_bits(old: Path, tmp_path: Path) -> None:
+def test_its_own_code_loads_without_the_package_and_gives_the_same_bits(
+    old: Path, tmp_path: Path
+) -> None:
     arguments = json.dumps(
         [str(old / "checkpoint"), str(old / "image.png"), str(tmp_path / "found.npz")]
     )
