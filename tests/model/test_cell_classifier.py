@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conftest import LabelFactory, ModelFactory
+from dataseg_hf.model.cell_classifier_dataseg import dropped
 from dataseg_hf.model.cell_proposals_dataseg import (
     Proposals,
     category_proposals,
@@ -71,6 +72,33 @@ def test_a_new_model_classifies_cells_by_the_backbone_alone(tiny_model: ModelFac
     close(embeddings, expected + classifier.linear.bias)
 
 
+def test_what_training_drops_depends_on_the_image_alone() -> None:
+    features, seeds = torch.ones(3, 8, 8, 16), torch.tensor([5, 6, 5])
+    found = dropped(features, 0.25, seeds)
+    assert torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], found[1])
+    assert torch.equal(found[:1], dropped(features[:1], 0.25, seeds[:1]))
+    close(found.unique(), torch.tensor([0, 4 / 3]))
+    assert abs((found == 0).float().mean() - 0.25) < 0.03  # of 3,072 draws: 4 deviations
+
+
+def test_only_training_drops_features(tiny_model: ModelFactory) -> None:
+    model = tiny_model(cell_classifier=True, cell_dropout=0.5)
+    classifier = model.cell_classifier
+    assert classifier is not None
+    seeds = torch.tensor([1])
+    with torch.no_grad():
+        maps, features = features_of(model, torch.randn(1, 3, *SIZE))
+        plain = classifier.eval()(maps, features, EVERYWHERE, seeds)
+        training = classifier.train()(maps, features, EVERYWHERE, seeds)
+        again = classifier(maps, features, EVERYWHERE, seeds)
+        classifier.dropout = 0.0
+        undropped = classifier(maps, features, EVERYWHERE, seeds)
+    assert torch.equal(plain, undropped)
+    assert torch.equal(training, again)
+    assert not torch.allclose(plain, training)
+
+
 def test_standardized_features_have_the_given_mean_and_deviation(tiny_model: ModelFactory) -> None:
     model = tiny_model(cell_classifier=True)
     classifier = model.cell_classifier
@@ -88,7 +116,7 @@ def test_standardized_features_have_the_given_mean_and_deviation(tiny_model: Mod
 def test_queries_begin_with_the_class_of_the_cells_under_their_mask(
     tiny_model: ModelFactory,
 ) -> None:
-    model = tiny_model(cell_classifier=True)
+    model = tiny_model(cell_classifier=True, cell_dropout=0.0)
     images = torch.randn(1, 3, *SIZE)
     decoder = model.query_decoder
     with torch.no_grad():

@@ -64,6 +64,7 @@ def test_sizes_below_one_are_refused(name: str, tiny_config: ConfigFactory) -> N
             {"importance_sample_ratio": -0.1},
             r"`importance_sample_ratio` must lie in 0..1, got -0.1",
         ),
+        ({"cell_dropout": 1.0}, r"`cell_dropout` must lie in \[0, 1\), got 1.0"),
         ({"importance_sample_ratio": 1.1}, r"`importance_sample_ratio` must lie in 0..1, got 1.1"),
         ({"num_queries": 3.5}, "Field 'num_queries' expected int, got float"),
         ({"num_queries": "100"}, "Field 'num_queries' expected int, got str"),

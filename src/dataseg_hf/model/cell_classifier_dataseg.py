@@ -26,6 +26,7 @@ class CellClassifier(nn.Module):
         """channels: of the backbone's feature maps, finest first."""
         super().__init__()
         width = sum(channels)
+        self.dropout = float(config.cell_dropout)
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_deviation", torch.ones(width))
         self.linear = nn.Linear(width, config.text_embedding_dim)
@@ -37,7 +38,11 @@ class CellClassifier(nn.Module):
         self.output = nn.Linear(config.hidden_dim, config.text_embedding_dim)
 
     def forward(
-        self, feature_maps: Sequence[Tensor], features: PixelFeatures, valid_mask: Tensor
+        self,
+        feature_maps: Sequence[Tensor],
+        features: PixelFeatures,
+        valid_mask: Tensor,
+        seeds: Tensor | None = None,
     ) -> Tensor:
         """Class embeddings [B, h, w, D].
 
@@ -45,10 +50,13 @@ class CellClassifier(nn.Module):
             feature_maps: of the backbone, finest first, [B, C_l, h_l, w_l].
             features: of the pixel decoder; the finest of its levels has h x w cells.
             valid_mask: bool [B, H, W], false in the padding.
+            seeds: int64 [B], of what training drops, see `dropped`.
         """
         finest = features.levels[-1]
         learned = self.hidden(finest, resize_valid_mask(valid_mask, finest.shape[-2:]))
         known = (self.cell_features(feature_maps) - self.feature_mean) / self.feature_deviation
+        if self.training and self.dropout:
+            known = dropped(known, self.dropout, seeds)
         return cast(Tensor, self.linear(known) + self.output(learned.permute(0, 2, 3, 1)))
 
     @staticmethod
@@ -68,6 +76,23 @@ class CellClassifier(nn.Module):
         """Let the linear map see `(features - mean) / deviation`, [F] each."""
         self.feature_mean.copy_(mean)
         self.feature_deviation.copy_(deviation.clamp(min=1e-6))
+
+
+def dropped(features: Tensor, share: float, seeds: Tensor | None) -> Tensor:
+    """Dropout of features [B, ..., F], each cell for itself.
+
+    Args:
+        share: of the features that become 0; in [0, 1).
+        seeds: int64 [B], one per image, so that what is dropped does not depend on its batch; None
+            draws from torch's global generator.
+    """
+    if seeds is None:
+        return F.dropout(features, share)
+    keep = torch.empty_like(features)
+    for of_image, seed in zip(keep, seeds.tolist(), strict=True):
+        generator = torch.Generator(features.device).manual_seed(seed)
+        of_image.bernoulli_(1 - share, generator=generator)
+    return features * keep / (1 - share)
 
 
 __all__ = ["CellClassifier"]

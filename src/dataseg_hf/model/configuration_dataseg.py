@@ -91,6 +91,9 @@ class DaTaSegConfig(PreTrainedConfig):
             from sets with a class per pixel, is the start of the class embeddings of the queries
             whose mask holds the cell, and at inference makes a proposal of its own for each
             category.
+        cell_dropout (`float`, defaults to 0.5):
+            Share of the backbone's features that the cell classifier does not see in training, as
+            few images teach its linear part too much [ours].
         cell_share (`float`, defaults to 0.5):
             Share of the cells' say in the class of a query's proposal at inference [ours].
         semantic_cell_share (`float`, defaults to 0.9):
@@ -169,6 +172,7 @@ class DaTaSegConfig(PreTrainedConfig):
     class_head_sees_mask: bool = True
     class_head_sees_features: bool = False
     cell_classifier: bool = False
+    cell_dropout: float | int = 0.5
     cell_share: float | int = 0.5
     semantic_cell_share: float | int = 0.9
     mask_view_size: int = 16
@@ -284,6 +288,8 @@ class DaTaSegConfig(PreTrainedConfig):
         for name in SHARES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must lie in 0..1, got {getattr(self, name)}")
+        if not 0 <= self.cell_dropout < 1:
+            raise ValueError(f"`cell_dropout` must lie in [0, 1), got {self.cell_dropout}")
         if self.merge_overlap is not None and not 0 <= self.merge_overlap < 1:
             raise ValueError(f"`merge_overlap` must be None or in [0, 1), got {self.merge_overlap}")
         if self.oversample_ratio < 1:

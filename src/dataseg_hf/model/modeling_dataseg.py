@@ -184,7 +184,8 @@ class DaTaSegModel(WarmStartMixin):
                 nor background.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
-            sampling_seeds: int64 [B], seeds of the points on which masks are compared.
+            sampling_seeds: int64 [B], seeds of the points on which masks are compared, and of the
+                cell classifier's dropout.
             loss_weights: Overrides of the config's loss weights, keys as in
                 `supervision_dataseg.LOSS_TERMS`.
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
@@ -199,7 +200,12 @@ class DaTaSegModel(WarmStartMixin):
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
         proposed = self._propose(
-            pixel_values, valid_mask, embeddings, self._decoder(vocabulary), every_layer
+            pixel_values,
+            valid_mask,
+            embeddings,
+            self._decoder(vocabulary),
+            every_layer,
+            sampling_seeds,
         )
         valid_size = _valid_size(valid_mask)
         result = None
@@ -238,13 +244,14 @@ class DaTaSegModel(WarmStartMixin):
         text_embeddings: Tensor,
         decoder: QueryDecoder,
         every_layer: bool,
+        seeds: Tensor | None,
     ) -> _Proposed:
         """Proposals of the decoder layers, all of them or the last one only."""
         maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(maps, valid_mask)
         cells = cell_logits = None
         if self.cell_classifier is not None:
-            cells = self.cell_classifier(maps, features, valid_mask)
+            cells = self.cell_classifier(maps, features, valid_mask, seeds)
             cell_logits = self.classifier(cells, text_embeddings)[..., :-1].permute(0, 3, 1, 2)
         heads, mask_logits = decoder(features, ClassViews(maps, cells, valid_mask), every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)

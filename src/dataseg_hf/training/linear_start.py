@@ -26,6 +26,7 @@ from ..errors import ConfigError
 from ..evaluation.probe import usable_samples
 from ..evaluation.probe_features import cell_counts
 from ..metrics.semantic import semantic_map
+from ..model.cell_classifier_dataseg import dropped
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.tasks_dataseg import get_task
 from ..settings.datasets import OnBadSample
@@ -39,7 +40,7 @@ VIEWS = 2  # augmented views of each image
 CELLS_PER_STEP = 1024
 LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 0.05
-BALANCE = 0.5
+BALANCE = 0.25
 """Power of a class's share of the cells by which its loss is divided: 0 counts cells alike, 1
 counts classes alike."""
 
@@ -204,6 +205,8 @@ def fit(
         of_set = cells[step % len(cells)]
         chosen = torch.from_numpy(rng.integers(len(of_set.features), size=CELLS_PER_STEP))
         features = (of_set.features[chosen] - mean) / deviation.clamp(min=1e-6)
+        seed = torch.from_numpy(rng.integers(2**31, size=1))
+        features = dropped(features[None], model.cell_classifier.dropout, seed)[0]
         embeddings = F.normalize(fitted(features), dim=-1)
         logits = log_scale.exp() * embeddings @ F.normalize(of_set.text_embeddings, dim=-1).T
         weights = of_set.shares[chosen] * of_set.class_weights
