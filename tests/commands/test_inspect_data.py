@@ -350,7 +350,7 @@ def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> Non
     [
         (["--check", "0"], "argument --check: '0' must be a positive number or 'all'"),
         (["--check", "some"], "argument --check: 'some' must be a positive number or 'all'"),
-        (["--checks", "3"], "checks: unknown option"),
+        (["--chek", "3"], "error: --chek: unknown option; did you mean '--check'?\n"),
         (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
         (["--datasets.small.images", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
     ],

@@ -81,7 +81,7 @@ def test_an_old_name_is_refused_with_the_new_one(
     with pytest.raises(ConfigError, match=rf"run\.yaml: {wanted}"):
         parse(tmp_path, GOOD.replace("{spec: shapes_panoptic, reader: shapes}", entry % old))
     head = GOOD.replace("{spec: shapes_panoptic, reader: shapes}", entry % new)
-    with pytest.raises(ConfigError, match=f"^{wanted}"):
+    with pytest.raises(ConfigError, match=f"^--{wanted}"):
         parse(tmp_path, head, f"--{place}.{old}", "0.2")
 
 

@@ -23,12 +23,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     show_messages()
     try:
-        options, settings = parse_options(arguments)
+        parser = option_parser()
+        options, settings = parser.parse_known_args(arguments)
         from ..settings.parsing import parse_run_config
         from ..settings.paths import expand
         from .inspection_report import inspect_all
 
-        config = parse_run_config(with_config_files(settings), config_file("shapes"))
+        config = parse_run_config(
+            with_config_files(settings), config_file("shapes"), parser.option_names()
+        )
         output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             report = inspect_all(config, options.check, output_dir)
@@ -42,8 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if report.problems else 0
 
 
-def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The options of this command, and the rest, which are settings of the run."""
+def option_parser() -> OptionParser:
+    """The options of this command; all others are settings of the run."""
     parser = OptionParser(
         prog="dataseg inspect",
         description="Check the datasets of a run and draw them.",
@@ -60,7 +63,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, 
         help="images of each dataset to load; default 100. `all` also embeds every category name",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    return parser.parse_known_args(arguments)
+    return parser
 
 
 def number_or_all(text: str) -> int | None:
