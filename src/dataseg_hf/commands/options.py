@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from typing import Any, NoReturn
 
 from ..errors import SettingsError
+from ..model.words_dataseg import parse_words
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -54,10 +55,15 @@ class OptionParser(argparse.ArgumentParser):
         return word
 
 
-def report_error(error: Exception | str) -> None:
-    """Print an error on the standard error output: one line, or one for each wrong setting."""
+def report_error(error: Exception | str, file: str = "") -> None:
+    """Print an error on the standard error output: one line, or one for each wrong setting.
+
+    Args:
+        file: where the entries of `datasets` and `evaluation` stand, if that is known.
+    """
     for text in error.lines if isinstance(error, SettingsError) else [str(error)]:
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        place = f"{file}: " if file and text.startswith(("datasets.", "evaluation.")) else ""
+        print(f"error: {place}{' '.join(text.split())}", file=sys.stderr)
 
 
 def share(text: str) -> float:
@@ -75,6 +81,19 @@ def share(text: str) -> float:
             f"must lie in 0..1, got {text if math.isnan(value) else value}"
         )
     return value
+
+
+def vocabulary(text: str) -> str:
+    """A vocabulary from the command line: its name, or words with commas.
+
+    Raises:
+        ArgumentTypeError: for a text without words.
+    """
+    if not parse_words(text):
+        raise argparse.ArgumentTypeError(
+            "names nothing; give a vocabulary of the model, or words with commas"
+        )
+    return text
 
 
 def positive(text: str) -> int:
