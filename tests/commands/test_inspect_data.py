@@ -366,6 +366,18 @@ def test_settings_that_cannot_work_end_with_one_line(
     assert message in done.stderr
 
 
+def test_a_setting_that_a_reader_lacks_is_named_with_its_file(tmp_path: Path) -> None:
+    entry = write_pngs(tmp_path)
+    maps = entry.pop("annotations")
+    file = settings_file(tmp_path, small=entry)
+    lacks = "datasets.small.annotations: reader 'image_png' needs it"
+    assert start("--config", file).stderr == f"error: {file}: {lacks}\n"
+    given = start("--config", file, "--datasets.small.annotations", maps, "--check", "1")
+    assert given.returncode == 0, given.stderr
+    elsewhere = start("--config", file, "--datasets.small.seed", "1")
+    assert elsewhere.stderr == f"error: {lacks}\n", "the entry stands on the command line, too"
+
+
 # --- contact sheets
 
 

@@ -154,7 +154,11 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (GOOD, ["--max_steps", "0"], r"max_steps: must be positive"),
         (GOOD, ["--max_steps", "many"], r"max_steps: 'many' is no duration"),
         (GOOD, ["--bogus", "1"], r"^--bogus: unknown option; allowed are \['--adam_betas', "),
-        (GOOD, ["--max_stepps", "1"], r"^--max_stepps: unknown option; did you mean '--max_steps'\?$"),
+        (
+            GOOD,
+            ["--max_stepps", "1"],
+            r"^--max_stepps: unknown option; did you mean '--max_steps'\?$",
+        ),
         (GOOD, ["--confg", "x"], r"^--confg: unknown option; did you mean '--config'\?$"),
         (GOOD + "datasets: [\n", [], r"run\.yaml' is no valid YAML"),
         ("- a list\n", [], r"must hold a mapping"),

@@ -22,15 +22,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, config, overrides = parse_options(parser, arguments)
     from ..evaluation.run import run_evaluation
     from ..evaluation.settings import EvaluationOptions, read_held_out
+    from ..settings.parsing import file_of_entries
 
     show_messages()
+    place = ""
     try:
         file = config_file(config)
+        place = file_of_entries(["--config", file, *overrides])
         held_out = read_held_out(file, overrides, parser.option_names())
         run_evaluation(EvaluationOptions(**options), held_out, file)
     except (ConfigError, BadSampleError) as error:
         if os.environ.get("RANK", "0") == "0":  # all processes find the same
-            report_error(error)
+            report_error(error, place)
         return 2
     return 0
 

@@ -22,21 +22,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.
     """
     show_messages()
+    file = ""
     try:
         parser = option_parser()
         options, settings = parser.parse_known_args(arguments)
-        from ..settings.parsing import parse_run_config
+        from ..settings.parsing import file_of_entries, parse_run_config
         from ..settings.paths import expand
         from .inspection_report import inspect_all
 
-        config = parse_run_config(
-            with_config_files(settings), config_file("shapes"), parser.option_names()
-        )
+        settings = with_config_files(settings)
+        file = file_of_entries(settings)
+        config = parse_run_config(settings, config_file("shapes"), parser.option_names())
         output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             report = inspect_all(config, options.check, output_dir)
     except (ConfigError, argparse.ArgumentError) as error:
-        report_error(error)
+        report_error(error, file)
         return 2
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))

@@ -19,15 +19,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = option_parser()
     options, rest = parse_options(parser, arguments)
     from ..evaluation.probe import ProbeOptions, run_probe
-    from ..settings.parsing import config_files, parse_run_config
+    from ..settings.parsing import config_files, file_of_entries, parse_run_config
 
     show_messages()
+    file = ""
     try:
         settings = with_config_files(rest)
+        file = file_of_entries(settings)
         config = parse_run_config(settings, config_file("shapes"), parser.option_names())
         run_probe(ProbeOptions(**options), config, config_files(settings))
     except (ConfigError, BadSampleError) as error:
-        report_error(error)
+        report_error(error, file)
         return 2
     return 0
 

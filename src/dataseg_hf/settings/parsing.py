@@ -69,6 +69,15 @@ def config_files(arguments: Sequence[str]) -> list[str]:
     ]
 
 
+def file_of_entries(arguments: Sequence[str]) -> str:
+    """The YAML file in which all entries of `datasets` and `evaluation` stand, for messages; empty
+    where several files are named, or none, or the command line has parts of entries.
+    """
+    files = config_files(arguments)
+    changed = {override.path[0] for override in read_overrides(arguments)}
+    return files[0] if len(files) == 1 and not changed & {"datasets", "evaluation"} else ""
+
+
 def read_file(file: str) -> dict[str, Any]:
     """The settings in a YAML file, not checked yet.
 
