@@ -27,8 +27,9 @@ class BestProposal:
         needed = [f"--threshold {thresholds.score:g}", f"--mask_threshold {thresholds.mask:g}"]
         if not self.task.may_overlap:
             needed.append(f"--overlap_threshold {thresholds.overlap:g}")
+        plural = "s" * (images != 1)
         return (
-            f"note: no segments in {images} images: the highest class probability is "
+            f"note: no segments in {images} image{plural}: the highest class probability is "
             f"{self.probability:.2f}, and a segment needs {', '.join(needed)}; lower them, or "
             "choose another --vocabulary"
         )
