@@ -118,6 +118,34 @@ def test_every_option_is_explained_and_spelled_with_underscores(
             assert re.search(r" {2,}\w", line[4:]), line  # words beside the option or below it
 
 
+@pytest.mark.parametrize(
+    ("arguments", "guess"),
+    [
+        (["predict", "--treshold", "0.3"], "'--threshold' instead of '--treshold'?"),
+        (["evaluate", "--modle", "x"], "'--model' instead of '--modle'?"),
+        (["metrics", "instance", "--gt_jsn=x"], "'--gt_json' instead of '--gt_jsn'?"),
+    ],
+)
+def test_a_misspelled_option_gets_a_guess(
+    arguments: list[str], guess: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert capsys.readouterr().err.endswith(f"; did you mean {guess}\n")
+
+
+def test_an_abbreviation_and_a_missing_option_get_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "--mod", "x", "--output", "y"])
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_misspelled_option_of_a_probe_gets_a_guess(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", "--stride", "3"]) == 2
+    error = "error: --stride: unknown option; did you mean '--strides'?\n"
+    assert capsys.readouterr().err == error
+
+
 # --- ready configs --------------------------------------------------------------------------------
 
 

@@ -334,7 +334,9 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(), ["--config", "{pets}/no.yaml"], "--config: cannot read"),
         (change(), ["--evaluation.pets.imagesize", "32"], "imagesize"),
         (change(imagesize=32), [], "evaluation.pets.imagesize: unknown option; did you mean "
-            "'image_size'? allowed are"),
+            "'image_size'?"),
+        (change(), ["--modle", "x"], "--modle: unknown option; did you mean '--model'?"),
+        (change(), ["--zzz", "x"], "--zzz: unknown option; allowed are ['--annotations', "),
         (change(vocabulary="scene"), [], "evaluation.pets.vocabulary: 'scene' of the model has "
             "other names than"),
         (change(vocabulary="pet"), [], "evaluation.pets.vocabulary: no vocabulary 'pet' in this "

@@ -350,7 +350,7 @@ def test_a_dataset_of_which_nothing_is_left_after_listing(tmp_path: Path) -> Non
     [
         (["--check", "0"], "argument --check: '0' must be a positive number or 'all'"),
         (["--check", "some"], "argument --check: 'some' must be a positive number or 'all'"),
-        (["--checks", "3"], "checks: unknown option"),
+        (["--chek", "3"], "error: --chek: unknown option; did you mean '--check'?\n"),
         (["--config", "nowhere.yaml"], "cannot read 'nowhere.yaml'"),
         (["--datasets.small.images", "/nowhere/at/all"], "/nowhere/at/all: no such folder"),
     ],
@@ -364,6 +364,18 @@ def test_settings_that_cannot_work_end_with_one_line(
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+def test_a_setting_that_a_reader_lacks_is_named_with_its_file(tmp_path: Path) -> None:
+    entry = write_pngs(tmp_path)
+    maps = entry.pop("annotations")
+    file = settings_file(tmp_path, small=entry)
+    lacks = "datasets.small.annotations: reader 'image_png' needs it"
+    assert start("--config", file).stderr == f"error: {file}: {lacks}\n"
+    given = start("--config", file, "--datasets.small.annotations", maps, "--check", "1")
+    assert given.returncode == 0, given.stderr
+    elsewhere = start("--config", file, "--datasets.small.seed", "1")
+    assert elsewhere.stderr == f"error: {lacks}\n", "the entry stands on the command line, too"
 
 
 # --- contact sheets

@@ -256,7 +256,7 @@ def test_a_folder_without_images(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert label(command(tmp_path, tmp_path, tmp_path / "out")) == 2
     assert "--images: no image in" in capsys.readouterr().err
     assert label(command(tmp_path, tmp_path / "none", tmp_path / "out")) == 2
-    assert "no such folder" in capsys.readouterr().err
+    assert f"error: --images: {tmp_path / 'none'}: no such folder" in capsys.readouterr().err
 
 
 # --- the journal and the summary ------------------------------------------------------------------
@@ -292,6 +292,18 @@ def test_the_summary_counts(tmp_path: Path) -> None:
     assert summary.void_share == pytest.approx(20 / 60)
     assert summary.mean_confidence == pytest.approx(0.5)
     assert "license of the teacher: mit" in summary.text()
+    assert "note: " not in summary.text()
+
+
+@pytest.mark.parametrize(("task", "unit"), [("semantic", "pixel"), ("boxes", "object")])
+def test_the_summary_says_that_nothing_is_labeled(tmp_path: Path, task: str, unit: str) -> None:
+    settings = LabelingSettings("org/t", "0", "mit", "photos", task, ["cat"], [True], 0.5, "void")
+    journal = Journal(tmp_path / "journal")
+    journal.add(Batch([], {"b": "broken"}))
+    assert "note: " not in Summary.of(settings, journal).text(), "there was nothing to label"
+    journal.add(Batch([image("a")]))
+    note = f"note: nothing is labeled, as no {unit} reaches --threshold 0.5; give a lower one"
+    assert note in Summary.of(settings, journal).text()
 
 
 # --- a real teacher -------------------------------------------------------------------------------

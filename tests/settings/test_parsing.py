@@ -81,7 +81,7 @@ def test_an_old_name_is_refused_with_the_new_one(
     with pytest.raises(ConfigError, match=rf"run\.yaml: {wanted}"):
         parse(tmp_path, GOOD.replace("{spec: shapes_panoptic, reader: shapes}", entry % old))
     head = GOOD.replace("{spec: shapes_panoptic, reader: shapes}", entry % new)
-    with pytest.raises(ConfigError, match=f"^{wanted}"):
+    with pytest.raises(ConfigError, match=f"^--{wanted}"):
         parse(tmp_path, head, f"--{place}.{old}", "0.2")
 
 
@@ -96,7 +96,7 @@ def test_a_bare_key_is_true_and_a_value_may_follow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("key", ["max_steps", "learning_rate", "output_dir", "datasets.a.ratio"])
 def test_a_key_that_is_no_flag_needs_a_value(tmp_path: Path, key: str) -> None:
-    with pytest.raises(ConfigError, match=f"^{key}: needs a value$"):
+    with pytest.raises(ConfigError, match=f"^--{key}: needs a value$"):
         parse(tmp_path, GOOD, f"--{key}", "--dry_run")
 
 
@@ -121,11 +121,11 @@ def test_every_error_has_its_line_with_key_and_file(tmp_path: Path) -> None:
         parse(tmp_path, text, "--datasets.a.ratio", "0", "--log_every", "true")
     file = tmp_path / "run.yaml"
     assert str(refusal.value).splitlines() == [
-        "datasets.a.ratio: must be positive, not 0",
+        "--datasets.a.ratio: must be positive, not 0",
         f"{file}: evaluation.e.metrics.0: 'pqq' is not allowed; choose from 'pq', 'miou', "
         "'mask_ap' or 'box_ap'",
         f"{file}: seed: must be a whole number, not 'x'",
-        "log_every: must be a whole number, not True",
+        "--log_every: must be a whole number, not True",
     ]
 
 

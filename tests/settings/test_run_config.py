@@ -54,12 +54,12 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (
             GOOD + "max_stepss: 3\n",
             [],
-            r"run\.yaml: max_stepss: unknown option; did you mean 'max_steps'\? allowed are \[.*'max_steps'",
+            r"run\.yaml: max_stepss: unknown option; did you mean 'max_steps'\?$",
         ),
         (
             HEAD + "datasets: {a: {spec: s, reader: shapes, ratios: 3}}\n",
             [],
-            r"datasets\.a\.ratios: unknown option",
+            r"datasets\.a\.ratios: unknown option; did you mean 'ratio'\?$",
         ),
         (
             HEAD + "datasets: {a: {spec: s, missing_images: maybe}}\n",
@@ -132,7 +132,7 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (
             GOOD + "model: {hiden_dim: 3}\n",
             [],
-            r"model\.hiden_dim: unknown option; did you mean 'hidden_dim'\? allowed are \[",
+            r"model\.hiden_dim: unknown option; did you mean 'hidden_dim'\?$",
         ),
         (
             GOOD + "evaluation: {e: {spec: s, reader: shapes, vocabulary: b}}\n",
@@ -147,13 +147,19 @@ def test_the_shipped_configs_are_valid(name: str) -> None:
         (GOOD, ["--max_minutes", "0"], r"max_minutes: must be positive, not 0"),
         (GOOD + "max_minutes: .nan\n", [], r"max_minutes: must be a finite number, not nan"),
         (GOOD, ["--num_threads", "0"], r"num_threads: must be positive"),
-        (GOOD, ["--num_pictures", "-1"], r"^num_pictures: must be 0 or more, not -1"),
-        (GOOD, ["--backbone_lr_factor", "-1"], r"^backbone_lr_factor: must be 0 or more, not -1"),
-        (GOOD, ["--adam_betas", "[0.9, 1]"], r"^adam_betas\.1: must be below 1, not 1"),
-        (GOOD, ["--image_std", "[1, 0, 1]"], r"^image_std\.1: must be positive, not 0"),
+        (GOOD, ["--num_pictures", "-1"], r"^--num_pictures: must be 0 or more, not -1"),
+        (GOOD, ["--backbone_lr_factor", "-1"], r"^--backbone_lr_factor: must be 0 or more, not -1"),
+        (GOOD, ["--adam_betas", "[0.9, 1]"], r"^--adam_betas\.1: must be below 1, not 1"),
+        (GOOD, ["--image_std", "[1, 0, 1]"], r"^--image_std\.1: must be positive, not 0"),
         (GOOD, ["--max_steps", "0"], r"max_steps: must be positive"),
         (GOOD, ["--max_steps", "many"], r"max_steps: 'many' is no duration"),
-        (GOOD, ["--bogus", "1"], r"^bogus: unknown option"),
+        (GOOD, ["--bogus", "1"], r"^--bogus: unknown option; allowed are \['--adam_betas', "),
+        (
+            GOOD,
+            ["--max_stepps", "1"],
+            r"^--max_stepps: unknown option; did you mean '--max_steps'\?$",
+        ),
+        (GOOD, ["--confg", "x"], r"^--confg: unknown option; did you mean '--config'\?$"),
         (GOOD + "datasets: [\n", [], r"run\.yaml' is no valid YAML"),
         ("- a list\n", [], r"must hold a mapping"),
     ],

@@ -229,6 +229,11 @@ def test_what_is_no_whole_model_is_refused_before_anything_is_sent(
     assert hub.requests == []
 
 
+def test_a_file_is_no_model(run_folder):
+    with pytest.raises(ValueError, match=r"config\.json is a file; name the folder of the model$"):
+        model_publication(run_folder / "config.json", REPO)
+
+
 @pytest.mark.parametrize("repo", ["tiny", "some one/tiny", "a/b/c", ""])
 def test_impossible_ids(finished, hub, api, repo):
     with pytest.raises(ValueError, match="repo: "):

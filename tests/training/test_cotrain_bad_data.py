@@ -236,7 +236,7 @@ def test_bad_data_ends_the_job_before_training(
     assert load_cotrain().main() == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
-    assert errors[0].startswith("error: datasets.mine")
+    assert errors[0].startswith(f"error: {tmp_path / 'run.yaml'}: datasets.mine")
     assert message in errors[0]
     assert not (tmp_path / "run").exists(), "nothing is begun"
 

@@ -132,3 +132,12 @@ def test_counts_are_told_at_the_start(caplog):
         in printed
     )
     assert "mine: 1 of 2 classes never occur: dog" in printed
+    assert "1 steps, the first 0 of them warm-up" in printed
+    assert "warmup_steps" not in printed
+    caplog.clear()
+    describe({**facts, "max_steps": 10, "warmup_steps": 50}, [mixed], [])  # type: ignore[list-item]
+    assert "10 steps, the first 10 of them warm-up" in caplog.text
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage().startswith(
+        "warmup_steps: 50 leave none of the 10 steps at the full"
+    )

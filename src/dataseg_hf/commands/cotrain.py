@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
-from ..settings.parsing import config_files, parse_run_config
+from ..settings.parsing import config_files, file_of_entries, parse_run_config
 from ..settings.ready_configs import config_file, with_config_files
 from ..settings.run import RunConfig
 from .options import report_error
@@ -26,15 +26,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         report_error(error)
         return 2
-    return train(config, config_files(settings))
+    return train(config, settings)
 
 
-def train(config: RunConfig, files: Sequence[str]) -> int:
+def train(config: RunConfig, settings: Sequence[str]) -> int:
     """Run to the end; returns the exit code of `main`.
 
     Args:
         config: settings of the run.
-        files: the YAML files that they were read from.
+        settings: the command line that they were read from.
     """
     from ..sharing.publishing import PublishError
     from ..training.failures import DataError, DivergedError
@@ -43,13 +43,14 @@ def train(config: RunConfig, files: Sequence[str]) -> int:
     from ..training.state import SaveError
 
     show_messages()
+    file = file_of_entries(settings)
     try:
-        run(config, files)
+        run(config, config_files(settings))
     except (ConfigError, BadSampleError) as error:
-        report_error(error)
+        report_error(error, file)
         return 2
     except DataError as error:
-        report_error(error)
+        report_error(error, file)
         return 2 if isinstance(error.__cause__, BadSampleError) else 1
     except (DivergedError, PublishError, SaveError) as error:
         report_error(error)

@@ -6,35 +6,52 @@ import os
 import sys
 from argparse import SUPPRESS
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
-from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
+from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, Outlines
 from ..settings.ready_configs import config_file, ready_configs
 from .options import OptionParser, report_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when everything was scored, 2 for options, settings or data that cannot work."""
-    options, config, overrides = parse_options(arguments)
+    parser = option_parser()
+    options, config, overrides = parse_options(parser, arguments)
     from ..evaluation.run import run_evaluation
     from ..evaluation.settings import EvaluationOptions, read_held_out
+    from ..settings.parsing import file_of_entries
 
     show_messages()
+    place = ""
     try:
         file = config_file(config)
-        run_evaluation(EvaluationOptions(**options), read_held_out(file, overrides), file)
+        place = file_of_entries(["--config", file, *overrides])
+        held_out = read_held_out(file, overrides, parser.option_names())
+        run_evaluation(EvaluationOptions(**options), held_out, file)
     except (ConfigError, BadSampleError) as error:
         if os.environ.get("RANK", "0") == "0":  # all processes find the same
-            report_error(error)
+            report_error(error, place)
         return 2
     return 0
 
 
-def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str, list[str]]:
+def parse_options(
+    parser: OptionParser, arguments: Sequence[str] | None
+) -> tuple[dict[str, Any], str, list[str]]:
     """The options, the config, and the rest, which overrides settings of the config."""
+    known, overrides = parser.parse_known_args(arguments)
+    options = vars(known)
+    for name in ("datasets", "metrics", "annotations"):
+        if name in options:
+            options[name] = tuple(options[name])
+    return options, options.pop("config"), overrides
+
+
+def option_parser() -> OptionParser:
+    """The options of this command."""
     parser = OptionParser(
         prog="dataseg evaluate",
         description="Score a model on the held-out sets of a config.",
@@ -55,12 +72,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], str,
     add_scoring_options(parser)
     add_report_options(parser)
     add_machine_options(parser)
-    known, overrides = parser.parse_known_args(arguments)
-    options = vars(known)
-    for name in ("datasets", "metrics", "annotations"):
-        if name in options:
-            options[name] = tuple(options[name])
-    return options, options.pop("config"), overrides
+    return parser
 
 
 def add_scoring_options(parser: OptionParser) -> None:
@@ -101,6 +113,7 @@ def add_report_options(parser: OptionParser) -> None:
     )
     group.add_argument(
         "--outlines",
+        metavar="|".join(get_args(Outlines)),
         help="in those files: polygons where they tell every pixel (default), or masks",
     )
     group.add_argument(

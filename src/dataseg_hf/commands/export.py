@@ -50,7 +50,11 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--output", required=True, type=Path, help="file to write: .onnx, or .pt2 for torch.export"
     )
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="canvas; the processor's otherwise"
+        "--size",
+        type=canvas_side,
+        nargs=2,
+        metavar=("H", "W"),
+        help="canvas, multiples of 32 pixels; the processor's otherwise",
     )
     parser.add_argument("--static_batch", action="store_true", help="fix the batch size to 1")
     parser.add_argument(
@@ -60,6 +64,17 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.output.suffix not in (".onnx", ".pt2"):
         parser.error(f"argument --output: must end in .onnx or .pt2, got {options.output}")
     return options
+
+
+def canvas_side(text: str) -> int:
+    """Pixels of a side of the canvas, from the command line.
+
+    Raises:
+        ArgumentTypeError: for what is no multiple of the coarsest stride.
+    """
+    if not text.isdecimal() or int(text) == 0 or int(text) % 32:
+        raise argparse.ArgumentTypeError(f"must be a multiple of 32 pixels, got {text}")
+    return int(text)
 
 
 if __name__ == "__main__":

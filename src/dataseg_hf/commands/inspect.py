@@ -22,18 +22,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     work.
     """
     show_messages()
+    file = ""
     try:
-        options, settings = parse_options(arguments)
-        from ..settings.parsing import parse_run_config
+        parser = option_parser()
+        options, settings = parser.parse_known_args(arguments)
+        from ..settings.parsing import file_of_entries, parse_run_config
         from ..settings.paths import expand
         from .inspection_report import inspect_all
 
-        config = parse_run_config(with_config_files(settings), config_file("shapes"))
+        settings = with_config_files(settings)
+        file = file_of_entries(settings)
+        config = parse_run_config(settings, config_file("shapes"), parser.option_names())
         output_dir = check_addition(expand(config.output_dir, "output_dir"), "output_dir")
         with redirect_stdout(sys.stderr):  # what readers print
             report = inspect_all(config, options.check, output_dir)
     except (ConfigError, argparse.ArgumentError) as error:
-        report_error(error)
+        report_error(error, file)
         return 2
     if options.json:
         print(json.dumps(report.as_dict(), indent=2))
@@ -42,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if report.problems else 0
 
 
-def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    """The options of this command, and the rest, which are settings of the run."""
+def option_parser() -> OptionParser:
+    """The options of this command; all others are settings of the run."""
     parser = OptionParser(
         prog="dataseg inspect",
         description="Check the datasets of a run and draw them.",
@@ -60,7 +64,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, 
         help="images of each dataset to load; default 100. `all` also embeds every category name",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    return parser.parse_known_args(arguments)
+    return parser
 
 
 def number_or_all(text: str) -> int | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, get_args
 
 from ..errors import ConfigError
 from ..model.tasks_dataseg import TaskName
-from .options import OptionParser, positive, report_error, share
+from .options import OptionParser, positive, report_error, share, vocabulary
 
 if TYPE_CHECKING:
     from ..prediction.labeling import LabelingFolder, LabelingSettings, Summary
@@ -52,15 +52,17 @@ def label(options: argparse.Namespace) -> tuple["LabelingFolder", "Summary", int
 
     Raises:
         ConfigError: for options that cannot work.
-        OSError: for a folder that is not there, or cannot be written.
+        OSError: for a folder that cannot be written.
         ValueError: for two images of one name.
     """
-    from ..data.readers.paths import IMAGE_SUFFIXES, image_files, require_folder
+    from ..data.readers.paths import IMAGE_SUFFIXES, image_files
     from ..prediction.labeling import LabelingFolder, label_images
     from ..prediction.teachers import load_teacher
     from ..settings.paths import expand
 
-    root = require_folder(expand(options.images, "--images")).resolve()
+    root = Path(expand(options.images, "--images")).resolve()
+    if not root.is_dir():
+        raise ConfigError(f"--images: {root}: no such folder; check the path")
     images = image_files(root, IMAGE_SUFFIXES)
     if not images:
         raise ConfigError(f"--images: no image in {root} ({', '.join(IMAGE_SUFFIXES)})")
@@ -182,6 +184,7 @@ def add_label_options(parser: OptionParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--vocabulary",
+        type=vocabulary,
         help="of a DaTaSeg model: one that is stored in it, or words with commas",
     )
 

@@ -4,9 +4,11 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, NoReturn
 
 from ..errors import SettingsError
+from ..model.words_dataseg import parse_words
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -19,7 +21,30 @@ class OptionParser(argparse.ArgumentParser):
     ) -> tuple[Any, list[str]]:
         """As the base class, which calls it for every way of parsing."""
         words = sys.argv[1:] if args is None else args
-        return super().parse_known_args([self._spelled(word) for word in words], namespace)
+        self._words = [self._spelled(word) for word in words]
+        return super().parse_known_args(self._words, namespace)
+
+    def option_names(self) -> list[str]:
+        """Names of the options, those of subcommands included, without dashes."""
+        names = [text[2:] for text in self._option_string_actions if text.startswith("--")]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                names += [name for part in action.choices.values() for name in part.option_names()]
+        return list(dict.fromkeys(names))
+
+    def error(self, message: str) -> NoReturn:
+        """As the base class, with a guess at a misspelled option."""
+        super().error(message + self._guess())
+
+    def _guess(self) -> str:
+        names = self.option_names()
+        given = [word[2:].partition("=")[0] for word in self._words if word.startswith("--")]
+        for name in given:
+            similar = get_close_matches(name, names, n=1)
+            # the beginning of a name is an abbreviation
+            if similar and not any(known.startswith(name) for known in names):
+                return f"; did you mean '--{similar[0]}' instead of '--{name}'?"
+        return ""
 
     def _spelled(self, word: str) -> str:
         """An option of this parser as it knows it, `--gt-json=a-b` as `--gt_json=a-b`."""
@@ -30,10 +55,15 @@ class OptionParser(argparse.ArgumentParser):
         return word
 
 
-def report_error(error: Exception | str) -> None:
-    """Print an error on the standard error output: one line, or one for each wrong setting."""
+def report_error(error: Exception | str, file: str = "") -> None:
+    """Print an error on the standard error output: one line, or one for each wrong setting.
+
+    Args:
+        file: where the entries of `datasets` and `evaluation` stand, if that is known.
+    """
     for text in error.lines if isinstance(error, SettingsError) else [str(error)]:
-        print(f"error: {' '.join(text.split())}", file=sys.stderr)
+        place = f"{file}: " if file and text.startswith(("datasets.", "evaluation.")) else ""
+        print(f"error: {place}{' '.join(text.split())}", file=sys.stderr)
 
 
 def share(text: str) -> float:
@@ -51,6 +81,19 @@ def share(text: str) -> float:
             f"must lie in 0..1, got {text if math.isnan(value) else value}"
         )
     return value
+
+
+def vocabulary(text: str) -> str:
+    """A vocabulary from the command line: its name, or words with commas.
+
+    Raises:
+        ArgumentTypeError: for a text without words.
+    """
+    if not parse_words(text):
+        raise argparse.ArgumentTypeError(
+            "names nothing; give a vocabulary of the model, or words with commas"
+        )
+    return text
 
 
 def positive(text: str) -> int:

@@ -28,7 +28,7 @@ from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 from ..prediction.inputs import find_images, named_images
 from ..prediction.results import OVERLAYS, LabelingFiles, ResultWriter
 from ..prediction.segments import Segment, id_map
-from .options import OptionParser, report_error, share
+from .options import OptionParser, report_error, share, vocabulary
 
 if TYPE_CHECKING:
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
@@ -124,11 +124,15 @@ def load(
 
 
 def segment_all(prediction: Prediction, options: argparse.Namespace) -> list[str]:
-    """Write the results of all images; returns a line for each image that cannot be read."""
+    """Write the results of all images, and say so where nothing is found; returns a line for each
+    image that cannot be read.
+    """
     from ..model.thresholds_dataseg import Thresholds
+    from ..prediction.nothing_found import BestProposal
     from ..prediction.tiling import segment_image
 
-    processor, failures = prediction.processor, []
+    processor, failures, segments = prediction.processor, [], 0
+    best = BestProposal(prediction.writer.task)
     tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
     thresholds = Thresholds(
         options.threshold, options.mask_threshold, options.overlap_threshold, options.nms
@@ -140,12 +144,23 @@ def segment_all(prediction: Prediction, options: argparse.Namespace) -> list[str
             failures.append(f"{source}: {' '.join(str(error).split())}")
             continue
         found = segment_image(
-            prediction.model, processor, image, options.task, thresholds, tile, options.tile_overlap
+            prediction.model,
+            processor,
+            image,
+            options.task,
+            thresholds,
+            tile,
+            options.tile_overlap,
+            best.add,
         )
+        segments += len(found)
         write(prediction, name, image, found)
     prediction.writer.close()
     if prediction.labeling is not None:
         prediction.labeling.close()
+    images = len(prediction.sources) - len(failures)
+    if images and not segments:
+        print(best.note(images, thresholds))
     return failures
 
 
@@ -187,6 +202,7 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--vocabulary",
+        type=vocabulary,
         help="a vocabulary of the model, or words with commas; its default otherwise",
     )
     add_threshold_options(parser)

@@ -16,23 +16,37 @@ from .options import OptionParser, report_error
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when everything was scored, 2 for options, settings or data that cannot work."""
-    options, rest = parse_options(arguments)
+    parser = option_parser()
+    options, rest = parse_options(parser, arguments)
     from ..evaluation.probe import ProbeOptions, run_probe
-    from ..settings.parsing import config_files, parse_run_config
+    from ..settings.parsing import config_files, file_of_entries, parse_run_config
 
     show_messages()
+    file = ""
     try:
         settings = with_config_files(rest)
-        config = parse_run_config(settings, config_file("shapes"))
+        file = file_of_entries(settings)
+        config = parse_run_config(settings, config_file("shapes"), parser.option_names())
         run_probe(ProbeOptions(**options), config, config_files(settings))
     except (ConfigError, BadSampleError) as error:
-        report_error(error)
+        report_error(error, file)
         return 2
     return 0
 
 
-def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], list[str]]:
+def parse_options(
+    parser: OptionParser, arguments: Sequence[str] | None
+) -> tuple[dict[str, Any], list[str]]:
     """The options of this command, and the rest, which are settings of the run."""
+    known, rest = parser.parse_known_args(arguments)
+    options = vars(known)
+    if "strides" in options:
+        options["strides"] = tuple(options["strides"])
+    return options, rest
+
+
+def option_parser() -> OptionParser:
+    """The options of this command; all others are settings of the run."""
     parser = OptionParser(
         prog="dataseg probe",
         description="Fit a linear probe (ridge regression) to the frozen backbone of a run, on its "
@@ -55,11 +69,7 @@ def parse_options(arguments: Sequence[str] | None) -> tuple[dict[str, Any], list
         "the results.json of its evaluation, which saves scoring it",
     )
     parser.add_argument("--output_dir", help="folder of the report; default outputs/probe")
-    known, rest = parser.parse_known_args(arguments)
-    options = vars(known)
-    if "strides" in options:
-        options["strides"] = tuple(options["strides"])
-    return options, rest
+    return parser
 
 
 if __name__ == "__main__":

@@ -124,11 +124,14 @@ class HeldOutSettings(Settings):
         return {name: self.evaluation[name] for name in names or self.evaluation}
 
 
-def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
+def read_held_out(
+    file: str, overrides: Sequence[str] = (), options: Sequence[str] = ()
+) -> HeldOutSettings:
     """The held-out sets of a YAML file: the settings of a training run, or of an evaluation alone.
 
     Args:
         overrides: `--evaluation.NAME.key value`, as for training.
+        options: what the command takes beside settings, for messages.
 
     Raises:
         ConfigError: a line for each unknown or impossible setting, with its key; or for a file that
@@ -143,4 +146,4 @@ def read_held_out(file: str, overrides: Sequence[str] = ()) -> HeldOutSettings:
         for name in HeldOutSettings.model_fields
         if settings.get(name) is not None
     }
-    return parse_settings(HeldOutSettings, {file: read}, overrides)
+    return parse_settings(HeldOutSettings, {file: read}, overrides, options)

@@ -5,7 +5,7 @@ model's.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, pairwise
 
@@ -89,6 +89,7 @@ def segment_image(
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     tile: int | None = None,
     overlap: float = 0.25,
+    watch: Callable[[ImageProposals], None] | None = None,
 ) -> list[Segment]:
     """The segments of an image, as it lies, in the model's default vocabulary.
 
@@ -100,6 +101,7 @@ def segment_image(
         tile: side of the windows in pixels of the image; by default the whole image is seen at
             once. Every window is resized to the model's size.
         overlap: share of its side that a window has in common with the next, at least.
+        watch: is shown the proposals of each window.
 
     Raises:
         ValueError: as `tiles`, for an unknown task, and for a model without a default vocabulary.
@@ -109,7 +111,7 @@ def segment_image(
     image = Image.fromarray(rgb_pixels(image, processor.value_range, turn=False)[0])
     size = (image.height, image.width)
     places = tiles(size, max(size) if tile is None else tile, overlap)
-    found = list(_predict(model, processor, image, places, asked, thresholds))
+    found = list(_predict(model, processor, image, places, asked, thresholds, watch))
     merged = asked.merged_categories(_is_thing(model)).nonzero()[:, 0].tolist()
     groups = join(found, places, set(merged))
     if asked.may_overlap:
@@ -145,6 +147,7 @@ def _predict(
     places: Sequence[Tile],
     task: Task,
     thresholds: Thresholds,
+    watch: Callable[[ImageProposals], None] | None,
 ) -> Iterator[list[Segment]]:
     """The segments that the model sees in each window, in coordinates of the image."""
     within_tile = replace(thresholds, nms=None)  # repeats are left out when all windows are joined
@@ -155,6 +158,8 @@ def _predict(
         ]
         outputs = model(**processor(crops, return_tensors="pt").to(model.device))
         for tile, proposals in zip(batch, ImageProposals.of_batch(outputs), strict=True):
+            if watch is not None:
+                watch(proposals)
             prediction = task.predict(proposals, tile.size, within_tile)
             segments = [segment_of_region(region) for region in prediction.regions()]
             yield [segment.moved(tile.rows.start, tile.columns.start) for segment in segments]

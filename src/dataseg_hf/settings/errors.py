@@ -62,14 +62,21 @@ def line(path: Path, reason: str) -> str:
     return f"{key}{reason}" if not key or reason.startswith(".") else f"{key}: {reason}"
 
 
-def unknown_key(key: str, allowed: Iterable[str], said: str = "unknown option") -> str:
-    """What to say of a key that is none: its new name, or a similar one, and what is allowed."""
+def unknown_key(
+    key: str, allowed: Iterable[str], said: str = "unknown option", dashes: str = ""
+) -> str:
+    """What to say of a key that is none: its new name, a similar one, or what is allowed.
+
+    Args:
+        dashes: that stand before keys on the command line.
+    """
     names = sorted(allowed)
     if RENAMED.get(key) in names:
-        return f"is now called '{RENAMED[key]}'; rename it"
+        return f"is now called '{dashes}{RENAMED[key]}'; rename it"
     similar = get_close_matches(key, names, n=1)
-    guess = f"; did you mean '{similar[0]}'?" if similar else ""
-    return f"{said}{guess or ';'} allowed are {names}"
+    if similar:
+        return f"{said}; did you mean '{dashes}{similar[0]}'?"
+    return f"{said}; allowed are {[dashes + name for name in names]}"
 
 
 def _path(details: ErrorDetails, settings: Any) -> Path:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ..errors import ConfigError, SettingsError
 from .base import Settings
 from .errors import Path as KeyPath
-from .errors import line, problems
+from .errors import line, problems, unknown_key
 from .reference import help_text
 from .run import RunConfig
 from .yaml_text import read_value, read_yaml
@@ -37,12 +37,15 @@ class Override:
         return True if self.text is None else read_value(self.text)
 
 
-def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> RunConfig:
+def parse_run_config(
+    arguments: Sequence[str], default_config: str | Path, options: Sequence[str] = ()
+) -> RunConfig:
     """The settings of a run, from YAML files and the command line, which overrides them.
 
     Args:
         arguments: `--config FILE`, `--key value`, `--outer.key=value`, and `--key` alone for true.
         default_config: file that is read where the arguments name none.
+        options: what the command takes beside settings, for messages.
 
     Raises:
         ConfigError: a line for each unknown or impossible setting, with its key; or for a file that
@@ -53,7 +56,8 @@ def parse_run_config(arguments: Sequence[str], default_config: str | Path) -> Ru
         print(help_text())
         sys.exit(0)
     files = config_files(arguments) or [str(default_config)]
-    return parse_settings(RunConfig, {file: read_file(file) for file in files}, arguments)
+    contents = {file: read_file(file) for file in files}
+    return parse_settings(RunConfig, contents, arguments, [*options, "config"])
 
 
 def config_files(arguments: Sequence[str]) -> list[str]:
@@ -63,6 +67,15 @@ def config_files(arguments: Sequence[str]) -> list[str]:
         for override in read_overrides(arguments)
         if override.path == ("config",)
     ]
+
+
+def file_of_entries(arguments: Sequence[str]) -> str:
+    """The YAML file in which all entries of `datasets` and `evaluation` stand, for messages; empty
+    where several files are named, or none, or the command line has parts of entries.
+    """
+    files = config_files(arguments)
+    changed = {override.path[0] for override in read_overrides(arguments)}
+    return files[0] if len(files) == 1 and not changed & {"datasets", "evaluation"} else ""
 
 
 def read_file(file: str) -> dict[str, Any]:
@@ -112,12 +125,14 @@ def parse_settings(
     kind: type[AnySettings],
     files: Mapping[str, Mapping[str, Any]],
     arguments: Sequence[str] = (),
+    options: Sequence[str] = (),
 ) -> AnySettings:
     """Settings of a kind.
 
     Args:
         files: what YAML files hold, by their names; a later file replaces keys of an earlier one.
         arguments: the command line, which overrides the files.
+        options: what the command takes beside settings, for messages.
 
     Raises:
         SettingsError: a line for each unknown or impossible setting, with its key.
@@ -139,7 +154,10 @@ def parse_settings(
             pass  # the first reasons name the values as they were meant
     bare = {override.path for override in overrides if override.text is None}
     found |= dict.fromkeys(bare & set(found), "needs a value")
-    lines = [_in_file(path, files, values) + line(path, reason) for path, reason in found.items()]
+    allowed = [*kind.model_fields, *options]
+    misspelled = {path for path in values if len(path) == 1 and path[0] not in kind.model_fields}
+    found |= {path: unknown_key(path[0], allowed, dashes="--") for path in misspelled}
+    lines = [_place(path, files, values) + line(path, reason) for path, reason in found.items()]
     raise SettingsError(lines)
 
 
@@ -168,16 +186,16 @@ def _with(settings: Any, path: Sequence[str], value: Any, whole: Sequence[str]) 
     return {**settings, name: inner}
 
 
-def _in_file(
+def _place(
     path: KeyPath, files: Mapping[str, Mapping[str, Any]], values: Mapping[tuple[str, ...], Any]
 ) -> str:
-    """The name of the file that an error is in; empty for one on the command line or in several
-    settings.
+    """What stands before the key of an error: the name of its file, or the dashes of the command
+    line; nothing for an error in several settings.
     """
     for given in values:
         shorter = min(len(given), len(path))
         if given[:shorter] == path[:shorter]:
-            return ""
+            return "--" if given == path[: len(given)] else ""
     for file, content in reversed(list(files.items())):
         if path and path[0] in content:
             return f"{file}: "

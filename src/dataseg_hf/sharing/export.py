@@ -2,6 +2,8 @@
 input.
 """
 
+import logging
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -123,17 +125,37 @@ def export_onnx(
     """
     if find_spec("onnxscript") is None:
         raise ImportError("ONNX needs more packages: pip install dataseg-hf[export]")
-    with _eager_backbone(model):
-        program = export_program(model, image_size, dynamic_batch, dynamic_size)
-    onnx = torch.onnx.export(
-        program,
-        input_names=list(INPUTS),
-        output_names=output_names(model),
-        dynamo=True,
-        verbose=False,
-    )
+    with _without_noise():
+        with _eager_backbone(model):
+            program = export_program(model, image_size, dynamic_batch, dynamic_size)
+        onnx = torch.onnx.export(
+            program,
+            input_names=list(INPUTS),
+            output_names=output_names(model),
+            dynamo=True,
+            verbose=False,
+        )
     assert onnx is not None
     onnx.save(file, external_data=False)
+
+
+@contextmanager
+def _without_noise() -> Iterator[None]:
+    """Without what torch 2.13 says at each export and nobody can change: that torchvision, which
+    the model does not use, is not there, and that torch itself uses `LeafSpec`.
+    """
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return not record.getMessage().startswith("torchvision is not installed")
+
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    logger.addFilter(is_news)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+            yield
+    finally:
+        logger.removeFilter(is_news)
 
 
 @contextmanager

@@ -221,6 +221,8 @@ def checkpoint_files(folder: str | Path) -> list[str]:
         ValueError: for a checkpoint that cannot load by itself; the message says what is wrong.
     """
     folder = Path(folder)
+    if folder.is_file():
+        raise ValueError(f"{folder} is a file; name the folder of the model")
     config = _read_json(folder / CONFIG)
     if config.get("model_type") != "dataseg":
         raise ValueError(f"{folder / CONFIG}: is a '{config.get('model_type')}' model, not DaTaSeg")

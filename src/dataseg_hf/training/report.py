@@ -87,11 +87,16 @@ def describe(
         f"{summary['parameters'] / 1e6:.2f} M; {processes} on {summary['device']}, precision "
         f"{summary['precision']}, {summary['threads']} threads"
     )
+    steps, warmup = summary["max_steps"], summary["warmup_steps"]
     LOG.info(
-        f"{summary['max_steps']} steps, the first {summary['warmup_steps']} of them warm-up; a "
-        f"batch is split over {processes} x {summary['gradient_accumulation_steps']} accumulation "
-        "step(s)"
+        f"{steps} steps, the first {min(steps, warmup)} of them warm-up; a batch is split over "
+        f"{processes} x {summary['gradient_accumulation_steps']} accumulation step(s)"
     )
+    if warmup >= steps:
+        LOG.warning(
+            f"warmup_steps: {warmup} leave none of the {steps} steps at the full learning rate; "
+            "lower warmup_steps, or raise max_steps"
+        )
     LOG.info(mix_table(resolve_mix(datasets)))
     for dataset in datasets:
         for note in _notes(dataset, summary["queries"]):

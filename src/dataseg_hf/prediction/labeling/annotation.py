@@ -17,7 +17,7 @@ from PIL import Image
 
 from ...data.coco_format import coco_panoptic_annotation, rgb_ids
 from ...files import replaced
-from ...model.tasks_dataseg import TaskName
+from ...model.tasks_dataseg import TaskName, get_task
 from ..annotation_files import AnnotatedImage, AnnotationStyle, Category
 from ..annotation_files.coco_instances import coco_entry, coco_file
 from ..segments import Size, id_map
@@ -40,7 +40,7 @@ class AnnotationFiles:
     def __init__(
         self, folder: Path, task: TaskName, names: Sequence[str], is_thing: Sequence[bool]
     ) -> None:
-        self.folder, self.task, self.names = folder, task, list(names)
+        self.folder, self.task, self.names = folder, get_task(task), list(names)
         categories = [
             Category(number, name, thing)
             for number, (name, thing) in enumerate(zip(names, is_thing, strict=True), start=1)
@@ -68,7 +68,7 @@ class AnnotationFiles:
         scores = [segment.score or 0.0 for segment in labels]
         found = [segment.label_id for segment in labels]
         image = AnnotatedImage(name, name, file_name, size, labels)
-        if self.task == "instance":
+        if not self.task.has_segment_map:
             return _of_objects(name, coco_entry(image, self.style), size, found, scores, None)
         ids = id_map(labels, range(1, len(labels) + 1), size)
         self._save(rgb_ids(ids), name)
@@ -108,7 +108,7 @@ class AnnotationFiles:
         Args:
             entries: of the images that are done; they are gone through twice.
         """
-        if self.task == "semantic":
+        if self.task.label_form == "classes":
             with replaced(self.folder / CLASS_FILE) as file:
                 csv.writer(file, lineterminator="\n").writerows(enumerate(self.names))
             return

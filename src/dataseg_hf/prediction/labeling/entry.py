@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from ...model.tasks_dataseg import get_task
 from .annotation import ANNOTATION_FILE, CLASS_FILE, MAPS, void_id
 from .folder import LabelingFolder, LabelingSettings
 
@@ -34,7 +35,8 @@ def dataset_entry(folder: LabelingFolder, listed: bool = False) -> dict[str, Any
         listed: whether the images with labels stand in `IMAGE_LIST`, as there are others.
     """
     settings, path = folder.settings, folder.path
-    if settings.task == "semantic":
+    task = get_task(settings.task)
+    if task.label_form == "classes":
         options = {"label_file": str(path / CLASS_FILE)}
         if listed:
             options["split_file"] = str(path / IMAGE_LIST)
@@ -45,10 +47,10 @@ def dataset_entry(folder: LabelingFolder, listed: bool = False) -> dict[str, Any
             "options": options,
         }
         return {"spec": _spec(settings, first_id=0, void=[void_id(settings.names)]), **reader}
-    maps = {"annotations": str(path / MAPS)} if settings.task == "panoptic" else {}
+    maps = {"annotations": str(path / MAPS)} if task.has_segment_map else {}
     return {
         "spec": _spec(settings, first_id=1, void=[]),
-        "reader": "coco_panoptic" if settings.task == "panoptic" else "coco_instances",
+        "reader": "coco_panoptic" if task.has_segment_map else "coco_instances",
         "images": settings.images,
         **maps,
         "annotation_file": str(path / ANNOTATION_FILE),

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...messages import first_few
+from ...model.tasks_dataseg import get_task
 from .folder import LabelingSettings
 from .journal import Journal, LabeledImage
 
@@ -51,10 +52,16 @@ class Summary:
 
     def text(self) -> str:
         """For the terminal."""
-        unit = "pixels" if self.settings.task == "semantic" else "objects"
+        by_pixel = get_task(self.settings.task).label_form == "classes"
+        unit = "pixels" if by_pixel else "objects"
         common = [f"{name} {count}" for name, count in self.counts.items() if count]
         absent = sum(not count for count in self.counts.values())
         lines = [f"{unit}: {first_few(common, _SHOWN_CLASSES) or 'none'}"]
+        if self.images and not common:
+            lines.append(
+                f"note: nothing is labeled, as no {unit[:-1]} reaches --threshold "
+                f"{self.settings.threshold:g}; give a lower one, with another --output"
+            )
         if absent:
             lines.append(f"classes in no image: {absent} of {len(self.counts)}")
         if self.void_share is not None:
@@ -79,7 +86,7 @@ def _summed(
         pixels += image.pixels
         void += image.void or 0
         confidence += image.confidence
-    of_pixels = settings.task in ("semantic", "panoptic")
+    of_pixels = get_task(settings.task).has_segment_map
     ranked = sorted(range(len(settings.names)), key=lambda index: -counts[index])
     labeled = counts.total()
     return Summary(

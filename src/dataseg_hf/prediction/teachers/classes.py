@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ...data.catalog import CATALOG
 from ...data.names import plain_name
 from ...messages import first_few
-from ...model.tasks_dataseg import TaskName
+from ...model.tasks_dataseg import TaskName, get_task
 
 Background: TypeAlias = Literal["void", "class"]
 _BACKGROUND = "background"
@@ -63,7 +63,8 @@ def label_classes(
             "names; write them as `id2label` into its config.json"
         )
     dropped = {*_PLACEHOLDERS, *([_BACKGROUND] if background == "void" else [])}
-    if kind == "boxes":
+    task = get_task(kind)
+    if task.label_form == "boxes":
         is_thing = [True] * len(names)
     elif is_thing is None:
         is_thing = things_by_name(names)
@@ -71,7 +72,7 @@ def label_classes(
     kept = [
         name
         for name in dict.fromkeys(names)
-        if name.strip().lower() not in dropped and (things[name] or kind != "instance")
+        if name.strip().lower() not in dropped and (things[name] or task.has_segment_map)
     ]
     if not kept:
         raise ValueError(f"none of its classes ({first_few(names, 5)}) is left for {kind} labels")
