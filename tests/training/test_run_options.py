@@ -278,6 +278,11 @@ def test_bf16_trains(tmp_path: Path) -> None:
         (["--model.num_attention_heads", "3"], "`hidden_dim` (16)"),
         (["--backbone_weights", "nowhere"], "backbone_weights: cannot load 'nowhere'"),
         (["--linear_start", "1"], "linear_start: the model has no cell classifier"),
+        (["--backbone_classifier", "true"], "backbone_classifier: needs backbone_weights"),
+        (
+            ["--backbone_classifier", "true", "--backbone_weights", "a", "--linear_start", "1"],
+            "backbone_classifier and linear_start: give one",
+        ),
         (["--torch_compile", "fast"], "torch_compile: unknown backend 'fast'; torch has ["),
         (
             ["--gradient_accumulation_steps", "3"],

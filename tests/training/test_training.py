@@ -136,6 +136,19 @@ def test_a_backbone_with_factor_0_gets_no_gradients(
         assert not (name.startswith("backbone.") and parameter.grad is not None)
 
 
+@pytest.mark.parametrize("fitted", [0, 5])
+def test_what_was_fitted_to_a_frozen_backbone_is_frozen_too(
+    tiny_model: ModelFactory, fitted: int
+) -> None:
+    model = tiny_model(cell_classifier=True)
+    cells = model.cell_classifier
+    assert cells is not None
+    groups = parameter_groups(model, settings(backbone_lr_factor=0, linear_start=fitted))
+    optimized = {id(p) for group in groups for p in group["params"]}
+    assert (id(cells.linear.weight) in optimized) == (fitted == 0)
+    assert id(cells.output.weight) in optimized
+
+
 def test_frozen_parameters_are_not_optimized(tiny_model: ModelFactory) -> None:
     model = tiny_model()
     model.backbone.requires_grad_(False)

@@ -26,6 +26,7 @@ class CellClassifier(nn.Module):
         """channels: of the backbone's feature maps, finest first."""
         super().__init__()
         width = sum(channels)
+        self.coarsest_width = channels[-1]
         self.dropout = float(config.cell_dropout)
         self.register_buffer("feature_mean", torch.zeros(width))
         self.register_buffer("feature_deviation", torch.ones(width))
@@ -55,7 +56,8 @@ class CellClassifier(nn.Module):
         finest = features.levels[-1]
         learned = self.hidden(finest, resize_valid_mask(valid_mask, finest.shape[-2:]))
         known = (self.cell_features(feature_maps) - self.feature_mean) / self.feature_deviation
-        if self.training and self.dropout:
+        # a linear part that does not learn does not learn too much
+        if self.training and self.dropout and self.linear.weight.requires_grad:
             known = dropped(known, self.dropout, seeds)
         return cast(Tensor, self.linear(known) + self.output(learned.permute(0, 2, 3, 1)))
 

@@ -184,8 +184,7 @@ class DaTaSegModel(WarmStartMixin):
                 nor background.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
-            sampling_seeds: int64 [B], seeds of the points on which masks are compared, and of the
-                cell classifier's dropout.
+            sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.
             loss_weights: Overrides of the config's loss weights, keys as in
                 `supervision_dataseg.LOSS_TERMS`.
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
@@ -200,12 +199,7 @@ class DaTaSegModel(WarmStartMixin):
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
         proposed = self._propose(
-            pixel_values,
-            valid_mask,
-            embeddings,
-            self._decoder(vocabulary),
-            every_layer,
-            sampling_seeds,
+            pixel_values, valid_mask, embeddings, vocabulary, every_layer, sampling_seeds
         )
         valid_size = _valid_size(valid_mask)
         result = None
@@ -242,7 +236,7 @@ class DaTaSegModel(WarmStartMixin):
         pixel_values: Tensor,
         valid_mask: Tensor,
         text_embeddings: Tensor,
-        decoder: QueryDecoder,
+        vocabulary: str | None,
         every_layer: bool,
         seeds: Tensor | None,
     ) -> _Proposed:
@@ -253,7 +247,8 @@ class DaTaSegModel(WarmStartMixin):
         if self.cell_classifier is not None:
             cells = self.cell_classifier(maps, features, valid_mask, seeds)
             cell_logits = self.classifier(cells, text_embeddings)[..., :-1].permute(0, 3, 1, 2)
-        heads, mask_logits = decoder(features, ClassViews(maps, cells, valid_mask), every_layer)
+        views = ClassViews(maps, cells, valid_mask)
+        heads, mask_logits = self._decoder(vocabulary)(features, views, every_layer)
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)
         layers = [
             LayerProposals(logits, mask_embeddings, features.mask_features)

@@ -15,6 +15,7 @@ from ..data.hub_names import hub_reference, is_missing_path, loading_failure
 from ..data.mixing import TrainingSet
 from ..data.shapes import SHAPES_SPECS
 from ..errors import ConfigError
+from ..model.cell_warm_start_dataseg import segmentation_classifier, take_classifier
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.modeling_dataseg import DaTaSegModel
@@ -179,7 +180,21 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
         path, revision = hub_reference(expand(config.backbone_weights, "backbone_weights"))
         backbone = model.pretrainable_backbone()
         _loaded(lambda: take_backbone(backbone, path, revision), "backbone_weights", path)
+        if config.backbone_classifier:
+            _take_classifier(model, path, revision, encoder)
     return model
+
+
+def _take_classifier(
+    model: DaTaSegModel, path: str, revision: str | None, encoder: TextEncoder
+) -> None:
+    key = "backbone_classifier"
+    cells = model.cell_classifier
+    if cells is None:
+        raise ConfigError(f"{key}: the model has no cell classifier; set `model.cell_classifier`")
+    classifier = _loaded(lambda: segmentation_classifier(path, revision), key, path)
+    embeddings = embed(encoder, classifier.labels, key)
+    _loaded(lambda: take_classifier(cells, classifier, embeddings), key, path)
 
 
 def _text_settings(config: RunConfig, encoder: TextEncoder) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class RunConfig(Settings):
     """Folder or Hub id of pretrained backbone weights to start from. `efficientnet-lite0` and
     `efficientnet-lite2` are in the extra `photos`; `image_mean` and `image_std` then default to
     theirs."""
+    backbone_classifier: bool = False
+    """Also start the linear part of `model.cell_classifier` from the classifier of
+    `backbone_weights`, a MobileNetV2 with a DeepLab head (`segmentation_head: true` in
+    `model.backbone_config`); the text encoder must embed its labels."""
     mask2former_weights: str | None = None
     """Folder or Hub id of a transformers Mask2Former to start from. `model` then holds only what
     differs from it. A run without any of the three weights trains from scratch."""
@@ -250,6 +254,14 @@ def check_starting_point(config: RunConfig) -> None:
     starts = ["model_weights", "backbone_weights", "mask2former_weights"]
     given = [name for name in starts if getattr(config, name) is not None]
     _require(len(given) < 2, f"{' and '.join(given)}: give one; each of them holds a backbone")
+    _require(
+        not config.backbone_classifier or config.backbone_weights is not None,
+        "backbone_classifier: needs backbone_weights, whose classifier it takes",
+    )
+    _require(
+        not (config.backbone_classifier and config.linear_start),
+        "backbone_classifier and linear_start: give one; both set the cells' linear part",
+    )
     _require(
         config.text_encoder is not None or config.model_weights is not None,
         "text_encoder: is required, unless model_weights names a checkpoint that remembers its own",

@@ -17,10 +17,15 @@ from .schedule import Schedule
 def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, Any]]:
     """Trainable parameters by learning-rate factor and weight decay.
 
-    A backbone with factor 0 is frozen, so that no step computes gradients for it.
+    A backbone with factor 0 is frozen, so that no step computes gradients for it; so is what was
+    fitted to it.
     """
     if config.backbone_lr_factor == 0:
         model.backbone.requires_grad_(False)
+        if model.cell_classifier is not None and (
+            config.linear_start or config.backbone_classifier
+        ):
+            model.cell_classifier.linear.requires_grad_(False)
     undecayed = {
         id(p)
         for module in model.modules()
