@@ -92,7 +92,6 @@ MAY_IMPORT = {
     "query_decoder": {"configuration", "layers", "masked_features", "pixel_decoder", "proposals"},
     "classifier": {"configuration"},
     "cell_classifier": {"configuration", "layers", "pixel_decoder"},
-    "cell_warm_start": {"cell_classifier", "warm_start"},
     "cell_proposals": {"layers", "masked_features"},
     "pretrained": {
         "cell_classifier",

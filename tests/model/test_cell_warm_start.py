@@ -10,7 +10,7 @@ from transformers import MobileNetV2Config, MobileNetV2ForSemanticSegmentation
 
 from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.model.cell_warm_start_dataseg import segmentation_classifier, take_classifier
+from dataseg_hf.model.cell_warm_start import segmentation_classifier, take_classifier
 from dataseg_hf.model.warm_start_dataseg import take_backbone
 from dataseg_hf.settings.entries import TrainEntry
 from dataseg_hf.settings.model import first_model

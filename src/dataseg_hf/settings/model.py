@@ -15,7 +15,7 @@ from ..data.hub_names import hub_reference, is_missing_path, loading_failure
 from ..data.mixing import TrainingSet
 from ..data.shapes import SHAPES_SPECS
 from ..errors import ConfigError
-from ..model.cell_warm_start_dataseg import segmentation_classifier, take_classifier
+from ..model.cell_warm_start import segmentation_classifier, take_classifier
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.modeling_dataseg import DaTaSegModel
