@@ -92,8 +92,8 @@ class DaTaSegConfig(PreTrainedConfig):
             whose mask holds the cell, and at inference makes a proposal of its own for each
             category.
         cell_dropout (`float`, defaults to 0.5):
-            Share of the backbone's features that the cell classifier does not see in training, as
-            few images teach its linear part too much [ours].
+            Share of the backbone's features that the cell classifier's linear part does not see
+            while it learns, as few images teach it too much; in [0, 1) [ours].
         cell_share (`float`, defaults to 0.5):
             Share of the cells' say in the class of a query's proposal at inference [ours].
         semantic_cell_share (`float`, defaults to 0.9):

@@ -109,7 +109,7 @@ def linear_start(
             in it.
         normalization: of the pixels.
         steps: of the fit.
-        seed: of views and cells.
+        seed: of views, cells and dropout.
 
     Raises:
         ConfigError: if all pixels of all sets are void.
