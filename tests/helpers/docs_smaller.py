@@ -21,7 +21,9 @@ SMALLER = (
     ),
     Smaller(
         r"cotrain(\.py)? --config photos",
-        "--max_steps 1 --num_threads 1 --check_samples 1 --num_pictures 1 "
+        "--max_steps 1 --linear_start 1 --num_threads 1 --check_samples 1 --num_pictures 1 "
+        "--datasets.coco_panoptic.max_samples 2 --datasets.coco_semantic.max_samples 2 "
+        "--datasets.camvid.max_samples 2 "
         "--evaluation.coco_val.max_samples 1 "
         "--evaluation.camvid_test.max_samples 1",
         "trains for 15 minutes",
