@@ -1,8 +1,8 @@
 """Demo of a DaTaSeg checkpoint: one model, any vocabulary, three tasks.
 
-The checkpoint brings its own code. DATASEG_MODEL names it, a folder or an id on the Hub; without
-it, `outputs/shapes` is taken, where the first example trains to. Of `dataseg_hf` only a few modules
-are needed: publishing puts them into the Space.
+A checkpoint on the Hub brings its own code. DATASEG_MODEL names it, a folder or an id on the Hub;
+without it, the small model for photographs in the project's own `checkpoints/` is taken. Of
+`dataseg_hf` only a few modules are needed then: publishing puts them into the Space.
 """
 
 import html
@@ -21,7 +21,7 @@ from transformers import Pipeline, pipeline
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # nothing is kept, not even in the browser
 
 HERE = Path(__file__).parent
-DEFAULT_MODEL = Path("outputs/shapes")
+DEFAULT_MODEL = Path("checkpoints/photos-small")
 NOTHING = "nothing"
 
 MAX_MEGABYTES = 20  # of a file
@@ -31,14 +31,13 @@ KEPT_SECONDS = 600  # uploads and results
 NO_MODEL = """# DaTaSeg
 No model to show yet: {reason}
 
-Train the first example, which takes minutes on a laptop and needs no download, then start the demo
-again:
+In a clone of the project, `make demo` shows the small model for photographs that is kept there. Or
+train the first example, which takes minutes on a laptop and needs no download, and show that:
 
     make cotrain
-    make demo
+    DATASEG_MODEL=outputs/shapes make demo
 
-Or set `DATASEG_MODEL` to the folder or Hub id of another checkpoint (in a Space: Settings,
-Variables).
+`DATASEG_MODEL` is the folder or Hub id of any checkpoint (in a Space: Settings, Variables).
 """
 TOO_LARGE = f"A file may have {MAX_MEGABYTES} MB at most: reduce the image."
 NOTHING_FOUND = "Nothing was found with such a score: lower the minimum score."

@@ -106,14 +106,15 @@ def known_words(config: Any) -> str:
 def example_rows(config: Any) -> list[list[str]]:
     """Image, vocabulary and task of the examples that show what the model knows.
 
-    An example is named after its vocabulary; a model without that vocabulary was not trained on
-    such images.
+    An example is named after its vocabulary, and what it shows if there are several; a model
+    without that vocabulary was not trained on such images.
     """
     files = sorted((HERE / "examples").glob("*.png"))
+    named = [(file, file.name.partition(".")[0]) for file in files]
     return [
-        [str(file), file.stem, "instance" if file.stem.endswith("boxes") else "panoptic"]
-        for file in files
-        if file.stem in config.vocabularies
+        [str(file), vocabulary, "instance" if vocabulary.endswith("boxes") else "panoptic"]
+        for file, vocabulary in named
+        if vocabulary in config.vocabularies
     ]
 
 

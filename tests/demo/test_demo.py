@@ -217,7 +217,7 @@ def test_without_a_model_the_page_says_how_to_get_one(app, tmp_path, monkeypatch
     monkeypatch.delenv("DATASEG_MODEL", raising=False)
     assert app.chosen_model() is None
     assert "make cotrain" in page_text(app.build_demo(None))
-    (tmp_path / "outputs" / "shapes").mkdir(parents=True)
+    (tmp_path / "checkpoints" / "photos-small").mkdir(parents=True)
     assert app.chosen_model() == app.DEFAULT_MODEL
     broken = page_text(app.build_demo(app.chosen_model()))
     assert "cannot be loaded" in broken

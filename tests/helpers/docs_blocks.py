@@ -12,7 +12,13 @@ from helpers.paths import ROOT
 
 PAGES = sorted(
     str(page.relative_to(ROOT))
-    for pattern in ("*.md", "docs/**/*.md", "docs/**/*.rst", "spaces/*/README.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "docs/**/*.rst",
+        "spaces/*/README.md",
+        "checkpoints/*.md",
+    )
     for page in ROOT.glob(pattern)
 )
 

@@ -24,7 +24,7 @@ from helpers.paths import ROOT
 from helpers.tiny_teachers import save_segformer, save_yolos
 from helpers.tiny_towers import save_clip
 
-REPOSITORY = ("examples", "spaces", "benchmarks", "experiments", "src", "tests")
+REPOSITORY = ("benchmarks", "checkpoints", "examples", "experiments", "spaces", "src", "tests")
 """Folders of the checkout that lines name."""
 DATA = "data"
 """The folder that settings call ${DATA}."""

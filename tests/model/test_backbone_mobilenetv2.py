@@ -20,8 +20,9 @@ from transformers import (
     MobileNetV2Model,
     PreTrainedModel,
 )
+from transformers.models.mobilenet_v2.modeling_mobilenet_v2 import apply_tf_padding
 
-from dataseg_hf.model.backbone_mobilenetv2_dataseg import MobileNetV2Backbone
+from dataseg_hf.model.backbone_mobilenetv2_dataseg import MobileNetV2Backbone, centered
 from helpers.paths import ROOT
 
 LAST_LAYERS = (1, 4, 11, 15)
@@ -307,3 +308,55 @@ def test_a_wrong_array_file_is_refused(
         converter.build_classifier(
             {key: value for key, value in arrays.items() if not key.startswith("52")}
         )
+
+
+# --- centered maps --------------------------------------------------------------------------------
+
+
+def views_of_a_ramp(side: int, halvings: int) -> Tensor:
+    """Where the cells of strided convolutions with TensorFlow's padding look, in pixels: each takes
+    the mean of 3 x 3 values of an image whose values are the column's center.
+    """
+    mean = nn.Conv2d(1, 1, 3, stride=2, bias=False)
+    nn.init.constant_(mean.weight, 1 / 9)
+    values = (torch.arange(side) + 0.5).expand(1, 1, side, side)
+    with torch.no_grad():
+        for _ in range(halvings):
+            values = mean(apply_tf_padding(values, mean))
+    return values
+
+
+@pytest.mark.parametrize("halvings", [2, 3, 4])
+def test_centered_maps_lie_where_the_image_does(halvings: int) -> None:
+    side, stride = 256, 2**halvings
+    views = views_of_a_ramp(side, halvings)
+    inner = slice(3, -3)  # where no padding is seen
+    cells = torch.arange(side // stride)[inner]
+    moved = centered(views, (side, side))[0, 0, inner, inner]
+    expected = ((cells + 0.5) * stride).expand_as(moved)
+    torch.testing.assert_close(moved, expected, atol=1e-3, rtol=0)
+    late = views[0, 0, inner, inner] - moved
+    torch.testing.assert_close(late, torch.full_like(late, (stride - 1) / 2), atol=1e-3, rtol=0)
+
+
+def test_maps_of_odd_sides_stay() -> None:
+    feature_map = torch.randn(1, 2, 33, 33)
+    assert torch.equal(centered(feature_map, (513, 513)), feature_map)
+
+
+def test_a_centered_network_moves_all_its_maps() -> None:
+    options = {"tf_padding": True, "output_stride": 16}
+    plain = MobileNetV2Backbone(tiny_config(**options)).eval()
+    moved = MobileNetV2Backbone(tiny_config(**options, centered_maps=True)).eval()
+    moved.load_state_dict(plain.state_dict())
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        maps, others = plain(images).feature_maps, moved(images).feature_maps
+    for feature_map, other in zip(maps, others, strict=True):
+        assert torch.equal(other, centered(feature_map, (64, 64)))
+        assert not torch.equal(other, feature_map)
+
+
+def test_centered_maps_need_the_padding_that_moves_them() -> None:
+    with pytest.raises(ValueError, match="for `tf_padding: true` alone"):
+        MobileNetV2Backbone(tiny_config(tf_padding=False, centered_maps=True))

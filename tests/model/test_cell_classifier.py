@@ -19,9 +19,10 @@ from dataseg_hf.model.cell_supervision_dataseg import cell_loss
 from dataseg_hf.model.masked_features_dataseg import MaskedFeatures, masked_mean
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.pixel_decoder_dataseg import PixelFeatures
-from dataseg_hf.model.postprocessing_dataseg import semantic_prediction
+from dataseg_hf.model.postprocessing_dataseg import instance_prediction, semantic_prediction
 from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.model.targets_dataseg import SegmentMapTargets, Truth
+from dataseg_hf.model.thresholds_dataseg import Thresholds
 
 SIZE = (64, 64)
 EVERYWHERE = torch.ones(1, 64, 64, dtype=torch.bool)
@@ -317,3 +318,62 @@ def test_a_model_without_cells_weighs_all_proposals_alike(tiny_model: ModelFacto
     (proposals,) = ImageProposals.of_batch(output)
     assert output.semantic_weights is None
     assert torch.equal(proposals.semantic_probabilities(), proposals.class_probabilities())
+
+
+# --- objects of one category ----------------------------------------------------------------------
+
+
+def proposals_with(masks: Tensor, classes: list[int], is_thing: list[bool]) -> ImageProposals:
+    """Proposals of those classes, which carry weights as with a cell classifier."""
+    class_logits = F.one_hot(torch.tensor(classes), len(is_thing) + 1) * 9.0
+    return ImageProposals(
+        class_logits,
+        masks,
+        torch.ones(2),
+        torch.tensor(is_thing),
+        torch.arange(float(len(classes))),
+    )
+
+
+def two_squares() -> Tensor:
+    """Masks [1, 40, 40] with two squares of 10 x 10 cells and a speck of 2 x 2."""
+    masks = torch.full((1, 40, 40), -2.0)
+    masks[:, :10, :10], masks[:, 20:30, 20:30], masks[:, 36:38, 2:4] = 3.0, 4.0, 5.0
+    return masks
+
+
+def test_things_of_a_category_come_apart() -> None:
+    masks = two_squares()
+    apart = proposals_with(masks.repeat(2, 1, 1), [0, 0], [True, False]).objects_apart(1)
+    assert len(apart) == 3
+    assert torch.equal(apart.mask_logits[0], masks[0])  # of a query
+    first, second = (apart.mask_logits[1:] > 0).unbind()
+    assert (int(first.sum()), int(second.sum())) == (100, 100)
+    assert bool(first[:10, :10].all())
+    assert bool(second[20:30, 20:30].all())
+    assert torch.equal(apart.mask_logits[1:].abs(), masks.abs().repeat(2, 1, 1))
+    assert apart.semantic_weights is not None
+    assert apart.semantic_weights.tolist() == [0, 1, 1]
+    assert apart.class_logits[1:].argmax(-1).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("category", [1, 2])
+def test_stuff_and_what_is_nothing_stay_whole(category: int) -> None:
+    whole = proposals_with(two_squares(), [category], [True, False])
+    assert torch.equal(whole.objects_apart(0).mask_logits, whole.mask_logits)
+
+
+def test_of_small_parts_the_largest_stays() -> None:
+    masks = two_squares()
+    masks[:, :30] = -2.0
+    masks[:, 10, 10] = 1.0
+    apart = proposals_with(masks, [0], [True]).objects_apart(0)
+    assert len(apart) == 1
+    assert int((apart.mask_logits > 0).sum()) == 4
+
+
+def test_each_part_is_an_instance() -> None:
+    masks = two_squares()
+    proposals = proposals_with(masks, [0], [True]).objects_apart(0)
+    found = instance_prediction(proposals, (40, 40), Thresholds(score=0.5))
+    assert found.areas == [100, 100]

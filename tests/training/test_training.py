@@ -136,17 +136,32 @@ def test_a_backbone_with_factor_0_gets_no_gradients(
         assert not (name.startswith("backbone.") and parameter.grad is not None)
 
 
-@pytest.mark.parametrize("fitted", [0, 5])
-def test_what_was_fitted_to_a_frozen_backbone_is_frozen_too(
-    tiny_model: ModelFactory, fitted: int
+@pytest.mark.parametrize(
+    ("start", "factor"),
+    [({}, 1.0), ({"linear_start": 5}, 0.1), ({"backbone_classifier": True}, 0.0)],
+)
+def test_what_was_fitted_to_a_frozen_backbone_learns_slowly_or_not_at_all(
+    tiny_model: ModelFactory, start: dict[str, Any], factor: float
 ) -> None:
     model = tiny_model(cell_classifier=True)
     cells = model.cell_classifier
     assert cells is not None
-    groups = parameter_groups(model, settings(backbone_lr_factor=0, linear_start=fitted))
-    optimized = {id(p) for group in groups for p in group["params"]}
-    assert (id(cells.linear.weight) in optimized) == (fitted == 0)
-    assert id(cells.output.weight) in optimized
+    groups = parameter_groups(model, settings(backbone_lr_factor=0, **start))
+    factors = {id(p): group["lr_factor"] for group in groups for p in group["params"]}
+    for parameter in cells.linear.parameters():
+        assert factors.get(id(parameter), 0.0) == factor
+        assert parameter.requires_grad == (factor > 0)
+    # nothing is learned beside the classifier of a segmenter
+    assert (id(cells.output.weight) in factors) == ("backbone_classifier" not in start)
+
+
+def test_what_was_fitted_learns_with_a_backbone_that_learns(tiny_model: ModelFactory) -> None:
+    model = tiny_model(cell_classifier=True)
+    groups = parameter_groups(model, settings(backbone_lr_factor=0.5, linear_start=5))
+    cells = model.cell_classifier
+    assert cells is not None
+    (of_cells,) = [g for g in groups if any(p is cells.linear.weight for p in g["params"])]
+    assert of_cells["lr_factor"] == 1
 
 
 def test_frozen_parameters_are_not_optimized(tiny_model: ModelFactory) -> None:

@@ -2,6 +2,7 @@
 not offer itself.
 """
 
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -56,14 +57,16 @@ class MobileNetV2Backbone(MobileNetV2PreTrainedModel):
     come out. With `output_stride: 16`, as segmentation models are trained (DeepLab), the last
     blocks are dilated instead of strided, and the last two maps are both at stride 16. With
     `segmentation_head: true` (our option) the coarsest map is what such a model's head makes of
-    it, see `DeepLabHead`.
+    it, see `DeepLabHead`. With `centered_maps: true` (our option) the maps of a network with
+    TensorFlow's padding lie where the image does, see `centered`.
 
     Attributes:
         channels: channels of the four maps, finest first; `[24, 32, 96, 320]` at depth multiplier
             1.
 
     Raises:
-        ValueError: for an `output_stride` other than 16 and 32.
+        ValueError: for an `output_stride` other than 16 and 32, and for `centered_maps` without
+            `tf_padding`.
     """
 
     _keys_to_ignore_on_load_unexpected = [r"conv_1x1\.", r"^classifier\.", r"^segmentation_head\."]  # noqa: RUF012
@@ -82,6 +85,9 @@ class MobileNetV2Backbone(MobileNetV2PreTrainedModel):
         self.channels: list[int] = [
             self.layer[i].reduce_1x1.convolution.out_channels for i in self._LAST_LAYERS
         ]
+        self.centered_maps = bool(getattr(config, "centered_maps", False))
+        if self.centered_maps and not config.tf_padding:
+            raise ValueError("backbone_config.centered_maps is for `tf_padding: true` alone")
         self.segmentation_head = None
         if getattr(config, "segmentation_head", False):
             self.segmentation_head = DeepLabHead(config, self.channels[-1])
@@ -100,4 +106,33 @@ class MobileNetV2Backbone(MobileNetV2PreTrainedModel):
                 feature_maps.append(features)
         if self.segmentation_head is not None:
             feature_maps[-1] = self.segmentation_head(feature_maps[-1])
+        if self.centered_maps:
+            feature_maps = [centered(x, pixel_values.shape[-2:]) for x in feature_maps]
         return BackboneOutput(feature_maps=tuple(feature_maps))
+
+
+def centered(feature_map: Tensor, image_size: Sequence[int]) -> Tensor:
+    """A map [B, C, h, w] moved back to where the image lies.
+
+    TensorFlow pads a side of even length at its end alone, so that a cell of a strided convolution
+    sees half a pixel too far to the bottom and the right; at stride 16 of a side of 512 pixels this
+    is 7.5 pixels. Networks trained on odd sides, such as 513, do not know of it.
+
+    Args:
+        image_size: height and width, in pixels.
+    """
+    for axis, side in zip((-2, -1), image_size, strict=True):
+        cells = feature_map.shape[axis]
+        first, others = feature_map.narrow(axis, 0, 1), feature_map.narrow(axis, 0, cells - 1)
+        before = torch.cat([first, others], dim=axis)
+        feature_map = torch.lerp(feature_map, before, _offset(side, cells))
+    return feature_map
+
+
+def _offset(side: int, cells: int) -> float:
+    """How far a cell's view lies behind the cell on an axis, in cells."""
+    stride, pixels = 1, 0.0
+    while side > cells:
+        pixels += 0.0 if side % 2 else stride / 2
+        side, stride = (side + 1) // 2, 2 * stride
+    return pixels / stride

@@ -6,7 +6,10 @@ Shapes: B images, N queries, C categories, d mask dimensions, h x w mask grid.
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
+
+from .connected_parts_dataseg import connected_parts
 
 
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
@@ -69,12 +72,41 @@ class ImageProposals:
         weights = getattr(outputs, "semantic_weights", None)
         if weights is None:
             weights = [None] * len(outputs.valid_size)
-        return [cls(*of_image) for of_image in zip(*fields, weights, strict=True)]
+        images = [cls(*of_image) for of_image in zip(*fields, weights, strict=True)]
+        # only a cell classifier gives weights; the second half are then its category proposals
+        return [
+            image if image.semantic_weights is None else image.objects_apart(len(image) // 2)
+            for image in images
+        ]
+
+    def __len__(self) -> int:
+        return len(self.class_logits)
 
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the mask grid, in cells."""
         return self.mask_logits.shape[-2], self.mask_logits.shape[-1]
+
+    def objects_apart(self, first: int) -> "ImageProposals":
+        """The proposals, those from the `first` on that are of a thing once for each connected part
+        of their mask, since a category has one proposal and an image many objects of it.
+        """
+        label_ids = self.likeliest_classes()[1].tolist()
+        is_thing = [*self.is_thing.tolist(), False]  # the background
+        origins: list[int] = []
+        masks: list[Tensor] = []
+        for place, mask in enumerate(self.mask_logits):
+            apart = place >= first and is_thing[label_ids[place]]
+            parts = list(connected_parts(mask)) if apart else [mask]
+            origins += [place] * len(parts)
+            masks += parts
+        weights = self.semantic_weights
+        return replace(
+            self,
+            class_logits=self.class_logits[origins],
+            mask_logits=torch.stack(masks),
+            semantic_weights=None if weights is None else weights[origins],
+        )
 
     def mirrored(self) -> "ImageProposals":
         """The proposals for the mirror image of the whole canvas."""

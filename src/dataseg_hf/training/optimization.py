@@ -13,19 +13,17 @@ from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.run import RunConfig
 from .schedule import Schedule
 
+FITTED_LR_FACTOR = 0.1
+"""Of the cells' linear map that `linear_start` has fitted to a frozen backbone (our setting). At
+the full rate it learns the few training images too well, at 0 objects suffer (docs/photos.md).
+"""
+
 
 def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, Any]]:
     """Trainable parameters by learning-rate factor and weight decay.
 
-    A backbone with factor 0 is frozen, so that no step computes gradients for it; so is what was
-    fitted to it.
+    What has the factor 0 is frozen, so that no step computes gradients for it.
     """
-    if config.backbone_lr_factor == 0:
-        model.backbone.requires_grad_(False)
-        if model.cell_classifier is not None and (
-            config.linear_start or config.backbone_classifier
-        ):
-            model.cell_classifier.linear.requires_grad_(False)
     undecayed = {
         id(p)
         for module in model.modules()
@@ -35,9 +33,11 @@ def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, A
     undecayed |= {id(p) for p in model.classifier.parameters()}
     groups: dict[tuple[float, float], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
+        factor = lr_factor(name, config)
+        if factor == 0:
+            parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
-        factor = config.backbone_lr_factor if name.startswith("backbone.") else 1.0
         # vectors are norms and biases
         decay = 0.0 if parameter.dim() < 2 or id(parameter) in undecayed else config.weight_decay
         groups[factor, decay].append(parameter)
@@ -45,6 +45,19 @@ def parameter_groups(model: DaTaSegModel, config: RunConfig) -> list[dict[str, A
         {"params": parameters, "lr_factor": factor, "weight_decay": decay}
         for (factor, decay), parameters in groups.items()
     ]
+
+
+def lr_factor(name: str, config: RunConfig) -> float:
+    """Factor of the learning rate of the parameter of that name."""
+    if name.startswith("backbone."):
+        return config.backbone_lr_factor
+    if config.backbone_lr_factor == 0:
+        # learned from more images than the run has
+        if config.backbone_classifier and name.startswith("cell_classifier."):
+            return 0.0
+        if config.linear_start and name.startswith("cell_classifier.linear."):
+            return FITTED_LR_FACTOR
+    return 1.0
 
 
 def learning_rate(config: RunConfig, schedule: Schedule, step: int, seconds: float = 0.0) -> float:
