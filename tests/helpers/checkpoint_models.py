@@ -6,6 +6,7 @@ import torch
 from transformers import ConvNextConfig, MobileNetV2Config, PreTrainedConfig
 
 from dataseg_hf import DaTaSegConfig, DaTaSegImageProcessor, DaTaSegModel
+from dataseg_hf.model.configuration_efficientnet_lite_dataseg import EfficientNetLiteConfig
 from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 
 CANVAS = 64
@@ -30,6 +31,11 @@ def convnext() -> PreTrainedConfig:
 def mobilenet() -> PreTrainedConfig:
     """A third of the channels."""
     return MobileNetV2Config(depth_multiplier=0.35, depth_divisible_by=4, min_depth=4)
+
+
+def efficientnet_lite() -> PreTrainedConfig:
+    """A quarter of the channels, one block a stage."""
+    return EfficientNetLiteConfig(width_coefficient=0.25, depth_coefficient=0.1)
 
 
 def checkpoint_model(

@@ -28,12 +28,18 @@ from dataseg_hf.model.requirements_dataseg import OLDEST_TRANSFORMERS
 from dataseg_hf.model.text_embeddings_dataseg import build_text_encoder
 from dataseg_hf.sharing.checkpoint import AUTO_MAP, PIPELINE_TASK, save_checkpoint
 from helpers import warm_python
-from helpers.checkpoint_models import checkpoint_model, checkpoint_processor, convnext, mobilenet
+from helpers.checkpoint_models import (
+    checkpoint_model,
+    checkpoint_processor,
+    convnext,
+    efficientnet_lite,
+    mobilenet,
+)
 from helpers.paths import ROOT
 
 pytestmark = pytest.mark.slow
 
-BACKBONES = {"convnext": convnext, "mobilenet": mobilenet}
+BACKBONES = {"convnext": convnext, "mobilenet": mobilenet, "efficientnet": efficientnet_lite}
 SUBTASKS = ["panoptic", "semantic", "instance"]
 LOW = {"threshold": 0.05, "overlap_mask_area_threshold": 0.01}
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

