@@ -31,8 +31,9 @@ def build_backbone(config: DaTaSegConfig) -> nn.Module:
     backbone_config = cast(PreTrainedConfig, config.backbone_config)
     if isinstance(backbone_config, MobileNetV2Config):
         return MobileNetV2Backbone(backbone_config)
-    if isinstance(backbone_config, EfficientNetLiteConfig):
-        return EfficientNetLiteBackbone(backbone_config)
+    # without the package, the config's class is that of another copy of a checkpoint's code
+    if backbone_config.model_type == EfficientNetLiteConfig.model_type:
+        return EfficientNetLiteBackbone(cast(EfficientNetLiteConfig, backbone_config))
     backbone = load_backbone(config)
     if backbone_config.model_type in PLAIN_TRANSFORMERS:
         return FeaturePyramid(backbone, backbone_config)
