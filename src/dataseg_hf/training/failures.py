@@ -1,6 +1,8 @@
 """What can go wrong in a step, agreed on by all processes, and what to say of it."""
 
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -58,7 +60,7 @@ def data_failure(failure: Exception | None) -> str:
         return "another process could not load its images"
     if isinstance(failure, BadSampleError):
         return f"{failure}; correct the data or set on_bad_sample to 'skip', then --resume latest"
-    if "DataLoader worker" in str(failure):
+    if _loading_process_died(failure):
         return (
             f"a loading process died ({' '.join(str(failure).split())}): its memory may have run "
             "out; use fewer num_workers or no keep_in_memory, then --resume latest"
@@ -67,6 +69,15 @@ def data_failure(failure: Exception | None) -> str:
         f"{type(failure).__name__} while loading images: {failure}; mend the reader, then --resume "
         "latest"
     )
+
+
+def _loading_process_died(failure: Exception) -> bool:
+    """Whether torch noticed it, or it died while a batch was being received from it."""
+    if "DataLoader worker (pid" in str(failure):
+        return True
+    frames = traceback.extract_tb(failure.__traceback__)
+    received = bool(frames) and "multiprocessing" in Path(frames[-1].filename).parts
+    return received and isinstance(failure, (ConnectionError, EOFError))
 
 
 def fetch(batches: Iterator[list[MicroBatch]]) -> tuple[list[MicroBatch], Exception | None]:
