@@ -36,7 +36,7 @@ def scene(task: str, count: int) -> Sample:
 def main(task: str, counts: list[int]) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = DaTaSegModel(DaTaSegConfig(text_embedding_dim=64)).train()
+    model = DaTaSegModel(DaTaSegConfig(text_embedding_dim=64, decoder_layers=3)).train()
     model.add_vocabulary(
         "world", [f"class {number}" for number in range(10)], [True] * 10, torch.randn(10, 64)
     )
