@@ -51,6 +51,7 @@ def main(run: Path) -> None:
     card = model_publication(run, f"checkpoints/{FOLDER.name}", LICENSE).files["README.md"]
     assert isinstance(card, bytes)
     text = card.decode().replace(", trust_remote_code=True)", ")")
+    text = text.replace("; this repository holds what is needed to load the model.", ".")
     for pattern, words in (CODE, ORIGIN):
         text, count = re.subn(pattern, words, text, flags=re.DOTALL)
         assert count == 1, pattern
