@@ -1,6 +1,6 @@
 # Everything runs in .venv, which each target makes when needed.
 #   make cotrain [CONFIG=photos] [ARGS="--max_steps 100"]
-#   make test | test-full | test-oldest | coverage | lint | bench | bench-data | claims | claims-gpu | demo | docs
+#   make test | test-full | hostile | test-oldest | coverage | lint | bench | bench-data | claims | claims-gpu | demo | docs
 SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
@@ -14,7 +14,11 @@ LAUNCH := $(BIN)/accelerate launch --num_processes 1 --num_machines 1 --mixed_pr
 # a file stays with one process, because its tests share what is slow to make
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: cotrain test coverage test-full test-oldest lint bench bench-data claims claims-gpu demo docs install clean
+HOSTILE := tests/training/test_fault_points.py tests/training/test_elastic.py tests/settings/test_settings_fuzz.py \
+	tests/sharing/test_checkpoint_fuzz.py tests/metrics/test_metrics_fuzz.py tests/data/test_mutated_annotations.py \
+	tests/data/test_mutated_maps.py tests/demo/test_demo_load.py
+
+.PHONY: cotrain test coverage test-full test-oldest lint bench bench-data claims claims-gpu demo docs hostile install clean
 
 install: $(STAMP)
 
@@ -37,6 +41,10 @@ coverage: $(STAMP)
 # all of it; ARGS="-m slow" is the rest
 test-full: $(STAMP)
 	$(PYTEST) -m "" $(ARGS)
+
+# faults at every file operation of a save, damaged files, nodes that come and go, the demo under load; prints what was tried
+hostile: $(STAMP)
+	DATASEG_HOSTILE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "" -s $(HOSTILE) $(ARGS)
 
 # with the oldest versions that are supported, in an environment of their own
 test-oldest: $(OLDEST)/installed

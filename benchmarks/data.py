@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import PIL
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 import transformers
 from numpy.typing import NDArray

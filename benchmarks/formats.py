@@ -25,7 +25,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 from benchmarks.annotation_world import FORMATS, Format, drawn_world, write_images
 
 from dataseg_hf.data.inspection import inspect_dataset

@@ -10,6 +10,7 @@ averaged weights, evaluation between steps.
 
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,16 @@ from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.evaluation import evaluate
+from dataseg_hf.files.output_folder import (
+    ClaimedFolder,
+    Reads,
+    check_output_folder,
+    claim_output_folder,
+    hold_output_folder,
+)
 from dataseg_hf.messages import show_messages
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.model.targets_dataseg import count_targets
-from dataseg_hf.output_folder import check_output_folder, claim_output_folder
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, build_processor, run_text_encoder
 from dataseg_hf.settings.parsing import config_files, parse_run_config
@@ -221,11 +228,10 @@ def main() -> int:
         print(f"without effect in the Trainer: {', '.join(ignored)}")
     processor = build_processor(config)
     arguments = trainer_arguments(config, schedule)
+    held = ExitStack()  # until this program ends
     with arguments.main_process_first(local=False):
-        if resume is None and arguments.process_index == 0:
-            earlier = claim_output_folder(folder, "run", "output_dir", reads)
-            if earlier is not None:
-                print(f"{folder} held an earlier run, now in {earlier}.")
+        if arguments.process_index == 0:
+            held.enter_context(claimed_folder(Path(folder), resume is not None, reads))
     trainer = MixTrainer(
         config, schedule, model, members, args=arguments, processing_class=processor
     )
@@ -235,7 +241,18 @@ def main() -> int:
         results = evaluate(model, held_out, Normalization(config.image_mean, config.image_std))
         trainer.save_metrics("all", results, combined=False)
         print("\n".join(f"{name} {value:.3f}" for name, value in results.items()))
+    held.close()
     return 0
+
+
+def claimed_folder(folder: Path, resumes: bool, reads: Reads) -> ClaimedFolder:
+    """The folder of the run, which no other command writes into until it is closed."""
+    if resumes:
+        return hold_output_folder(folder, "output_dir")
+    claimed = claim_output_folder(folder, "run", "output_dir", reads)
+    if claimed.earlier is not None:
+        print(f"{folder} held an earlier run, now in {claimed.earlier}.")
+    return claimed
 
 
 if __name__ == "__main__":

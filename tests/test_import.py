@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "configuration_efficientnet_lite": set(),
     "backbone_efficientnet_lite": {"configuration_efficientnet_lite"},
     "efficientnet_lite_weights": {"configuration_efficientnet_lite"},
+    "checksums": set(),
     "text_cache": set(),
     "text_encoder": set(),
     "text_pooling": set(),
@@ -123,6 +124,7 @@ MAY_IMPORT = {
         "words",
     },
     "modeling": {
+        "checksums",
         "backbones",
         "cell_classifier",
         "cell_proposals",
@@ -249,6 +251,7 @@ def test_tasks_are_known_without_torch():
 
 
 ROOMS = [
+    {"files"},
     {"model"},
     {"data"},
     {"metrics", "settings", "prediction", "sharing"},

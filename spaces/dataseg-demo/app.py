@@ -7,15 +7,21 @@ without it, the small model for photographs in the project's own `checkpoints/` 
 
 import html
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+
+sys.path.insert(0, str(Path(__file__).parent))  # also where this file is not the program itself
+
 from demo_about import about_model, example_rows, known_words, unlike_training
 from demo_inputs import MAX_WORDS, InputError
 from demo_results import NMS, Choices, Result, segmented
+from demo_turns import MAX_WAITING
+from gradio.utils import get_upload_folder
 from transformers import Pipeline, pipeline
 
 os.environ.setdefault("GRADIO_RUN_HISTORY", "False")  # nothing is kept, not even in the browser
@@ -25,7 +31,6 @@ DEFAULT_MODEL = Path("checkpoints/photos-small")
 NOTHING = "nothing"
 
 MAX_MEGABYTES = 20  # of a file
-MAX_WAITING = 20  # in the queue
 KEPT_SECONDS = 600  # uploads and results
 
 NO_MODEL = """# DaTaSeg
@@ -227,22 +232,14 @@ class DemoPage:
         nms: float = NMS,
     ) -> Iterator[tuple[Any, ...]]:
         """Segments of an image, their table, a picture of them with a legend, and COCO json."""
-        try:
-            choices = Choices(task, vocabulary, words, threshold, nms)
-            result = segmented(self.segmenter, image, choices)
-        except InputError as error:
-            text = html.escape(str(error), quote=False)
-            raise gr.Error(text, print_exception=False) from error
-        # the files live until the next step of the iterator, by when they were taken over
-        with tempfile.TemporaryDirectory() as folder:
-            yield result.masks(), result.table(), *result.save(Path(folder))
+        yield from results(self.segmenter, image, task, vocabulary, words, threshold, nms)
 
     def show(self, image: Any, task: str, *choices: Any) -> Iterator[dict[Any, Any]]:
         """A result, or the problem beside what caused it."""
         updates = {self.note: gr.update(visible=False)}
         updates |= {problem: self._solved() for problem in self.problems.values()}
         try:
-            result = segmented(self.segmenter, image, Choices(task, *choices))
+            result = segmented_upload(self.segmenter, image, Choices(task, *choices))
         except InputError as error:
             yield updates | {self.problems[error.place]: self._problem(str(error))}
             return
@@ -259,7 +256,7 @@ class DemoPage:
             yield self.second.emptied()
             return
         try:
-            result = segmented(self.segmenter, image, Choices(task, *choices))
+            result = segmented_upload(self.segmenter, image, Choices(task, *choices))
         except InputError:
             yield {part: gr.skip() for part in self.second.outputs}
             return
@@ -271,6 +268,27 @@ class DemoPage:
 
     def _solved(self) -> Any:
         return gr.update(value="", visible=False)
+
+
+def segmented_upload(segmenter: Pipeline, image: Any, choices: Choices) -> Result:
+    """The segments of a file that was uploaded to this app; InputError as of `segmented`."""
+    return segmented(segmenter, image, choices, Path(get_upload_folder()).resolve())
+
+
+def results(segmenter: Pipeline, image: Any, *choices: Any) -> Iterator[tuple[Any, ...]]:
+    """What the endpoint gives for an upload and the fields of `Choices`, in their order.
+
+    Raises:
+        gr.Error: for what the user can change.
+    """
+    try:
+        result = segmented_upload(segmenter, image, Choices(*choices))
+    except InputError as error:
+        text = html.escape(str(error), quote=False)
+        raise gr.Error(text, print_exception=False) from error
+    # the files live until the next step of the iterator, by when they were taken over
+    with tempfile.TemporaryDirectory() as folder:
+        yield result.masks(), result.table(), *result.save(Path(folder))
 
 
 # --- starting -------------------------------------------------------------------------------------

@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from gradio.utils import get_upload_folder
 from PIL import Image
 
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # a file chooses its decoder
 LONGEST_SIDE = 1280  # larger images are reduced
 MAX_WORDS, LONGEST_WORD = 100, 60
+LONGEST_TEXT = 100 * MAX_WORDS  # letters, with what stands between the words
 
 
 class InputError(ValueError):
@@ -24,14 +25,14 @@ class InputError(ValueError):
         self.place = place
 
 
-def uploaded_file(upload: Any) -> Path:
-    """The file of an upload as Gradio describes it; InputError for none, or one that was not
-    uploaded to this app.
+def uploaded_file(upload: Any, uploads: Path) -> Path:
+    """The file of an upload as Gradio describes it; InputError for none, or for a file that is not
+    among the app's uploads.
     """
     if upload is None:
         raise InputError("image", "Choose an image first.")
     path = Path(str(upload.get("path") if isinstance(upload, dict) else None)).resolve()
-    if not path.is_relative_to(Path(get_upload_folder()).resolve()) or not path.is_file():
+    if not path.is_relative_to(uploads) or not path.is_file():
         raise InputError(
             "image", "Upload the image: files of the server and addresses are not read."
         )
@@ -45,7 +46,7 @@ def read_image(path: str | Path, image_processor: Any) -> Image.Image:
         InputError: for a file that is no image, or too many pixels; the message is for the user.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise InputError(
                     "image",
@@ -53,7 +54,9 @@ def read_image(path: str | Path, image_processor: Any) -> Image.Image:
                     f"{MAX_PIXELS // 1_000_000} million are taken. Reduce it first.",
                 )
             image = image_processor.read_image(file)
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # decoders raise more than they document
         raise InputError(
             "image", "This file is no image that can be read. Try a JPEG or PNG."
         ) from error
@@ -61,14 +64,41 @@ def read_image(path: str | Path, image_processor: Any) -> Image.Image:
     return image
 
 
-def parse_words(text: str | None) -> list[str]:
+def checked_vocabulary(name: Any, model: Any) -> str:
+    """The name of a stored vocabulary; InputError for anything else, a list of words included."""
+    if name is None:
+        raise InputError("words", "Choose a vocabulary of the model, or type words of your own.")
+    if not isinstance(name, str) or len(name) > LONGEST_WORD:
+        raise InputError("words", "A vocabulary of the model is asked for by its name.")
+    try:
+        model.stored_vocabulary(name)
+    except ValueError as error:
+        raise InputError("button", str(error)[:500]) from error
+    return name
+
+
+def checked_share(value: Any, what: str) -> float:
+    """A number in 0..1; InputError for anything else."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1:
+        raise InputError("button", f"The {what} must lie in 0..1, not {str(value)[:20]}.")
+    return float(value)
+
+
+def parse_words(text: Any) -> list[str]:
     """The words typed, without repetition; none where nothing was typed.
 
     Raises:
-        InputError: for too many, too long ones, or none among the commas; the message is for the
-            user.
+        InputError: for too many, too long ones, none among the commas, or what is no text; the
+            message is for the user.
     """
-    text = str(text or "")
+    text = "" if text is None else text
+    if not isinstance(text, str):
+        raise InputError("words", "Words are one text, with commas between them.")
+    if len(text) > LONGEST_TEXT:
+        raise InputError(
+            "words", f"The text has {len(text)} letters; at most {LONGEST_TEXT} are taken."
+        )
     words = [" ".join(word.split()) for word in re.split(r"[,;\n]", text)]
     distinct = list(dict.fromkeys(word for word in words if word))
     if text.strip() and not distinct:

@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from demo_inputs import InputError, parse_words, read_image, uploaded_file
+from demo_inputs import (
+    InputError,
+    checked_share,
+    checked_vocabulary,
+    parse_words,
+    read_image,
+    uploaded_file,
+)
+from demo_kept import MAX_KEPT_FILES, keep_newest
+from demo_turns import Turns
 from PIL import Image
 from transformers import Pipeline
 
@@ -17,6 +26,7 @@ from dataseg_hf.data.coco_format import coco_annotations, coco_categories, coco_
 from dataseg_hf.pictures.overlay import category_color, segments_overlay
 from dataseg_hf.prediction.segments import Segment, cropped
 
+TURNS = Turns()
 MAX_SEGMENTS = 40  # shown; the best ones
 OPACITY = 0.6  # of a mask
 NMS = 0.7  # docs/evaluation.md, "Repeated objects"
@@ -121,33 +131,37 @@ class Result:
         return coco_file([entry], annotations, coco_categories(self.names, self.is_thing))
 
 
-def segmented(segmenter: Pipeline, upload: Any, choices: Choices) -> Result:
+def segmented(segmenter: Pipeline, upload: Any, choices: Choices, uploads: Path) -> Result:
     """The segments of an upload.
 
     Args:
         upload: as Gradio describes a file.
+        uploads: folder of the app's uploads and results.
 
     Raises:
         InputError: for what the user can change.
     """
-    image = read_image(uploaded_file(upload), segmenter.image_processor)
+    file = uploaded_file(upload, uploads)
     words = parse_words(choices.words)
-    if not words and choices.vocabulary is None:
-        raise InputError("words", "Choose a vocabulary of the model, or type words of your own.")
-    threshold = choices.threshold
-    if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise InputError("button", f"The minimum score must lie in 0..1, not {threshold!r:.20}.")
-    try:
-        found = segmenter(
-            image,
-            subtask=choices.task,
-            vocabulary=words or choices.vocabulary,
-            threshold=threshold,
-            nms=choices.nms,
-        )
-    except (OSError, ValueError) as error:
-        raise InputError("words" if words else "button", str(error)) from error
-    names, is_thing = categories(segmenter, choices.vocabulary, words)
+    vocabulary = None if words else checked_vocabulary(choices.vocabulary, segmenter.model)
+    threshold = checked_share(choices.threshold, "minimum score")
+    nms = checked_share(choices.nms, "overlap")
+    if choices.task not in segmenter.subtasks:
+        raise InputError("button", f"The task must be one of {', '.join(segmenter.subtasks)}.")
+    with TURNS.turn():
+        keep_newest(uploads, MAX_KEPT_FILES, but=file)
+        image = read_image(file, segmenter.image_processor)
+        try:
+            found = segmenter(
+                image,
+                subtask=choices.task,
+                vocabulary=words or vocabulary,
+                threshold=threshold,
+                nms=nms,
+            )
+        except (OSError, ValueError) as error:
+            raise InputError("words" if words else "button", str(error)[:500]) from error
+    names, is_thing = categories(segmenter, vocabulary, words)
     segments = [
         cropped(np.asarray(one["mask"]) > 0, names.index(one["label"]), one["score"])
         for one in found[:MAX_SEGMENTS]

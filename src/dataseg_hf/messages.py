@@ -8,6 +8,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 _MAX_CHARACTERS = 60
+LONGEST_MESSAGE = 2000  # letters
 
 
 def first_few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
@@ -18,8 +19,19 @@ def first_few(texts: Sequence[str], most: int, separator: str = ", ") -> str:
 
 def shown(value: Any) -> str:
     """A value out of a file as Python writes it, cut to 60 characters."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__}, nested too deep"
     return text if len(text) <= _MAX_CHARACTERS else f"{text[: _MAX_CHARACTERS - 3]}..."
+
+
+def shortened(text: str) -> str:
+    """A message as it is, or its first part where it is longer than 2,000 letters."""
+    if len(text) <= LONGEST_MESSAGE:
+        return text
+    kept = LONGEST_MESSAGE - 100
+    return f"{text[:kept]}... ({len(text) - kept} more letters)"
 
 
 class _Terminal(logging.Handler):

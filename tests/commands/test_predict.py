@@ -16,7 +16,7 @@ from transformers import ConvNextConfig
 
 from dataseg_hf.data.readers.coco_panoptic import read_coco_panoptic
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
-from dataseg_hf.output_folder import MARKER
+from dataseg_hf.files.output_folder import MARKER
 from dataseg_hf.pictures.overlay import (
     category_color,
     overlay,
@@ -24,6 +24,7 @@ from dataseg_hf.pictures.overlay import (
     segments_overlay,
     semantic_overlay,
 )
+from dataseg_hf.prediction import tiling
 from dataseg_hf.prediction.segments import Segment
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
@@ -364,6 +365,43 @@ def test_unreadable_files_do_not_stop_the_others(predict, model, photos, tmp_pat
         "broken.jpg",
         "text.png",
     ]
+
+
+def test_an_image_that_cannot_be_segmented_does_not_stop_the_others(
+    predict, model, photos, tmp_path, monkeypatch, capsys
+):
+    """Whatever the model raises, such as for memory; the results are written as well."""
+    original = tiling.segment_image
+
+    def fail_at_b(model, processor, image, *rest):
+        if image.size == (30, 80):
+            raise RuntimeError("not enough memory:\nyou tried to allocate 100 GB")
+        return original(model, processor, image, *rest)
+
+    monkeypatch.setattr(tiling, "segment_image", fail_at_b)
+    arguments = ["--model", model, "--input", str(photos / "a.jpg"), str(photos / "b.png")]
+    assert predict([*arguments, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err
+    assert "b.png: RuntimeError: not enough memory: you tried to allocate 100 GB" in error
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
+
+
+def test_ctrl_c_keeps_the_results_so_far(predict, model, photos, tmp_path, monkeypatch, capsys):
+    original = tiling.segment_image
+
+    def stop_at_b(model, processor, image, *rest):
+        if image.size == (30, 80):
+            raise KeyboardInterrupt
+        return original(model, processor, image, *rest)
+
+    monkeypatch.setattr(tiling, "segment_image", stop_at_b)
+    arguments = ["--model", model, "--input", str(photos / "a.jpg"), str(photos / "b.png")]
+    assert predict([*arguments, "--output", str(tmp_path / "out")]) == 130
+    assert "stopped: 1 images are in" in capsys.readouterr().err
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
+    assert not (tmp_path / "out/in_use.lock").exists()
 
 
 def test_photos_are_turned_upright(predict, model, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dataseg_hf.model.checksums_dataseg import damaged_files
 from dataseg_hf.training.folder import RunFolder
 from helpers import warm_python
 from helpers.paths import PROGRAMS
@@ -103,7 +104,9 @@ def kill_family(process: Scripts) -> None:
     process.communicate()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130), (signal.SIGHUP, 0)]
+)
 def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -121,6 +124,51 @@ def test_a_signal_saves_and_the_resumed_run_is_the_whole_one(
     resumed = start(folder, *options, "--resume", "latest")
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert_same_run(tmp_path / "whole" / "run", folder)
+
+
+def test_a_signal_after_the_last_step_lets_the_model_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process = begin(folder, "--max_steps", "2", "--evaluation", "{}")
+    wait_until(lambda: (folder / "checkpoints/step-00000002").exists(), process)
+    process.scripts[0].terminate()
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 0, printed
+    assert (folder / "all_results.json").exists()
+    assert damaged_files(folder) == []
+
+
+def test_a_signal_in_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    folder, temporary = tmp_path / "deep" / "run", tmp_path / "temporary"
+    temporary.mkdir()
+    process = warm_python.Scripts(
+        script(folder, "--dry_run", "true", "--evaluation.shapes_panoptic.count", "3000",
+               "--evaluation.shapes_panoptic.batch_size", "1000"),
+        {**environment(), "TMPDIR": str(temporary)}, 1, merged=True,
+    )  # fmt: skip
+    wait_until(lambda: any(temporary.glob("*/history.csv")), process)
+    process.scripts[0].terminate()
+    printed = process.communicate(timeout=100)[0]
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert list(temporary.iterdir()) == []
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("resume", [(), ("--resume", "latest")])
+def test_a_second_run_in_the_folder_is_refused(tmp_path: Path, resume: tuple[str, ...]) -> None:
+    folder = tmp_path / "run"
+    long = ("--max_steps", "2000", "--checkpoint_every", "4", "--log_every", "1")
+    first = begin(folder, *long, "--evaluation", "{}")
+    wait_until(lambda: len(read(folder / "history.csv").splitlines()) > 8, first)
+    before = (folder / "run.json").read_text()
+    second = start(folder, *long, "--evaluation", "{}", *resume)
+    assert second.returncode == 2
+    assert f"error: output_dir: '{folder}' is in use by 'cotrain.py" in second.stderr
+    assert (folder / "run.json").read_text() == before
+    first.scripts[0].terminate()
+    assert first.communicate(timeout=100) is not None
+    assert first.returncode == 0
+    steps = [int(row[0]) for row in history(folder)[1:]]
+    assert steps == list(range(len(steps)))
 
 
 def test_a_signal_to_one_of_two_processes_stops_both(tmp_path: Path) -> None:

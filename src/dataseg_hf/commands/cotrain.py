@@ -1,32 +1,59 @@
 """Train one model on a mix of datasets."""
 
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from tempfile import TemporaryDirectory
 
 from ..data.sample import BadSampleError
+from ..ending import EndingSignals
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..settings.parsing import config_files, file_of_entries, parse_run_config
 from ..settings.ready_configs import config_file, with_config_files
 from ..settings.run import RunConfig
-from .options import report_error
+from .options import print_any_name, report_error
+
+INDUCTOR_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when the run ended or SIGTERM stopped it with its state saved, 130 when SIGINT
     did.
 
-    2 for settings or data that cannot work; 1 when training diverged, or something could not be
+    128 and the number of a signal that ended it where there is no state to save; 2 for settings or
+    data that cannot work; 1 when training diverged, or something could not be
     loaded, written or published.
     """
-    try:
-        settings = with_config_files(sys.argv[1:] if arguments is None else arguments)
-        config = parse_run_config(settings, config_file("shapes"))
-    except ConfigError as error:
-        report_error(error)
-        return 2
-    return train(config, settings)
+    print_any_name()
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    is_dry = any(word.startswith(("--dry_run", "--dry-run")) for word in given)
+    with EndingSignals(), temporary_caches() if is_dry else nullcontext():
+        try:
+            settings = with_config_files(given)
+            config = parse_run_config(settings, config_file("shapes"))
+        except ConfigError as error:
+            report_error(error)
+            return 2
+        return train(config, settings)
+
+
+@contextmanager
+def temporary_caches() -> Iterator[None]:
+    """Let torch keep what it compiles where a dry run deletes it: torch 2.13 makes a folder for it
+    while transformers is imported.
+    """
+    if INDUCTOR_CACHE in os.environ:
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        os.environ[INDUCTOR_CACHE] = folder
+        try:
+            yield
+        finally:
+            del os.environ[INDUCTOR_CACHE]
 
 
 def train(config: RunConfig, settings: Sequence[str]) -> int:

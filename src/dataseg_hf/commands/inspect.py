@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from ..errors import ConfigError
+from ..files.output_folder import check_addition
 from ..messages import show_messages
-from ..output_folder import check_addition
 from ..settings.ready_configs import config_file, with_config_files
 from .options import OptionParser, report_error
 

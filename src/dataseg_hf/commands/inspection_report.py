@@ -11,8 +11,8 @@ from ..data.name_checks import held_out_contradictions
 from ..data.problems import Problem
 from ..data.sample import SampleDataset, SampleStream
 from ..errors import ConfigError
+from ..files.output_folder import CONTACT_SHEETS
 from ..model.configuration_dataseg import DaTaSegConfig
-from ..output_folder import CONTACT_SHEETS
 from ..pictures.contact_sheet import contact_sheet, samples_at
 from ..settings.datasets import MixRow, load_source, mix_table, resolve_mix, training_mix
 from ..settings.model import embed, run_text_encoder

@@ -73,10 +73,11 @@ def label(options: argparse.Namespace) -> tuple["LabelingFolder", "Summary", int
     teacher = load_teacher(teacher_name, teacher_options(options))
     settings = labeling_settings(teacher, teacher_name, root, options)
     folder = LabelingFolder.open(output, settings, reads)
-    if folder.journal.done:
-        print(f"{len(folder.journal.done)} of {len(images)} images have labels; going on.")
-    summary = label_images(teacher, folder, images, options.batch_size)
-    draw(folder)
+    with folder.lock:
+        if folder.journal.done:
+            print(f"{len(folder.journal.done)} of {len(images)} images have labels; going on.")
+        summary = label_images(teacher, folder, images, options.batch_size)
+        draw(folder)
     return folder, summary, len(images)
 
 

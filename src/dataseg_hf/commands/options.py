@@ -5,9 +5,11 @@ import math
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from io import TextIOWrapper
 from typing import Any, NoReturn
 
 from ..errors import SettingsError
+from ..messages import shortened
 from ..model.words_dataseg import parse_words
 
 
@@ -20,6 +22,7 @@ class OptionParser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: Any = None
     ) -> tuple[Any, list[str]]:
         """As the base class, which calls it for every way of parsing."""
+        print_any_name()
         words = sys.argv[1:] if args is None else args
         self._words = [self._spelled(word) for word in words]
         return super().parse_known_args(self._words, namespace)
@@ -63,7 +66,14 @@ def report_error(error: Exception | str, file: str = "") -> None:
     """
     for text in error.lines if isinstance(error, SettingsError) else [str(error)]:
         place = f"{file}: " if file and text.startswith(("datasets.", "evaluation.")) else ""
-        print(f"error: {place}{' '.join(text.split())}", file=sys.stderr)
+        print(f"error: {place}{shortened(' '.join(text.split()))}", file=sys.stderr)
+
+
+def print_any_name() -> None:
+    """Let names of files that are no UTF-8 be printed, their bytes as `\\udcff`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def share(text: str) -> float:

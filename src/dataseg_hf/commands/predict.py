@@ -12,6 +12,7 @@ Into the output folder go
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +20,12 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
+from ..ending import EndingSignals
+from ..files.lock import FolderLock
+from ..files.output_folder import check_output_folder, claim_output_folder
 from ..model.image_reading_dataseg import check_value_range
 from ..model.mask_nms_dataseg import DEFAULT_IOU
 from ..model.tasks_dataseg import output_tasks
-from ..output_folder import check_output_folder, claim_output_folder
 from ..pictures.overlay import segments_overlay, semantic_overlay
 from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES
 from ..prediction.inputs import find_images, named_images
@@ -34,12 +37,13 @@ if TYPE_CHECKING:
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
 
+INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 MIN_TILE = 32  # pixels: the coarsest stride of the backbones
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when all images were segmented, 1 when some could not be read, 2 for options that
-    cannot work.
+    """Exit code 0 when all images were segmented, 1 when some could not be, 2 for options that
+    cannot work, 130 after Ctrl-C.
     """
     options = parse_options(arguments)
     try:
@@ -47,11 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError) as error:
         report_error(error)
         return 2
-    failures = segment_all(prediction, options)
+    failures: list[str] = []
+    try:
+        with EndingSignals(), prediction.lock:
+            segment_all(prediction, options, failures)
+    except KeyboardInterrupt:
+        print(f"stopped: {prediction.writer.images} images are in {prediction.folder}",
+              file=sys.stderr)  # fmt: skip
+        return INTERRUPTED
     total = len(prediction.sources)
     print(f"{total - len(failures)} of {total} images segmented into {prediction.folder}")
     for failure in failures:
-        print(f"not read: {failure}", file=sys.stderr)
+        print(failure, file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -61,11 +72,13 @@ class Prediction:
 
     Args:
         folder: of the results, claimed.
+        lock: keeps other commands out of it, to be released.
         sources: images by the name of their results.
         labeling: None where no files for labeling tools are wanted.
     """
 
     folder: Path
+    lock: FolderLock
     sources: dict[str, Path]
     model: "DaTaSegModel"
     processor: "DaTaSegImageProcessor"
@@ -89,16 +102,21 @@ def prepare(options: argparse.Namespace) -> Prediction:
     model, processor = load(options.model, options.vocabulary)
     if options.value_range is not None:
         processor.value_range = check_value_range(options.value_range)
-    earlier = claim_output_folder(folder, "predictions", "--output", reads)
-    vocabulary = model.stored_vocabulary(str(model.config.default_vocabulary))
-    writer = ResultWriter(folder, options.task, vocabulary["labels"], vocabulary["is_thing"])
-    labeling = None
-    if options.annotations:
-        style = (options.outlines, options.image_url_prefix)
-        labeling = LabelingFiles(folder, options.annotations, writer.categories, sources, *style)
-    if earlier is not None:
-        print(f"{folder} held earlier predictions, now in {earlier}.")
-    return Prediction(folder, sources, model, processor, writer, labeling)
+    claimed = claim_output_folder(folder, "predictions", "--output", reads)
+    try:
+        vocabulary = model.stored_vocabulary(str(model.config.default_vocabulary))
+        writer = ResultWriter(folder, options.task, vocabulary["labels"], vocabulary["is_thing"])
+        labeling = None
+        if options.annotations:
+            style = (options.outlines, options.image_url_prefix)
+            categories = writer.categories
+            labeling = LabelingFiles(folder, options.annotations, categories, sources, *style)
+    except BaseException:
+        claimed.lock.release()
+        raise
+    if claimed.earlier is not None:
+        print(f"{folder} held earlier predictions, now in {claimed.earlier}.")
+    return Prediction(folder, claimed.lock, sources, model, processor, writer, labeling)
 
 
 def load(
@@ -123,45 +141,60 @@ def load(
     return model.eval().to(device), processor
 
 
-def segment_all(prediction: Prediction, options: argparse.Namespace) -> list[str]:
-    """Write the results of all images, and say so where nothing is found; returns a line for each
-    image that cannot be read.
+def segment_all(prediction: Prediction, options: argparse.Namespace, failures: list[str]) -> None:
+    """Write the results of all images, and say so where nothing is found.
+
+    Args:
+        failures: takes a line for each image that cannot be read, or not be segmented.
+
+    Raises:
+        OSError: where the results cannot be written; those of earlier images are.
     """
     from ..model.thresholds_dataseg import Thresholds
     from ..prediction.nothing_found import BestProposal
     from ..prediction.tiling import segment_image
 
-    processor, failures, segments = prediction.processor, [], 0
+    segments = 0
     best = BestProposal(prediction.writer.task)
-    tile = processor.size["longest_edge"] if options.tile == 0 else options.tile
+    tile = prediction.processor.size["longest_edge"] if options.tile == 0 else options.tile
     thresholds = Thresholds(
         options.threshold, options.mask_threshold, options.overlap_threshold, options.nms
     )
-    for name, source in tqdm(prediction.sources.items(), unit="image"):
-        try:
-            image = processor.read_image(source)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            failures.append(f"{source}: {' '.join(str(error).split())}")
-            continue
-        found = segment_image(
-            prediction.model,
-            processor,
-            image,
-            options.task,
-            thresholds,
-            tile,
-            options.tile_overlap,
-            best.add,
-        )
-        segments += len(found)
-        write(prediction, name, image, found)
-    prediction.writer.close()
-    if prediction.labeling is not None:
-        prediction.labeling.close()
-    images = len(prediction.sources) - len(failures)
-    if images and not segments:
-        print(best.note(images, thresholds))
-    return failures
+    with closing(prediction.writer), closed(prediction.labeling):
+        for name, source in tqdm(prediction.sources.items(), unit="image"):
+            what = "read"
+            try:
+                image = prediction.processor.read_image(source)
+                what = "segmented"
+                found = segment_image(
+                    prediction.model,
+                    prediction.processor,
+                    image,
+                    options.task,
+                    thresholds,
+                    tile,
+                    options.tile_overlap,
+                    best.add,
+                )
+            except Exception as error:  # one image, whatever is wrong with it, ends nothing
+                failures.append(f"not {what}: {source}: {failure_of(error)}")
+                continue
+            segments += len(found)
+            write(prediction, name, image, found)
+    if prediction.writer.images and not segments:
+        print(best.note(prediction.writer.images, thresholds))
+
+
+def closed(labeling: LabelingFiles | None) -> AbstractContextManager[object]:
+    """Closes the files for labeling tools, where there are any."""
+    return nullcontext() if labeling is None else closing(labeling)
+
+
+def failure_of(error: Exception) -> str:
+    """One line on an image that could not be segmented, at most 500 letters."""
+    known = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+    kind = "" if isinstance(error, known) else f"{type(error).__name__}: "
+    return f"{kind}{' '.join(str(error).split())}"[:500]
 
 
 def write(

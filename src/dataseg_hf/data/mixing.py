@@ -380,6 +380,7 @@ def mixing_loader(
             collate_fn=_as_is,
             num_workers=num_workers,
             generator=generator,
+            worker_init_fn=_leave_signals_to_main,
         )
     )
     if num_workers and sys.platform != "win32":
@@ -390,6 +391,15 @@ def mixing_loader(
         if isinstance(batch, BadSampleError):
             raise batch
         yield batch
+
+
+def _leave_signals_to_main(worker: int) -> None:
+    """A loading process ends with the main one. If it ended at a signal to all processes of a job,
+    while it holds a queue, the main one would wait for it for ever.
+    """
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..messages import first_few
+from ..messages import first_few, shortened
 from ..model.tasks_dataseg import LabelForm, get_task
 from ..model.tasks_dataseg import TaskName as TaskName
 from .names import plain_name
@@ -22,8 +22,11 @@ RawId: TypeAlias = int | str
 
 class BadSampleError(ValueError):
     """An image or its annotation cannot be used; the message names the file or image id, what is
-    wrong, what to do.
+    wrong, what to do, in at most 2,000 letters.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(message))
 
 
 class UnknownIdsError(BadSampleError):

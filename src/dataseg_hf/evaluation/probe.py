@@ -17,9 +17,9 @@ from ..data.collate import Normalization
 from ..data.sample import BadSampleError, Sample, SampleDataset, SampleStream
 from ..data.transforms import resize_only
 from ..errors import ConfigError
+from ..files.output_folder import check_output_folder, claim_output_folder
 from ..metrics.semantic import iou_scores, semantic_map
 from ..model.postprocessing_dataseg import likeliest_class
-from ..output_folder import check_output_folder, claim_output_folder
 from ..settings.datasets import OnBadSample
 from ..settings.model import first_model, run_text_encoder
 from ..settings.paths import expand, run_reads
@@ -118,18 +118,18 @@ def run_probe(
     strides = checked_strides(options.strides, maps, groups[0].training[0].augmentation.image_size)
     names = [held_out.name for group in groups for held_out in group.held_out]
     of_model = {} if options.model is None else model_ious(options.model, config, names)
-    earlier = claim_output_folder(folder, "probe", "--output_dir", reads)
-    if earlier is not None:
-        LOG.info(f"{folder} held an earlier probe, now in {earlier}.")
-    LOG.info(f"Probing a {weights}, strides {', '.join(map(str, strides))}.")
-    results = [
-        scores
-        for group in groups
-        for scores in probe_vocabulary(group, maps, strides, config.on_bad_sample)
-    ]
-    for scores in results:
-        scores.model = of_model.get(scores.name)
-    write_probe(results, {"backbone": weights, "strides": list(strides)}, folder)
+    with claim_output_folder(folder, "probe", "--output_dir", reads) as claimed:
+        if claimed.earlier is not None:
+            LOG.info(f"{folder} held an earlier probe, now in {claimed.earlier}.")
+        LOG.info(f"Probing a {weights}, strides {', '.join(map(str, strides))}.")
+        results = [
+            scores
+            for group in groups
+            for scores in probe_vocabulary(group, maps, strides, config.on_bad_sample)
+        ]
+        for scores in results:
+            scores.model = of_model.get(scores.name)
+        write_probe(results, {"backbone": weights, "strides": list(strides)}, folder)
     LOG.info("\n".join(combination_table(results)))
     LOG.info(f"The scores of each class are in {folder / 'report.md'}.")
     return results

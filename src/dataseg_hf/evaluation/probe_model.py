@@ -62,7 +62,7 @@ def _read(file: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
         }
     except OSError as error:
         raise ConfigError(f"--model: cannot read '{file}': {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigError(
             f"--model: '{file}' has no scores by class; name the results.json of dataseg evaluate"
         ) from error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ..files.writing import replace_file
 from ..metrics.report import nan_as_null
 from .report import cell, table
 from .scorers import SCORERS
@@ -104,11 +105,11 @@ def write_probe(results: Sequence[ProbeScores], summary: Mapping[str, Any], fold
         },
         "sets": {scores.name: _set_as_json(scores) for scores in results},
     }
-    (folder / "probe.json").write_text(json.dumps(nan_as_null(content), indent=1) + "\n")
+    replace_file(folder / "probe.json", json.dumps(nan_as_null(content), indent=1) + "\n")
     lines = [f"# Linear probe of a {summary['backbone']}", "", *combination_table(results)]
     for scores in results:
         lines += ["", f"## {scores.name}", "", *_class_table(scores)]
-    (folder / "report.md").write_text("\n".join(lines) + "\n")
+    replace_file(folder / "report.md", "\n".join(lines) + "\n")
 
 
 def _set_as_json(scores: ProbeScores) -> dict[str, Any]:

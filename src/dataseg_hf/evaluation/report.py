@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files.writing import replace_file
 from ..metrics.report import nan_as_null
 from .scoring import SetResult, values_of
 
@@ -43,7 +44,7 @@ def write_json(results: Sequence[SetResult], summary: Mapping[str, Any], folder:
             for result in results
         },
     }
-    (folder / "results.json").write_text(json.dumps(nan_as_null(content), indent=1) + "\n")
+    replace_file(folder / "results.json", json.dumps(nan_as_null(content), indent=1) + "\n")
 
 
 def write_markdown(results: Sequence[SetResult], summary: Mapping[str, Any], folder: Path) -> None:
@@ -79,7 +80,7 @@ def write_markdown(results: Sequence[SetResult], summary: Mapping[str, Any], fol
                     "",
                     f"![{title} of {result.name}]({path.relative_to(folder).as_posix()})",
                 ]
-    (folder / "report.md").write_text("\n".join(lines) + "\n")
+    replace_file(folder / "report.md", "\n".join(lines) + "\n")
 
 
 HEADLINES = ("pq", "miou", "mask_ap", "mask_ap50", "box_ap", "box_ap50")

@@ -4,6 +4,7 @@ scores, writes.
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from tqdm.auto import tqdm
 from ..data.collate import Normalization
 from ..data.sample import DatasetSpec
 from ..errors import ConfigError
+from ..files.output_folder import Reads, check_output_folder, claim_output_folder
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.words_dataseg import listed
-from ..output_folder import Reads, check_output_folder, claim_output_folder
 from ..pictures.figures import draw_confusion, draw_precision_recall
 from ..processes import on_main
 from ..settings.datasets import load_held_out
@@ -78,11 +79,34 @@ def run_evaluation(
     # round by layout
     anything: Any = model.eval()  # the signature known to type checkers lacks memory_format
     anything.to(accelerator.device, memory_format=torch.channels_last)
-    make_room(folder, reads, accelerator)
-
     inference = Inference(
         Normalization(processor.image_mean, processor.image_std), options.flip, options.num_workers
     )
+    with make_room(folder, reads, accelerator):
+        results = score_all(model, sets, inference, options, folder, accelerator)
+        if accelerator.is_main_process:
+            summary = evaluation_summary(options, entries, accelerator)
+            write_json(results, summary, folder)
+            write_markdown(results, summary, folder)
+            LOG.info("\n".join([*overview(results), *note_lines(results)]))
+            LOG.info(f"Results, report and pictures are in {folder}.")
+        accelerator.wait_for_everyone()
+    return results
+
+
+def score_all(
+    model: DaTaSegModel,
+    sets: Sequence[EvaluationSet],
+    inference: Inference,
+    options: EvaluationOptions,
+    folder: Path,
+    accelerator: Accelerator,
+) -> list[SetResult]:
+    """Score the sets on all processes together, and draw their figures.
+
+    Raises:
+        BadSampleError: for an image that cannot be read.
+    """
     processes = Processes(
         accelerator.process_index, accelerator.num_processes, lambda state: gather_object([state])
     )
@@ -108,13 +132,6 @@ def run_evaluation(
             bar.update(done + len(eval_set.data) - bar.n)
             if accelerator.is_main_process:
                 draw(model, eval_set, results[-1], inference, options.gallery, folder)
-    if accelerator.is_main_process:
-        summary = evaluation_summary(options, entries, accelerator)
-        write_json(results, summary, folder)
-        write_markdown(results, summary, folder)
-        LOG.info("\n".join([*overview(results), *note_lines(results)]))
-        LOG.info(f"Results, report and pictures are in {folder}.")
-    accelerator.wait_for_everyone()
     return results
 
 
@@ -171,23 +188,29 @@ def check_mirror(spec: DatasetSpec, image_size: int, key: str) -> None:
         )
 
 
-def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> None:
-    """Start the folder of the report on the main process, an earlier report moved aside.
+def make_room(folder: Path, reads: Reads, accelerator: Accelerator) -> ExitStack:
+    """Start the folder of the report on the main process, an earlier report moved aside; other
+    commands stay out of it until what is returned is closed.
 
     Raises:
         ConfigError: on all processes, where it cannot be written.
     """
+    held = ExitStack()
 
     def start() -> None:
-        earlier = claim_output_folder(folder, "evaluation", "--output_dir", reads)
-        if earlier is not None:
-            LOG.info(f"{folder} held an earlier evaluation, now in {earlier}.")
+        claimed = held.enter_context(
+            claim_output_folder(folder, "evaluation", "--output_dir", reads)
+        )
+        if claimed.earlier is not None:
+            LOG.info(f"{folder} held an earlier evaluation, now in {claimed.earlier}.")
         (folder / "pictures").mkdir()
 
     accelerator.wait_for_everyone()  # all have looked at the folder before it changes
     failure = on_main(start, accelerator)
     if failure is not None:
+        held.close()
         raise ConfigError(f"--output_dir: cannot write to '{folder}': {failure}")
+    return held
 
 
 def exporter_of(

@@ -15,7 +15,7 @@ from ..prediction.annotation_files import (
     AnnotationFormat,
     Outlines,
 )
-from ..settings.base import Settings
+from ..settings.base import EntryName, Settings
 from ..settings.entries import EvalEntry, MetricName
 from ..settings.errors import unknown_key
 from ..settings.parsing import parse_settings, read_file
@@ -101,7 +101,7 @@ class HeldOutSettings(Settings):
     to training.
     """
 
-    evaluation: dict[str, EvalEntry] = Field(default_factory=dict)
+    evaluation: dict[EntryName, EvalEntry] = Field(default_factory=dict)
     """Held-out sets, by name. `vocabulary` names a vocabulary that is stored in the model."""
     text_encoder: dict[str, Any] | None = None
     """What embeds names, where an entry names no vocabulary and the model cannot embed by itself,

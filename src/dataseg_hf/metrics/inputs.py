@@ -17,7 +17,7 @@ def read_json(path: Path) -> Any:
     """Content of a JSON file; ValueError with its path if it is none."""
     try:
         return json.loads(read_text(_existing(path)))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.rle import decompress, run_lengths
+from ..messages import shown
 
 Rle: TypeAlias = dict[str, Any]
 Masks: TypeAlias = NDArray[np.bool_] | Sequence[Rle]
@@ -66,9 +67,10 @@ def _compressed_rle(rle: Any, size: tuple[int, int], name: str) -> Rle:
         raise ValueError(
             f"{name}: expected an RLE, a dict with `size` [height, width] and `counts`"
         )
-    if tuple(rle["size"]) != size:
+    stated = tuple(rle["size"]) if isinstance(rle["size"], (list, tuple)) else rle["size"]
+    if stated != size:
         raise ValueError(
-            f"{name}: RLE of size {tuple(rle['size'])}, the image is {size} (height, width)"
+            f"{name}: RLE of size {shown(stated)}, the image is {size} (height, width)"
         )
     counts = rle["counts"]
     if isinstance(counts, bytes):

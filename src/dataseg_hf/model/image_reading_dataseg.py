@@ -16,7 +16,8 @@ range. The ranges are our setting.
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -44,6 +45,11 @@ from .image_storage_dataseg import (
 
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+"""Formats of Pillow that are read, by what is in a file. Its other decoders are seldom used, and a
+file chooses its decoder. "JPEG" includes the MPO of phones, which Pillow knows by that name only.
+"""
 
 _TURNED = frozenset({5, 6, 7, 8})  # values of the EXIF orientation that exchange height and width
 
@@ -94,30 +100,45 @@ def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Imag
     """The upright RGB image of a file (path, bytes or open file) or of a PIL image.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow raises for a
-            file that it cannot read.
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: for a file that Pillow
+            cannot read.
         TypeError: for anything else, such as an array.
     """
     if isinstance(source, Image.Image):
-        return Image.fromarray(rgb_pixels(source, value_range)[0])
+        with faults_of_files():
+            return Image.fromarray(rgb_pixels(source, value_range)[0])
     if not (isinstance(source, (str, Path, bytes)) or hasattr(source, "read")):
         raise TypeError(
             f"an image is a path, bytes or a PIL image, not {type(source).__name__}; see "
             "`Image.fromarray`"
         )
-    with open_file(source) as image:
+    with faults_of_files(), open_file(source) as image:
         return Image.fromarray(rgb_pixels(image, value_range)[0])
 
 
+@contextmanager
+def faults_of_files() -> Iterator[None]:
+    """What Pillow raises for a damaged file, as one of its documented errors: its decoders also let
+    through errors of `struct`, `zlib`, indices, keys and memory (our observation).
+    """
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        raise
+    except Exception as error:
+        raise ValueError(f"damaged: {type(error).__name__}: {error}") from error
+
+
 def open_file(source: Any) -> Image.Image:
-    """As `Image.open`, also of bytes, with an error for TIFFs that says what to do.
+    """As `Image.open`, also of bytes, for IMAGE_FORMATS, with an error for TIFFs that says what to
+    do.
 
     Raises:
         ValueError: for a kind of TIFF that Pillow does not read.
     """
     file = BytesIO(source) if isinstance(source, bytes) else source
     try:
-        return Image.open(file)
+        return Image.open(file, formats=IMAGE_FORMATS)
     except Image.UnidentifiedImageError as error:
         start = source[:4] if isinstance(source, bytes) else _first_bytes(file)
         if start in (b"II*\0", b"MM\0*"):
@@ -304,11 +325,13 @@ def _depth(values: NDArray[Any], image: Image.Image) -> str:
 
 
 __all__ = [
+    "IMAGE_FORMATS",
     "IdMapError",
     "Scaling",
     "Size",
     "ValueRange",
     "check_value_range",
+    "faults_of_files",
     "is_16_bit_rgb",
     "open_file",
     "read_image",

@@ -82,7 +82,7 @@ def lower_bytes(image: Image.Image) -> Image.Image | None:
     file: Any = image.fp  # type: ignore[attr-defined]
     position = file.tell()
     file.seek(0)
-    again: Any = Image.open(BytesIO(file.read()))
+    again: Any = Image.open(BytesIO(file.read()), formats=[image.format or ""])
     file.seek(position)
     again.seek(image.tell())  # the same page
     swapped = _LOWER_BYTES[raw_mode(again)]

@@ -15,6 +15,7 @@ from transformers.utils import IMAGE_PROCESSOR_NAME, ModelOutput, can_return_tup
 from .backbones_dataseg import UNUSED_IN_BACKBONE, build_backbone
 from .cell_classifier_dataseg import CellClassifier
 from .cell_proposals_dataseg import Proposals, with_cells
+from .checksums_dataseg import write_checksums
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder
@@ -114,8 +115,8 @@ class DaTaSegModel(WarmStartMixin):
         """None, as above."""
 
     def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Save as transformers does, with the code, and with the processor of the Mask2Former that
-        the model started from, or of the folder that it was loaded from.
+        """Save as transformers does, with the code, checksums of the weights, and the processor of
+        the Mask2Former that the model started from, or of the folder that it was loaded from.
 
         A processor that is in the folder already stays.
         """
@@ -127,6 +128,9 @@ class DaTaSegModel(WarmStartMixin):
             if processor is not None:
                 processor.save_pretrained(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)
+        if kwargs.get("is_main_process", True):
+            weights = Path(save_directory).glob("model*.safetensors")
+            write_checksums(Path(save_directory), weights)
 
     def train(self, mode: bool = True) -> "DaTaSegModel":
         """Training mode.

@@ -1,6 +1,7 @@
 """Loading, saving and initialization of the model."""
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -31,6 +32,12 @@ class DaTaSegPreTrainedModel(PreTrainedModel):
         "EncoderLayer", "DeformableEncoderLayer", "DecoderLayer",
     ]  # fmt: skip
     _keep_in_fp32_modules_strict = ["logit_scale"]  # noqa: RUF012 - the base class's type
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As the base class, from safetensors only: a pickle could run code."""
+        kwargs.setdefault("use_safetensors", True)
+        return super().from_pretrained(*args, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

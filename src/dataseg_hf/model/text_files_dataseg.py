@@ -218,7 +218,10 @@ def read_names(names: Sequence[str] | str, names_key: str | None) -> Sequence[st
             f"{path}: unknown type '{path.suffix}' of names; allowed: a list, or a path to .txt or "
             ".json"
         )
-    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not valid JSON ({error}); correct it") from error
     if isinstance(content, dict):
         if names_key not in content:
             raise ValueError(

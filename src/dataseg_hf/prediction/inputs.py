@@ -4,7 +4,7 @@ import glob
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
+from ..data.readers.paths import IMAGE_SUFFIXES
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -13,14 +13,17 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
     Raises:
         ValueError: for a folder without images, and for an input that does not exist.
     """
-    known = Image.registered_extensions()
     images: list[Path] = []
     for text in inputs:
         path = Path(text)
         if path.is_dir():
-            inside = sorted(file for file in path.iterdir() if file.suffix.lower() in known)
+            inside = sorted(
+                file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
+            )
             if not inside:
-                raise ValueError(f"--input: no image in folder {path}")
+                raise ValueError(
+                    f"--input: no image in folder {path} ({', '.join(IMAGE_SUFFIXES)})"
+                )
             images += inside
         elif path.exists():
             images.append(path)

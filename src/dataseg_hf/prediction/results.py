@@ -4,7 +4,7 @@ tools.
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ from PIL import Image
 from ..data.coco_format import (
     coco_annotations,
     coco_categories,
-    coco_file,
     coco_panoptic_annotation,
     rgb_ids,
 )
+from ..files.writing import replaced
 from ..model.tasks_dataseg import get_task
 from .annotation_files import (
     AnnotatedImage,
@@ -30,10 +30,12 @@ from .annotation_files import (
 from .segments import Segment, Size, id_map
 
 OVERLAYS, IDS, RESULTS, ANNOTATIONS = "overlays", "ids", "predictions.json", "annotations"
+UNFINISHED = "predictions.unfinished.jsonl"
 
 
 class ResultWriter:
-    """Writes the id map of one image after the other, and at last the json of all.
+    """Writes the id map of one image after the other, and at last the json of all. Until then, what
+    belongs there is kept in a file of lines, so that no end of the process loses it.
 
     Args:
         folder: made if missing.
@@ -47,36 +49,54 @@ class ResultWriter:
     ) -> None:
         self.folder, self.task, self.names = folder, get_task(task), list(names)
         self.categories = coco_categories(self.names, is_thing)
-        self.images: list[dict[str, Any]] = []
-        self.annotations: list[dict[str, Any]] = []
+        self.images = self.annotations = 0  # so many
         folder.mkdir(parents=True, exist_ok=True)
+        self._lines = (folder / UNFINISHED).open("w", encoding="utf-8")
         if not self.task.may_overlap:  # which an id map cannot show
             (folder / IDS).mkdir(exist_ok=True)
 
     def add(self, name: str, file_name: str, size: Size, segments: Sequence[Segment]) -> None:
-        """Write the id map of an image of that height and width; its part of the json is kept."""
-        image_id = len(self.images) + 1
-        self.images.append(
-            {"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]}
-        )
+        """Write the id map of an image of that height and width, and its part of the json."""
+        image_id = self.images + 1
+        annotations = self._annotations(name, image_id, size, segments)
+        image = {"id": image_id, "file_name": file_name, "height": size[0], "width": size[1]}
+        self._lines.write(json.dumps({"image": image, "annotations": annotations}) + "\n")
+        self._lines.flush()
+        self.images, self.annotations = image_id, self.annotations + len(annotations)
+
+    def _annotations(
+        self, name: str, image_id: int, size: Size, segments: Sequence[Segment]
+    ) -> list[dict[str, Any]]:
+        """COCO's annotations of an image, whose id map is written."""
         if self.task.output == "panoptic":
             map_file = self.folder / IDS / f"{name}.png"
             ids = id_map(segments, range(1, len(segments) + 1), size)
             Image.fromarray(rgb_ids(ids)).save(map_file)
-            self.annotations.append(coco_panoptic_annotation(segments, image_id, map_file.name))
-            return
+            return [coco_panoptic_annotation(segments, image_id, map_file.name)]
         if self.task.sums_proposals:
             ids = id_map(segments, [segment.label_id + 1 for segment in segments], size)
             narrow = np.uint8 if len(self.names) < 256 else np.uint16
             Image.fromarray(ids.astype(narrow)).save(self.folder / IDS / f"{name}.png")
-        self.annotations += coco_annotations(
-            segments, image_id, size, first_id=len(self.annotations) + 1
-        )
+        return coco_annotations(segments, image_id, size, first_id=self.annotations + 1)
 
     def close(self) -> None:
-        """Write the json."""
-        content = coco_file(self.images, self.annotations, self.categories)
-        (self.folder / RESULTS).write_text(json.dumps(content))
+        """Write the json of all images so far."""
+        self._lines.close()
+        with replaced(self.folder / RESULTS) as file:
+            for key, entries in (
+                ("images", (line["image"] for line in self._read())),
+                ("annotations", (one for line in self._read() for one in line["annotations"])),
+            ):
+                file.write(f'{", " if key != "images" else "{"}"{key}": [')
+                for number, entry in enumerate(entries):
+                    file.write((", " if number else "") + json.dumps(entry))
+                file.write("]")
+            file.write(f', "categories": {json.dumps(list(self.categories))}}}')
+        (self.folder / UNFINISHED).unlink()
+
+    def _read(self) -> Iterator[dict[str, Any]]:
+        with (self.folder / UNFINISHED).open(encoding="utf-8") as lines:
+            yield from map(json.loads, lines)
 
 
 class LabelingFiles:

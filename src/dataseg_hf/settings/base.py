@@ -2,11 +2,26 @@
 the docstring below each field.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Strict
+from pydantic import AfterValidator, AllowInfNan, BaseModel, BeforeValidator, ConfigDict, Strict
+
+ENTRY_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_\-]{0,63}")
+"""Names of datasets and held-out sets: they become names of files, of vocabularies and of settings
+on the command line.
+"""
+
+
+def _entry_name(name: str) -> str:
+    if not ENTRY_NAME.fullmatch(name):
+        raise ValueError(
+            f"'{name[:80]}' is no name for an entry: use up to 64 letters (a-z), digits, '_' and "
+            "'-'; it becomes the name of files"
+        )
+    return name
 
 
 def _no_boolean(value: Any) -> Any:
@@ -21,10 +36,22 @@ PositiveNumber: TypeAlias = Annotated[Number, Gt(0)]
 NonNegativeNumber: TypeAlias = Annotated[Number, Ge(0)]
 Fraction: TypeAlias = Annotated[Number, Ge(0), Le(1)]
 Decay: TypeAlias = Annotated[Number, Ge(0), Lt(1)]
-Integer: TypeAlias = Annotated[int, Strict()]
+Integer: TypeAlias = Annotated[int, Strict(), Ge(-(2**31)), Lt(2**31)]
 PositiveInteger: TypeAlias = Annotated[Integer, Gt(0)]
 NonNegativeInteger: TypeAlias = Annotated[Integer, Ge(0)]
-RawId: TypeAlias = Integer | str
+BatchSize: TypeAlias = Annotated[int, Strict(), Gt(0), Le(65_536)]
+"""Images, or parts of a batch."""
+Processes: TypeAlias = Annotated[int, Strict(), Ge(0), Le(1024)]
+"""Loading processes."""
+Threads: TypeAlias = Annotated[int, Strict(), Gt(0), Le(1024)]
+Scale: TypeAlias = Annotated[Number, Gt(0), Le(16)]
+"""Of an image, relative to the canvas."""
+Seed: TypeAlias = Annotated[int, Strict(), Ge(0), Lt(2**32)]
+"""What NumPy takes."""
+CanvasSide: TypeAlias = Annotated[int, Strict(), Ge(16), Le(16_384)]
+"""Pixels: no less than half of the coarsest stride, no more than a decoded image may have."""
+EntryName: TypeAlias = Annotated[str, AfterValidator(_entry_name)]
+RawId: TypeAlias = Annotated[int, Strict()] | str
 """An id as the annotation stores it: a number, or a word."""
 
 

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator
 
 from .base import InWords
 
+LONGEST = 2**53
+"""Of any unit: up to here, numbers with a fraction count exactly."""
 _WRITTEN = re.compile(
     r"(?P<amount>\d+(?:\.\d+)?) (?:(?P<unit>steps|images)|epochs of (?P<dataset>\S+))"
 )
@@ -46,8 +48,13 @@ def _how_to_write(value: Any) -> str:
 def _checked(value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(_how_to_write(value))
-    if parse_duration(value).amount < 0:
+    if isinstance(value, str) and len(value) > 100:
+        raise ValueError(_how_to_write(value[:60]))
+    amount = parse_duration(value).amount
+    if amount < 0:
         raise ValueError(f"must not be negative, not {value}")
+    if amount > LONGEST:
+        raise ValueError(f"must be at most {LONGEST:,}, not {value}")
     return value
 
 

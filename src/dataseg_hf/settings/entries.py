@@ -8,7 +8,20 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from ..data.corruptions import Corruption
 from ..data.sample import TaskName
 from ..model.image_reading_dataseg import check_value_range
-from .base import Fraction, Integer, Number, PositiveInteger, PositiveNumber, RawId, Settings
+from .base import (
+    BatchSize,
+    CanvasSide,
+    Fraction,
+    Integer,
+    NonNegativeNumber,
+    Number,
+    PositiveInteger,
+    PositiveNumber,
+    RawId,
+    Scale,
+    Seed,
+    Settings,
+)
 from .durations import Duration
 
 MetricName: TypeAlias = Literal["pq", "miou", "mask_ap", "box_ap"]
@@ -87,9 +100,9 @@ class Source(Settings):
     """`[k, n]` takes every n-th image, starting at the k-th, for disjoint parts."""
     split: Literal["train", "eval"] = "train"
     """Split of the shapes world."""
-    count: Integer | None = None
+    count: PositiveInteger | None = None
     """Number of scenes of the shapes world."""
-    seed: Integer = 0
+    seed: Seed = 0
     """Seed of the shapes world."""
     max_samples: PositiveInteger | None = None
     """Take only the first images, so many of them."""
@@ -121,17 +134,17 @@ class TrainEntry(Source):
     """Share of the steps, relative to the other datasets' ratios; 1 by default."""
     probability: PositiveNumber | None = None
     """Share of the steps, instead of a ratio; all probabilities add up to 1."""
-    batch_size: PositiveInteger = 8
+    batch_size: BatchSize = 8
     """Images per optimizer step, over all processes and accumulation steps."""
-    image_size: PositiveInteger = 640
+    image_size: CanvasSide = 640
     """Side of the square canvas in pixels."""
-    scale_range: tuple[Number, Number] = (1.0, 1.0)
+    scale_range: tuple[Scale, Scale] = (1.0, 1.0)
     """Random scale of an image relative to the canvas, from the first to the second number."""
     horizontal_flip: Fraction = 0.5
     """Probability of mirroring an image."""
     color_jitter: Fraction = 0.0
     """Largest random change of brightness, contrast and saturation; 0 turns it off."""
-    loss_weights: dict[str, Number] = Field(default_factory=dict)
+    loss_weights: dict[str, NonNegativeNumber] = Field(default_factory=dict)
     """Loss weights for this dataset, in place of the model's."""
     split_things: bool = False
     """Make each connected part of a thing class a target of its own (semantic annotation)."""
@@ -155,11 +168,11 @@ class EvalEntry(Source):
     metrics: Annotated[tuple[MetricName, ...], MinLen(1)] = ("pq",)
     """What is measured. `pq` needs panoptic truth, `miou` panoptic or semantic, `mask_ap` masks or
     panoptic, `box_ap` anything but semantic."""
-    batch_size: PositiveInteger = 8
+    batch_size: BatchSize = 8
     """Images scored at once."""
-    image_size: PositiveInteger = 640
+    image_size: CanvasSide = 640
     """Side of the canvas in pixels, to which the longer side of an image is resized."""
-    shortest_edge: PositiveInteger | None = None
+    shortest_edge: CanvasSide | None = None
     """Resize the shorter side to so many pixels instead, unless the longer side then leaves the
     canvas."""
     threshold: Fraction = 0.5

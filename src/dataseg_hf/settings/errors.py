@@ -53,7 +53,17 @@ def problems(error: ValidationError, settings: Any, kind: type) -> dict[Path, st
         path = _path(details, settings)
         found.setdefault(path, _reason(details, path, kind))
     within = {path[:length] for path in found for length in range(1, len(path))}
-    return {path: reason for path, reason in found.items() if path not in within}
+    # of the numbers in a list, one: the others are often wrong for the same reason
+    lists: set[Path] = set()
+    kept: dict[Path, str] = {}
+    for path, reason in found.items():
+        in_list = isinstance(path[-1], int) if path else False
+        if path in within or (in_list and path[:-1] in lists):
+            continue
+        kept[path] = reason
+        if in_list:
+            lists.add(path[:-1])
+    return kept
 
 
 def line(path: Path, reason: str) -> str:

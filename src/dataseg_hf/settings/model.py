@@ -15,6 +15,7 @@ from ..data.hub_names import hub_reference, is_missing_path, loading_failure
 from ..data.mixing import TrainingSet
 from ..data.shapes import SHAPES_SPECS
 from ..errors import ConfigError
+from ..messages import shown
 from ..model.cell_warm_start import segmentation_classifier, take_classifier
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
@@ -50,13 +51,18 @@ def configured_text_encoder(settings: Mapping[str, Any]) -> TextEncoder:
     if resolved.get("kind") == "file":
         resolved = _file_settings(resolved, "text_encoder")
     elif resolved.get("kind") == "files":
+        files = resolved.get("files")
+        if not isinstance(files, list) or not all(isinstance(file, dict) for file in files):
+            raise ConfigError(
+                f"text_encoder.files: must be a list of mappings with `path`, not {shown(files)}"
+            )
         resolved["files"] = [
             _file_settings(file, f"text_encoder.files.{number}")
-            for number, file in enumerate(resolved["files"])
+            for number, file in enumerate(files)
         ]
     try:
         return build_text_encoder(resolved)
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OSError) as error:
         raise ConfigError(f"text_encoder: {error}") from error
 
 

@@ -90,7 +90,9 @@ def read_file(file: str) -> dict[str, Any]:
         raise ConfigError(f"--config: cannot read '{file}': {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"--config: '{file}' is no text in UTF-8; save it as UTF-8") from error
-    except yaml.YAMLError as error:
+    except RecursionError as error:
+        raise ConfigError(f"--config: '{file}' is nested too deep; correct it") from error
+    except (yaml.YAMLError, ValueError) as error:  # such as a number of thousands of digits
         reason = " ".join(str(error).split())
         raise ConfigError(f"--config: '{file}' is no valid YAML: {reason}") from error
     if not isinstance(settings, dict):

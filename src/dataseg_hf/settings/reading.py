@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import traceback
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -42,13 +43,34 @@ def read_source(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | 
         require_task(spec, name)
     except ValueError as error:
         raise ConfigError(f"{key}.reader: {error}") from error
-    data = reader(spec, **_arguments(source, spec, reader, name, key))
+    arguments = _arguments(source, spec, reader, name, key)
+    data = (
+        reader(spec, **arguments) if name in READERS else _own(reader, spec, arguments, name, key)
+    )
     if not isinstance(data, SampleDataset | SampleStream):
         raise ConfigError(
             f"{key}.reader: '{name}' returned {type(data).__name__}; a reader returns a "
             "SampleDataset or SampleStream"
         )
     return data
+
+
+def _own(
+    reader: Reader, spec: DatasetSpec, arguments: Mapping[str, Any], name: str, key: str
+) -> Any:
+    """What a user's own function returns; its errors, with the line where they arose, as a
+    ConfigError.
+    """
+    try:
+        return reader(spec, **arguments)
+    except (ValueError, OSError):
+        raise  # which readers raise, and whoever called this reports
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise ConfigError(
+            f"{key}.reader: '{name}' failed at {place.filename}:{place.lineno}: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _arguments(

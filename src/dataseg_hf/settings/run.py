@@ -1,19 +1,25 @@
 """What a training run is told."""
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from annotated_types import Ge
 from pydantic import Field, field_validator, model_validator
 
 from .base import (
+    BatchSize,
     Decay,
+    EntryName,
     Fraction,
     NonNegativeInteger,
     NonNegativeNumber,
     Number,
     PositiveInteger,
     PositiveNumber,
+    Processes,
+    Seed,
     Settings,
+    Threads,
 )
 from .durations import Duration, PositiveDuration, parse_duration
 from .entries import EvalEntry, TrainEntry, with_default_range
@@ -29,13 +35,13 @@ class RunConfig(Settings):
 
     output_dir: str
     """Folder of checkpoints, logs, pictures and the final model."""
-    datasets: dict[str, TrainEntry]
+    datasets: dict[EntryName, TrainEntry]
     """The mix, by name. The name is also that of the vocabulary stored in the model."""
     text_encoder: dict[str, Any] | None = None
     """What embeds the category names (see `build_text_encoder` and the page on text encoders).
     A file may say `names_of: SPEC` when its rows follow the classes of a dataset in the catalog.
     With `model_weights` it may be left out: the checkpoint's own encoder is then used."""
-    evaluation: dict[str, EvalEntry] = Field(default_factory=dict)
+    evaluation: dict[EntryName, EvalEntry] = Field(default_factory=dict)
     """Held-out sets, by name. Their metrics are reported as `{name}/{metric}`."""
     model: dict[str, Any] = Field(default_factory=dict)
     """Fields of `DaTaSegConfig`."""
@@ -66,11 +72,11 @@ class RunConfig(Settings):
     """Compute activations again in the backward pass instead of keeping them."""
     torch_compile: str | None = None
     """Backend of torch.compile for backbone, pixel decoder and query decoder, e.g. `inductor`."""
-    image_mean: tuple[Number, Number, Number] = (0.485, 0.456, 0.406)
+    image_mean: tuple[Fraction, Fraction, Fraction] = (0.485, 0.456, 0.406)
     """Mean of the pixel values in 0..1, per channel, for normalization."""
     image_std: tuple[PositiveNumber, PositiveNumber, PositiveNumber] = (0.229, 0.224, 0.225)
     """Standard deviation of the pixel values in 0..1, per channel, for normalization."""
-    size_temperature: PositiveNumber | None = None
+    size_temperature: Annotated[Number, Ge(0.1)] | None = None
     """Draw each dataset in proportion to (number of images) ** (1 / temperature), instead of by
     ratios. 1 is by size; higher values make the shares more equal."""
     every_dataset_in_a_step: bool = False
@@ -81,7 +87,7 @@ class RunConfig(Settings):
     image of the dataset instead, counts and reports it."""
     check_samples: NonNegativeInteger = 32
     """Images of each dataset, evenly spaced, that are read before training starts."""
-    seed: NonNegativeInteger = 0
+    seed: Seed = 0
     """Seed of initialization, order, augmentation and sampled points."""
     max_steps: PositiveDuration = 1000
     """Length of the schedule."""
@@ -107,13 +113,13 @@ class RunConfig(Settings):
     """Share of the steps over which the color-affinity loss grows from 0 to its weight."""
     ema_decay: Decay = 0.0
     """Decay of the averaged weights, which are evaluated and saved; 0 turns averaging off."""
-    gradient_accumulation_steps: PositiveInteger = 1
+    gradient_accumulation_steps: BatchSize = 1
     """Micro-batches per optimizer step."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
     """Precision of the computation. By default what `accelerate launch` says."""
-    num_workers: NonNegativeInteger = 0
+    num_workers: Processes = 0
     """Loading processes per training process."""
-    num_threads: PositiveInteger | None = None
+    num_threads: Threads | None = None
     """Threads of torch on the CPU. By default torch's own choice; with a fixed number, a run
     repeats bit by bit."""
     log_every: PositiveInteger = 50
@@ -187,6 +193,7 @@ class RunConfig(Settings):
         check_starting_point(self)
         check_shares(self.datasets, self.size_temperature)
         check_vocabularies(self)
+        check_loss_weights(self.datasets)
         self._share_value_range()
         return self
 
@@ -302,6 +309,22 @@ def check_shares(datasets: Mapping[str, TrainEntry], size_temperature: float | N
         abs(total - 1) < 1e-6,
         f"datasets: the probabilities add up to {total:g}, not 1; correct them, or use `ratio`",
     )
+
+
+def check_loss_weights(datasets: Mapping[str, TrainEntry]) -> None:
+    """Check that the loss weights of entries are of loss terms.
+
+    Raises:
+        ValueError: for another one.
+    """
+    if not any(entry.loss_weights for entry in datasets.values()):
+        return
+    from ..model.supervision_dataseg import LOSS_TERMS  # with torch, after `--help`
+
+    for name, entry in datasets.items():
+        for term in sorted(set(entry.loss_weights) - set(LOSS_TERMS)):
+            key = f"datasets.{name}.loss_weights.{term[:80]}"
+            raise ValueError(f"{key}: {unknown_key(term[:80], LOSS_TERMS)}")
 
 
 def check_vocabularies(config: RunConfig) -> None:

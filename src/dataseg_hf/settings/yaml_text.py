@@ -53,7 +53,7 @@ def read_value(text: str) -> Any:
     """The value of a setting on the command line: YAML, or the text itself where that is meant."""
     try:
         value = read_yaml(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         return text
     if value is None:
         return None if text in ("null", "Null", "NULL", "~") else text  # not e.g. '#5'

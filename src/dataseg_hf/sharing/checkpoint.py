@@ -2,8 +2,8 @@
 (`trust_remote_code=True`).
 """
 
-import pickle
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,16 @@ from transformers import AutoConfig
 from transformers.utils import CONFIG_NAME
 
 from ..data.hub_names import hub_reference, is_missing_path, loading_failure
+from ..data.readers.values import is_finite_number
 from ..errors import ConfigError
+from ..messages import first_few, shown
+from ..model.checksums_dataseg import CHECKSUMS_FILE, damaged_files
 from ..model.configuration_dataseg import DaTaSegConfig
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, PIPELINE_TASK
+
+_LONGEST_REASON = 1000  # letters
 
 
 def save_checkpoint(
@@ -45,7 +50,7 @@ def save_checkpoint(
 def load_checkpoint(
     name_or_path: str, key: str = "--model", dtype: torch.dtype | None = None
 ) -> tuple[DaTaSegModel, DaTaSegImageProcessor]:
-    """A checkpoint and its processor.
+    """A checkpoint and its processor, whole: with every tensor of the network and no other.
 
     Args:
         name_or_path: folder, or `org/name` or `org/name@revision` on the Hub.
@@ -53,32 +58,83 @@ def load_checkpoint(
         dtype: of the weights; by default as they were saved.
 
     Raises:
-        ConfigError: for what is not there, cannot be read, or is another kind of model.
+        ConfigError: for what is not there, cannot be read, is another kind of model, lacks weights,
+            or has changed on the disk since it was saved.
     """
     fault = _fault_of_place(name_or_path)
     if fault:
         raise ConfigError(f"{key}: {name_or_path}{fault}")
     path, revision = hub_reference(name_or_path)
-    options: dict[str, Any] = (
-        {"revision": revision} if dtype is None else {"revision": revision, "dtype": dtype}
-    )
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     try:
         config = AutoConfig.from_pretrained(path, revision=revision)
         if not isinstance(config, DaTaSegConfig):
             raise ConfigError(
                 f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg"
             )
-        model = DaTaSegModel.from_pretrained(path, **options)
-        return model, DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+        model, report = DaTaSegModel.from_pretrained(
+            path,
+            revision=revision,
+            use_safetensors=True,  # a pickle may run code
+            ignore_mismatched_sizes=True,  # which are then named below
+            output_loading_info=True,
+            **options,
+        )
+        processor = DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+        check_processor(processor)
     except ConfigError:
         raise
-    except (pickle.UnpicklingError, SafetensorError) as error:
+    except SafetensorError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ConfigError(
             f"{key}: {path}: the weights are damaged ({reason}); save or download them again"
         ) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{key}: {loading_failure(path, error)}") from error
+        raise ConfigError(f"{key}: {path}: {_shortened(loading_failure(path, error))}") from error
+    except Exception as error:  # whatever a config that was changed by hand leads to
+        reason = _shortened(f"{type(error).__name__}: {error}")
+        raise ConfigError(f"{key}: {path} cannot be loaded: {reason}") from error
+    faults = _faults_of_weights(report) or damaged_files(Path(path))
+    if faults:
+        raise ConfigError(
+            f"{key}: {path}: the weights are not those of this model: {first_few(faults, 3)}; save "
+            f"or download them again{_if_meant(faults)}"
+        )
+    return model, processor
+
+
+def check_processor(processor: DaTaSegImageProcessor) -> None:
+    """Refuse (ValueError) a processor that cannot prepare any image."""
+    for name, least in (("image_mean", -math.inf), ("image_std", 0.0)):
+        values = getattr(processor, name)
+        numbers = isinstance(values, (list, tuple)) and len(values) == 3
+        if not numbers or not all(is_finite_number(v) and v > least for v in values):
+            raise ValueError(
+                f"preprocessor_config.json: `{name}` must be three numbers"
+                f"{'' if least else ' above 0'}, got {shown(values)}"
+            )
+
+
+def _faults_of_weights(report: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the tensors of a checkpoint, a text for each."""
+    return [
+        *(f"{name} is missing" for name in sorted(report["missing_keys"])),
+        *(f"{name} is unknown" for name in sorted(report["unexpected_keys"])),
+        *(
+            f"{name} has the shape {list(stored)} instead of {list(wanted)}"
+            for name, stored, wanted in sorted(report["mismatched_keys"])
+        ),
+    ]
+
+
+def _if_meant(faults: Sequence[str]) -> str:
+    changed = any(fault.endswith("is not what was saved") for fault in faults)
+    return f", or delete {CHECKSUMS_FILE} there if they were changed on purpose" if changed else ""
+
+
+def _shortened(reason: str) -> str:
+    """A reason as one line of a message."""
+    return " ".join(reason.split())[:_LONGEST_REASON]
 
 
 def _fault_of_place(name_or_path: str) -> str:

@@ -19,6 +19,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 from transformers.dynamic_module_utils import get_relative_imports
 
+from .checkpoint import load_checkpoint
 from .licenses import license_request, weights_license
 from .model_card import model_card
 from .picture import PICTURE_FILE, choose_picture
@@ -34,7 +35,9 @@ SPACE_FILES = (
     "app.py",
     "demo_about.py",
     "demo_inputs.py",
+    "demo_kept.py",
     "demo_results.py",
+    "demo_turns.py",
     "page.js",
     "style.css",
     "requirements.txt",
@@ -242,6 +245,7 @@ def checkpoint_files(folder: str | Path) -> list[str]:
     weights = _weight_files(folder)
     _check_embeddings(folder, config, weights)
     names = [CONFIG, PROCESSOR, *weights, *_code_files(folder, config, processor)]
+    load_checkpoint(str(folder), "model")  # nobody gets what does not load here
     return sorted(set(names))
 
 
@@ -252,7 +256,7 @@ def _read_json(file: Path) -> dict[str, Any]:
         raise ValueError(
             f"{file.parent} holds no model: there is no {file.name}; give a finished run"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{file}: is not valid JSON ({error})") from error
     if not isinstance(content, dict):
         raise ValueError(f"{file}: must hold an object")
@@ -264,7 +268,10 @@ def _weight_files(folder: Path) -> list[str]:
     shards = {WEIGHTS}
     names: list[str] = []
     if (folder / WEIGHTS_INDEX).is_file():
-        shards = set(_read_json(folder / WEIGHTS_INDEX)["weight_map"].values())
+        places = _read_json(folder / WEIGHTS_INDEX).get("weight_map")
+        if not isinstance(places, dict) or not all(isinstance(n, str) for n in places.values()):
+            raise ValueError(f"{folder / WEIGHTS_INDEX}: has no weight_map; save the model again")
+        shards = set(places.values())
         names = [WEIGHTS_INDEX]
     for shard in sorted(shards):
         if not (folder / shard).is_file() or Path(shard).name != shard:
@@ -304,11 +311,10 @@ def _code_files(folder: Path, config: Mapping[str, Any], processor: Mapping[str,
     """
     without = f"{folder} holds a model without its code, which would load nowhere"
     cure = "save it with dataseg_hf.sharing.checkpoint.save_checkpoint"
-    references = [config.get("auto_map"), processor.get("auto_map")]
-    if not all(references):
-        raise ValueError(
-            f"{without}: {CONFIG if references[1] else PROCESSOR} has no auto_map; {cure}"
-        )
+    references = (config.get("auto_map"), processor.get("auto_map"))
+    for file, reference in zip((CONFIG, PROCESSOR), references, strict=True):
+        if not reference or not isinstance(reference, dict):
+            raise ValueError(f"{without}: {file} has no auto_map; {cure}")
     named = [*config["auto_map"].values(), *processor["auto_map"].values()]
     named += [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
     for reference in named:

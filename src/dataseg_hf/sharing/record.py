@@ -116,7 +116,7 @@ def read_file(file: Path, empty: Any) -> Any:
         return yaml.safe_load(text) if file.suffix == ".yaml" else json.loads(text)
     except FileNotFoundError:
         return empty
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: cannot be read: {' '.join(str(error).split())}") from error
 
 

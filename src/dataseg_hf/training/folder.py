@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import logging
 import math
 import os
 import shutil
@@ -14,12 +15,17 @@ from typing import Any
 import yaml
 
 from ..errors import ConfigError
-from ..files import discard, flush_to_disk, put_in_place, replace_file
+from ..files.output_folder import resolved_folder
+from ..files.writing import discard, flush_to_disk, put_in_place, replace_file
+from ..messages import first_few
 from ..metrics.report import nan_as_null
-from ..output_folder import resolved_folder
+from ..model.checksums_dataseg import CHECKSUMS_FILE, damaged_files, write_checksums
 from ..settings.datasets import MixRow
 from ..settings.run import RunConfig
+from .records import read_record, read_rows, read_table
 from .resuming import changed_settings
+
+LOG = logging.getLogger(__name__)
 
 HISTORY_FIELDS = (
     "step",
@@ -69,11 +75,11 @@ class RunFolder:
 
     def write_mix(self, rows: Sequence[MixRow]) -> None:
         """Save the resolved mix: what is drawn how often."""
-        self.mix_file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+        replace_file(self.mix_file, json.dumps([asdict(row) for row in rows], indent=2) + "\n")
 
     def append_start(self, summary: Mapping[str, Any]) -> None:
         """Add the summary of a start to `run.json`, a list with an entry for each start."""
-        starts = json.loads(self.starts_file.read_text()) if self.starts_file.exists() else []
+        starts = read_record(self.starts_file) or []
         replace_file(self.starts_file, json.dumps([*starts, summary], indent=2) + "\n")
 
     def check_same_mix(self, rows: Sequence[MixRow]) -> None:
@@ -82,7 +88,12 @@ class RunFolder:
         Raises:
             ConfigError: if it has changed, as images would be drawn in another order.
         """
-        before = json.loads(self.mix_file.read_text())
+        before = read_record(self.mix_file)
+        if before is None:
+            raise ConfigError(
+                f"resume: {self.mix_file} is missing or damaged, so that nobody knows whether the "
+                "data is still the same; restore it, or start afresh in another output_dir"
+            )
         now = json.loads(json.dumps([asdict(row) for row in rows]))
         for old, new in zip(before, now, strict=True):
             changed = [f"{key} {old[key]} -> {new[key]}" for key in new if old.get(key) != new[key]]
@@ -100,8 +111,7 @@ class RunFolder:
         """
         if not self.config_file.exists():
             return
-        before = yaml.safe_load(self.config_file.read_text())
-        changed = changed_settings(before, config)
+        changed = changed_settings(self._settings_before(), config)
         if changed:
             complete = self.complete_checkpoints()
             raise ConfigError(
@@ -111,6 +121,19 @@ class RunFolder:
                 "--output_dir NEW, without --resume"
             )
 
+    def _settings_before(self) -> dict[str, Any]:
+        """The settings with which the run began; ConfigError where the file is damaged."""
+        try:
+            before = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError, yaml.YAMLError):
+            before = None
+        if not isinstance(before, dict) or not isinstance(before.get("datasets"), dict):
+            raise ConfigError(
+                f"resume: {self.config_file} is damaged, so that nobody knows whether the settings "
+                "are still the same; delete it if they are, or start afresh in another output_dir"
+            )
+        return before
+
     # --- checkpoints
 
     def checkpoint(self, step: int) -> Path:
@@ -118,14 +141,19 @@ class RunFolder:
         return self.checkpoints / f"step-{step:08d}"
 
     def complete_checkpoints(self) -> list[Path]:
-        """Checkpoints that were written to the end, oldest first."""
-        return sorted(
-            path for path in self.checkpoints.glob("step-*") if (path / PROGRESS_FILE).is_file()
-        )
+        """Checkpoints that were written to the end, fewest steps first.
+
+        A copy that a user has made beside them, under another name, is none.
+        """
+        steps = {path: self.steps_of(path) for path in self.checkpoints.glob("step-*")}
+        own = {path: step for path, step in steps.items() if path == self.checkpoint(step)}
+        return sorted(own, key=lambda path: own[path])
 
     def steps_of(self, checkpoint: Path) -> int:
-        """Steps that a complete checkpoint holds."""
-        return int(json.loads((checkpoint / PROGRESS_FILE).read_text())["step"])
+        """Steps that a complete checkpoint holds; -1 where it is none."""
+        progress = read_record(checkpoint / PROGRESS_FILE)
+        step = progress.get("step") if isinstance(progress, dict) else None
+        return step if isinstance(step, int) else -1
 
     def progress_of(self, checkpoint: Path) -> dict[str, float]:
         """What a complete checkpoint holds: step, train_seconds, and the schedule that it was part
@@ -137,16 +165,17 @@ class RunFolder:
         return {"first_step": 0, "first_seconds": 0.0, **progress}
 
     def find_checkpoint(self, resume: str) -> Path | None:
-        """The checkpoint that `latest` or a path names; None where `latest` finds none.
+        """The checkpoint that `latest` or a path names; None where `latest` finds none. A damaged
+        one is named in a warning, and the newest undamaged one before it is taken.
 
         Raises:
-            ConfigError: for a path that is no complete checkpoint, or one of another run.
+            ConfigError: for a path that is no complete checkpoint, one of another run, and where
+                all are damaged.
         """
         if resume == "latest":
-            complete = self.complete_checkpoints()
-            return complete[-1] if complete else None
+            return self._newest_undamaged()
         path = Path(resume)
-        if not (path / PROGRESS_FILE).is_file():
+        if self.steps_of(path) < 0:
             raise ConfigError(
                 f"resume: '{resume}' is no complete checkpoint (it has no progress.json); give the "
                 "path of one, or `latest`"
@@ -157,7 +186,30 @@ class RunFolder:
                 "output_dir of its run, or train its model further as a run of its own: "
                 f"--model_weights {resume}, without --resume"
             )
+        damage = damaged_files(path)
+        if damage:
+            raise ConfigError(
+                f"resume: '{resume}' is damaged: {first_few(damage, 3)}; give an older one, or "
+                "`latest`, which finds the newest that is whole"
+            )
         return path
+
+    def _newest_undamaged(self) -> Path | None:
+        """ConfigError where there are checkpoints, and all are damaged."""
+        complete = self.complete_checkpoints()
+        for path in reversed(complete):
+            damage = damaged_files(path)
+            if not damage:
+                return path
+            LOG.warning(f"{path} is damaged and left out: {first_few(damage, 3)}")
+        unreadable = [p for p in self.checkpoints.glob("step-*") if self.steps_of(p) < 0]
+        if complete or unreadable:
+            names = [path.name for path in [*complete, *unreadable]]
+            raise ConfigError(
+                f"resume: all checkpoints in {self.checkpoints} are damaged ({first_few(names, 3)})"
+                "; restore one, or start afresh in another output_dir"
+            )
+        return None
 
     def unfinished_checkpoint(self, step: int) -> Path:
         """Folder beside the final one, in which a checkpoint is made."""
@@ -173,6 +225,10 @@ class RunFolder:
         """Rename the filled folder into place and drop all checkpoints but the newest `keep`."""
         unfinished, final = self.unfinished_checkpoint(step), self.checkpoint(step)
         (unfinished / PROGRESS_FILE).write_text(json.dumps(progress))
+        write_checksums(
+            unfinished,
+            (f for f in unfinished.rglob("*") if f.is_file() and f.name != CHECKSUMS_FILE),
+        )
         put_in_place(unfinished, final)
         for old in self.complete_checkpoints()[:-keep]:
             discard(old)
@@ -188,7 +244,7 @@ class RunFolder:
         """
         later = [path for path in self.complete_checkpoints() if self.steps_of(path) > step]
         best = self.best / BEST_FILE
-        if best.is_file() and json.loads(best.read_text())["step"] > step:
+        if (read_record(best) or {}).get("step", -1) > step:
             later.append(self.best)
         if self.results_file.exists():
             # else the folder would look like that of a finished run
@@ -228,8 +284,7 @@ class RunFolder:
         """The best value of a metric so far; minus infinity before the first, or if the best model
         was chosen by another metric.
         """
-        file = self.best / BEST_FILE
-        best = json.loads(file.read_text()) if file.is_file() else {}
+        best = read_record(self.best / BEST_FILE) or {}
         return float(best["value"]) if best.get("metric") == metric else -math.inf
 
     def _empty_folder(self, name: str) -> Path:
@@ -260,13 +315,15 @@ class RunFolder:
         try:
             with self.history_file.open("a", newline="") as file:
                 file.write(text.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
         except OSError:
             os.truncate(self.history_file, size)
             raise
 
     def read_history(self) -> list[dict[str, str]]:
         """All rows, or none where there is no history yet."""
-        return list(csv.DictReader(_whole_lines(self.history_file)))
+        return read_table(self.history_file)
 
     def append_evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
         """Add a line of JSON with the metrics after `step` steps, in place of one of the same step
@@ -290,11 +347,11 @@ class RunFolder:
         return {name: row["notes"] for name, row in self._notes().items() if row["step"] == step}
 
     def _notes(self) -> dict[str, dict[str, Any]]:
-        return json.loads(self.notes_file.read_text()) if self.notes_file.exists() else {}
+        return read_record(self.notes_file) or {}
 
     def read_evaluations(self) -> list[dict[str, Any]]:
         """A dictionary per evaluation: `step`, and the metrics by `{set}/{metric}`."""
-        return [json.loads(line) for line in _whole_lines(self.evaluations_file)]
+        return read_rows(self.evaluations_file)
 
     def evaluated_sets(self, step: int) -> set[str]:
         """Held-out sets whose metrics after `step` steps are recorded."""
@@ -307,14 +364,10 @@ class RunFolder:
         A run may go on if it is to be longer now, or if its time limit ended it and the limit has
         changed.
         """
-        if not self.results_file.exists():
+        results = read_record(self.results_file)
+        if results is None:
             return None
-        results = json.loads(self.results_file.read_text())
-        before = (
-            yaml.safe_load(self.config_file.read_text())
-            if self.config_file.exists()
-            else config.as_plain()
-        )
+        before = self._settings_before() if self.config_file.exists() else config.as_plain()
         was_cut = results["steps"] < results.get("max_steps", 0)
         if before["max_steps"] != config.max_steps or (
             was_cut and before["max_minutes"] != config.max_minutes
@@ -325,13 +378,3 @@ class RunFolder:
     def write_results(self, results: Mapping[str, Any]) -> None:
         """Write `all_results.json`; a metric with nothing to measure is null."""
         replace_file(self.results_file, json.dumps(nan_as_null(results), indent=2) + "\n")
-
-
-def _whole_lines(file: Path) -> list[str]:
-    """Complete lines of a file that is appended to: a killed run may leave half of one. None of a
-    missing file.
-    """
-    if not file.exists():
-        return []
-    with file.open(newline="") as opened:
-        return [line for line in opened if line.endswith("\n")]

@@ -26,6 +26,7 @@ from ..data.mixing import (
     batches_per_step,
     mixing_loader,
 )
+from ..ending import SIGHUP
 from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.run import RunConfig
 from .failures import DataError, DivergedError, agree, data_failure, divergence, fetch
@@ -263,12 +264,14 @@ class CoTraining:
             DataError: for images that could not be loaded; its message also tells if saving failed.
         """
         got = signals.received
-        interrupted, terminated, failed = agree(
-            [got == signal.SIGINT, got == signal.SIGTERM, failure is not None], self.accelerator
+        interrupted, hung_up, stopped, failed = agree(
+            [got == signal.SIGINT, got == SIGHUP, got is not None, failure is not None],
+            self.accelerator,
         )
-        if interrupted or terminated:
+        if stopped:
             self.save(leaving=True)
-            raise StopRequested(signal.SIGINT if interrupted else signal.SIGTERM, self.step)
+            number = signal.SIGINT if interrupted else SIGHUP if hung_up else None
+            raise StopRequested(number or signal.SIGTERM, self.step)
         if failed:
             message = data_failure(failure)
             try:

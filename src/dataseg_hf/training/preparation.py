@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from ..evaluation import (
     EvaluationSet,
     metric_names,
 )
+from ..files.output_folder import Reads, claim_output_folder, hold_output_folder
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.text_embeddings_dataseg import TextEncoder
-from ..output_folder import Reads, claim_output_folder
 from ..processes import on_main
 from ..settings.datasets import load_held_out, resolve_mix, source_spec, training_mix
 from ..settings.entries import EvalEntry
@@ -144,13 +145,18 @@ def checkpoint_to_resume(config: RunConfig, folder: RunFolder) -> Path | None:
 
 
 def prepare_folder(
-    prepared: PreparedRun, checkpoint: Path | None, summary: Mapping[str, Any], reads: Reads
+    prepared: PreparedRun,
+    checkpoint: Path | None,
+    summary: Mapping[str, Any],
+    reads: Reads,
+    held: ExitStack,
 ) -> None:
     """Make the folder ready to go on from a checkpoint, or where there is none, make room for a
     fresh start.
 
     Args:
         reads: what the run reads, and a fresh start does not move.
+        held: keeps other commands out of the folder until it is closed.
 
     Raises:
         ConfigError: on all processes, for a folder that cannot be written, and data that is not the
@@ -172,17 +178,19 @@ def prepare_folder(
     def prepare() -> None:
         steps = 0
         if checkpoint is not None:
+            held.enter_context(hold_output_folder(folder.path, "output_dir"))
             steps = folder.steps_of(checkpoint)
             folder.remove_unfinished()
             for path in folder.supersede_after(steps):
                 LOG.info(f"Superseded by this continuation, now {path}.")
             folder.write_config(config)
         else:
-            earlier = claim_output_folder(folder.path, "run", "output_dir", reads)
+            claimed = claim_output_folder(folder.path, "run", "output_dir", reads)
+            held.enter_context(claimed)
             folder.write_config(config)
             folder.write_mix(mix)
-            if earlier is not None:
-                LOG.info(f"{folder.path} held an earlier run, now in {earlier}.")
+            if claimed.earlier is not None:
+                LOG.info(f"{folder.path} held an earlier run, now in {claimed.earlier}.")
         folder.append_start(summary)
         folder.start_history(steps)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -9,8 +10,9 @@ from typing import Any
 
 from ..data.collate import Normalization
 from ..evaluation import values_of
+from ..files.lock import refuse_in_use
+from ..files.output_folder import check_output_folder
 from ..model.modeling_dataseg import DaTaSegModel
-from ..output_folder import check_output_folder
 from ..pictures.curves import draw_curves
 from ..processes import on_main
 from ..settings.model import build_processor
@@ -19,6 +21,7 @@ from ..settings.run import RunConfig
 from ..sharing.checkpoint import save_checkpoint
 from ..sharing.publishing import PublishError, publish
 from .dry_run import dry_run, few_images
+from .failures import agree
 from .folder import RunFolder
 from .linear_start import linear_start
 from .loop import CoTraining, TrainedModel
@@ -47,7 +50,7 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises:
         ConfigError: for settings that cannot work, before any training.
-        StopRequested: when SIGTERM or SIGINT came; the state was saved.
+        StopRequested: when SIGTERM, SIGINT or SIGHUP came; the state was saved.
         DataError, DivergedError, SaveError: see `CoTraining.run`.
         PublishError: when the Hub does not take the final model, which is on the disk.
     """
@@ -62,6 +65,8 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
         return {}
     if checkpoint is None:
         check_output_folder(folder.path, "run", "output_dir", reads)
+    else:
+        refuse_in_use(folder.path, "output_dir")
     prepared = build_run(config, folder, accelerator, None if config.dry_run else checkpoint)
     summary = run_summary(config, prepared.schedule, prepared.model, prepared.datasets, accelerator)
     if accelerator.is_main_process:
@@ -69,24 +74,31 @@ def run(config: RunConfig, config_files: Sequence[str] = ()) -> dict[str, Any]:
     if config.dry_run:
         return look_ahead(prepared)
     check_hub(config, accelerator)
-    prepare_folder(prepared, checkpoint, summary, reads)
-    start_trackers(accelerator, config, summary)
-
-    with StopSignals() as signals:
+    with ExitStack() as held, StopSignals() as signals:
+        prepare_folder(prepared, checkpoint, summary, reads, held)
+        start_trackers(accelerator, config, summary)
         trained, metrics = train_and_score(prepared, checkpoint, signals)
-    results: dict[str, Any] = {
-        "steps": trained.steps,
-        "max_steps": prepared.schedule.max_steps,
-        "train_seconds": round(trained.seconds, 2),
-        "parameters": summary["parameters"],
-        **metrics,
-    }
-    finish(prepared, trained, results)
+        results: dict[str, Any] = {
+            "steps": trained.steps,
+            "max_steps": prepared.schedule.max_steps,
+            "train_seconds": round(trained.seconds, 2),
+            "parameters": summary["parameters"],
+            **metrics,
+        }
+        finish(prepared, trained, results, signals)
     return results
 
 
-def finish(prepared: PreparedRun, trained: TrainedModel, results: Mapping[str, Any]) -> None:
+def finish(
+    prepared: PreparedRun,
+    trained: TrainedModel,
+    results: Mapping[str, Any],
+    signals: StopSignals,
+) -> None:
     """Write and publish the final model, log the results, and end the processes' group.
+
+    Args:
+        signals: a noted signal lets the model be written, but not published, as that may take long.
 
     Raises:
         SaveError, PublishError: as `run`.
@@ -95,8 +107,11 @@ def finish(prepared: PreparedRun, trained: TrainedModel, results: Mapping[str, A
     write_results(prepared, trained.model, results)
     if accelerator.is_main_process:
         report(results, folder.read_notes(trained.steps), folder)
-    if prepared.config.push_to_hub is not None:
-        push(prepared, prepared.config.push_to_hub)
+    repo = prepared.config.push_to_hub
+    if repo is not None and any(agree([signals.received is not None], accelerator)):
+        LOG.warning(f"stopped by a signal: publish with {publish_command(folder.path, repo)}")
+    elif repo is not None:
+        push(prepared, repo)
     accelerator.wait_for_everyone()
     # Free the model before the process group. Otherwise DDP's reducer takes the group down last,
     # holding Python's lock, while a thread of that group may wait for the lock to free its tensors:
@@ -212,5 +227,10 @@ def push(prepared: PreparedRun, repo: str) -> None:
     if failure is not None:
         raise PublishError(
             f"push_to_hub: {failure}. The model is whole in {folder}: publish it with "
-            f"dataseg publish --model {folder} --repo {repo}"
+            f"{publish_command(folder, repo)}"
         )
+
+
+def publish_command(folder: Path, repo: str) -> str:
+    """What to type to publish the model of a run."""
+    return f"dataseg publish --model {folder} --repo {repo}"

@@ -1,10 +1,11 @@
-"""SIGTERM and SIGINT as a request to stop at the next safe place."""
+"""SIGTERM, SIGINT and SIGHUP (the terminal was closed) as a request to stop at a safe place."""
 
+import os
 import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
+from ..ending import SIGHUP, stopping_signals
 
 
 class StopRequested(Exception):  # noqa: N818 - a request, not an error
@@ -21,7 +22,7 @@ class StopRequested(Exception):  # noqa: N818 - a request, not an error
 
 
 class StopSignals:
-    """While entered, the two signals are noted instead of ending the process; a second SIGINT
+    """While entered, the signals are noted instead of ending the process; a second SIGINT
     interrupts at once.
 
     received: the signal's number, or None.
@@ -29,10 +30,12 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: int | None = None
-        self._before: dict[signal.Signals, Any] = {}
+        self._before: dict[int, Any] = {}
+        self._terminals: list[int] = []
 
     def __enter__(self) -> "StopSignals":
-        self._before = {number: signal.signal(number, self._note) for number in _STOPPING}
+        self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+        self._before = {number: signal.signal(number, self._note) for number in stopping_signals()}
         return self
 
     def __exit__(
@@ -48,3 +51,12 @@ class StopSignals:
         if number == signal.SIGINT and self.received == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+        if number == SIGHUP:
+            self._leave_terminals()
+
+    def _leave_terminals(self) -> None:
+        """Write nowhere from now on: to a terminal that is gone, every line would be an error."""
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for descriptor in self._terminals:
+            os.dup2(nowhere, descriptor)
+        os.close(nowhere)

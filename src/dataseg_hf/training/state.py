@@ -69,6 +69,12 @@ def load_training_state(
     path: Path, accelerator: Accelerator, averaged: AveragedWeights | None
 ) -> tuple[int, float]:
     """Restore the training state; returns the steps done and the seconds they took."""
+    own = f"random_states_{accelerator.process_index}.pkl"
+    if not (path / "state" / own).is_file():
+        LOG.warning(
+            f"{path / 'state'} has no {own}: the checkpoint is of fewer processes, so that this "
+            "process draws other random numbers than a run that went through"
+        )
     accelerator.load_state(str(path / "state"))
     if averaged is not None:
         averaged.model.load_state_dict(load_file(path / "model.safetensors"))

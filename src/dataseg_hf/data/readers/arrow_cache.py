@@ -12,6 +12,8 @@ import pyarrow as pa
 from datasets import Dataset
 from filelock import FileLock
 
+_END = b"\xff\xff\xff\xff\0\0\0\0"
+"""End of an Arrow stream (https://arrow.apache.org/docs/format/Columnar.html#ipc-streaming-format)."""
 _FORMAT = 2  # part of every key; to be raised when a writer's columns change
 
 
@@ -31,9 +33,15 @@ def cached_rows(
     identity = f"{_FORMAT} {kind} {source.resolve()} {stat.st_size} {stat.st_mtime_ns}"
     folder = Path(datasets.config.HF_DATASETS_CACHE) / "dataseg_hf"
     path = folder / f"{source.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.arrow"
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder}: the cache of annotations cannot be made ({error.strerror}); set "
+            "HF_DATASETS_CACHE to a folder that can be written"
+        ) from error
     with FileLock(f"{path}.lock"):  # the processes of one run ask for it at the same time
-        if not path.is_file():
+        if not _is_whole(path):
             unfinished = path.with_suffix(".unfinished")
             try:
                 with (
@@ -45,3 +53,14 @@ def cached_rows(
             finally:
                 unfinished.unlink(missing_ok=True)
     return Dataset.from_file(str(path))
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a file is there and ends as an Arrow stream does: one that was cut would seem to have
+    fewer rows.
+    """
+    if not path.is_file() or path.stat().st_size < len(_END):
+        return False
+    with path.open("rb") as file:
+        file.seek(-len(_END), os.SEEK_END)
+        return file.read() == _END

@@ -16,6 +16,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ...messages import shown
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, RawId, UnknownIdsError
 from .arrow_cache import cached_rows
@@ -99,6 +100,8 @@ def _object(
         row["box"] = _box(entry, extent, size, where, spec.outside)
     except BadSampleError as error:
         row["problem"] = str(error)
+    except RecursionError:
+        row["problem"] = f"{where}: lists in lists, nested too deep; correct or remove it"
     return row
 
 
@@ -121,7 +124,7 @@ def _box(
 def _xyxy(box: Any, where: str) -> list[float] | None:
     if not is_box(box):
         raise BadSampleError(
-            f"{where}: `bbox` must be [x, y, width, height], not {box}; correct or remove it"
+            f"{where}: `bbox` must be [x, y, width, height], not {shown(box)}; correct or remove it"
         )
     if min(box[2:]) == 0:
         return None
@@ -154,7 +157,8 @@ def _check_segmentation(segmentation: Any, size: Size | None, where: str, outsid
         checked_runs(segmentation, where)
     else:
         raise BadSampleError(
-            f"{where}: a segmentation is a list of polygons or run lengths, not {segmentation!r}"
+            f"{where}: a segmentation is a list of polygons or run lengths, not "
+            f"{shown(segmentation)}"
         )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...messages import shown
+from ...model.image_reading_dataseg import faults_of_files, open_file
 from ..sample import BadSampleError
 from .id_maps import packed_rgb, refuse_jpeg
 from .images import open_image
@@ -146,7 +147,7 @@ def read_colors(source: StrPath | bytes, where: StrPath) -> NDArray[np.integer]:
 def holds_rgb(path: StrPath) -> bool:
     """Whether an image has red, green and blue in each pixel; false where it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with faults_of_files(), open_file(path) as image:
             return image.mode in ("RGB", "RGBA")
     except (
         OSError,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ...model.image_reading_dataseg import Size, open_file, upright_size
+from ...model.image_reading_dataseg import Size, faults_of_files, open_file, upright_size
 from ..image_values import pixels_of_entry
 from ..sample import BadSampleError
 from .paths import StrPath
@@ -44,7 +44,22 @@ def decoded(
             below `min_side`.
     """
     try:
-        image = open_file(source)
+        with faults_of_files():
+            return _decoded(source, where, decode, min_side)
+    except Image.DecompressionBombError as error:
+        raise BadSampleError(f"{where}: {error}; make it smaller") from error
+    except BadSampleError:
+        raise
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadSampleError(
+            f"{where}: cannot be read as an image ({error}); replace or remove it"
+        ) from error
+
+
+def _decoded(
+    source: StrPath | bytes, where: StrPath, decode: Callable[[Image.Image], Decoded], min_side: int
+) -> Decoded:
+    with open_file(source) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise BadSampleError(
@@ -57,15 +72,6 @@ def decoded(
                 "replace or remove it"
             )
         return decode(image)
-    except Image.DecompressionBombError as error:
-        raise BadSampleError(f"{where}: {error}; make it smaller") from error
-    except (OSError, ValueError, SyntaxError) as error:
-        # what Pillow's decoders raise for damaged files
-        if isinstance(error, BadSampleError):
-            raise
-        raise BadSampleError(
-            f"{where}: cannot be read as an image ({error}); replace or remove it"
-        ) from error
 
 
 def read_rgb(
@@ -87,7 +93,7 @@ def size_of_file(path: Path) -> Size:
         BadSampleError: for what is no image.
     """
     try:
-        with Image.open(path) as image:
+        with faults_of_files(), open_file(path) as image:
             return upright_size(image)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise BadSampleError(

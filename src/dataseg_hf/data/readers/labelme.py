@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...messages import shown
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import VOID
@@ -21,6 +22,7 @@ from .images import open_image, size_of_file
 from .json_files import read_json
 from .paths import (
     IMAGE_SUFFIXES,
+    LONGEST_NAME,
     MissingImages,
     StrPath,
     files_by_name,
@@ -130,6 +132,11 @@ def _image_name(content: Any, name: str, image_dir: Path, path: Path) -> str:
         raise BadSampleError(
             f"{path}: imagePath must be a file name, not {image_path!r}; correct it"
         )
+    if len(max(image_path.split("/"), key=len).encode()) > LONGEST_NAME:
+        raise BadSampleError(
+            f"{path}: imagePath {shown(image_path)} cannot be a file name: it is longer than "
+            f"{LONGEST_NAME} bytes; correct it"
+        )
     where = f"{path}: imagePath {image_path!r} leaves {image_dir}"
     if PureWindowsPath(image_path).anchor:  # absolute, on either system
         return inside(image_dir, image_path, where).relative_to(image_dir).as_posix()
@@ -193,9 +200,11 @@ def _group(entry: Mapping[str, Any], where: str) -> int | str | None:
 
 def _outline(entry: Mapping[str, Any], where: str) -> tuple[ShapeKind, list[float]]:
     """Kind and numbers of a shape, as `DrawnShape` has them."""
-    kind = entry.get("shape_type") or "polygon"  # absent in LabelMe 3, which has polygons alone
-    if not isinstance(kind, str):
-        raise BadSampleError(f"{where}: shape_type must be a word, not {kind!r}; correct it")
+    kind = entry.get("shape_type")
+    if kind is None:  # in LabelMe 3, which has polygons alone
+        kind = "polygon"
+    if not isinstance(kind, str) or not kind:
+        raise BadSampleError(f"{where}: shape_type must be a word, not {shown(kind)}; correct it")
     points = _points(require_key(entry, "points", where), where)
     if kind == "polygon":
         return "polygon", points

@@ -30,7 +30,7 @@ from .paths import (
 )
 from .reader_tasks import require_task
 from .rows import Rows, require_images
-from .values import flag
+from .values import LONGEST_SIDE, flag
 from .xml_files import xml_root
 
 _OBJECTS_TYPE = pa.list_(
@@ -279,7 +279,8 @@ def _size(root: ET.Element, where: str) -> Size | None:
     if element is None:
         return None
     height, width = (_number(element, side, f"{where}: size") for side in ("height", "width"))
-    if min(height, width) < 1 or not (height.is_integer() and width.is_integer()):
+    are_whole = height.is_integer() and width.is_integer()
+    if min(height, width) < 1 or max(height, width) > LONGEST_SIDE or not are_whole:
         raise BadSampleError(
             f"{where}: size {height:g} x {width:g} (height x width) is none; correct or remove "
             "<size>"

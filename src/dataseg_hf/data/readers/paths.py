@@ -17,6 +17,7 @@ MissingImages: TypeAlias = Literal["error", "skip"]
 Suffixes: TypeAlias = str | Sequence[str]
 """How file names end: one ending, or several."""
 
+LONGEST_NAME = 255  # bytes of a file name, on common file systems
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 

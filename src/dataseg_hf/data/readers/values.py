@@ -17,7 +17,7 @@ from .paths import StrPath
 _DIGITS = re.compile(r"[+-]?\d{1,19}")
 _WHOLE = re.compile(r"[+-]?\d+(\.0+)?")
 _MAX_INT64 = (1 << 63) - 1
-_MAX_SIDE = 2**31 - 1
+LONGEST_SIDE = 2**31 - 1  # pixels of an image
 
 
 def require_key(record: Any, key: str, where: StrPath) -> Any:
@@ -105,7 +105,7 @@ def side(value: Any, where: str) -> int:
         BadSampleError: for anything else; the message begins with `where` (file, key).
     """
     read = whole_number(value, where)
-    if not 1 <= read <= _MAX_SIDE:
+    if not 1 <= read <= LONGEST_SIDE:
         raise BadSampleError(f"{where}: {shown(value)} pixels are no size; correct it")
     return read
 

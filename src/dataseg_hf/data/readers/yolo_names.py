@@ -90,7 +90,7 @@ def _read_names(file: Path) -> dict[RawId, str]:
         }
     try:
         content: Any = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(
             f"{file}: no valid YAML ({' '.join(str(error).split())}); correct or remove it"
         ) from error

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
-from ...files import replaced
+from ...files.writing import replaced
 from .coco_instances import coco_entry, coco_file
 from .cvat_xml import check_xml_text, cvat_entry, cvat_file
 from .image import AnnotatedImage, AnnotationStyle

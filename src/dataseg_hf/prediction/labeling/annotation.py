@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ...data.coco_format import coco_panoptic_annotation, rgb_ids
-from ...files import replaced
+from ...files.writing import replaced
 from ...model.tasks_dataseg import TaskName, get_task
 from ..annotation_files import AnnotatedImage, AnnotationStyle, Category
 from ..annotation_files.coco_instances import coco_entry, coco_file

@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
-from ...files import replace_file
-from ...output_folder import (
+from ...files.lock import FolderLock, refuse_in_use
+from ...files.output_folder import (
     Reads,
     check_output_folder,
     claim_output_folder,
+    hold_output_folder,
     kind_of,
     resolved_folder,
 )
+from ...files.writing import replace_file
 from .journal import Journal
 
 KEY = "--output"
@@ -58,11 +60,13 @@ class LabelingFolder:
 
     Args:
         path: resolved.
+        lock: keeps other commands out, to be released.
         settings: of the labeling.
         journal: of the images that are done.
     """
 
     path: Path
+    lock: FolderLock
     settings: LabelingSettings
     journal: Journal
 
@@ -79,7 +83,9 @@ class LabelingFolder:
                 f"{KEY}: '{folder}' lies in the folder of images, which would then have the labels "
                 "as images; name a folder outside"
             )
-        if kind_of(folder) != "labels":
+        if kind_of(folder) == "labels":
+            refuse_in_use(folder, KEY)
+        else:
             check_output_folder(folder, "labels", KEY, reads)
 
     @classmethod
@@ -92,17 +98,32 @@ class LabelingFolder:
         """
         folder = resolved_folder(output, KEY)
         cls.check(output, reads)
-        if kind_of(folder) != "labels":
-            claim_output_folder(folder, "labels", KEY, reads)
-        settings_file = folder / SETTINGS_FILE
-        if settings_file.exists():
-            earlier = json.loads(settings_file.read_text())
-            _require_same(earlier, settings, folder)
-            # the teacher may lie elsewhere by now; the files stay the same
-            settings = LabelingSettings(**earlier)
+        if kind_of(folder) == "labels":
+            held = hold_output_folder(folder, KEY)
         else:
-            replace_file(settings_file, json.dumps(asdict(settings), indent=2) + "\n")
-        return cls(folder, settings, Journal(folder / JOURNAL_FILE))
+            held = claim_output_folder(folder, "labels", KEY, reads)
+        try:
+            return cls(folder, held.lock, *_begun(folder, settings))
+        except BaseException:
+            held.lock.release()
+            raise
+
+
+def _begun(folder: Path, settings: LabelingSettings) -> tuple[LabelingSettings, Journal]:
+    """The settings with which the labeling of a folder began, and what is done of it.
+
+    Raises:
+        ConfigError: if it began with others.
+    """
+    settings_file = folder / SETTINGS_FILE
+    if settings_file.exists():
+        earlier = json.loads(settings_file.read_text())
+        _require_same(earlier, settings, folder)
+        # the teacher may lie elsewhere by now; the files stay the same
+        settings = LabelingSettings(**earlier)
+    else:
+        replace_file(settings_file, json.dumps(asdict(settings), indent=2) + "\n")
+    return settings, Journal(folder / JOURNAL_FILE)
 
 
 def _require_same(earlier: dict[str, Any], settings: LabelingSettings, folder: Path) -> None:

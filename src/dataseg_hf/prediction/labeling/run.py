@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ...data.readers.images import read_rgb
 from ...data.sample import BadSampleError
-from ...files import replace_file
+from ...files.writing import replace_file
 from ..teachers import Teacher
 from .annotation import AnnotationFiles
 from .entry import ENTRY_FILE, dataset_entry, entry_text, write_image_list

@@ -8,15 +8,17 @@ are known by their content.
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import yaml
 
-from .errors import ConfigError
-from .files import set_aside
-from .messages import first_few
-from .version import __version__
+from ..errors import ConfigError
+from ..messages import first_few
+from ..version import __version__
+from .lock import LOCK_FILE, OWNER_FILE, FolderLock, lock_folder, refuse_in_use
+from .writing import replace_file, set_aside
 
 OutputKind: TypeAlias = Literal["run", "evaluation", "predictions", "probe", "labels"]
 Reads: TypeAlias = Mapping[str, str | Path]
@@ -28,7 +30,17 @@ CONTACT_SHEETS = "contact_sheets"
 there.
 """
 
-_NO_CONTENT = {CONTACT_SHEETS, ".DS_Store", "Thumbs.db", "desktop.ini", ".gitkeep", "lost+found"}
+_NO_CONTENT = {
+    CONTACT_SHEETS,
+    LOCK_FILE,
+    OWNER_FILE,
+    f"{OWNER_FILE}.unfinished",
+    ".DS_Store",
+    "Thumbs.db",
+    "desktop.ini",
+    ".gitkeep",
+    "lost+found",
+}
 _NAMES: Mapping[OutputKind, str] = {
     "run": "a run",
     "evaluation": "an evaluation",
@@ -50,10 +62,11 @@ def check_output_folder(
         reads: what the command reads; it must not be moved.
 
     Raises:
-        ConfigError: for a folder with other content than output of that kind, and one that must
-            stay in its place.
+        ConfigError: for a folder with other content than output of that kind, one that must stay
+            in its place, and one into which another command writes.
     """
     folder = resolved_folder(path, key)
+    refuse_in_use(folder, key)
     content = _content(folder, key)
     if not content:
         return folder
@@ -87,21 +100,57 @@ def check_output_folder(
     return folder
 
 
+@dataclass(frozen=True)
+class ClaimedFolder:
+    """An output folder that is this command's alone until the end of a `with` block.
+
+    Args:
+        earlier: where earlier output of the kind is now; None where there was none.
+    """
+
+    path: Path
+    earlier: Path | None
+    lock: FolderLock
+
+    def __enter__(self) -> "ClaimedFolder":
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        self.lock.release()
+
+
 def claim_output_folder(
     path: str | Path, kind: OutputKind, key: str, reads: Reads | None = None
-) -> Path | None:
-    """Make the folder for new output, and mark it; earlier output of the kind is moved aside, and
-    where to is returned.
+) -> ClaimedFolder:
+    """Make the folder for new output, and mark it; earlier output of the kind is moved aside.
 
     Raises:
         ConfigError: as `check_output_folder`.
         OSError: where it cannot be moved or made.
     """
     folder = check_output_folder(path, kind, key, reads)
-    earlier = set_aside(folder) if _content(folder, key) else None
+    earlier = None
+    if _content(folder, key):
+        lock_folder(folder, key).release()
+        earlier = set_aside(folder)
+    claimed = hold_output_folder(folder, key, earlier)
+    try:
+        replace_file(folder / MARKER, json.dumps({"kind": kind, "dataseg_hf": __version__}) + "\n")
+    except BaseException:
+        claimed.lock.release()
+        raise
+    return claimed
+
+
+def hold_output_folder(folder: Path, key: str, earlier: Path | None = None) -> ClaimedFolder:
+    """Go on in a folder, made if missing, of which this command is sure; nothing in it changes.
+
+    Raises:
+        ConfigError: while another command writes there.
+        OSError: where it cannot be made or written.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text(json.dumps({"kind": kind, "dataseg_hf": __version__}) + "\n")
-    return earlier
+    return ClaimedFolder(folder, earlier, lock_folder(folder, key))
 
 
 def check_addition(path: str | Path, key: str) -> Path:
@@ -149,7 +198,7 @@ def _is_unmarked_run(folder: Path) -> bool:
     """
     try:
         settings = yaml.safe_load((folder / "run_config.yaml").read_text())
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return False
     if (
         not isinstance(settings, dict)
@@ -226,7 +275,7 @@ def _kept_in_place(reads: Reads) -> dict[str, Path]:
 def _json_object(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 

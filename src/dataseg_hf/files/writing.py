@@ -1,5 +1,6 @@
 """Writing files and folders so that nobody ever sees half of one."""
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -10,11 +11,16 @@ from typing import TextIO
 
 @contextmanager
 def replaced(file: Path) -> Iterator[TextIO]:
-    """A file to write into, which takes the place of `file` when all of it is there."""
+    """A file to write into, which takes the place of `file` when all of it is there and on the
+    disk: the name would otherwise outlast a power failure that the content does not.
+    """
     unfinished = file.with_name(f"{file.name}.unfinished")
     with unfinished.open("w", encoding="utf-8", newline="") as opened:
         yield opened
+        opened.flush()
+        os.fsync(opened.fileno())
     unfinished.replace(file)
+    _flush_names(file.parent)
 
 
 def replace_file(file: Path, text: str) -> None:
@@ -24,13 +30,29 @@ def replace_file(file: Path, text: str) -> None:
 
 
 def flush_to_disk(folder: Path) -> None:
-    """Wait until the files of a folder are on the disk. Otherwise the folder's new name could
-    outlast a power failure that its files do not.
+    """Wait until the files of a folder, and their names, are on the disk. Otherwise the folder's
+    new name could outlast a power failure that its files do not.
     """
-    for file in folder.rglob("*"):
-        if file.is_file():
-            with file.open("rb") as opened:
+    for path in [folder, *folder.rglob("*")]:
+        if path.is_dir():
+            _flush_names(path)
+        elif path.is_file():
+            with path.open("rb") as opened:
                 os.fsync(opened.fileno())
+
+
+def _flush_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system can do that."""
+    if os.name == "nt":  # folders cannot be opened there
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # what some network file systems answer
+            raise
+    finally:
+        os.close(opened)
 
 
 def put_in_place(filled: Path, final: Path) -> None:
@@ -41,6 +63,7 @@ def put_in_place(filled: Path, final: Path) -> None:
     if final.exists():
         final.rename(doomed)
     filled.rename(final)
+    _flush_names(final.parent)
     shutil.rmtree(doomed, ignore_errors=True)
 
 

@@ -13,7 +13,7 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 
 from dataseg_hf.errors import ConfigError
-from dataseg_hf.output_folder import (
+from dataseg_hf.files.output_folder import (
     MARKER,
     check_addition,
     check_output_folder,
@@ -82,6 +82,12 @@ FOREIGN: dict[str, Callable[[Path], Path]] = {
 }
 
 
+def earlier_of(folder: Path, kind: str) -> Path | None:
+    """Where a command that starts in a folder, and ends, has put what was there."""
+    with claim_output_folder(folder, kind, "output_dir") as claimed:  # type: ignore[arg-type]
+        return claimed.earlier
+
+
 def tree(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
@@ -113,18 +119,18 @@ def test_output_makes_room_for_its_own_kind_only(tmp_path: Path, name: str) -> N
     for other in set(KINDS) - {kind}:
         with pytest.raises(ConfigError, match=r"holds .*, not .* and stays as it is"):
             claim_output_folder(folder, other, "output_dir")  # type: ignore[arg-type]
-    assert claim_output_folder(folder, kind, "output_dir") == tmp_path / "here.previous-1"  # type: ignore[arg-type]
+    assert earlier_of(folder, kind) == tmp_path / "here.previous-1"
     assert tree(tmp_path / "here.previous-1") == before
     assert tree(folder) == [MARKER]
     assert kind_of(folder) == kind
-    assert claim_output_folder(folder, kind, "output_dir") == tmp_path / "here.previous-2"  # type: ignore[arg-type]
+    assert earlier_of(folder, kind) == tmp_path / "here.previous-2"
 
 
 def test_new_and_empty_folders_are_marked(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     sheets = fill(tmp_path / "inspected", {"contact_sheets/a.png": "", ".DS_Store": ""})
     for folder in (tmp_path / "a/b", tmp_path / "empty", sheets):
-        assert claim_output_folder(folder, "run", "output_dir") is None
+        assert earlier_of(folder, "run") is None
         assert json.loads((folder / MARKER).read_text())["kind"] == "run"
     assert (sheets / "contact_sheets/a.png").exists()
 
@@ -135,10 +141,8 @@ def test_a_link_is_judged_by_where_it_leads(tmp_path: Path) -> None:
         (tmp_path / name).symlink_to(target)
     with pytest.raises(ConfigError, match=r"thesis\.tex"):
         claim_output_folder(tmp_path / "to_project", "run", "output_dir")
-    assert (
-        claim_output_folder(tmp_path / "to_run", "run", "output_dir") == tmp_path / "run.previous-1"
-    )
-    assert claim_output_folder(tmp_path / "to_new", "run", "output_dir") is None
+    assert earlier_of(tmp_path / "to_run", "run") == tmp_path / "run.previous-1"
+    assert earlier_of(tmp_path / "to_new", "run") is None
     assert tree(tmp_path / "to_run") == tree(tmp_path / "new") == [MARKER]
 
 
