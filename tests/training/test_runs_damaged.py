@@ -13,7 +13,12 @@ from helpers.run_programs import start, weights
 
 pytestmark = pytest.mark.slow
 
-OPTIONS = ("--keep_checkpoints", "3", "--evaluation", "{}", "--check_samples", "1")
+OPTIONS = (
+    *("--keep_checkpoints", "3", "--check_samples", "1", "--evaluate_every", "4"),
+    *("--model.backbone_config.drop_path_rate", "0.5"),  # random numbers in every step
+    *("--evaluation.shapes_panoptic.count", "2", "--evaluation.shapes_boxes.count", "2"),
+    *("--evaluation.shapes_open.count", "2"),
+)
 NEWEST = "checkpoints/step-00000006"
 
 

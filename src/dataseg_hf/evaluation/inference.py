@@ -154,6 +154,7 @@ def proposals_of(
         batch_sampler=batches,
         collate_fn=_as_is,
         num_workers=inference.num_workers,
+        generator=torch.Generator(),  # not the global one, from which training may draw
     )
     for indices, items in zip(batches, loader, strict=True):
         for item in items:

@@ -322,8 +322,12 @@ class CoTraining:
         """
         if not due:
             return {}
+        device = self.accelerator.device
         try:
-            return evaluate(self.result(), self.step, due)
+            # a loader draws a number, by which dropout would differ where an evaluation is not
+            # repeated after a resume
+            with torch.random.fork_rng([device] if device.type == "cuda" else []):
+                return evaluate(self.result(), self.step, due)
         except StopRequested:
             self.save(leaving=True)
             raise
