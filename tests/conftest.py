@@ -32,6 +32,7 @@ WORLD: dict[str, Any] = {"labels": ["circle", "square", "sky"], "is_thing": [Tru
 
 LONGEST = (
     "tests/training/test_runs_survive.py",
+    "tests/sharing/test_export_onnx.py",
     "tests/sharing/test_export.py",
     "tests/test_packaging.py",
     "tests/docs/test_docs.py",

@@ -139,7 +139,9 @@ def test_the_metadata_is_valid_and_its_long_description_the_readme(wheel: Path) 
     required = {
         requirement.name for requirement in parsed.requires_dist or [] if requirement.marker is None
     }
-    assert required == {"torch", "transformers", "numpy", "scipy", "pillow", "safetensors"}
+    assert required == {
+        *("torch", "transformers", "numpy", "scipy", "pillow", "safetensors", "filelock"),
+    }
 
 
 # --- where the checkout is not --------------------------------------------------------------------

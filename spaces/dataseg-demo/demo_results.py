@@ -147,7 +147,8 @@ def segmented(segmenter: Pipeline, upload: Any, choices: Choices, uploads: Path)
     threshold = checked_share(choices.threshold, "minimum score")
     nms = checked_share(choices.nms, "overlap")
     if choices.task not in segmenter.subtasks:
-        raise InputError("button", f"The task must be one of {', '.join(segmenter.subtasks)}.")
+        given, tasks = str(choices.task)[:20], ", ".join(segmenter.subtasks)
+        raise InputError("button", f"The task must be one of {tasks}, not '{given}'.")
     with TURNS.turn():
         keep_newest(uploads, MAX_KEPT_FILES, but=file)
         image = read_image(file, segmenter.image_processor)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -540,3 +541,19 @@ def test_clip_names_lie_close_and_hashed_names_do_not(clip_text: Path) -> None:
     hashed = HashedNgramEncoder()(names)
     assert float((clip @ clip.T)[off_diagonal].mean()) == pytest.approx(0.77, abs=0.01)
     assert float((hashed @ hashed.T)[off_diagonal].mean()) == pytest.approx(0.0, abs=0.03)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".pt", ".safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_cut_file_is_refused_by_name(tmp_path: Path, suffix: str, share: float) -> None:
+    path, table = tmp_path / f"table{suffix}", torch.randn(3, 64)
+    if suffix == ".npy":
+        np.save(path, table.numpy())
+    elif suffix == ".pt":
+        torch.save(table, path)
+    else:
+        save_file({"table": table}, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        FileTextEncoder(path, ["a", "b", "c"])

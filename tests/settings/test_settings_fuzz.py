@@ -18,7 +18,7 @@ from helpers.thoroughness import examples
 
 Seeds = st.integers(0, 2**32 - 1)
 BASE: dict[str, Any] = {**SETTINGS, "output_dir": "outputs/fuzzed", "check_samples": 1}
-_WANTED = {"numbers": examples(300, 3000), "runs": examples(60, 600)}
+_WANTED = {"numbers": examples(300, 3000), "runs": examples(40, 600)}
 
 
 def parsed(seed: int) -> RunConfig | None:

@@ -16,7 +16,7 @@ from helpers.mutations import mutated_bytes, mutated_json
 from helpers.thoroughness import examples
 
 pytestmark = pytest.mark.slow
-EXAMPLES = examples(60, 600)
+EXAMPLES = examples(40, 600)
 
 
 @pytest.fixture(scope="module")

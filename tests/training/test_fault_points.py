@@ -16,7 +16,7 @@ from helpers.thoroughness import HOSTILE
 
 pytestmark = pytest.mark.slow
 
-EVERY, LEAST = (1, 200) if HOSTILE else (16, 20)
+EVERY, LEAST = (1, 200) if HOSTILE else (64, 20)
 
 
 def test_no_fault_at_any_file_operation_of_a_save_loses_or_spoils_anything(tmp_path: Path) -> None:

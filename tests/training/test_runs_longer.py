@@ -199,7 +199,7 @@ def test_a_checkpoint_of_an_older_version_is_part_of_the_schedule_of_its_run(
 def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
     checkpoint = RunFolder(tmp_path / "other").checkpoint(6)
     checkpoint.mkdir(parents=True)
-    (checkpoint / "progress.json").write_text("{}")
+    (checkpoint / "progress.json").write_text('{"step": 6}')
     with pytest.raises(
         ConfigError, match=r"is no checkpoint of the run in .*--model_weights .*step-00000006"
     ):

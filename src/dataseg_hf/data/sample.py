@@ -25,8 +25,8 @@ class BadSampleError(ValueError):
     wrong, what to do, in at most 2,000 letters.
     """
 
-    def __init__(self, message: str) -> None:
-        super().__init__(shortened(message))
+    def __init__(self, message: object) -> None:
+        super().__init__(shortened(str(message)))
 
 
 class UnknownIdsError(BadSampleError):

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from .text_encoder_dataseg import checked_names
@@ -141,11 +141,14 @@ def _read_table(path: Path, key: str | None) -> Tensor:
     if path.suffix == ".npy":
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False))
-        except ValueError as error:
+        except (ValueError, TypeError, EOFError) as error:  # TypeError: of text, or objects
             raise ValueError(f"{path}: not a plain array of numbers ({error})") from error
     if path.suffix == ".safetensors":
-        with safe_open(path, framework="pt") as file:
-            return cast(Tensor, file.get_tensor(_chosen_key(list(file.keys()), key, path)))
+        try:
+            with safe_open(path, framework="pt") as file:
+                return cast(Tensor, file.get_tensor(_chosen_key(list(file.keys()), key, path)))
+        except SafetensorError as error:
+            raise ValueError(f"{path}: is damaged ({error}); copy it again") from error
     if path.suffix in (".pt", ".pth"):
         return _read_pickled(path, key)
     raise ValueError(
@@ -161,6 +164,9 @@ def _read_pickled(path: Path, key: str | None) -> Tensor:
         raise ValueError(
             f"{path}: holds more than tensors, which is not loaded; save the tensor alone"
         ) from error
+    except (RuntimeError, EOFError, KeyError) as error:  # of a file that was cut
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is damaged ({reason}); copy it again") from error
     if isinstance(content, dict):
         content = content[_chosen_key(list(content), key, path)]
     if not isinstance(content, Tensor):

@@ -13,6 +13,7 @@ from .base import (
     CanvasSide,
     Fraction,
     Integer,
+    NonNegativeInteger,
     NonNegativeNumber,
     Number,
     PositiveInteger,
@@ -100,7 +101,7 @@ class Source(Settings):
     """`[k, n]` takes every n-th image, starting at the k-th, for disjoint parts."""
     split: Literal["train", "eval"] = "train"
     """Split of the shapes world."""
-    count: PositiveInteger | None = None
+    count: NonNegativeInteger | None = None
     """Number of scenes of the shapes world."""
     seed: Seed = 0
     """Seed of the shapes world."""

@@ -3,7 +3,8 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoConfig
-from transformers.utils import CONFIG_NAME
+from transformers.utils import CONFIG_NAME, logging
 
 from ..data.hub_names import hub_reference, is_missing_path, loading_failure
 from ..data.readers.values import is_finite_number
@@ -72,14 +73,15 @@ def load_checkpoint(
             raise ConfigError(
                 f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg"
             )
-        model, report = DaTaSegModel.from_pretrained(
-            path,
-            revision=revision,
-            use_safetensors=True,  # a pickle may run code
-            ignore_mismatched_sizes=True,  # which are then named below
-            output_loading_info=True,
-            **options,
-        )
+        with _without_progress():
+            model, report = DaTaSegModel.from_pretrained(
+                path,
+                revision=revision,
+                use_safetensors=True,  # a pickle may run code
+                ignore_mismatched_sizes=True,  # which are then named below
+                output_loading_info=True,
+                **options,
+            )
         processor = DaTaSegImageProcessor.from_pretrained(path, revision=revision)
         check_processor(processor)
     except ConfigError:
@@ -90,7 +92,8 @@ def load_checkpoint(
             f"{key}: {path}: the weights are damaged ({reason}); save or download them again"
         ) from error
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{key}: {path}: {_shortened(loading_failure(path, error))}") from error
+        place = f"{path}: " if Path(path).exists() else ""
+        raise ConfigError(f"{key}: {place}{_shortened(loading_failure(path, error))}") from error
     except Exception as error:  # whatever a config that was changed by hand leads to
         reason = _shortened(f"{type(error).__name__}: {error}")
         raise ConfigError(f"{key}: {path} cannot be loaded: {reason}") from error
@@ -101,6 +104,18 @@ def load_checkpoint(
             f"or download them again{_if_meant(faults)}"
         )
     return model, processor
+
+
+@contextmanager
+def _without_progress() -> Iterator[None]:
+    """Without the bar of transformers, which is over in a moment."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def check_processor(processor: DaTaSegImageProcessor) -> None:

@@ -198,7 +198,8 @@ def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
 def export_file(
     model: DaTaSegModel, file: Path, size: tuple[int, int], dynamic_batch: bool, dynamic_size: bool
 ) -> None:
-    """Write a model as ONNX (`.onnx`) or as a `torch.export` program (any other suffix).
+    """Write a model as ONNX (`.onnx`) or as a `torch.export` program (any other suffix); an earlier
+    file stays until the new one is whole.
 
     Args:
         file: its folder is made if missing.
@@ -207,10 +208,15 @@ def export_file(
         dynamic_size: whether height and width stay free.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    if file.suffix == ".onnx":
-        export_onnx(model, file, size, dynamic_batch, dynamic_size)
-    else:
-        torch.export.save(export_program(model, size, dynamic_batch, dynamic_size), file)
+    unfinished = file.with_name(f"unfinished-{file.name}")  # the ending tells the format
+    try:
+        if file.suffix == ".onnx":
+            export_onnx(model, unfinished, size, dynamic_batch, dynamic_size)
+        else:
+            torch.export.save(export_program(model, size, dynamic_batch, dynamic_size), unfinished)
+        unfinished.replace(file)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 @torch.no_grad()
