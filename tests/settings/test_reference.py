@@ -44,7 +44,7 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert printed.strip() == help_text()
-    assert "--datasets.NAME.batch_size  (whole number, above 0; default 8)" in printed
+    assert "--datasets.NAME.batch_size  (whole number, above 0, up to 65536; default 8)" in printed
     assert "default shapes" in printed
     for section in SECTIONS:
         for row in section.rows():
@@ -60,7 +60,7 @@ def test_help_explains_every_setting(capsys: pytest.CaptureFixture[str]) -> None
         ("adam_betas", "list of 2: number, from 0, below 1"),
         ("report_to", "list of text"),
         ("schedule", "`cosine` or `linear` or `poly` or `constant`"),
-        ("num_threads", "whole number, above 0"),
+        ("num_threads", "whole number, above 0, up to 1024"),
         ("datasets", "mapping of names to settings"),
     ],
 )

@@ -8,6 +8,8 @@ import random
 import resource
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +142,18 @@ def test_a_signal_after_the_last_step_lets_the_model_be_written(tmp_path: Path) 
 def test_a_signal_in_a_dry_run_leaves_nothing_behind(tmp_path: Path) -> None:
     folder, temporary = tmp_path / "deep" / "run", tmp_path / "temporary"
     temporary.mkdir()
-    process = warm_python.Scripts(
-        script(folder, "--dry_run", "true", "--evaluation.shapes_panoptic.count", "9000",
-               "--evaluation.shapes_panoptic.batch_size", "9000"),
-        {**environment(), "TMPDIR": str(temporary)}, 1, merged=True,
-    )  # fmt: skip
-    wait_until(lambda: any(temporary.iterdir()), process)
-    process.scripts[0].terminate()
+    # with nothing imported: the warm process knows its own folder for temporary files
+    process = subprocess.Popen(
+        [sys.executable, *script(folder, "--dry_run", "true")],
+        env={**environment(), "TMPDIR": str(temporary)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    while not any(temporary.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.terminate()
     printed = process.communicate(timeout=100)[0]
     assert process.returncode == 128 + signal.SIGTERM, printed
     assert list(temporary.iterdir()) == []

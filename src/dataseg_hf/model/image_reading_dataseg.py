@@ -120,6 +120,9 @@ def read_image(source: Any, value_range: ValueRange | None = None) -> Image.Imag
 def faults_of_files() -> Iterator[None]:
     """What Pillow raises for a damaged file, as one of its documented errors: its decoders also let
     through errors of `struct`, `zlib`, indices, keys and memory (our observation).
+
+    Raises:
+        ValueError: instead of those.
     """
     try:
         yield

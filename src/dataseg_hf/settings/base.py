@@ -24,6 +24,24 @@ def _entry_name(name: str) -> str:
     return name
 
 
+def _of_32_bits(number: int) -> int:
+    if not -(2**31) <= number < 2**31:
+        raise ValueError(f"{str(number)[:40]} is too large a number")
+    return number
+
+
+def _of_numpy(seed: int) -> int:
+    if seed >= 2**32:
+        raise ValueError(f"must be below 2^32, not {str(seed)[:40]}")
+    return seed
+
+
+def _of_a_tenth(number: float) -> float:
+    if number < 0.1:
+        raise ValueError(f"must be 0.1 or more, not {number:g}")
+    return number
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError(f"must be a number, not {str(value).lower()}")
@@ -36,7 +54,7 @@ PositiveNumber: TypeAlias = Annotated[Number, Gt(0)]
 NonNegativeNumber: TypeAlias = Annotated[Number, Ge(0)]
 Fraction: TypeAlias = Annotated[Number, Ge(0), Le(1)]
 Decay: TypeAlias = Annotated[Number, Ge(0), Lt(1)]
-Integer: TypeAlias = Annotated[int, Strict(), Ge(-(2**31)), Lt(2**31)]
+Integer: TypeAlias = Annotated[int, Strict(), AfterValidator(_of_32_bits)]
 PositiveInteger: TypeAlias = Annotated[Integer, Gt(0)]
 NonNegativeInteger: TypeAlias = Annotated[Integer, Ge(0)]
 BatchSize: TypeAlias = Annotated[int, Strict(), Gt(0), Le(65_536)]
@@ -44,9 +62,10 @@ BatchSize: TypeAlias = Annotated[int, Strict(), Gt(0), Le(65_536)]
 Processes: TypeAlias = Annotated[int, Strict(), Ge(0), Le(1024)]
 """Loading processes."""
 Threads: TypeAlias = Annotated[int, Strict(), Gt(0), Le(1024)]
+Temperature: TypeAlias = Annotated[PositiveNumber, AfterValidator(_of_a_tenth)]
 Scale: TypeAlias = Annotated[Number, Gt(0), Le(16)]
 """Of an image, relative to the canvas."""
-Seed: TypeAlias = Annotated[int, Strict(), Ge(0), Lt(2**32)]
+Seed: TypeAlias = Annotated[int, Strict(), Ge(0), AfterValidator(_of_numpy)]
 """What NumPy takes."""
 CanvasSide: TypeAlias = Annotated[int, Strict(), Ge(16), Le(16_384)]
 """Pixels: no less than half of the coarsest stride, no more than a decoded image may have."""

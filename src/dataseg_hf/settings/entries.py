@@ -20,7 +20,6 @@ from .base import (
     PositiveNumber,
     RawId,
     Scale,
-    Seed,
     Settings,
 )
 from .durations import Duration
@@ -103,7 +102,7 @@ class Source(Settings):
     """Split of the shapes world."""
     count: NonNegativeInteger | None = None
     """Number of scenes of the shapes world."""
-    seed: Seed = 0
+    seed: Integer = 0
     """Seed of the shapes world."""
     max_samples: PositiveInteger | None = None
     """Take only the first images, so many of them."""

@@ -1,9 +1,8 @@
 """What a training run is told."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from annotated_types import Ge
 from pydantic import Field, field_validator, model_validator
 
 from .base import (
@@ -13,12 +12,12 @@ from .base import (
     Fraction,
     NonNegativeInteger,
     NonNegativeNumber,
-    Number,
     PositiveInteger,
     PositiveNumber,
     Processes,
     Seed,
     Settings,
+    Temperature,
     Threads,
 )
 from .durations import Duration, PositiveDuration, parse_duration
@@ -76,7 +75,7 @@ class RunConfig(Settings):
     """Mean of the pixel values in 0..1, per channel, for normalization."""
     image_std: tuple[PositiveNumber, PositiveNumber, PositiveNumber] = (0.229, 0.224, 0.225)
     """Standard deviation of the pixel values in 0..1, per channel, for normalization."""
-    size_temperature: Annotated[Number, Ge(0.1)] | None = None
+    size_temperature: Temperature | None = None
     """Draw each dataset in proportion to (number of images) ** (1 / temperature), instead of by
     ratios. 1 is by size; higher values make the shares more equal."""
     every_dataset_in_a_step: bool = False

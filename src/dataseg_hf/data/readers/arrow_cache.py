@@ -28,6 +28,9 @@ def cached_rows(
         kind: what is read out of it, part of the key.
         schema: the columns.
         write: writes record batches of that schema; what it raises leaves no cache behind.
+
+    Raises:
+        OSError: for a cache folder that cannot be made.
     """
     stat = source.stat()
     identity = f"{_FORMAT} {kind} {source.resolve()} {stat.st_size} {stat.st_mtime_ns}"
