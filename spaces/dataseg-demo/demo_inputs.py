@@ -7,7 +7,7 @@ from typing import Any
 from PIL import Image
 
 MAX_PIXELS = 50_000_000  # of an image, before it is decoded
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # a file chooses its decoder
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # a file chooses its decoder
 LONGEST_SIDE = 1280  # larger images are reduced
 MAX_WORDS, LONGEST_WORD = 100, 60
 LONGEST_TEXT = 100 * MAX_WORDS  # letters, with what stands between the words

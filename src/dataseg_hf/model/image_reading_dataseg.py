@@ -46,7 +46,7 @@ from .image_storage_dataseg import (
 Size: TypeAlias = tuple[int, int]
 """Height and width, in pixels."""
 
-IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF", "PPM")
 """Formats of Pillow that are read, by what is in a file. Its other decoders are seldom used, and a
 file chooses its decoder. "JPEG" includes the MPO of phones, which Pillow knows by that name only.
 """
