@@ -1,6 +1,4 @@
-"""Training under torchrun's automatic restarts: killed workers and nodes that come back change no
-bit.
-"""
+"""Training under torchrun's automatic restarts: killed workers change no bit."""
 
 import os
 import random
@@ -102,8 +100,8 @@ def test_killed_workers_of_one_node(tmp_path: Path, reference: Path) -> None:
     assert_same_bits(folder, reference)
 
 
-def test_two_nodes_of_which_one_goes_and_comes_back(tmp_path: Path, reference: Path) -> None:
-    """Two agents on the loopback: a worker of each is killed, then one agent with its worker."""
+def test_killed_workers_of_two_nodes(tmp_path: Path, reference: Path) -> None:
+    """Two agents on the loopback, of each of which the worker is killed."""
     folder, rng = tmp_path / "run", random.Random(2)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -124,11 +122,6 @@ def test_two_nodes_of_which_one_goes_and_comes_back(tmp_path: Path, reference: P
     for process in (one, two):
         kill_one(process, rng)
         time.sleep(rng.uniform(5, 10))
-    wait_for_steps(folder, 7, one, two)
-    os.killpg(two.pid, signal.SIGKILL)
-    time.sleep(3)
-    two.wait()
-    two = agent(folder, *launch)
     assert one.wait(300) == 0, _said(folder)
     assert two.wait(300) == 0, _said(folder)
     assert_same_bits(folder, reference)
