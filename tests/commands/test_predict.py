@@ -404,6 +404,25 @@ def test_ctrl_c_keeps_the_results_so_far(predict, model, photos, tmp_path, monke
     assert not (tmp_path / "out/in_use.lock").exists()
 
 
+def test_a_full_disk_is_one_line_and_keeps_the_results_so_far(
+    predict, model, photos, tmp_path, monkeypatch, capsys
+):
+    original = Image.Image.save
+
+    def save(image, file, *rest, **options):
+        if str(file).endswith("b.png"):
+            raise OSError(28, "No space left on device")
+        return original(image, file, *rest, **options)
+
+    monkeypatch.setattr(Image.Image, "save", save)
+    arguments = ["--model", model, "--input", str(photos / "a.jpg"), str(photos / "b.png")]
+    assert predict([*arguments, "--output", str(tmp_path / "out")]) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: --output: [Errno 28] No space left on device; the results of")
+    content = json.loads((tmp_path / "out/predictions.json").read_text())
+    assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
+
+
 def test_photos_are_turned_upright(predict, model, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned by 90 degrees

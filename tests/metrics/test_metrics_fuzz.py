@@ -10,16 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from dataseg_hf.metrics.__main__ import main
 from helpers.metric_cases import rle_of
 from helpers.mutations import mutated_json
-from helpers.thoroughness import examples
+from helpers.thoroughness import fuzzed
 
-EXAMPLES = examples(100, 1000)
 SIZE = (6, 8)
 CATEGORIES = [{"id": 1, "name": "cat", "isthing": 1}, {"id": 2, "name": "sky", "isthing": 0}]
 
@@ -63,13 +62,7 @@ def judged(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
         assert len(errors.splitlines()[-1]) < 2000
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@fuzzed(100, 1000)
 @given(seed=st.integers(0, 2**32 - 1), side=st.sampled_from(["gt", "pred"]))
 def test_instances(
     seed: int, side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -82,13 +75,7 @@ def test_instances(
     judged(["instances", *files, "--json"], capsys)
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@fuzzed(100, 1000)
 @given(seed=st.integers(0, 2**32 - 1), side=st.sampled_from(["gt", "pred"]))
 def test_panoptic(seed: int, side: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     contents: dict[str, Any] = {"gt": PANOPTIC, "pred": PANOPTIC}

@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dataseg_hf.errors import ConfigError, SettingsError
@@ -14,11 +14,10 @@ from dataseg_hf.training.folder import RunFolder
 from dataseg_hf.training.preparation import build_run, start_accelerator
 from helpers.mutations import mutated_json
 from helpers.run_programs import SETTINGS
-from helpers.thoroughness import examples
+from helpers.thoroughness import fuzzed
 
 Seeds = st.integers(0, 2**32 - 1)
 BASE: dict[str, Any] = {**SETTINGS, "output_dir": "outputs/fuzzed", "check_samples": 1}
-_WANTED = {"numbers": examples(300, 3000), "runs": examples(40, 600)}
 
 
 def parsed(seed: int) -> RunConfig | None:
@@ -36,20 +35,14 @@ def parsed(seed: int) -> RunConfig | None:
     return None
 
 
-@settings(max_examples=_WANTED["numbers"], deadline=None, derandomize=True, database=None)
+@fuzzed(300, 3000)
 @given(seed=Seeds)
 def test_every_fault_of_settings_is_a_line_with_its_key(seed: int) -> None:
     parsed(seed)
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=_WANTED["runs"],
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@fuzzed(40, 600)
 @given(seed=Seeds)
 @example(seed=0)
 def test_settings_that_pass_build_a_run_or_are_refused_in_a_line(

@@ -6,17 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dataseg_hf.errors import ConfigError
 from dataseg_hf.sharing.checkpoint import load_checkpoint, save_checkpoint
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.mutations import mutated_bytes, mutated_json
-from helpers.thoroughness import examples
+from helpers.thoroughness import fuzzed
 
 pytestmark = pytest.mark.slow
-EXAMPLES = examples(40, 600)
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +27,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@settings(
-    max_examples=EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@fuzzed(40, 600)
 @given(
     seed=st.integers(0, 2**32 - 1),
     name=st.sampled_from(["config.json", "preprocessor_config.json", "model.safetensors"]),

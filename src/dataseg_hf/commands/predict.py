@@ -42,8 +42,8 @@ MIN_TILE = 32  # pixels: the coarsest stride of the backbones
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0 when all images were segmented, 1 when some could not be, 2 for options that
-    cannot work, 130 after Ctrl-C.
+    """Exit code 0 when all images were segmented, 1 when some could not be read, segmented or
+    written, 2 for options that cannot work, 130 after Ctrl-C.
     """
     options = parse_options(arguments)
     try:
@@ -59,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped: {prediction.writer.images} images are in {prediction.folder}",
               file=sys.stderr)  # fmt: skip
         return INTERRUPTED
+    except OSError as error:  # such as a full disk
+        report_error(f"--output: {error}; the results of earlier images are in {prediction.folder}")
+        return 1
     total = len(prediction.sources)
     print(f"{total - len(failures)} of {total} images segmented into {prediction.folder}")
     for failure in failures:
