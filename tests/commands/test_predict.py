@@ -418,7 +418,7 @@ def test_a_full_disk_is_one_line_and_keeps_the_results_so_far(
     arguments = ["--model", model, "--input", str(photos / "a.jpg"), str(photos / "b.png")]
     assert predict([*arguments, "--output", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("error: --output: [Errno 28] No space left on device; the results of")
+    assert error.startswith("error: --output: [Errno 28] No space left on device; 1 images are in")
     content = json.loads((tmp_path / "out/predictions.json").read_text())
     assert [image["file_name"] for image in content["images"]] == ["a.jpg"]
 

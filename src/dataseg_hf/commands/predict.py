@@ -56,11 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with EndingSignals(), prediction.lock:
             segment_all(prediction, options, failures)
     except KeyboardInterrupt:
-        print(f"stopped: {prediction.writer.images} images are in {prediction.folder}",
-              file=sys.stderr)  # fmt: skip
+        print(f"stopped: {prediction.kept()}", file=sys.stderr)
         return INTERRUPTED
     except OSError as error:  # such as a full disk
-        report_error(f"--output: {error}; the results of earlier images are in {prediction.folder}")
+        report_error(f"--output: {error}; {prediction.kept()}")
         return 1
     total = len(prediction.sources)
     print(f"{total - len(failures)} of {total} images segmented into {prediction.folder}")
@@ -87,6 +86,10 @@ class Prediction:
     processor: "DaTaSegImageProcessor"
     writer: ResultWriter
     labeling: LabelingFiles | None
+
+    def kept(self) -> str:
+        """What is left of a prediction that does not end."""
+        return f"{self.writer.images} images are in {self.folder}"
 
 
 def prepare(options: argparse.Namespace) -> Prediction:

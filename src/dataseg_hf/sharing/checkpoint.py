@@ -68,22 +68,7 @@ def load_checkpoint(
     path, revision = hub_reference(name_or_path)
     options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
     try:
-        config = AutoConfig.from_pretrained(path, revision=revision)
-        if not isinstance(config, DaTaSegConfig):
-            raise ConfigError(
-                f"{key}: {name_or_path} is a '{config.model_type}' model, not DaTaSeg"
-            )
-        with _without_progress():
-            model, report = DaTaSegModel.from_pretrained(
-                path,
-                revision=revision,
-                use_safetensors=True,  # a pickle may run code
-                ignore_mismatched_sizes=True,  # which are then named below
-                output_loading_info=True,
-                **options,
-            )
-        processor = DaTaSegImageProcessor.from_pretrained(path, revision=revision)
-        check_processor(processor)
+        model, processor, report = _loaded(path, revision, options, key)
     except ConfigError:
         raise
     except SafetensorError as error:
@@ -104,6 +89,28 @@ def load_checkpoint(
             f"or download them again{_if_meant(faults)}"
         )
     return model, processor
+
+
+def _loaded(
+    path: str, revision: str | None, options: Mapping[str, Any], key: str
+) -> tuple[DaTaSegModel, DaTaSegImageProcessor, dict[str, Any]]:
+    """Model and processor, and what transformers reports of the weights; its errors, whatever they
+    are, and ConfigError for another kind of model.
+    """
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    if not isinstance(config, DaTaSegConfig):
+        raise ConfigError(f"{key}: {path} is a '{config.model_type}' model, not DaTaSeg")
+    with _without_progress():
+        model, report = DaTaSegModel.from_pretrained(
+            path,
+            revision=revision,
+            ignore_mismatched_sizes=True,  # the report names them
+            output_loading_info=True,
+            **options,
+        )
+    processor = DaTaSegImageProcessor.from_pretrained(path, revision=revision)
+    check_processor(processor)
+    return model, processor, report
 
 
 @contextmanager
