@@ -69,11 +69,15 @@ def server(model: str, folder: Path) -> Iterator[tuple[str, psutil.Process]]:
         process.wait()
 
 
-def request(client: Client, number: int, photo: Path, vocabulary: str) -> tuple[float, str]:
+def request(client: Client, number: int, folder: Path, vocabulary: str) -> tuple[float, str]:
     """Seconds of a request, and what came of it: "answered", or the first words of a refusal.
 
-    Every fifth is a mistake.
+    Every fifth is a mistake. Each has a photograph of its own, as Gradio writes results of the same
+    content into the same file.
     """
+    photo = folder / f"{number}.png"
+    pixels = np.random.default_rng(number).integers(0, 256, (240, 320, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(photo)
     given: dict[str, Any] = {"task": "panoptic", "vocabulary": vocabulary, "words": ""}
     given |= {"threshold": 0.05, "nms": 0.7}
     if number % 5 == 4:
@@ -92,24 +96,23 @@ def measured(model: str, clients: int, requests: int) -> dict[str, Any]:
     config = json.loads((Path(model) / "config.json").read_text())
     vocabulary = config["default_vocabulary"]
     with tempfile.TemporaryDirectory() as temporary:
-        folder, photo = Path(temporary) / "gradio", Path(temporary) / "photo.png"
-        pixels = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(photo)
+        folder, photos = Path(temporary) / "gradio", Path(temporary) / "photos"
+        photos.mkdir()
         with server(model, folder) as (address, process):
             each = [Client(address, verbose=False) for _ in range(clients)]
 
-            def batch() -> list[tuple[float, str]]:
+            def batch(first: int) -> list[tuple[float, str]]:
                 with ThreadPoolExecutor(clients) as pool:
                     return list(
                         pool.map(
-                            lambda n: request(each[n % clients], n, photo, vocabulary),
-                            range(requests),
+                            lambda n: request(each[n % clients], n, photos, vocabulary),
+                            range(first, first + requests),
                         )
                     )
 
-            batch()
+            batch(0)
             before = process.memory_info().rss, size_of(folder)
-            results = batch()
+            results = batch(requests)
             after = process.memory_info().rss, size_of(folder)
     seconds = [one for one, _ in results]
     outcomes = sorted({outcome for _, outcome in results})

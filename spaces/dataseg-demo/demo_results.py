@@ -17,7 +17,7 @@ from demo_inputs import (
     read_image,
     uploaded_file,
 )
-from demo_kept import MAX_KEPT_FILES, keep_newest
+from demo_kept import MAX_KEPT_BYTES, MAX_KEPT_FILES, keep_newest
 from demo_turns import Turns
 from PIL import Image
 from transformers import Pipeline
@@ -150,7 +150,7 @@ def segmented(segmenter: Pipeline, upload: Any, choices: Choices, uploads: Path)
         given, tasks = str(choices.task)[:20], ", ".join(segmenter.subtasks)
         raise InputError("button", f"The task must be one of {tasks}, not '{given}'.")
     with TURNS.turn():
-        keep_newest(uploads, MAX_KEPT_FILES, but=file)
+        keep_newest(uploads, MAX_KEPT_FILES, MAX_KEPT_BYTES, but=file)
         image = read_image(file, segmenter.image_processor)
         try:
             found = segmenter(

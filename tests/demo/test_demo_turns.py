@@ -68,13 +68,16 @@ def test_nobody_waits_longer_than_stated(turns: Any) -> None:
     assert refused == [turns.BUSY]
 
 
-def test_the_newest_files_are_kept_and_the_upload_in_use(turns: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("most", "most_bytes"), [(2, 100), (100, 25)])
+def test_the_newest_files_are_kept_and_the_upload_in_use(
+    turns: Any, tmp_path: Path, most: int, most_bytes: int
+) -> None:
     keep_newest = importlib.import_module("demo_kept").keep_newest
     for number in range(6):
         file = tmp_path / str(number) / "image.png"
         file.parent.mkdir()
-        file.write_text("x")
+        file.write_text("x" * 10)
         os.utime(file, (number, number))
-    keep_newest(tmp_path, 2, but=(tmp_path / "1/image.png").resolve())
+    keep_newest(tmp_path, most, most_bytes, but=(tmp_path / "1/image.png").resolve())
     assert sorted(file.parent.name for file in tmp_path.rglob("*.png")) == ["1", "4", "5"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "4", "5"]
