@@ -51,7 +51,9 @@ def test_sizes_below_one_are_refused(name: str, tiny_config: ConfigFactory) -> N
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder_layers": -1}, "`encoder_layers` must not be negative, got -1"),
+        ({"encoder_layers": -1}, r"`encoder_layers` must lie in 0\.\.1000, got -1"),
+        ({"decoder_layers": 65_536}, "`decoder_layers` must be at most 1000, got 65536"),
+        ({"hidden_dim": 2**31}, "`hidden_dim` must be at most 16384, got 2147483648"),
         (
             {"hidden_dim": 30, "num_attention_heads": 5},
             r"`hidden_dim` \(30\) must be divisible by 4",

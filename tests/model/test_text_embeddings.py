@@ -132,7 +132,7 @@ def test_nothing_to_embed_is_refused(names: list[str]) -> None:
 
 
 def test_dim_must_be_positive() -> None:
-    with pytest.raises(ValueError, match="dim must be at least 1"):
+    with pytest.raises(ValueError, match="dim must be a whole number of at least 1"):
         HashedNgramEncoder(0)
 
 

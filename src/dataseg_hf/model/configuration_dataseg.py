@@ -18,20 +18,20 @@ from .shipped_code_dataseg import AUTO_MAP, CUSTOM_PIPELINES, copy_code
 DEFAULT_BACKBONE = {"model_type": "swin", "out_features": ["stage1", "stage2", "stage3", "stage4"]}
 VOCABULARY_NAME = re.compile(r"[A-Za-z0-9_\-]+")
 
-
-AT_LEAST_ONE = (
-    "hidden_dim",
-    "mask_dim",
-    "decoder_layers",
-    "class_head_layers",
-    "num_attention_heads",
-    "num_queries",
-    "text_embedding_dim",
-    "mask_view_size",
-    "train_num_points",
-    "dim_feedforward",
-    "encoder_feedforward_dim",
-)
+# of whole numbers from 1 on: far beyond any use, and a model that a machine can still try to hold
+LARGEST = {
+    "hidden_dim": 2**14,
+    "mask_dim": 2**14,
+    "decoder_layers": 1000,
+    "class_head_layers": 1000,
+    "num_attention_heads": 2**14,
+    "num_queries": 100_000,
+    "text_embedding_dim": 2**16,
+    "mask_view_size": 1024,
+    "train_num_points": 10**7,
+    "dim_feedforward": 2**16,
+    "encoder_feedforward_dim": 2**16,
+}
 NOT_NEGATIVE = (
     "class_weight",
     "mask_weight",
@@ -254,11 +254,16 @@ class DaTaSegConfig(PreTrainedConfig):
         Raises:
             ValueError: names the option.
         """
-        for name in AT_LEAST_ONE:
+        for name, largest in LARGEST.items():
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
-        if self.encoder_layers < 0:
-            raise ValueError(f"`encoder_layers` must not be negative, got {self.encoder_layers}")
+            if getattr(self, name) > largest:
+                raise ValueError(f"`{name}` must be at most {largest}, got {getattr(self, name)}")
+        if not 0 <= self.encoder_layers <= LARGEST["decoder_layers"]:
+            raise ValueError(
+                f"`encoder_layers` must lie in 0..{LARGEST['decoder_layers']}, got "
+                f"{self.encoder_layers}"
+            )
         if self.hidden_dim % self.num_attention_heads or self.hidden_dim % 4:
             raise ValueError(
                 f"`hidden_dim` ({self.hidden_dim}) must be divisible by 4 (two sine and two cosine "

@@ -46,8 +46,8 @@ class _HashedEncoder:
     """What needs a length and nothing else."""
 
     def __init__(self, dim: int = 256) -> None:
-        if dim < 1:
-            raise ValueError(f"dim must be at least 1, got {dim}")
+        if not isinstance(dim, int) or dim < 1:
+            raise ValueError(f"dim must be a whole number of at least 1, got {dim}")
         self._dim = dim
 
     @property

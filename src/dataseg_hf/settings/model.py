@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 
@@ -179,9 +180,18 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
         return _from_mask2former(config, encoder)
     settings = {**config.model, **_text_settings(config, encoder)}
     try:
-        model = DaTaSegModel(DaTaSegConfig(**settings))
+        model_config = DaTaSegConfig(**settings)
+        _refuse_giants(model_config)
+        model = DaTaSegModel(model_config)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(f"model: {' '.join(str(error).split())}") from error
+    except (
+        Exception
+    ) as error:  # what a backbone's class makes of numbers that do not fit each other
+        raise ConfigError(
+            "model: nothing can be built of it; the sizes of `backbone_config` may not fit each "
+            f"other ({type(error).__name__}: {' '.join(str(error).split())})"
+        ) from error
     if config.backbone_weights is not None:
         path, revision = hub_reference(expand(config.backbone_weights, "backbone_weights"))
         backbone = model.pretrainable_backbone()
@@ -189,6 +199,31 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
         if config.backbone_classifier:
             _take_classifier(model, path, revision, encoder)
     return model
+
+
+MAX_PARAMETERS = 10**10  # 40 GB of weights (our setting)
+MAX_DEPTH = 1000
+DEPTHS = ("depths", "num_layers", "num_hidden_layers")
+
+
+def _refuse_giants(config: DaTaSegConfig) -> None:
+    """Refuse a model that would fill the memory, before it does.
+
+    Raises:
+        ValueError: names the key.
+    """
+    backbone = config.backbone_config.to_dict() if config.backbone_config else {}
+    for key in DEPTHS:
+        deepest = np.max(backbone.get(key) or 0)
+        if deepest > MAX_DEPTH:
+            raise ValueError(f"`backbone_config.{key}`: at most {MAX_DEPTH}, not {deepest}")
+    with torch.device("meta"):
+        count = sum(weight.numel() for weight in DaTaSegModel(config).parameters())
+    if count > MAX_PARAMETERS:
+        raise ValueError(
+            f"the model would have {count} parameters, at most {MAX_PARAMETERS} are possible; its "
+            "sizes or those of `backbone_config` are too large"
+        )
 
 
 def _take_classifier(
