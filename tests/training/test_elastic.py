@@ -103,20 +103,7 @@ def test_killed_workers_of_one_node(tmp_path: Path, reference: Path) -> None:
 def test_killed_workers_of_two_nodes(tmp_path: Path, reference: Path) -> None:
     """Two agents on the loopback, of each of which the worker is killed."""
     folder, rng = tmp_path / "run", random.Random(2)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = (
-        "--nnodes",
-        "2",
-        "--nproc_per_node",
-        "1",
-        "--rdzv-backend",
-        "c10d",
-        "--rdzv-id",
-        "test",
-    )
-    launch += ("--rdzv-endpoint", f"127.0.0.1:{port}")
+    launch = two_nodes()
     one, two = agent(folder, *launch), agent(folder, *launch)
     wait_for_steps(folder, 3, one, two)
     for process in (one, two):
@@ -125,3 +112,34 @@ def test_killed_workers_of_two_nodes(tmp_path: Path, reference: Path) -> None:
     assert one.wait(300) == 0, _said(folder)
     assert two.wait(300) == 0, _said(folder)
     assert_same_bits(folder, reference)
+
+
+def test_a_node_that_comes_back(tmp_path: Path, reference: Path) -> None:
+    """The node that does not hold the rendezvous dies as a whole, and is started again."""
+    folder = tmp_path / "run"
+    launch = two_nodes()
+    first = agent(folder, *launch)
+    while not psutil.Process(first.pid).net_connections("tcp"):  # it holds the rendezvous
+        assert first.poll() is None, _said(folder)
+        time.sleep(0.1)
+    second = agent(folder, *launch)
+    wait_for_steps(folder, 3, first, second)
+    for process in [*workers(second), psutil.Process(second.pid)]:
+        process.kill()
+    second.wait()
+    time.sleep(5)
+    assert first.poll() is None, _said(folder)
+    again = agent(folder, *launch)
+    assert first.wait(300) == 0, _said(folder)
+    assert again.wait(300) == 0, _said(folder)
+    assert_same_bits(folder, reference)
+
+
+def two_nodes() -> tuple[str, ...]:
+    """What torchrun is started with on each of two nodes, whose rendezvous is on the first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    rendezvous = ("--rdzv-backend", "c10d", "--rdzv-id", "test")
+    endpoint = ("--rdzv-endpoint", f"127.0.0.1:{port}")
+    return ("--nnodes", "2", "--nproc_per_node", "1", *rendezvous, *endpoint)
