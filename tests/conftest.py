@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
+from dataseg_hf.model.degrees_dataseg import Degree
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 
 if "DATASEG_DATA" in os.environ:
@@ -179,10 +180,14 @@ def scene_labels() -> LabelFactory:
             )
         if task in ("panoptic", "semantic"):
             labels["segment_map"] = segment_map
-        elif task == "instance":
+        if task in ("instance", "objects"):
             labels["masks"] = masks
-        else:
+        if task in ("boxes", "objects"):
             labels["boxes"] = corners / torch.tensor([width, height, width, height])
+        if task == "objects":
+            labels["degrees"] = torch.full_like(labels["class_labels"], Degree.MASK)
+            labels["box_axes"] = torch.zeros(len(rectangles), 2, dtype=torch.bool)
+            labels["points"] = torch.full((len(rectangles), 1, 2), torch.nan)
         return labels
 
     return make

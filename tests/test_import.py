@@ -41,6 +41,19 @@ MAY_IMPORT = {
         "proposals",
         "targets",
     },
+    "box_supervision": {"configuration", "losses", "merging", "supervision", "targets"},
+    "degrees": set(),
+    "object_targets": {"degrees", "targets"},
+    "object_supervision": {
+        "box_supervision",
+        "degrees",
+        "losses",
+        "merging",
+        "object_targets",
+        "proposals",
+        "supervision",
+        "targets",
+    },
     "connected_parts": set(),
     "mask_nms": set(),
     "resizing": {"mask_nms"},
@@ -49,6 +62,9 @@ MAY_IMPORT = {
     "mask2former_panoptic": {"mask_nms", "predictions", "proposals", "resizing", "thresholds"},
     # what computes, not before it is called
     "tasks": {
+        "box_supervision",
+        "object_supervision",
+        "object_targets",
         "postprocessing",
         "predictions",
         "proposals",
@@ -317,6 +333,7 @@ def test_data_and_metrics_know_no_model():
             # training and inference read images alike and compare names alike, and a task is one
             # place
             assert shipped <= {
+                "model.degrees_dataseg",
                 "model.image_reading_dataseg",
                 "model.tasks_dataseg",
                 "model.words_dataseg",

@@ -368,7 +368,8 @@ def test_damaged_image(labelme, tmp_path):
 
 def test_whole_dataset_faults(labelme, tmp_path):
     with pytest.raises(
-        ValueError, match="'labelme' serves the task semantic or instance or boxes, not 'panoptic'"
+        ValueError,
+        match="'labelme' serves the task semantic or instance or boxes or objects, not 'panoptic'",
     ):
         labelme(spec=replace(INSTANCE, task="panoptic"))
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):

@@ -229,7 +229,8 @@ def test_whole_dataset_faults(yolo, tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: no such folder"):
         read_yolo(BOXES, tmp_path / "images", tmp_path / "nowhere")
     with pytest.raises(
-        ValueError, match="'tiny': reader 'yolo' serves the task instance or boxes, not 'panoptic'"
+        ValueError,
+        match="'tiny': reader 'yolo' serves the task instance or boxes or objects, not 'panoptic'",
     ):
         yolo(spec=replace(BOXES, task="panoptic"))
     with pytest.raises(ValueError, match=r"'tiny': no images in .*txt"):

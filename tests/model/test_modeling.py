@@ -27,7 +27,7 @@ ConfigFactory = Callable[..., DaTaSegConfig]
 ModelFactory = Callable[..., DaTaSegModel]
 LabelFactory = Callable[..., dict[str, Tensor]]
 
-ALL_TASKS = ["panoptic", "semantic", "instance", "boxes"]
+ALL_TASKS = ["panoptic", "semantic", "instance", "boxes", "objects"]
 CIRCLE, SQUARE, SKY = 0, 1, 2
 SIZE = (64, 64)
 
@@ -136,10 +136,9 @@ def test_the_loss_is_the_sum_of_its_terms(
     task: str, tiny_model: ModelFactory, batch: BatchFactory
 ) -> None:
     output = tiny_model()(**batch(task))
-    terms = {"loss_class", "loss_projection", "loss_color_affinity"}
-    assert set(output.loss_dict) == (
-        terms if task == "boxes" else {"loss_class", "loss_mask", "loss_dice"}
-    )
+    of_masks, of_boxes = {"loss_mask", "loss_dice"}, {"loss_projection", "loss_color_affinity"}
+    further = {"boxes": of_boxes, "objects": of_masks | of_boxes | {"loss_point"}}
+    assert set(output.loss_dict) == {"loss_class", *further.get(task, of_masks)}
     close(output.loss, sum(output.loss_dict.values()))
     assert next(iter(output)) == "loss"
     assert int(output.unmatched_targets) == 0
@@ -369,7 +368,7 @@ def test_images_without_objects_train(
     ]
     if content == "all void":
         crowd = scene_labels(task, SIZE, (CIRCLE, 0, 0, 64, 64), crowd=(0,))
-        labels = [crowd, crowd] if task in ("instance", "boxes") else labels
+        labels = [crowd, crowd] if task in ("instance", "boxes", "objects") else labels
     output = model(images, labels=labels, task=task)
     output.loss.backward()
     assert torch.isfinite(output.loss)

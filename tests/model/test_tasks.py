@@ -1,8 +1,8 @@
-"""The four tasks: hand-worked targets, merges and losses, and the rules for void, crowd and
+"""The tasks: hand-worked targets, merges and losses, and the rules for void, crowd and
 padding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dataseg_hf.model import supervision_dataseg
+from dataseg_hf.model import box_supervision_dataseg
 from dataseg_hf.model.configuration_dataseg import DaTaSegConfig
 from dataseg_hf.model.losses_dataseg import cell_centers
 from dataseg_hf.model.merging_dataseg import (
@@ -26,8 +26,6 @@ from dataseg_hf.model.merging_dataseg import (
 from dataseg_hf.model.proposals_dataseg import LayerProposals
 from dataseg_hf.model.supervision_dataseg import (
     LOSS_TERMS,
-    LossInputs,
-    LossResult,
     class_cost,
     resolve_loss_weights,
 )
@@ -53,45 +51,12 @@ from helpers.proposals import (
     proposals,
     rectangle_logits,
 )
+from helpers.truths import make_truth, task_loss, total
 
 ConfigFactory = Callable[..., DaTaSegConfig]
 LabelFactory = Callable[..., dict[str, Tensor]]
 
-ALL_TASKS = ["panoptic", "semantic", "instance", "boxes"]
-
-
-def make_truth(
-    labels: Sequence[dict[str, Tensor]],
-    size: tuple[int, int],
-    valid: Sequence[tuple[int, int]] | None = None,
-    **options: Any,
-) -> Truth:
-    """A batch of gray images of `size`; `valid` is each image's height and width in pixels."""
-    valid = [size] * len(labels) if valid is None else valid
-    valid_mask = torch.zeros(len(labels), *size, dtype=torch.bool)
-    for mask, (height, width) in zip(valid_mask, valid, strict=True):
-        mask[:height, :width] = True
-    defaults: dict[str, Any] = {
-        "image": torch.zeros(len(labels), 3, *size),
-        "valid_mask": valid_mask,
-        "valid_size": torch.tensor(valid) / torch.tensor(size),
-        "is_thing": IS_THING,
-        "num_targets": torch.tensor(float(max(count_targets(labels), 1))),
-        "num_images": torch.tensor(float(len(labels))),
-    }
-    return Truth(labels=labels, **{**defaults, **options})
-
-
-def task_loss(
-    task: str, layers: Sequence[LayerProposals], truth: Truth, config: DaTaSegConfig
-) -> LossResult:
-    return get_task(task).loss(
-        LossInputs(layers, truth, config, resolve_loss_weights(config, None))
-    )
-
-
-def total(result: LossResult) -> Tensor:
-    return torch.stack(list(result.terms.values())).sum()
+ALL_TASKS = ["panoptic", "semantic", "instance", "boxes", "objects"]
 
 
 # --- names and weights ----------------------------------------------------------------------------
@@ -113,6 +78,7 @@ def test_merged_categories_of_each_task() -> None:
         "semantic": [True, True, True],
         "instance": [False, False, False],
         "boxes": [False, False, False],
+        "objects": [False, False, False],
     }
 
 
@@ -120,7 +86,7 @@ def test_loss_weights_come_from_the_config_unless_overridden(tiny_config: Config
     config = tiny_config(class_weight=3.0, projection_weight=7)
     assert resolve_loss_weights(config, None) == {
         "class": 3.0, "mask": 5.0, "dice": 5.0, "projection": 7.0, "color_affinity": 1.0,
-        "cell": 2.0,
+        "point": 1.0, "cell": 2.0,
     }  # fmt: skip
     assert resolve_loss_weights(config, {"mask": 0.5})["mask"] == 0.5
     assert tuple(resolve_loss_weights(config, {"mask": 0.5})) == LOSS_TERMS
@@ -820,7 +786,7 @@ def test_no_objects_at_all_leaves_a_finite_background_loss(
     values = {term: value.item() for term, value in result.terms.items()}
     assert {value for term, value in values.items() if term != "loss_class"} == {0.0}
     # a query on void gets no background loss
-    assert (values["loss_class"] > 0) == (task in ("instance", "boxes"))
+    assert (values["loss_class"] > 0) == (task in ("instance", "boxes", "objects"))
 
 
 @pytest.mark.parametrize("task", ["instance", "boxes"])
@@ -886,7 +852,7 @@ def test_affinities_computed_again_have_the_same_gradient(
     truth = make_truth([scene_labels("boxes", (8, 8), (CIRCLE, 1, 0, 5, 6))], (8, 8))
     gradients = []
     for limit in (10**9, 0):
-        monkeypatch.setattr(supervision_dataseg, "RECOMPUTED_CELLS", limit)
+        monkeypatch.setattr(box_supervision_dataseg, "RECOMPUTED_CELLS", limit)
         masks = torch.linspace(-2, 2, 2 * 64).view(1, 2, 8, 8).requires_grad_()
         task_loss("boxes", [proposals(torch.zeros(1, 2, 4), masks)], truth, config).terms[
             "loss_color_affinity"

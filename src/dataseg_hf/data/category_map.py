@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..model.tasks_dataseg import get_task
-from .sample import ClassInfo, DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from .sample import (
+    Annotation,
+    ClassInfo,
+    DatasetSpec,
+    Instances,
+    Sample,
+    SampleDataset,
+    SampleStream,
+    Segments,
+)
 
 
 def map_categories(
@@ -49,8 +58,11 @@ def mapped_spec(spec: DatasetSpec, category_map: Mapping[str, str | None]) -> Da
             f"dataset '{spec.name}' has no class {unknown}; its classes are {spec.labels}"
         )
     is_thing: dict[str, bool] = {}
+    open_names = set()
     for c in spec.classes:
         name = category_map.get(c.name, c.name)
+        if not c.exhaustive:
+            open_names.add(name)
         if name is not None and is_thing.setdefault(name, c.is_thing) != c.is_thing:
             raise ValueError(
                 f"'{name}' would merge countable and uncountable classes; keep them apart"
@@ -64,7 +76,10 @@ def mapped_spec(spec: DatasetSpec, category_map: Mapping[str, str | None]) -> Da
     }
     return replace(
         spec,
-        classes=tuple(ClassInfo(name, thing) for name, thing in is_thing.items()),
+        classes=tuple(
+            ClassInfo(name, thing, exhaustive=name not in open_names)
+            for name, thing in is_thing.items()
+        ),
         id_map={raw_id: index[name] for raw_id, name in named.items() if name is not None},
         void_ids=spec.void_ids | {raw_id for raw_id, name in named.items() if name is None},
     )
@@ -78,16 +93,18 @@ def _load(
     one_segment: NDArray[np.bool_],
 ) -> Sample:
     sample = load(row)
+    incomplete = sorted({int(class_of[old]) for old in sample.incomplete} - {-1})
+    annotation: Annotation
     if isinstance(sample.annotation, Instances):
-        return replace(sample, annotation=_instances(sample.annotation, class_of))
-    return replace(sample, annotation=_segments(sample.annotation, class_of, one_segment))
+        annotation = _instances(sample.annotation, class_of)
+    else:
+        annotation = _segments(sample.annotation, class_of, one_segment)
+    return replace(sample, annotation=annotation, incomplete=incomplete)
 
 
 def _instances(instances: Instances, class_of: NDArray[np.int64]) -> Instances:
     classes = class_of[instances.class_labels]
-    kept = classes >= 0
-    masks = None if instances.masks is None else instances.masks[kept]
-    return Instances(classes[kept], instances.boxes[kept], instances.is_crowd[kept], masks)
+    return replace(instances, class_labels=classes).select(classes >= 0)
 
 
 def _segments(

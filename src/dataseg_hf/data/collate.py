@@ -3,7 +3,7 @@
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..model.degrees_dataseg import Degree
 from ..model.tasks_dataseg import LabelForm, get_task
 from .components import split_components
 from .sample import Instances, Segments, TaskName
@@ -45,6 +46,7 @@ def collate(
     normalization: Normalization,
     instance_mask_stride: int = 1,
     split_classes: Sequence[bool] | None = None,
+    exhaustive: Sequence[bool] | None = None,
 ) -> dict[str, Any]:
     """Normalize, pad at the bottom and right to a square canvas, and encode the targets of the
     task.
@@ -58,6 +60,8 @@ def collate(
             whole mask.
         instance_mask_stride: instance masks are sampled at the center of every stride x stride cell
             of the canvas.
+        exhaustive: per class, whether an image shows none of it where none is annotated; by default
+            all.
 
     Returns:
         A dictionary with
@@ -74,7 +78,12 @@ def collate(
           part);
         - masks: `masks` uint8 [M, S / stride, S / stride] and `is_crowd` bool [M];
         - boxes: `boxes` float32 [M, 4], xyxy in 0..1 of the canvas, `box_axes` bool [M, 2] and
-          `is_crowd` bool [M].
+          `is_crowd` bool [M];
+        - degrees: all of these, zero where an object has none, `degrees` int64 [M], a `Degree`
+          each, and `points` float32 [M, P, 2] in 0..1 of the canvas, NaN where there is none.
+
+        Where an image may show more of some class than is annotated, `exhaustive` bool [C] is
+        false for it.
 
     Raises:
         ValueError: for a sample larger than the canvas, an annotation that does not fit the task,
@@ -91,6 +100,7 @@ def collate(
         ),
         "masks": lambda sample: _mask_labels(sample, canvas, instance_mask_stride, task),
         "boxes": lambda sample: _box_labels(sample, canvas, task),
+        "degrees": lambda sample: _object_labels(sample, canvas, instance_mask_stride, task),
     }
     form = get_task(task).label_form
 
@@ -103,7 +113,7 @@ def collate(
     return {
         "pixel_values": pixel_values,
         "pixel_mask": pixel_mask,
-        "labels": [encode[form](sample) for sample in samples],
+        "labels": [encode[form](sample) | _exhaustive(sample, exhaustive) for sample in samples],
     }
 
 
@@ -216,6 +226,49 @@ def _box_labels(sample: TransformedSample, canvas: int, task: TaskName) -> dict[
         "box_axes": torch.from_numpy(sample.box_axes.copy()),
         "is_crowd": torch.from_numpy(instances.is_crowd.copy()),
     }
+
+
+def _object_labels(
+    sample: TransformedSample, canvas: int, stride: int, task: TaskName
+) -> dict[str, Tensor]:
+    """Labels of all degrees."""
+    instances = _annotation(sample, task, Instances)
+    if instances.degrees is None:
+        raise ValueError(
+            f"image {sample.image_id}: task '{task}' needs `degrees`, but the sample has none"
+        )
+    masks = _masks_and_crowds(instances, sample.image.shape[:2])
+    whole = replace(sample, annotation=replace(instances, masks=masks))
+    points = instances.points
+    if points is None:
+        points = np.zeros((len(instances), 0, 2), dtype=np.float32)
+    return {
+        **_box_labels(sample, canvas, task),
+        **_mask_labels(whole, canvas, stride, task),
+        "degrees": torch.from_numpy(instances.degrees.astype(np.int64)),
+        "points": torch.from_numpy(points / np.float32(canvas)),
+    }
+
+
+def _masks_and_crowds(instances: Instances, size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """The masks, bool [M, *size]; a crowd box becomes one, as crowds are void."""
+    masks = instances.masks
+    if masks is None:
+        masks = np.zeros((len(instances), *size), dtype=bool)
+    is_box = np.array(instances.degrees) == Degree.BOX
+    for crowd in np.flatnonzero(instances.is_crowd & is_box).tolist():
+        left, top, right, bottom = instances.boxes[crowd].round().astype(int).tolist()
+        masks[crowd, top:bottom, left:right] = True
+    return masks
+
+
+def _exhaustive(sample: TransformedSample, exhaustive: Sequence[bool] | None) -> dict[str, Tensor]:
+    """The label of that name, where some class is not."""
+    if exhaustive is None or (all(exhaustive) and not sample.incomplete):
+        return {}
+    declared = torch.tensor(exhaustive)
+    declared[list(sample.incomplete)] = False
+    return {"exhaustive": declared}
 
 
 def _class_labels(class_labels: NDArray[np.int64]) -> Tensor:

@@ -16,6 +16,8 @@ from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
 from ..messages import first_few
+from ..model.degrees_dataseg import Degree
+from .degree_counts import DegreeTally, degrees_of
 from .faults import classes_without_target, dataset_faults, ignored_objects, too_many_targets
 from .image_values import ImageFacts, ValueTally, watched_images
 from .inspection_report import ClassCount, Inspection
@@ -125,6 +127,8 @@ class _Found:
         image_id, file: None where the row names none.
         faults: why it cannot be used; the other fields are empty then.
         labels, is_crowd, pixels: [M], per segment or object.
+        degrees: what is known of each object, in the task `objects`.
+        incomplete: as in `Sample`.
         void, area: pixels; 0 for objects.
         digest: of the image's pixels.
         remarks: of the sample.
@@ -137,6 +141,8 @@ class _Found:
     labels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     is_crowd: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     pixels: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    degrees: tuple[int, ...] = ()
+    incomplete: tuple[int, ...] = ()
     void: int = 0
     area: int = 0
     digest: bytes = b""
@@ -162,6 +168,8 @@ def _examine(data: SampleDataset | SampleStream, row: Any) -> _Found:
         annotation = sample.annotation
         found.labels, found.is_crowd = annotation.class_labels, annotation.is_crowd
         found.pixels = _pixels(annotation)
+        found.incomplete = tuple(sample.incomplete)
+        found.degrees = tuple(degrees_of(annotation))
         if isinstance(annotation, Segments):
             found.area = annotation.segment_map.size
             found.void = found.area - int(found.pixels.sum())
@@ -175,9 +183,13 @@ def _pixels(annotation: Segments | Instances) -> NDArray[np.int64]:
     if isinstance(annotation, Segments):
         inside = annotation.segment_map[annotation.segment_map >= 0]
         return np.bincount(inside, minlength=len(annotation.class_labels)).astype(np.int64)
-    if annotation.masks is not None:
-        return annotation.masks.sum(axis=(1, 2), dtype=np.int64)
-    return (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).prod(axis=1).round().astype(np.int64)
+    of_boxes = (annotation.boxes[:, 2:] - annotation.boxes[:, :2]).prod(axis=1).round()
+    if annotation.masks is None:
+        return of_boxes.astype(np.int64)
+    of_masks = annotation.masks.sum(axis=(1, 2), dtype=np.int64)
+    if annotation.degrees is None:
+        return of_masks
+    return np.where(annotation.degrees == Degree.MASK, of_masks, of_boxes).astype(np.int64)
 
 
 # --- many images
@@ -231,6 +243,7 @@ class _Tally:
         self._fewest: int | None = None
         self._without_pixels = 0
         self._values = ValueTally()
+        self._degrees = DegreeTally(spec)
         self._files_of_digest: defaultdict[bytes, list[str]] = defaultdict(list)
 
     def add(self, position: int, found: _Found) -> None:
@@ -244,6 +257,7 @@ class _Tally:
             return
         self.usable.append(position)
         self._values.add(found.images)
+        self._degrees.add(found.labels.tolist(), found.degrees, found.incomplete)
         self.void += found.void
         self.area += found.area
         self._without_pixels += int((found.pixels == 0).sum())
@@ -299,6 +313,7 @@ class _Tally:
         if self._without_pixels:
             yield f"{self._without_pixels} segments or objects have no pixel of their own"
         yield from self._values.notes()
+        yield from self._degrees.notes()
         for files in self._files_of_digest.values():
             if len(files) > 1:
                 yield f"{len(files)} images have equal pixels: {first_few(files, _MAX_NAMES)}"

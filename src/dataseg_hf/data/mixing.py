@@ -308,6 +308,7 @@ class _MixedSamples(Dataset):
             task=dataset.task,
             normalization=self.normalization,
             split_classes=dataset.data.spec.is_thing if dataset.split_things else None,
+            exhaustive=[c.exhaustive for c in dataset.data.spec.classes],
         )
         seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
         return MicroBatch(items[0].dataset, inputs, seeds, image_ids, skipped)

@@ -4,7 +4,7 @@ belongs to.
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -74,11 +74,13 @@ class ClassInfo:
         name: as the text encoder reads it.
         is_thing: whether it is countable.
         aliases: what the dataset's own files call it where that is not the name.
+        exhaustive: whether an image shows none of it where none is annotated.
     """
 
     name: str
     is_thing: bool
     aliases: tuple[str, ...] = ()
+    exhaustive: bool = True
 
 
 @dataclass(frozen=True)
@@ -180,15 +182,34 @@ class Instances:
 
     Args:
         class_labels: int64 [M].
-        boxes: float32 [M, 4], xyxy in pixels of the image.
+        boxes: float32 [M, 4], xyxy in pixels of the image; of objects without mask and box, the
+            whole image.
         is_crowd: bool [M]: a region of many objects that is neither target nor background.
-        masks: bool [M, H, W], or None where only boxes are annotated.
+        masks: bool [M, H, W], or None where only boxes are annotated; empty for an object without
+            mask.
+        degrees: int8 [M], a `Degree` each, where objects differ in what is known of them (task
+            `objects`).
+        points: float32 [M, P, 2], (x, y) in pixels, points inside of objects of degree POINT, NaN
+            elsewhere; None where there are none.
     """
 
     class_labels: NDArray[np.int64]
     boxes: NDArray[np.float32]
     is_crowd: NDArray[np.bool_]
     masks: NDArray[np.bool_] | None = None
+    degrees: NDArray[np.int8] | None = None
+    points: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        return len(self.class_labels)
+
+    def select(self, kept: NDArray[np.bool_] | NDArray[np.intp]) -> "Instances":
+        """The objects of these indices."""
+
+        def part(values: Any) -> Any:
+            return None if values is None else values[kept]
+
+        return Instances(*(part(getattr(self, one.name)) for one in fields(self)))
 
 
 Annotation: TypeAlias = Segments | Instances
@@ -202,6 +223,8 @@ class Sample:
         image: uint8 RGB [H, W, 3].
         annotation: of the same height and width.
         remarks: what a user should know of this image though it can be used.
+        incomplete: classes of which this image may show more than its annotation has, beside those
+            of which every image may.
     """
 
     image: NDArray[np.uint8]
@@ -209,6 +232,7 @@ class Sample:
     image_id: int | str
     file_name: str
     remarks: tuple[str, ...] = ()
+    incomplete: Sequence[int] = ()
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ A scene follows from a seed alone, is drawn when a sample is loaded, and needs n
   color, other stuff words;
 * `shapes_boxes`: boxes alone, 14 "color shape" categories of which 5 are shared with
   `shapes_panoptic`;
+* `shapes_objects`: objects as `shapes_boxes` names them, of each its mask or what `known` leaves of
+  it; some classes may be missing in half of the images (`unlabeled`);
 * `shapes_open`: evaluation alone, color-shape combinations that no training scene of the other
   three ever shows.
 
@@ -16,7 +18,7 @@ no training sample holds: panoptic segments, or visible masks for `shapes_boxes`
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeAlias
 
@@ -35,6 +37,7 @@ from .sample import (
     TaskName,
 )
 from .shapes_scenes import COLORS, MIN_SIZE, OUTLINES, Combination, Scene, draw_scene
+from .shapes_weak import ALL_MASKS, Known, check_shares, partly_annotated, reduced
 
 SplitName: TypeAlias = Literal["train", "eval"]
 
@@ -98,16 +101,19 @@ SHAPES_PANOPTIC = _spec(
 )
 SHAPES_SEMANTIC = _spec("shapes_semantic", "semantic", list(OUTLINES), SEMANTIC_STUFF)
 SHAPES_BOXES = _spec("shapes_boxes", "boxes", _full_names(BOXES_COMBINATIONS), ())
+SHAPES_OBJECTS = _spec("shapes_objects", "objects", _full_names(BOXES_COMBINATIONS), ())
 SHAPES_OPEN = _spec("shapes_open", "panoptic", _full_names(OPEN_COMBINATIONS), PANOPTIC_STUFF)
 SHAPES_SPECS: dict[str, DatasetSpec] = {
-    spec.name: spec for spec in (SHAPES_PANOPTIC, SHAPES_SEMANTIC, SHAPES_BOXES, SHAPES_OPEN)
+    spec.name: spec
+    for spec in (SHAPES_PANOPTIC, SHAPES_SEMANTIC, SHAPES_BOXES, SHAPES_OBJECTS, SHAPES_OPEN)
 }
-"""The four datasets of this world, by name."""
+"""The datasets of this world, by name."""
 
 _COMBINATIONS: dict[str, tuple[Combination, ...]] = {
     "shapes_panoptic": PANOPTIC_COMBINATIONS,
     "shapes_semantic": TRAINED_COMBINATIONS,
     "shapes_boxes": BOXES_COMBINATIONS,
+    "shapes_objects": BOXES_COMBINATIONS,
     "shapes_open": OPEN_COMBINATIONS,
 }
 _COUNTS: dict[tuple[str, SplitName], int] = {
@@ -118,6 +124,9 @@ _COUNTS: dict[tuple[str, SplitName], int] = {
     ("shapes_boxes", "train"): 600,
     ("shapes_boxes", "eval"): 120,
     ("shapes_open", "eval"): 120,
+    # last, as the places in this table are the random streams
+    ("shapes_objects", "train"): 600,
+    ("shapes_objects", "eval"): 120,
 }
 _STREAMS = {key: stream for stream, key in enumerate(_COUNTS)}
 
@@ -171,7 +180,11 @@ def _instances(scene: Scene, spec: DatasetSpec, with_masks: bool) -> Instances:
     )
 
 
-_FULL_TRUTH: Mapping[LabelForm, TaskName] = {"classes": "panoptic", "boxes": "instance"}
+_FULL_TRUTH: Mapping[LabelForm, TaskName] = {
+    "classes": "panoptic",
+    "boxes": "instance",
+    "degrees": "instance",
+}
 """The task of which the held-out truth is, where training shows less of it."""
 
 
@@ -181,6 +194,8 @@ def _annotation(scene: Scene, spec: DatasetSpec, split: SplitName) -> Annotation
     """
     if spec.label_form == "boxes":
         return _instances(scene, spec, with_masks=split == "eval")
+    if spec.label_form == "degrees":
+        return _instances(scene, spec, with_masks=True)
     truth = _panoptic_truth(scene, spec)
     return (
         _semantic_annotation(truth) if spec.label_form == "classes" and split == "train" else truth
@@ -216,14 +231,47 @@ def shapes_scene(
     return draw_scene(rng, size, _COMBINATIONS[name])
 
 
-def _load(index: int, *, name: str, split: SplitName, size: int, seed: int) -> Sample:
+@dataclass(frozen=True)
+class _Weakness:
+    """What the training annotation of `shapes_objects` leaves out."""
+
+    known: Known
+    unlabeled: Sequence[int]
+    declared: bool
+
+    def applied(self, sample: Sample, seed: int, index: int) -> Sample:
+        """The sample with less of its annotation; a function of the seed and the index."""
+        rng = np.random.default_rng([seed, len(_COUNTS), index])
+        assert isinstance(sample.annotation, Instances)
+        sample = replace(sample, annotation=reduced(sample.annotation, self.known, rng))
+        return partly_annotated(sample, self.unlabeled, self.declared, rng)
+
+
+def _load(
+    index: int,
+    *,
+    name: str,
+    split: SplitName,
+    size: int,
+    seed: int,
+    weakness: _Weakness | None = None,
+) -> Sample:
     scene = shapes_scene(name, split, index, size=size, seed=seed)
     identity = f"{name}_{split}_{index:05d}"
-    return Sample(scene.image, _annotation(scene, SHAPES_SPECS[name], split), identity, identity)
+    sample = Sample(scene.image, _annotation(scene, SHAPES_SPECS[name], split), identity, identity)
+    return sample if weakness is None else weakness.applied(sample, seed, index)
 
 
 def shapes_dataset(
-    name: str, split: SplitName, *, size: int = 64, count: int | None = None, seed: int = 0
+    name: str,
+    split: SplitName,
+    *,
+    size: int = 64,
+    count: int | None = None,
+    seed: int = 0,
+    known: Known = ALL_MASKS,
+    unlabeled: Sequence[str] = (),
+    declared: bool = True,
 ) -> SampleDataset:
     """One split of a synthetic dataset.
 
@@ -235,6 +283,10 @@ def shapes_dataset(
         count: number of samples; by default 600 in training (64 for `shapes_semantic`) and 120 in
             evaluation.
         seed: of the whole world, 0 or more.
+        known: shares of the objects of which the mask, the box, a point or a tag is annotated, in
+            training on `shapes_objects`.
+        unlabeled: names of classes that half of those images leave out.
+        declared: whether these images say so.
 
     Returns:
         Samples of image uint8 [size, size, 3]. Training annotation: Segments, one per object and
@@ -246,6 +298,7 @@ def shapes_dataset(
         ValueError: for an unknown dataset or split, a smaller size, a negative count or seed.
     """
     _check_split(name, split)
+    weakness = _weakness(name, split, known, unlabeled, declared)
     if size < MIN_SIZE:
         raise ValueError(
             f"dataset '{name}': size is {size}, but shapes need images of at least {MIN_SIZE} "
@@ -258,4 +311,29 @@ def shapes_dataset(
     spec = SHAPES_SPECS[name]
     if split == "eval":
         spec = replace(spec, task=_FULL_TRUTH.get(spec.label_form, spec.task))
-    return SampleDataset(spec, rows, partial(_load, name=name, split=split, size=size, seed=seed))
+    load = partial(_load, name=name, split=split, size=size, seed=seed, weakness=weakness)
+    return SampleDataset(spec, rows, load)
+
+
+def _weakness(
+    name: str, split: SplitName, known: Known, unlabeled: Sequence[str], declared: bool
+) -> _Weakness | None:
+    """None where all is annotated.
+
+    Raises:
+        ValueError: for another dataset or split than `shapes_objects` in training, and classes that
+            it does not have.
+    """
+    spec = SHAPES_SPECS[name]
+    if spec.label_form != "degrees" or split != "train":
+        if known != ALL_MASKS or unlabeled:
+            raise ValueError(
+                f"dataset '{name}', split '{split}': `known` and `unlabeled` are for training on "
+                "'shapes_objects'; leave them out"
+            )
+        return None
+    unknown = sorted(set(unlabeled) - set(spec.labels))
+    if unknown:
+        raise ValueError(f"unlabeled: '{name}' has no classes {unknown}; it has {spec.labels}")
+    check_shares(known)
+    return _Weakness(known, [spec.labels.index(label) for label in unlabeled], declared)

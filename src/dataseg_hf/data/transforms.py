@@ -1,18 +1,15 @@
 """Augmentation of an image together with its annotation: resize, crop, flip, color jitter."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from .masks import boxes_of_masks
-from .sample import Annotation, Instances, Sample, Segments
-
-# pixels; annotated boxes often overshoot the image by a rounding error, which is no cut
-CUT_TOLERANCE = 0.5
+from .sample import Annotation, Sample
+from .views import View, view_annotation, view_image
 
 
 @dataclass(frozen=True)
@@ -66,6 +63,8 @@ class TransformedSample:
             no longer tight in y; in x it is, because the object reaches the cut (measured:
             `benchmarks/box_tightness.py`). Boxes of instances with masks are recomputed from the
             visible mask: tight on both axes.
+        incomplete: as in `Sample`, and classes of objects of which it is unknown whether they are
+            still seen.
     """
 
     image: NDArray[np.uint8]
@@ -73,21 +72,7 @@ class TransformedSample:
     box_axes: NDArray[np.bool_] | None
     image_id: int | str
     file_name: str
-
-
-@dataclass(frozen=True)
-class _View:
-    """A window (top, left, height, width) of the image resized to `scaled_height` x `scaled_width`,
-    perhaps flipped.
-    """
-
-    scaled_height: int
-    scaled_width: int
-    top: int
-    left: int
-    height: int
-    width: int
-    flip: bool
+    incomplete: Sequence[int] = ()
 
 
 def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) -> TransformedSample:
@@ -101,7 +86,7 @@ def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) ->
     scale = math.exp(rng.uniform(math.log(low), math.log(high)))
     height, width = _scaled_size(sample.image, max(1, round(settings.image_size * scale)))
     crop_height, crop_width = min(height, settings.image_size), min(width, settings.image_size)
-    view = _View(
+    view = View(
         scaled_height=height,
         scaled_width=width,
         top=int(rng.integers(height - crop_height + 1)),
@@ -131,7 +116,7 @@ def resize_only(
         image_size = min(image_size, round(shortest_edge * max(height, width) / min(height, width)))
     height, width = _scaled_size(sample.image, image_size)
     return _apply(
-        sample, _View(height, width, top=0, left=0, height=height, width=width, flip=False)
+        sample, View(height, width, top=0, left=0, height=height, width=width, flip=False)
     )
 
 
@@ -141,84 +126,13 @@ def _scaled_size(image: NDArray[np.uint8], longer_side: int) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def _apply(sample: Sample, view: _View) -> TransformedSample:
-    image = _view_image(sample.image, view)
-    annotation: Annotation
-    box_axes: NDArray[np.bool_] | None
-    if isinstance(sample.annotation, Segments):
-        annotation, box_axes = _view_segments(sample.annotation, view), None
-    elif sample.annotation.masks is not None:
-        annotation, box_axes = _view_masks(sample.annotation, sample.annotation.masks, view)
-    else:
-        annotation, box_axes = _view_boxes(sample.annotation, sample.image.shape[:2], view)
-    return TransformedSample(image, annotation, box_axes, sample.image_id, sample.file_name)
-
-
-def _view_image(image: NDArray[np.uint8], view: _View) -> NDArray[np.uint8]:
-    height, width = image.shape[:2]
-    # in pixels of the source; integer products first, so that the last edge is exactly the image's
-    window = (
-        view.left * width / view.scaled_width,
-        view.top * height / view.scaled_height,
-        (view.left + view.width) * width / view.scaled_width,
-        (view.top + view.height) * height / view.scaled_height,
+def _apply(sample: Sample, view: View) -> TransformedSample:
+    image = view_image(sample.image, view)
+    annotation, box_axes, lost = view_annotation(sample.annotation, sample.image.shape[:2], view)
+    incomplete = sorted({*sample.incomplete, *lost})
+    return TransformedSample(
+        image, annotation, box_axes, sample.image_id, sample.file_name, incomplete
     )
-    resized = Image.fromarray(image).resize(
-        (view.width, view.height), Image.Resampling.BILINEAR, box=window
-    )
-    pixels = np.array(resized)
-    return pixels[:, ::-1].copy() if view.flip else pixels
-
-
-def _view_map(values: NDArray, view: _View) -> NDArray:
-    """The window of maps [..., H, W] by nearest neighbor."""
-    height, width = values.shape[-2:]
-    rows = ((view.top + np.arange(view.height) + 0.5) * height / view.scaled_height).astype(np.intp)
-    columns = ((view.left + np.arange(view.width) + 0.5) * width / view.scaled_width).astype(
-        np.intp
-    )
-    if view.flip:
-        columns = columns[::-1]
-    return values.take(rows, axis=-2).take(columns, axis=-1)
-
-
-def _view_segments(segments: Segments, view: _View) -> Segments:
-    old_map = _view_map(segments.segment_map, view)
-    count = len(segments.class_labels)
-    present = np.bincount(old_map[old_map >= 0], minlength=count) > 0
-    # the extra last entry is where void (-1) looks itself up
-    new_index = np.full(count + 1, -1, dtype=np.int32)
-    new_index[:-1][present] = np.arange(present.sum())
-    return Segments(new_index[old_map], segments.class_labels[present], segments.is_crowd[present])
-
-
-def _view_masks(
-    instances: Instances, masks: NDArray[np.bool_], view: _View
-) -> tuple[Instances, NDArray[np.bool_]]:
-    masks = _view_map(masks, view)
-    present = masks.any(axis=(1, 2))
-    masks = masks[present]
-    visible = Instances(
-        instances.class_labels[present], boxes_of_masks(masks), instances.is_crowd[present], masks
-    )
-    return visible, np.ones((len(masks), 2), dtype=bool)
-
-
-def _view_boxes(
-    instances: Instances, size: tuple[int, ...], view: _View
-) -> tuple[Instances, NDArray[np.bool_]]:
-    height, width = size
-    scale = np.array([view.scaled_width / width, view.scaled_height / height])
-    # [M, corner, axis]
-    corners = instances.boxes.reshape(-1, 2, 2).astype(np.float64) * scale - [view.left, view.top]
-    if view.flip:
-        corners[:, :, 0] = view.width - corners[:, ::-1, 0]
-    clipped = np.clip(corners, 0, [view.width, view.height])
-    cut = (np.abs(clipped - corners) > CUT_TOLERANCE).any(axis=1)  # [M, axis]
-    tight = ~cut[:, ::-1]  # a cut in x makes y loose, and the other way round
-    kept = (clipped[:, 1] > clipped[:, 0]).all(axis=1)
-    boxes = clipped[kept].reshape(-1, 4).astype(np.float32)
-    return Instances(instances.class_labels[kept], boxes, instances.is_crowd[kept]), tight[kept]
 
 
 def _jitter_colors(

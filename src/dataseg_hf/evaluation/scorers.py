@@ -15,8 +15,10 @@ from ..metrics import (
     semantic_map,
 )
 from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_recall
+from ..model.degrees_dataseg import Degree
 from ..model.tasks_dataseg import OutputKind
 from ..settings.entries import MetricName
+from .certain_truth import certain_objects, open_classes, with_excuses
 from .inference import InstanceOutput, PanopticOutput, size_of
 
 
@@ -79,6 +81,11 @@ def _new_ap(spec: DatasetSpec, max_dets: int, iou_type: IouType) -> AveragePreci
 def _update_ap(
     metric: AveragePrecision, predicted: InstanceOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
+    least = Degree.MASK if metric.iou_type == "segm" else Degree.BOX
+    size = size_of(sample)
+    # only classes with predictions need an excuse
+    excused = open_classes(sample, spec) & set(predicted.label_ids.tolist())
+    truth = with_excuses(objects_of(sample, spec, least), excused, size)
     metric.update(
         {
             "masks": predicted.masks,
@@ -86,8 +93,8 @@ def _update_ap(
             "scores": predicted.scores,
             "label_ids": predicted.label_ids,
         },
-        objects_of(sample, spec),
-        size_of(sample),
+        truth,
+        size,
         sample.image_id,
     )
 
@@ -142,11 +149,13 @@ SCORERS: Mapping[MetricName, Scorer] = {
 }
 
 
-def objects_of(sample: Sample, spec: DatasetSpec) -> Instances:
-    """The true objects of a sample: as annotated, or the things of its segments."""
+def objects_of(sample: Sample, spec: DatasetSpec, least: Degree = Degree.MASK) -> Instances:
+    """The true objects of a sample: as annotated, those of which less than `least` is known as
+    crowds; or the things of its segments.
+    """
     if isinstance(sample.annotation, Segments):
         return instances_from_segments(sample.annotation, spec.is_thing)
-    return sample.annotation
+    return certain_objects(sample.annotation, least, size_of(sample))
 
 
 def segments_of(sample: Sample | TransformedSample) -> Segments:

@@ -38,6 +38,7 @@ NOT_NEGATIVE = (
     "dice_weight",
     "projection_weight",
     "color_affinity_weight",
+    "point_weight",
     "cell_weight",
     "no_object_weight",
     "init_std",
@@ -125,6 +126,7 @@ class DaTaSegConfig(PreTrainedConfig):
             [ours]; 0: off.
         color_affinity_threshold (`float`, defaults to 0.3): Color similarity from which neighbors
             agree (BoxInst).
+        point_weight (`float`, defaults to 1.0): Weight of the loss of annotated points [ours].
         cell_weight (`float`, defaults to 2.0): Weight of the cell classifier's loss [ours].
         no_object_weight (`float`, defaults to 0.1): Weight of the background class in the
             classification loss.
@@ -187,6 +189,7 @@ class DaTaSegConfig(PreTrainedConfig):
     dice_weight: float | int = 5.0
     projection_weight: float | int = 5.0
     color_affinity_weight: float | int = 1.0
+    point_weight: float | int = 1.0
     color_affinity_threshold: float | int = 0.3
     cell_weight: float | int = 2.0
     no_object_weight: float | int = 0.1

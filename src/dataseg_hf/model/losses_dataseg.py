@@ -5,6 +5,7 @@ grid. Points are (x, y) in 0..1 of the padded canvas.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -151,6 +152,7 @@ def classification_loss(
     no_object_weight: float,
     num_targets: Tensor,
     num_images: Tensor,
+    exhaustive: Tensor | None = None,
 ) -> Tensor:
     """Softmax cross-entropy over C categories and background, background weighted down.
 
@@ -161,17 +163,34 @@ def classification_loss(
         logits: [B, N, C + 1], last = background.
         class_targets: int64 [B, N] in 0..C, -100 where the query has no class loss.
         num_targets, num_images: scalars, over all processes and micro-batches of the step.
+        exhaustive: bool [B, C], false where the annotation of an image may lack objects of a
+            category. An unmatched query may then be background or one of those: their
+            probabilities add up (our setting). None where every category is exhaustive.
     """
     weight = logits.new_ones(logits.shape[-1])
     weight[-1] = no_object_weight
-    total = F.cross_entropy(
-        logits.transpose(1, 2), class_targets, weight=weight, ignore_index=-100, reduction="sum"
-    )
+    how: dict[str, Any] = {"weight": weight, "ignore_index": -100, "reduction": "sum"}
+    if exhaustive is None:
+        total = F.cross_entropy(logits.transpose(1, 2), class_targets, **how)
+    else:
+        total = F.nll_loss(
+            _open_background(logits, exhaustive).transpose(1, 2), class_targets, **how
+        )
     num_queries = logits.shape[1]
     normalizer = num_targets + no_object_weight * (num_images * num_queries - num_targets).clamp(
         min=0
     )
     return total / normalizer.clamp(min=1)
+
+
+def _open_background(logits: Tensor, exhaustive: Tensor) -> Tensor:
+    """Log-probabilities [B, N, C + 1], the last that of background or any category that is not
+    exhaustive, bool [B, C].
+    """
+    log_probabilities = logits.log_softmax(-1)
+    allowed = F.pad(~exhaustive, (0, 1), value=True)[:, None]
+    either = log_probabilities.masked_fill(~allowed, -torch.inf).logsumexp(-1, keepdim=True)
+    return torch.cat([log_probabilities[..., :-1], either], dim=-1)
 
 
 def bce_loss(logits: Tensor, targets: Tensor, valid: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The losses of masks and of boxes, over all decoder layers.
+"""The losses of masks over all decoder layers, and what those of boxes and objects share with them.
 
 Shapes: B images, N queries, C categories, M targets (padded to the batch's largest number), K of
 them kept (`keep_targets`), P points, h x w mask grid, L decoder layers.
@@ -6,20 +6,15 @@ them kept (`keep_targets`), P points, h x w mask grid, L decoder layers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from .cell_supervision_dataseg import cell_loss
 from .configuration_dataseg import DaTaSegConfig
 from .losses_dataseg import (
-    axis_projections,
     bce_loss,
     classification_loss,
-    color_affinity_loss,
     dice_loss,
     hungarian,
     pairwise_bce_cost,
@@ -31,7 +26,6 @@ from .losses_dataseg import (
 from .merging_dataseg import (
     Groups,
     keep_targets,
-    matched_masks,
     merged_masks,
     mostly_void,
     no_recruits,
@@ -40,20 +34,15 @@ from .merging_dataseg import (
 )
 from .proposals_dataseg import LayerProposals
 from .targets_dataseg import (
-    BoxTargets,
     MaskTargets,
     PointValues,
     SegmentMapTargets,
     Targets,
     Truth,
-    box_cells,
     cell_values,
 )
 
-LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity", "cell")
-# the color-affinity loss keeps some 60 bytes for every cell of a mask and layer; from here on that
-# is worth 10 % of a step's time (our setting)
-RECOMPUTED_CELLS = 2**20
+LOSS_TERMS = ("class", "mask", "dice", "projection", "color_affinity", "point", "cell")
 
 
 @dataclass
@@ -140,24 +129,40 @@ def mask_supervision(
     at_points, groups = mask_groups(targets, inputs, merged)
     terms = inputs.zeros("class", "mask", "dice")
     for layer, group in zip(inputs.layers, groups, strict=True):
-        terms["class"] = terms["class"] + _class_loss(layer, targets, group, inputs)
+        terms["class"] = terms["class"] + class_loss(layer, targets, group, inputs)
     for masks, group in zip(_masks_of_layers(inputs, groups), groups, strict=True):
-        if inputs.takes_all_cells:
-            predicted, compared = masks.flatten(2), at_points
-            values = rows_of(at_points.values, group.kept)
-        else:
-            points = _loss_points(masks, inputs)
-            predicted, compared = _sample_own(masks, points), targets.at(points, group.kept)
-            values = compared.values
-        valid = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
+        bce, dice = mask_losses(masks, targets, at_points, group, inputs)
         counted = (group.matched >= 0).float()
-        bce = bce_loss(predicted, values, valid)
-        dice = dice_loss(predicted.sigmoid(), values, valid)
         terms["mask"] = terms["mask"] + (bce * counted).sum() / inputs.truth.num_targets
         terms["dice"] = terms["dice"] + (dice * counted).sum() / inputs.truth.num_targets
     if inputs.cell_logits is not None and isinstance(targets, SegmentMapTargets):
         terms["cell"] = cell_loss(inputs.cell_logits, targets, inputs.truth.num_images)
-    return _weighted(terms, inputs, targets, groups[-1])
+    return weighted(terms, inputs, targets, groups[-1])
+
+
+def mask_losses(
+    masks: Tensor,
+    targets: SegmentMapTargets | MaskTargets,
+    at_points: PointValues,
+    group: Groups,
+    inputs: LossInputs,
+) -> tuple[Tensor, Tensor]:
+    """Binary cross-entropy and dice loss of each target, [B, K] each.
+
+    Args:
+        masks: logits [B, K, h, w], those that work for the targets.
+        at_points: the targets where masks were compared for the matching.
+    """
+    if inputs.takes_all_cells:
+        predicted, compared = masks.flatten(2), at_points
+        values = rows_of(at_points.values, group.kept)
+    else:
+        points = _loss_points(masks, inputs)
+        predicted, compared = _sample_own(masks, points), targets.at(points, group.kept)
+        values = compared.values
+    valid = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
+    bce = bce_loss(predicted, values, valid)
+    return bce, dice_loss(predicted.sigmoid(), values, valid)
 
 
 def _masks_of_layers(inputs: LossInputs, groups: Sequence[Groups]) -> list[Tensor]:
@@ -183,18 +188,14 @@ def mask_groups(
         The targets at the points on which masks are compared, and the groups of each layer. The
         points are all cells of the mask grid, or `config.train_num_points` random ones.
     """
-    at_points, features = _compared_points(targets, inputs)
-    weights = inputs.weights
+    at_points, features = compared_points(targets, inputs)
     cost, foregrounds = [], []
     for layer in inputs.layers:
         logits = layer.mask_embeddings.float() @ features
         foregrounds.append(logits > 0)
-        cost.append(
-            weights["class"] * class_cost(layer.class_logits, targets.classes)
-            + weights["mask"] * pairwise_bce_cost(logits, at_points.values, at_points.valid)
-            + weights["dice"]
-            * pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
-        )
+        of_class = inputs.weights["class"] * class_cost(layer.class_logits, targets.classes)
+        bce, dice = mask_costs(logits, at_points, inputs)
+        cost.append(of_class + bce + dice)
     assigned = hungarian(torch.stack(cost), targets.present)
     groups = [
         _mask_group(layer, foreground.float(), matched, targets, at_points, merged, inputs.config)
@@ -203,7 +204,16 @@ def mask_groups(
     return at_points, groups
 
 
-def _compared_points(
+def mask_costs(logits: Tensor, at_points: PointValues, inputs: LossInputs) -> tuple[Tensor, Tensor]:
+    """Weighted cross-entropy and dice cost of every query's logits [B, N, P] with every target,
+    [B, N, M] each.
+    """
+    bce = pairwise_bce_cost(logits, at_points.values, at_points.valid)
+    dice = pairwise_dice_cost(logits.sigmoid(), at_points.values, at_points.valid)
+    return inputs.weights["mask"] * bce, inputs.weights["dice"] * dice
+
+
+def compared_points(
     targets: SegmentMapTargets | MaskTargets, inputs: LossInputs
 ) -> tuple[PointValues, Tensor]:
     """The targets, and the mask features [B, d, P], at the points on which masks are compared."""
@@ -258,108 +268,23 @@ def _sample_own(masks: Tensor, points: Tensor) -> Tensor:
     return flat.view(points.shape[:3])
 
 
-# --- boxes ----------------------------------------------------------------------------------------
+# --- all ------------------------------------------------------------------------------------------
 
 
-def box_supervision(targets: BoxTargets, inputs: LossInputs) -> LossResult:
-    """Class, projection and color-affinity losses of every decoder layer against box targets."""
-    groups = _box_groups(targets, inputs)
-    size = targets.valid_mask.shape[-2:]
-    # a color that nothing is like, so that no pair reaches into the padding
-    image = _area_resize(inputs.truth.image, size).masked_fill(
-        ~targets.valid_mask[:, None], torch.inf
-    )
-    terms = inputs.zeros("class", "projection", "color_affinity")
-    masks = matched_masks(inputs.layers, [group.matched for group in groups]).float()
-    num_targets = inputs.truth.num_targets
-    masks_of_layers = masks.chunk(len(inputs.layers), dim=1)
-    for layer, masks, group in zip(inputs.layers, masks_of_layers, groups, strict=True):
-        terms["class"] = terms["class"] + _class_loss(layer, targets, group, inputs)
-        projection = _projection_loss(masks, targets, group)
-        terms["projection"] = terms["projection"] + projection / num_targets
-        if inputs.weights["color_affinity"] > 0:
-            affinity = _affinity_loss(masks, image, targets, group, inputs.config)
-            terms["color_affinity"] = terms["color_affinity"] + affinity / num_targets
-    return _weighted(terms, inputs, targets, groups[-1])
+def one_to_one(cost: Sequence[Tensor], ignored: Sequence[Tensor], targets: Targets) -> list[Groups]:
+    """Matching without MERGE: the groups of each layer.
 
-
-@torch.no_grad()
-def _box_groups(targets: BoxTargets, inputs: LossInputs) -> list[Groups]:
-    """Matching: the groups of each layer, which nobody joins."""
-    void, valid = targets.void.flatten(1).float(), targets.valid_mask.flatten(1).float()
-    cost, ignored_of_layers = [], []
-    for layer in inputs.layers:
-        masks = layer.mask_logits.float()
-        ignored_of_layers.append(mostly_void((masks > 0).flatten(2).float(), void, valid))
-        cost.append(
-            inputs.weights["class"] * class_cost(layer.class_logits, targets.classes)
-            + inputs.weights["projection"] * _projection_cost(masks, targets)
-        )
-    groups = []
-    assigned = hungarian(torch.stack(cost), targets.present)
-    for matched, ignored in zip(assigned, ignored_of_layers, strict=True):
-        kept = keep_targets(matched, ignored.shape[1])
-        groups.append(Groups(kept, rows_of(matched, kept), no_recruits(matched.device), ignored))
-    return groups
-
-
-def _projection_cost(masks: Tensor, targets: BoxTargets) -> Tensor:
-    """Dice cost of the projections of masks [B, N, h, w], on the axes that are tight: [B, N, M]."""
-    tight = targets.tight.float()
-    columns, rows = axis_projections(masks, targets.valid_mask)
-    cost = (
-        pairwise_dice_cost(columns, targets.columns, torch.ones_like(targets.columns))
-        * tight[:, None, :, 0]
-    )
-    cost += (
-        pairwise_dice_cost(rows, targets.rows, torch.ones_like(targets.rows)) * tight[:, None, :, 1]
-    )
-    return cost
-
-
-def _projection_loss(masks: Tensor, targets: BoxTargets, group: Groups) -> Tensor:
-    """Dice loss of the projections of matched masks [B, K, h, w], summed."""
-    tight = rows_of(targets.tight.float(), group.kept)
-    counted = (group.matched >= 0).float()[..., None] * tight
-    columns, rows = axis_projections(masks, targets.valid_mask)
-    box_columns, box_rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
-    loss = dice_loss(columns, box_columns, torch.ones_like(columns)) * counted[..., 0]
-    loss = loss + dice_loss(rows, box_rows, torch.ones_like(rows)) * counted[..., 1]
-    return loss.sum()
-
-
-def _affinity_loss(
-    masks: Tensor, image: Tensor, targets: BoxTargets, group: Groups, config: DaTaSegConfig
-) -> Tensor:
-    """Color-affinity loss of the matched of masks [B, K, h, w], summed.
-
-    Many masks are compared again in the backward pass instead of keeping their pairs.
+    Args:
+        cost: of each layer, [B, N, M].
+        ignored: of each layer, bool [B, N], queries without a class loss.
     """
-    columns, rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
-    threshold = config.color_affinity_threshold
-    arguments = (masks, image, columns, rows, targets.valid_mask, group.matched, threshold)
-    if masks.numel() <= RECOMPUTED_CELLS:
-        return _sum_of_affinities(*arguments)
-    options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
-    return cast(Tensor, checkpoint(_sum_of_affinities, *arguments, **options))
-
-
-def _sum_of_affinities(
-    masks: Tensor,
-    image: Tensor,
-    columns: Tensor,
-    rows: Tensor,
-    valid_mask: Tensor,
-    matched: Tensor,
-    threshold: float,
-) -> Tensor:
-    """As `_affinity_loss`. columns: [B, K, w], rows: [B, K, h], of the boxes."""
-    where, target = (matched >= 0).nonzero(as_tuple=True)
-    cells = box_cells(columns[where, target], rows[where, target]) * valid_mask[where]
-    return color_affinity_loss(masks[where, target], image[where], cells, threshold).sum()
-
-
-# --- both -----------------------------------------------------------------------------------------
+    groups = []
+    assigned = hungarian(torch.stack(list(cost)), targets.present)
+    for matched, without_loss in zip(assigned, ignored, strict=True):
+        kept = keep_targets(matched, without_loss.shape[1])
+        recruits = no_recruits(matched.device)
+        groups.append(Groups(kept, rows_of(matched, kept), recruits, without_loss))
+    return groups
 
 
 def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
@@ -371,9 +296,10 @@ def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
     return -probabilities.gather(2, index) * (classes >= 0)[:, None]
 
 
-def _class_loss(
+def class_loss(
     layer: LayerProposals, targets: Targets, groups: Groups, inputs: LossInputs
 ) -> Tensor:
+    """Cross-entropy of the queries of a layer with the classes of what they work for; scalar."""
     num_queries, background = layer.class_logits.shape[1], layer.class_logits.shape[-1] - 1
     return classification_loss(
         layer.class_logits,
@@ -381,16 +307,14 @@ def _class_loss(
         inputs.config.no_object_weight,
         inputs.truth.num_targets,
         inputs.truth.num_images,
+        inputs.truth.exhaustive,
     )
 
 
-def _area_resize(image: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(image.float(), size=tuple(size), mode="area")
-
-
-def _weighted(
+def weighted(
     terms: Mapping[str, Tensor], inputs: LossInputs, targets: Targets, last: Groups
 ) -> LossResult:
+    """The terms (each a scalar) by their weights; `last` are the groups of the last layer."""
     if inputs.cell_logits is not None and "cell" not in terms:
         # a parameter without a gradient stops distributed training
         terms = {**terms, "cell": 0 * inputs.cell_logits.sum()}
@@ -402,9 +326,14 @@ __all__ = [
     "LOSS_TERMS",
     "LossInputs",
     "LossResult",
-    "box_supervision",
     "class_cost",
+    "class_loss",
+    "compared_points",
+    "mask_costs",
     "mask_groups",
+    "mask_losses",
     "mask_supervision",
+    "one_to_one",
     "resolve_loss_weights",
+    "weighted",
 ]

@@ -6,6 +6,7 @@ mask grid.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,6 +36,17 @@ class Truth:
     num_targets: Tensor
     num_images: Tensor
     seeds: Tensor | None = None
+
+    @cached_property
+    def exhaustive(self) -> Tensor | None:
+        """bool [B, C], false where an image's annotation may lack objects of a category; None where
+        no image's does.
+        """
+        rows = [label.get("exhaustive") for label in self.labels]
+        if all(row is None for row in rows):
+            return None
+        whole = torch.ones_like(self.is_thing)
+        return torch.stack([whole if row is None else row.bool() for row in rows])
 
 
 @dataclass
@@ -161,6 +173,7 @@ class BoxTargets(Targets):
         columns: float [B, M, w], 1 in the columns of cells that the box covers.
         rows: float [B, M, h], alike.
         tight: bool [B, M, 2], false on an axis (x, y) on which the box was cut.
+        compares_colors: bool [B, M], targets with a color-affinity loss; None for all.
         valid_mask: bool [B, h, w], false in the padding.
         void: bool [B, h, w], true in crowd boxes.
 
@@ -170,6 +183,7 @@ class BoxTargets(Targets):
 
     def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
         super().__init__(truth)
+        self.compares_colors: Tensor | None = None
         # float32 whatever the image is
         boxes = torch.zeros(*self.classes.shape, 4, device=truth.image.device)
         self.tight = torch.zeros(*self.classes.shape, 2, dtype=torch.bool, device=boxes.device)

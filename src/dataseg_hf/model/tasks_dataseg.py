@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from .supervision_dataseg import LossInputs, LossResult
     from .thresholds_dataseg import Thresholds
 
-TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes"]
-LabelForm: TypeAlias = Literal["segments", "classes", "masks", "boxes"]
+TaskName: TypeAlias = Literal["panoptic", "semantic", "instance", "boxes", "objects"]
+LabelForm: TypeAlias = Literal["segments", "classes", "masks", "boxes", "degrees"]
 """What labels hold: a segment per thing and per stuff class, a class per pixel, a mask per object,
-or a box per object. The first two are segment maps, in which a pixel belongs to one segment."""
+a box per object, or of each object what is known of it. The first two are segment maps, in which a
+pixel belongs to one segment."""
 OutputKind: TypeAlias = Literal["panoptic", "semantic", "instance"]
 """What a result is: a map of segments, a class per pixel, or scored masks that may overlap."""
 Size: TypeAlias = tuple[int, int] | None
@@ -43,8 +44,8 @@ class Task:
         label_form: what its labels hold.
         output: what `predict` gives.
         metrics: what can be measured where the truth is of this task.
-        can_be_asked_for: whether users choose it by name at inference. Boxes come out as instances,
-            so nobody does.
+        can_be_asked_for: whether users choose it by name at inference. Boxes and objects come out
+            as instances, so nobody does.
     """
 
     name: ClassVar[str]
@@ -82,7 +83,7 @@ class Task:
     @property
     def annotation(self) -> str:
         """Key of the model's `labels` that holds the annotation."""
-        return self.label_form if self.label_form in ("masks", "boxes") else "segment_map"
+        return "segment_map" if self.label_form in ("segments", "classes") else self.label_form
 
     @property
     def has_segment_map(self) -> bool:
@@ -202,13 +203,34 @@ class Boxes(Instance):
 
     def loss(self, inputs: LossInputs) -> LossResult:
         """Class, projection and color-affinity losses, one to one."""
-        from .supervision_dataseg import box_supervision
+        from .box_supervision_dataseg import box_supervision
         from .targets_dataseg import BoxTargets
 
         return box_supervision(BoxTargets(inputs.truth, inputs.grid), inputs)
 
 
-TASKS: dict[str, Task] = {task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes())}
+class Objects(Instance):
+    """What is known of each object: its mask, its box, points of it, or only that it is there.
+    Where all have masks this is `instance`, where all have boxes `boxes`.
+    """
+
+    name = "objects"
+    summary = "a mask, a box, points or a tag per object"
+    label_form: ClassVar[LabelForm] = "degrees"
+    metrics: ClassVar[tuple[str, ...]] = ("mask_ap", "box_ap")
+    can_be_asked_for = False
+
+    def loss(self, inputs: LossInputs) -> LossResult:
+        """Losses by what is known of each object, one to one."""
+        from .object_supervision_dataseg import object_supervision
+        from .object_targets_dataseg import ObjectTargets
+
+        return object_supervision(ObjectTargets(inputs.truth, inputs.grid), inputs)
+
+
+TASKS: dict[str, Task] = {
+    task.name: task for task in (Panoptic(), Semantic(), Instance(), Boxes(), Objects())
+}
 """The tasks, by name."""
 
 
@@ -235,6 +257,7 @@ __all__ = [
     "Boxes",
     "Instance",
     "LabelForm",
+    "Objects",
     "OutputKind",
     "Panoptic",
     "Semantic",

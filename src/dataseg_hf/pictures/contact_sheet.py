@@ -5,13 +5,17 @@ at a glance.
 from collections.abc import Sequence
 from itertools import islice
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from ..data.sample import DatasetSpec, Sample, SampleDataset, SampleStream, Segments
+from ..data.sample import DatasetSpec, Instances, Sample, SampleDataset, SampleStream, Segments
+from ..model.degrees_dataseg import Degree
 from .overlay import boxes_overlay, overlay, prediction_grid
 
 CELL_WIDTH = 320  # pixels
 MAX_TITLE = 32  # characters that fit above a cell
+POINT_MARGIN = 3  # pixels of the box around points
 _COLUMNS = 2  # samples beside each other, so that six of them fill a screen
 
 
@@ -75,11 +79,27 @@ def _sample_row(sample: Sample, spec: DatasetSpec, ignored_as: str) -> Image.Ima
         titles.append("segments")
     else:
         if annotation.masks is not None:
-            order = annotation.masks.sum(axis=(1, 2)).argsort()  # the small ones on top
+            areas = annotation.masks.sum(axis=(1, 2))
+            order = areas.argsort()[np.count_nonzero(areas == 0) :]  # the small ones on top
             cells.append(
                 overlay(image, annotation.masks[order], [segments[i] for i in order], names)
             )
             titles.append("masks")
-        cells.append(boxes_overlay(image, annotation.boxes, labels.tolist(), names))
+        placed, boxes = _places(annotation)
+        cells.append(boxes_overlay(image, boxes, labels[placed].tolist(), names))
         titles.append("boxes")
     return prediction_grid([cells], titles, CELL_WIDTH)
+
+
+def _places(instances: Instances) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Which objects have a place, and their boxes [K, 4]; that of points is drawn around them."""
+    if instances.degrees is None:
+        return np.arange(len(instances)), instances.boxes
+    placed = np.flatnonzero(instances.degrees != Degree.TAG)
+    boxes = instances.boxes[placed].copy()
+    for box, number in zip(boxes, placed.tolist(), strict=True):
+        if instances.degrees[number] == Degree.POINT and instances.points is not None:
+            points = instances.points[number]
+            box[:2] = np.nanmin(points, axis=0) - POINT_MARGIN
+            box[2:] = np.nanmax(points, axis=0) + POINT_MARGIN
+    return placed, boxes

@@ -85,7 +85,9 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
     return DatasetSpec(
         name=settings.name,
         task=settings.task,
-        classes=tuple(ClassInfo(c.name, c.thing, tuple(c.aliases)) for c in settings.classes),
+        classes=tuple(
+            ClassInfo(c.name, c.thing, tuple(c.aliases), c.exhaustive) for c in settings.classes
+        ),
         id_map=dict(ids),
         void_ids=frozenset(settings.void_ids),
         license=settings.license,

@@ -40,6 +40,9 @@ class ClassSettings(Settings):
     aliases: list[str] = Field(default_factory=list)
     """Other names that the files use for this class. Files with a name that is neither the class's
     name nor an alias are refused."""
+    exhaustive: bool = True
+    """Whether an image shows none of this class where none is annotated. If false, a prediction of
+    it that meets no annotation is not taught to be background."""
 
 
 class SpecSettings(Settings):

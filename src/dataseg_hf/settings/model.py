@@ -178,11 +178,21 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
         return _from_dataseg(config, encoder)
     if config.mask2former_weights is not None:
         return _from_mask2former(config, encoder)
-    settings = {**config.model, **_text_settings(config, encoder)}
+    model = _new_model({**config.model, **_text_settings(config, encoder)})
+    if config.backbone_weights is not None:
+        path, revision = hub_reference(expand(config.backbone_weights, "backbone_weights"))
+        backbone = model.pretrainable_backbone()
+        _loaded(lambda: take_backbone(backbone, path, revision), "backbone_weights", path)
+        if config.backbone_classifier:
+            _take_classifier(model, path, revision, encoder)
+    return model
+
+
+def _new_model(settings: Mapping[str, Any]) -> DaTaSegModel:
     try:
         model_config = DaTaSegConfig(**settings)
         _refuse_giants(model_config)
-        model = DaTaSegModel(model_config)
+        return DaTaSegModel(model_config)
     except (ValueError, TypeError, KeyError, StrictDataclassError) as error:
         raise ConfigError(f"model: {' '.join(str(error).split())}") from error
     except (
@@ -192,13 +202,6 @@ def first_model(config: RunConfig, encoder: TextEncoder) -> DaTaSegModel:
             "model: nothing can be built of it; the sizes of `backbone_config` may not fit each "
             f"other ({type(error).__name__}: {' '.join(str(error).split())})"
         ) from error
-    if config.backbone_weights is not None:
-        path, revision = hub_reference(expand(config.backbone_weights, "backbone_weights"))
-        backbone = model.pretrainable_backbone()
-        _loaded(lambda: take_backbone(backbone, path, revision), "backbone_weights", path)
-        if config.backbone_classifier:
-            _take_classifier(model, path, revision, encoder)
-    return model
 
 
 MAX_PARAMETERS = 10**10  # 40 GB of weights (our setting)
@@ -212,9 +215,8 @@ def _refuse_giants(config: DaTaSegConfig) -> None:
     Raises:
         ValueError: names the key.
     """
-    backbone = config.backbone_config.to_dict() if config.backbone_config else {}
     for key in DEPTHS:
-        deepest = np.max(backbone.get(key) or 0)
+        deepest = np.max(getattr(config.backbone_config, key, None) or 0)
         if deepest > MAX_DEPTH:
             raise ValueError(f"`backbone_config.{key}`: at most {MAX_DEPTH}, not {deepest}")
     with torch.device("meta"):

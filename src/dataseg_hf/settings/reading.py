@@ -37,7 +37,7 @@ def read_source(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | 
             f"{sorted(READERS)}"
         )
     if name == "shapes":
-        return shapes_dataset(spec.name, source.split, count=source.count, seed=source.seed)
+        return _scenes(source, spec, key)
     reader = _reader(name, f"{key}.reader")
     try:
         require_task(spec, name)
@@ -53,6 +53,20 @@ def read_source(source: Source, spec: DatasetSpec, key: str) -> SampleDataset | 
             "SampleDataset or SampleStream"
         )
     return data
+
+
+SCENE_OPTIONS = ("known", "unlabeled", "declared")
+
+
+def _scenes(source: Source, spec: DatasetSpec, key: str) -> SampleDataset:
+    options = {}
+    for option, value in source.options.items():
+        place = f"{key}.options.{option}"
+        if option not in SCENE_OPTIONS:
+            reason = unknown_key(option, SCENE_OPTIONS, "reader 'shapes' does not take it")
+            raise ConfigError(f"{place}: {reason}")
+        options[option] = read_option(shapes_dataset, option, value, place)
+    return shapes_dataset(spec.name, source.split, count=source.count, seed=source.seed, **options)
 
 
 def _own(

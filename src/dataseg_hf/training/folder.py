@@ -20,6 +20,7 @@ from ..files.writing import discard, flush_to_disk, put_in_place, replace_file
 from ..messages import first_few
 from ..metrics.report import nan_as_null
 from ..model.checksums_dataseg import CHECKSUMS_FILE, damaged_files, write_checksums
+from ..model.supervision_dataseg import LOSS_TERMS
 from ..settings.datasets import MixRow
 from ..settings.run import RunConfig
 from .records import read_record, read_rows, read_table
@@ -31,12 +32,7 @@ HISTORY_FIELDS = (
     "step",
     "dataset",
     "loss",
-    "loss_class",
-    "loss_mask",
-    "loss_dice",
-    "loss_projection",
-    "loss_color_affinity",
-    "loss_cell",
+    *(f"loss_{term}" for term in LOSS_TERMS),
     "learning_rate",
     "gradient_norm",
     "unmatched_targets",

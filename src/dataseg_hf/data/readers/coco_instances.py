@@ -3,7 +3,7 @@
 """
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pyarrow as pa
 from datasets import Dataset
 from numpy.typing import NDArray
 
+from ...model.degrees_dataseg import Degree
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments
 from .class_ids import VOID, TargetCounts, background_class
@@ -37,11 +38,13 @@ def read_coco_instances(
     crowd: Crowd = "ignore",
     background: RawId | None = None,
 ) -> SampleDataset:
-    """COCO instances format: masks (task `instance`), boxes (task `boxes`) or a class per pixel
-    (task `semantic`).
+    """COCO instances format: masks (task `instance`), boxes (task `boxes`), either (task `objects`)
+    or a class per pixel (task `semantic`).
 
     Segmentations may be polygons, compressed or uncompressed run lengths; instances may overlap;
-    crowd regions are kept and flagged. Objects of a category that the spec calls void are left out.
+    crowd regions are kept and flagged. In task `objects`, one without segmentation has a box. What
+    LVIS says of classes that were looked for (`neg_category_ids`, `not_exhaustive_category_ids`)
+    is kept. Objects of a category that the spec calls void are left out.
     An image without objects is a sample with M = 0. In semantic annotation smaller objects lie on
     larger ones, those of a void category make their pixels void, and pixels in no object are void
     (our setting). Rows are sorted by image id, objects keep the order of the file. Entries of
@@ -125,6 +128,8 @@ def _rows_of_images(
         "height": pa.int64(),
         "width": pa.int64(),
         "objects": pa.list_(pa.int64()),
+        "absent": pa.list_(pa.int64()),
+        "in_part": pa.list_(pa.int64()),
     })  # fmt: skip
     for image in listed:
         with rows.image():
@@ -140,8 +145,17 @@ def _rows_of_images(
                 height=image.size[0],
                 width=image.size[1],
                 objects=indices,
+                absent=_classes_of(image.absent, found.spec),
+                in_part=_classes_of(image.in_part, found.spec),
             )
     return rows, counts
+
+
+def _classes_of(raw_ids: Sequence[int] | None, spec: DatasetSpec) -> list[int] | None:
+    """Class indices of a list of LVIS; None where the file has none."""
+    if raw_ids is None:
+        return None
+    return [index for raw_id in raw_ids if (index := class_or_void(spec, raw_id)) != VOID]
 
 
 # --- loading
@@ -173,12 +187,25 @@ def _load(
     )
     if spec.label_form != "boxes":
         where = f"{annotation_file}: image {row['image_id']}"
-        masks = [_mask(json.loads(text), size, where) for text in found["segmentation"]]
-        instances.masks = np.stack(masks) if masks else np.zeros((0, *size), dtype=bool)
+        instances.masks = _masks(found["segmentation"], size, where)
+    if spec.label_form == "degrees":
+        has_mask = [text is not None for text in found["segmentation"]]
+        instances.degrees = np.where(has_mask, Degree.MASK, Degree.BOX).astype(np.int8)
     if spec.label_form != "classes":
-        return Sample(image, instances, row["image_id"], row["file_name"])
+        incomplete = _incomplete(row, instances.class_labels, len(spec.classes))
+        return Sample(image, instances, row["image_id"], row["file_name"], incomplete=incomplete)
     painted = _painted(instances, len(spec.classes), size, background)
     return Sample(image, painted, row["image_id"], row["file_name"])
+
+
+def _incomplete(row: Mapping[str, Any], present: NDArray[np.int64], num_classes: int) -> list[int]:
+    """Classes of which the image may show more than is annotated, by LVIS's two lists: those that
+    are neither annotated nor known to be absent, and those annotated in part.
+    """
+    if row["absent"] is None:
+        return []
+    looked_for = {*present.tolist(), *row["absent"]} - set(row["in_part"] or [])
+    return [index for index in range(num_classes) if index not in looked_for]
 
 
 def _painted(instances: Instances, num_classes: int, size: Size, background: int) -> Segments:
@@ -192,6 +219,15 @@ def _painted(instances: Instances, num_classes: int, size: Size, background: int
             VOID if instances.is_crowd[place] else instances.class_labels[place]
         )
     return segments_of_classes(class_map, num_classes)
+
+
+def _masks(segmentations: Sequence[str | None], size: Size, where: str) -> NDArray[np.bool_]:
+    """bool [M, H, W] of segmentations as JSON; empty for an object without one."""
+    masks = np.zeros((len(segmentations), *size), dtype=bool)
+    for mask, text in zip(masks, segmentations, strict=True):
+        if text is not None:
+            mask[:] = _mask(json.loads(text), size, where)
+    return masks
 
 
 def _mask(segmentation: Any, size: Size, where: str) -> NDArray[np.bool_]:

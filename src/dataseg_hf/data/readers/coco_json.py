@@ -4,7 +4,7 @@ Format: https://cocodataset.org/#format-data.
 """
 
 import codecs
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -16,7 +16,7 @@ from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, RawId
 from .images import size_of_file
 from .paths import MissingImages, StrPath, inside, missing_image, require_file
-from .values import category_id, require_key, side
+from .values import category_id, require_key, side, whole_number
 
 Crowd: TypeAlias = Literal["ignore", "as_objects"]
 """What a crowd flag means: neither target nor background, or nothing, as some exporters flag
@@ -122,6 +122,8 @@ class ListedImage:
     Args:
         size: height and width as listed; None if they are not.
         problem: why the image cannot be used; None if it can.
+        absent, in_part: raw ids of categories that the image does not show, and of those that are
+            not annotated wherever it shows them, as LVIS lists them; None where nothing is said.
     """
 
     image_id: int | str
@@ -129,6 +131,8 @@ class ListedImage:
     path: str
     size: Size | None
     problem: str | None
+    absent: Sequence[int] | None = None
+    in_part: Sequence[int] | None = None
 
 
 def listed_images(
@@ -163,6 +167,7 @@ def listed_images(
         image_id = require_image_id(entry, "id", f"{annotation_file}: images")
         key, where = image_key(image_id, ""), f"{annotation_file}: image {image_id}"
         file_name, path, size, problem = "", image_dir, None, None
+        absent_ids = in_part = None
         try:
             if key in size_of:
                 raise BadSampleError(
@@ -177,10 +182,14 @@ def listed_images(
                     continue
                 raise missing_image(path, f"image {image_id} of {annotation_file}", image_dir)
             size = _listed_size(entry, path, where)
+            absent_ids = _category_ids(entry, "neg_category_ids", where)
+            in_part = _category_ids(entry, "not_exhaustive_category_ids", where)
         except BadSampleError as error:
             problem = str(error)
         size_of.setdefault(key, size)
-        images.append(ListedImage(image_id, file_name, str(path), size, problem))
+        images.append(
+            ListedImage(image_id, file_name, str(path), size, problem, absent_ids, in_part)
+        )
     if absent:
         notes.append(
             f"{absent} of {absent + len(images)} images listed in {annotation_file} are not in "
@@ -189,6 +198,15 @@ def listed_images(
     return sorted(
         images, key=lambda image: (isinstance(image.image_id, str), image.image_id)
     ), size_of
+
+
+def _category_ids(entry: Mapping[str, Any], key: str, where: str) -> list[int] | None:
+    ids = entry.get(key)
+    if ids is None:
+        return None
+    if not isinstance(ids, list):
+        raise BadSampleError(f"{where}: `{key}` must be a list of category ids; correct it")
+    return [whole_number(raw_id, f"{where}, `{key}`") for raw_id in ids]
 
 
 def _file_name(entry: Mapping[str, Any], where: str) -> str:

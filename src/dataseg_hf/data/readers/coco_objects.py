@@ -90,7 +90,9 @@ def _object(
         row["category_id"] = whole_number(raw_id, f"{where}, `category_id`")
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
         segmentation = entry.get("segmentation")
-        if spec.label_form != "boxes":
+        if spec.label_form == "degrees" and not segmentation:
+            segmentation = None  # a box alone
+        elif spec.label_form != "boxes":
             segmentation = require_key(entry, "segmentation", where)
             _check_segmentation(segmentation, size, where, spec.outside)
             row["segmentation"] = json.dumps(segmentation)
@@ -138,7 +140,8 @@ def _check_segmentation(segmentation: Any, size: Size | None, where: str, outsid
     if isinstance(segmentation, list):
         if not segmentation:
             raise BadSampleError(
-                f"{where}: has no polygon; draw one, remove the annotation, or train on boxes"
+                f"{where}: has no polygon; draw one, remove the annotation, or set the "
+                "task to 'boxes' or 'objects'"
             )
         if all(isinstance(point, list) and len(point) == 2 for point in segmentation):
             raise BadSampleError(

@@ -17,6 +17,7 @@ from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import size_of_file
+from .objects_of_degrees import along_line
 from .paths import (
     MissingImages,
     StrPath,
@@ -33,6 +34,8 @@ from .values import flag, number, side, whole_number
 from .xml_files import xml_children
 
 _LEFT_OUT = frozenset({"points", "polyline", "skeleton", "cuboid", "tag"})
+# unless of each object what is known is asked for
+_OF_DEGREES = frozenset({"points", "polyline", "tag"})
 
 
 def read_cvat_xml(
@@ -58,8 +61,8 @@ def read_cvat_xml(
     Rows are sorted by image id, objects keep the order of the file. The XML is read as a stream.
 
     Args:
-        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in
-            `label`.
+        spec: the dataset, of task `semantic`, `instance`, `boxes` or `objects`; its raw ids are the
+            words in `label`.
         images: folder of the images.
         annotation_file: the XML, such as `annotations.xml`.
         background: raw id of the pixels in no shape (semantic annotation).
@@ -188,12 +191,13 @@ def _size(element: ET.Element, path: Path, where: str) -> Size:
 
 def _parse_shapes(image: ET.Element, rows: ShapeRows, size: Size, where: str) -> list[DrawnShape]:
     """The shapes that the task needs, the lowest first; those not read are counted in `rows`."""
+    left_out = _LEFT_OUT - (_OF_DEGREES if rows.spec.label_form == "degrees" else set())
     shapes: list[tuple[int, DrawnShape]] = []
     object_of: dict[tuple[str, int], int] = {}
     for position, element in enumerate(image, start=1):
         place = f"{where}: {element.tag} {position} ({element.get('label')!r})"
-        if element.tag in _LEFT_OUT or flag(element.get("outside"), f"{place}: outside"):
-            rows.not_read[element.tag if element.tag in _LEFT_OUT else "outside"] += 1
+        if element.tag in left_out or flag(element.get("outside"), f"{place}: outside"):
+            rows.not_read[element.tag if element.tag in left_out else "outside"] += 1
             continue
         label = _attribute(element, "label", place)
         group = whole_number(element.get("group_id", "0"), f"{place}: group_id")
@@ -229,6 +233,11 @@ def _outline(element: ET.Element, where: str) -> tuple[ShapeKind, list[float], s
             for key in ("left", "top", "width", "height")
         )
         return "mask", [left, top, left + width, top + height], _attribute(element, "rle", where)
+    if element.tag == "tag":
+        return "tag", [], None
+    if element.tag in ("points", "polyline"):
+        points = _points(_attribute(element, "points", where), where)
+        return "points", points if element.tag == "points" else along_line(points), None
     raise BadSampleError(
         f"{where}: shapes of kind <{element.tag}> are not supported; draw a polygon, or remove it"
     )

@@ -13,15 +13,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...model.degrees_dataseg import Degree
 from ...model.image_reading_dataseg import Size
 from ..masks import box_of_mask
-from ..sample import BadSampleError, DatasetSpec, Instances, Sample, Segments
+from ..sample import Annotation, BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import checked_box
 from .class_ids import VOID
 from .images import read_rgb, require_same_size
+from .objects_of_degrees import ObjectsOfDegrees
 from .shapes_to_masks import checked_polygon, ellipse_to_mask, polygons_to_mask, rectangle_to_mask
 
-ShapeKind: TypeAlias = Literal["polygon", "rectangle", "ellipse", "mask"]
+ShapeKind: TypeAlias = Literal["polygon", "rectangle", "ellipse", "mask", "points", "tag"]
+Parts: TypeAlias = Sequence[Mapping[str, Any]]
+"""Shapes of a row, of an image or of one object."""
 DecodeMask: TypeAlias = Callable[[Mapping[str, Any], Size], NDArray[np.bool_]]
 """(a row's shape of kind "mask", height and width of the image) -> bool [H, W]."""
 
@@ -37,7 +41,8 @@ class DrawnShape:
         points: polygon: x1, y1, x2, y2, ...; rectangle: left, top, right, bottom, the last two
             exclusive; ellipse: center x, y, the two radii, and the angle in degrees by which it is
             turned clockwise; mask: left, top, right and bottom of the window that is stored, the
-            last two exclusive. In pixels.
+            last two exclusive; points: inside of the object, x1, y1, x2, y2, ...; tag: none. In
+            pixels.
         holes: of a polygon, each x1, y1, x2, y2, ...
         mask: of kind "mask", as text that the reader's `DecodeMask` understands.
         where: file and number of the shape, with which messages begin.
@@ -91,6 +96,11 @@ def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
     Raises:
         BadSampleError: as `checked_polygon` and `checked_box`.
     """
+    if shape.kind == "tag":
+        return
+    if shape.kind == "points":
+        _check_points(shape.points, size, shape.where)
+        return
     if shape.kind == "polygon":
         for ring in (shape.points, *shape.holes):
             checked_polygon(ring, size, shape.where, spec.outside)
@@ -103,6 +113,15 @@ def check_shape(shape: DrawnShape, size: Size, spec: DatasetSpec) -> None:
             f"{shape.where}: a mask from ({left:g}, {top:g}) to ({right:g}, {bottom:g}) does not "
             f"lie in the image of {size[0]} x {size[1]} pixels (height x width); remove it"
         )
+
+
+def _check_points(points: Sequence[float], size: Size, where: str) -> None:
+    for x, y in zip(points[0::2], points[1::2], strict=True):
+        if not (0 <= x <= size[1] and 0 <= y <= size[0]):
+            raise BadSampleError(
+                f"{where}: the point ({x:g}, {y:g}) lies outside the image of {size[0]} x "
+                f"{size[1]} pixels (height x width); correct or remove it"
+            )
 
 
 def objects_of(shapes: Sequence[DrawnShape], spec: DatasetSpec) -> list[DrawnShape]:
@@ -130,12 +149,18 @@ def load_shapes(
     size = (row["size"][0], row["size"][1])
     image = read_rgb(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, row["annotation"])
-    annotation: Segments | Instances
-    if spec.label_form == "classes":
-        annotation = _segments(row["shapes"], len(spec.classes), size, decode_mask, background)
-    else:
-        annotation = _instances(row["shapes"], spec, size, decode_mask)
+    annotation = _annotation(row["shapes"], spec, size, decode_mask, background)
     return Sample(image, annotation, row["image_id"], row["file_name"])
+
+
+def _annotation(
+    shapes: Parts, spec: DatasetSpec, size: Size, decode_mask: DecodeMask, background: int
+) -> Annotation:
+    if spec.label_form == "classes":
+        return _segments(shapes, len(spec.classes), size, decode_mask, background)
+    if spec.label_form == "degrees":
+        return _objects(shapes, size, decode_mask)
+    return _instances(shapes, spec, size, decode_mask)
 
 
 def segments_of_classes(class_map: NDArray[np.integer], num_classes: int) -> Segments:
@@ -165,13 +190,52 @@ def _segments(
     return segments_of_classes(class_map, num_classes)
 
 
-def _instances(
-    shapes: Sequence[Mapping[str, Any]], spec: DatasetSpec, size: Size, decode_mask: DecodeMask
-) -> Instances:
+DEGREES: Mapping[str, Degree] = {
+    "tag": Degree.TAG,
+    "points": Degree.POINT,
+    "rectangle": Degree.BOX,
+    "polygon": Degree.MASK,
+    "ellipse": Degree.MASK,
+    "mask": Degree.MASK,
+}
+"""What each kind of shape says of an object (task `objects`)."""
+
+
+def _objects(shapes: Parts, size: Size, decode_mask: DecodeMask) -> Instances:
+    """What the most telling shapes of each object say."""
+    builder = ObjectsOfDegrees(size)
+    for parts in _by_object(shapes):
+        degree = max(DEGREES[part["kind"]] for part in parts)
+        telling = [part for part in parts if DEGREES[part["kind"]] == degree]
+        mask = box = None
+        points: list[float] = []
+        if degree == Degree.MASK:
+            mask = np.any([shape_mask(part, size, decode_mask) for part in telling], axis=0)
+        elif degree == Degree.BOX:
+            box = _joined([_box(part, size, None) for part in telling])
+        elif degree == Degree.POINT:
+            points = [value for part in telling for value in part["points"]]
+        builder.add(parts[0]["class_index"], parts[0]["is_crowd"], mask, box, points)
+    return builder.instances()
+
+
+def _by_object(shapes: Parts) -> list[list[Mapping[str, Any]]]:
     parts_of: dict[int, list[Mapping[str, Any]]] = {}
     for shape in shapes:
         parts_of.setdefault(shape["object"], []).append(shape)
-    objects = list(parts_of.values())
+    return list(parts_of.values())
+
+
+def _joined(boxes: Sequence[Sequence[float]]) -> list[float]:
+    """xyxy of all boxes together."""
+    corners = np.array(boxes)
+    return [*corners[:, :2].min(axis=0).tolist(), *corners[:, 2:].max(axis=0).tolist()]
+
+
+def _instances(
+    shapes: Sequence[Mapping[str, Any]], spec: DatasetSpec, size: Size, decode_mask: DecodeMask
+) -> Instances:
+    objects = _by_object(shapes)
     boxes = np.zeros((len(objects), 4), dtype=np.float32)
     masks = None if spec.label_form == "boxes" else np.zeros((len(objects), *size), dtype=bool)
     for index, parts in enumerate(objects):
@@ -182,8 +246,7 @@ def _instances(
             part_boxes.append(_box(shape, size, part))
             if masks is not None:
                 masks[index] |= part
-        corners = np.array(part_boxes)
-        boxes[index, :2], boxes[index, 2:] = corners[:, :2].min(axis=0), corners[:, 2:].max(axis=0)
+        boxes[index] = _joined(part_boxes)
     return Instances(
         class_labels=np.array([first["class_index"] for first, *_ in objects], dtype=np.int64),
         boxes=boxes,

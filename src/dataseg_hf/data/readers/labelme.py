@@ -20,6 +20,7 @@ from .class_ids import VOID
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
 from .images import open_image, size_of_file
 from .json_files import read_json
+from .objects_of_degrees import along_line
 from .paths import (
     IMAGE_SUFFIXES,
     LONGEST_NAME,
@@ -61,8 +62,8 @@ def read_labelme(
     the file. Pixels that a JSON embeds (`imageData`) are not read.
 
     Args:
-        spec: the dataset, of task `semantic`, `instance` or `boxes`; its raw ids are the words in
-            `label`.
+        spec: the dataset, of task `semantic`, `instance`, `boxes` or `objects`; its raw ids are the
+            words in `label`.
         annotations: folder of the JSON files, sub-folders included.
         images: folder that no `imagePath` may leave; the folder of the JSON files if they lie
             beside their images.
@@ -161,13 +162,14 @@ def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list
     listed = require_key(content, "shapes", path)
     if not isinstance(listed, list):
         raise BadSampleError(f"{path}: `shapes` must be a list; correct it")
-    shapes = []
+    keeps_points = rows.spec.label_form == "degrees"
+    shapes = _tags(content, rows, path) if keeps_points else []
     object_of: dict[tuple[str, Any], int] = {}
     for number, entry in enumerate(listed, start=1):
         label = require_key(entry, "label", f"{path}: shape {number}")
         where = f"{path}: shape {number} ({label!r})"
         kind = entry.get("shape_type")
-        if isinstance(kind, str) and kind in _WITHOUT_AREA:
+        if isinstance(kind, str) and kind in _WITHOUT_AREA and not keeps_points:
             rows.not_read[kind] += 1
             continue
         if not isinstance(label, str):
@@ -186,6 +188,18 @@ def _parse_shapes(content: Any, rows: ShapeRows, size: Size, path: Path) -> list
         shapes.append(shape)
     rows.class_ids.end_image(str(path))
     return objects_of(shapes, rows.spec)
+
+
+def _tags(content: Mapping[str, Any], rows: ShapeRows, path: Path) -> list[DrawnShape]:
+    """Flags of the image that are set and named as a class: what it shows somewhere."""
+    flags = content.get("flags") or {}
+    if not isinstance(flags, dict):
+        raise BadSampleError(f"{path}: `flags` must be a mapping; correct it")
+    named = [name for name, value in flags.items() if value is True and rows.spec.knows(name)]
+    return [
+        DrawnShape(rows.class_ids.index(name), -number, "tag", (), f"{path}: flag {name!r}")
+        for number, name in enumerate(named, start=1)
+    ]
 
 
 def _group(entry: Mapping[str, Any], where: str) -> int | str | None:
@@ -208,6 +222,8 @@ def _outline(entry: Mapping[str, Any], where: str) -> tuple[ShapeKind, list[floa
     points = _points(require_key(entry, "points", where), where)
     if kind == "polygon":
         return "polygon", points
+    if kind in _WITHOUT_AREA and points:
+        return "points", points if kind in ("point", "points") else along_line(points)
     if kind in _FOUR_CORNERS and len(points) == 8:
         xs, ys = set(points[0::2]), set(points[1::2])
         if kind != "rectangle" or len(xs) != 2 or len(ys) != 2:

@@ -7,15 +7,15 @@ from ..sample import DatasetSpec
 
 READER_FORMS: Mapping[str, tuple[LabelForm, ...]] = {
     "coco_panoptic": ("segments",),
-    "coco_instances": ("classes", "masks", "boxes"),
+    "coco_instances": ("classes", "masks", "boxes", "degrees"),
     "image_png": ("classes",),
     "instance_map": ("segments", "classes", "masks", "boxes"),
     "pascal_voc": ("boxes",),
-    "yolo": ("masks", "boxes"),
-    "labelme": ("classes", "masks", "boxes"),
-    "cvat_xml": ("classes", "masks", "boxes"),
-    "label_studio": ("classes", "masks", "boxes"),
-    "supervisely": ("classes", "masks", "boxes"),
+    "yolo": ("masks", "boxes", "degrees"),
+    "labelme": ("classes", "masks", "boxes", "degrees"),
+    "cvat_xml": ("classes", "masks", "boxes", "degrees"),
+    "label_studio": ("classes", "masks", "boxes", "degrees"),
+    "supervisely": ("classes", "masks", "boxes", "degrees"),
     "hub": ("segments", "classes", "masks", "boxes"),
 }
 """What labels it gives, by the reader's name in a run's settings."""

@@ -2,7 +2,7 @@
 (https://docs.ultralytics.com/datasets).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ...model.degrees_dataseg import Degree
 from ...model.image_reading_dataseg import Size
+from ...model.tasks_dataseg import LabelForm
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import Outside, checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
@@ -124,7 +126,7 @@ def read_yolo(
         notes.append(
             f"{repeated} lines in {annotation_dir} repeat another of their image: left out"
         )
-    load = partial(_load, with_masks=spec.label_form == "masks", outside=spec.outside)
+    load = partial(_load, form=spec.label_form, outside=spec.outside)
     return SampleDataset(spec, rows.dataset(), load, rows.problems, notes, names, counts.census())
 
 
@@ -198,7 +200,7 @@ def _parse_line(line: str, with_masks: bool, where: str) -> tuple[int, tuple[flo
     if len(coordinates) == 4 and with_masks:
         raise BadSampleError(
             f"{where}: a box (or a polygon of 2 points), but masks are asked for; give polygons of "
-            "3 or more points, or set the task to 'boxes'"
+            "3 or more points, or set the task to 'boxes' or 'objects'"
         )
     left, top, right, bottom = _extent(np.array(coordinates))
     if right <= left or bottom <= top:
@@ -223,7 +225,7 @@ def _extent(coordinates: NDArray[np.float64]) -> list[float]:
 # --- loading
 
 
-def _load(row: dict[str, Any], with_masks: bool, outside: Outside) -> Sample:
+def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
     image = read_rgb(row["image"], row["image"])
     size: Size = image.shape[0], image.shape[1]
     objects = row["objects"]
@@ -240,8 +242,20 @@ def _load(row: dict[str, Any], with_masks: bool, outside: Outside) -> Sample:
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
         is_crowd=np.zeros(len(objects), dtype=bool),
     )
-    if with_masks:
-        annotation.masks = np.zeros((len(objects), *size), dtype=bool)
-        for mask, points, place in zip(annotation.masks, scaled, where, strict=True):
-            mask[:] = polygons_to_mask([points.ravel().tolist()], size, place)
+    if form != "boxes":
+        annotation.masks = _masks(scaled, size, where)
+    if form == "degrees":
+        is_polygon = [len(points) > 2 for points in scaled]
+        annotation.degrees = np.where(is_polygon, Degree.MASK, Degree.BOX).astype(np.int8)
     return Sample(image, annotation, row["image_id"], row["file_name"])
+
+
+def _masks(
+    objects: Sequence[NDArray[np.float64]], size: Size, where: Sequence[str]
+) -> NDArray[np.bool_]:
+    """bool [M, H, W] of objects by their points in pixels; empty for boxes, which have two."""
+    masks = np.zeros((len(objects), *size), dtype=bool)
+    for mask, points, place in zip(masks, objects, where, strict=True):
+        if len(points) > 2:
+            mask[:] = polygons_to_mask([points.ravel().tolist()], size, place)
+    return masks

@@ -1,0 +1,61 @@
+"""What `objects` labels say: of each object its mask, its box, points of it, or that it is there.
+
+Shapes: B images, M targets (padded to the batch's largest number), Q points of an image, h x w mask
+grid.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .degrees_dataseg import Degree
+from .targets_dataseg import BoxTargets, MaskTargets, Targets, Truth
+
+
+class ObjectTargets(Targets):
+    """Targets of `objects` labels. Each part says of all M targets what it knows; those of another
+    degree have no mask, no tight axis and no point of their own.
+
+    Attributes:
+        degree: int64 [B, M], a `Degree`, -1 for padding.
+        masks: crowd regions among them, whatever their degree.
+        boxes: those of points and tags are the whole canvas.
+        points: float [B, Q, 2], (x, y) in 0..1 of the canvas; of all objects.
+        owner: int64 [B, Q], the target that a point belongs to, -1 for padding.
+
+    Raises:
+        ValueError: as `BoxTargets`.
+    """
+
+    def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
+        super().__init__(truth)
+        self.masks, self.boxes = MaskTargets(truth), BoxTargets(truth, grid)
+        self.degree = torch.full_like(self.classes, -1)
+        rows_and_labels = list(zip(self.target_rows, truth.labels, strict=True))
+        for degree, (rows, label) in zip(self.degree, rows_and_labels, strict=True):
+            degree[: len(rows)] = label["degrees"][rows].to(degree)
+        self.boxes.compares_colors = (self.degree == Degree.BOX) | (self.degree == Degree.POINT)
+        given = [_points(label, rows) for rows, label in rows_and_labels]
+        most = max(len(owner) for _, owner in given)
+        self.points = self.boxes.columns.new_zeros(len(given), most, 2)
+        self.owner = torch.full_like(self.classes[:, :1].expand(-1, most), -1)
+        for image, (points, owner) in enumerate(given):
+            self.points[image, : len(owner)] = points.to(self.points)
+            self.owner[image, : len(owner)] = owner
+
+    def has(self, degree: Degree) -> Tensor:
+        """bool [B, M]."""
+        return self.degree == degree
+
+
+def _points(label: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Points [Q, 2] of the objects of these rows, and for each the place of its object among them,
+    int64 [Q].
+    """
+    points = label["points"][rows]
+    owner, place = points.isfinite().all(-1).nonzero(as_tuple=True)
+    return points[owner, place], owner
+
+
+__all__ = ["ObjectTargets"]
