@@ -16,6 +16,7 @@ from dataseg_hf.data.shapes import (
     OPEN_COMBINATIONS,
     PANOPTIC_COMBINATIONS,
     SHAPES_BOXES,
+    SHAPES_OBJECTS,
     SHAPES_OPEN,
     SHAPES_PANOPTIC,
     SHAPES_SEMANTIC,
@@ -191,18 +192,21 @@ def test_vocabularies() -> None:
         SHAPES_PANOPTIC,
         SHAPES_SEMANTIC,
         SHAPES_BOXES,
+        SHAPES_OBJECTS,
         SHAPES_OPEN,
     ]
     assert [spec.task for spec in SHAPES_SPECS.values()] == [
         "panoptic",
         "semantic",
         "boxes",
+        "objects",
         "panoptic",
     ]
-    assert [sum(spec.is_thing) for spec in SHAPES_SPECS.values()] == [8, 5, 14, 6]
+    assert [sum(spec.is_thing) for spec in SHAPES_SPECS.values()] == [8, 5, 14, 14, 6]
     assert [len(spec.classes) - sum(spec.is_thing) for spec in SHAPES_SPECS.values()] == [
         4,
         4,
+        0,
         0,
         4,
     ]

@@ -184,11 +184,8 @@ class DaTaSegModel(WarmStartMixin):
                 `masks` uint8 [M, h, w] at any resolution of the canvas (instance);
                 `boxes` float [M, 4], xyxy in 0..1 of the canvas, and optionally `box_axes` bool
                 [M, 2], false where a crop cut the box on that axis (x, y) (boxes);
-                both, `degrees` int [M] (`degrees_dataseg.Degree`) and `points` float [M, P, 2],
-                (x, y) in 0..1 of the canvas, NaN where there is none (objects).
-                Masks and boxes may come with `is_crowd` bool [M], regions that are neither target
-                nor background. All may come with `exhaustive` bool [C], false for categories of
-                which the image may show objects that are not annotated.
+                both, `degrees` int [M] and `points` [M, P, 2], see `ObjectTargets` (objects).
+                Further `is_crowd` bool [M] (masks, boxes) and `exhaustive` bool [C], see `Truth`.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
             sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.

@@ -1,4 +1,5 @@
 """What `objects` labels say: of each object its mask, its box, points of it, or that it is there.
+Points are NaN where an object has none or fewer than others.
 
 Shapes: B images, M targets (padded to the batch's largest number), Q points of an image, h x w mask
 grid.
