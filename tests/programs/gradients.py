@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from dataseg_hf import DaTaSegConfig, DaTaSegModel, HashedNgramEncoder
 from dataseg_hf.data.collate import Normalization
 from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.readers.objects_of_degrees import ObjectsOfDegrees
 from dataseg_hf.data.sample import (
     ClassInfo,
     DatasetSpec,
@@ -50,10 +51,27 @@ def scene(row: int, task: str) -> Sample:
         image[y0:y1, x0:x1, labels[number]] = 255
     if task in ("panoptic", "semantic"):
         return Sample(image, Segments(segments, labels, crowd), row, f"{row}.png")
+    if task == "objects":
+        return Sample(image, of_each_degree(labels, boxes, masks), row, f"{row}.png")
     annotation = Instances(
         labels, boxes.astype(np.float32), crowd, masks if task == "instance" else None
     )
     return Sample(image, annotation, row, f"{row}.png")
+
+
+def of_each_degree(labels: np.ndarray, boxes: np.ndarray, masks: np.ndarray) -> Instances:
+    """The first object with its mask, the second with its box, the third with a point."""
+    objects = ObjectsOfDegrees((SIDE, SIDE))
+    for number, label in enumerate(labels.tolist()):
+        middle = [*((boxes[number, :2] + boxes[number, 2:]) / 2)]
+        objects.add(
+            label,
+            False,
+            masks[number] if number == 0 else None,
+            boxes[number].tolist() if number == 1 else None,
+            middle if number == 2 else (),
+        )
+    return objects.instances()
 
 
 def step(task: TaskName, micro_batches: int, accelerator: Accelerator) -> dict[str, torch.Tensor]:

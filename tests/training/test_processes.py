@@ -55,7 +55,7 @@ def test_the_gradient_is_that_of_one_process_and_one_batch(tmp_path: Path) -> No
     for name, (micro_batches, processes) in ways.items():
         (tmp_path / name).mkdir()
         run_program("gradients.py", str(micro_batches), str(tmp_path / name), processes=processes)
-    for task in ("panoptic", "semantic", "instance", "boxes"):
+    for task in ("panoptic", "semantic", "instance", "boxes", "objects"):
         whole = load_file(tmp_path / f"whole/{task}.safetensors")
         for name in ("processes", "accumulated"):
             other = load_file(tmp_path / f"{name}/{task}.safetensors")
