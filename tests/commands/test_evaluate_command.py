@@ -317,7 +317,7 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
         (change(metrics=["pq"]), [], "evaluation.pets.metrics: 'pq' needs panoptic truth, but that "
             "of 'custom' is"),
         (change(), ["--metrics", "mask_ap"], "evaluation.pets.metrics: 'mask_ap' needs panoptic or "
-            "instance truth"),
+            "instance or objects truth"),
         (change(), ["--metrics", "iou"], "--metrics: 'iou' is not allowed; choose from ['pq', "
             "'miou', 'mask_ap', "),
         (change(), ["--metrics", "all", "pq"], "--metrics: 'all' includes the others"),
