@@ -44,10 +44,12 @@ python_maximum_signature_line_length = 100
 # Types in signatures are to be found, those of other packages aside; what docstrings have in
 # backticks may be any code.
 nitpicky = True
-nitpick_ignore = [  # type variables
+nitpick_ignore = [  # type variables, and what only the package itself calls
     ("py:class", "dataseg_hf.model.tasks_dataseg.Flags"),
     ("py:class", "dataseg_hf.model.warm_start_mixin_dataseg.Model"),
     ("py:class", "dataseg_hf.settings.entries.AnySource"),
+    ("py:class", "dataseg_hf.settings.base._entry_name"),
+    ("py:class", "dataseg_hf.files.lock.FolderLock"),
 ]
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|data|exc)", r"(?!dataseg_hf\.).*")]
 
