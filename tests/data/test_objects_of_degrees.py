@@ -220,6 +220,8 @@ def test_lvis_says_which_classes_were_looked_for(folder: Path, task: str) -> Non
     lists["not_exhaustive_category_ids"] = [1]
     content["images"] = [image | lists]
     assert incomplete() == [0, 2]
+    content["images"] = [image | {"not_exhaustive_category_ids": [1]}]
+    assert incomplete() == [0], "nothing says which classes were looked for"
     content["images"] = [image | {"neg_category_ids": 2}]
     data = read_coco_instances(spec, folder / "images", write_json(folder / "a.json", content))
     assert "`neg_category_ids` must be a list of category ids" in str(data.problems[0])
@@ -390,4 +392,5 @@ def test_inspection_names_classes_that_nobody_looked_for() -> None:
         SPEC, [replace(sample, annotation=objects_of(sample).select(kept))], lambda row: row
     )
     notes = "\n".join(inspect_dataset("tiny", data, check=None).notes)
-    assert "1 classes were looked for in no image and have no object" in notes
+    assert "were looked for in no image and have no object teach nothing" in notes
+    assert "leave them out: cow" in notes

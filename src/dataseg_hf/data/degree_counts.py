@@ -78,6 +78,6 @@ class DegreeTally:
         ]
         if never_open:
             yield (
-                f"{len(never_open)} classes were looked for in no image and have no object: they "
-                f"teach nothing; leave them out: {first_few(sorted(never_open), _MAX_NAMES)}"
+                "classes that were looked for in no image and have no object teach nothing; leave "
+                f"them out: {first_few(sorted(never_open), _MAX_NAMES)}"
             )

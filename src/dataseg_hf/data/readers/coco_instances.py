@@ -202,9 +202,10 @@ def _incomplete(row: Mapping[str, Any], present: NDArray[np.int64], num_classes:
     """Classes of which the image may show more than is annotated, by LVIS's two lists: those that
     are neither annotated nor known to be absent, and those annotated in part.
     """
-    if row["absent"] is None:
-        return []
-    looked_for = {*present.tolist(), *row["absent"]} - set(row["in_part"] or [])
+    in_part = row["in_part"] or []
+    if row["absent"] is None:  # nothing says what was looked for
+        return sorted(set(in_part))
+    looked_for = {*present.tolist(), *row["absent"]} - set(in_part)
     return [index for index in range(num_classes) if index not in looked_for]
 
 
