@@ -394,3 +394,39 @@ def test_inspection_names_classes_that_nobody_looked_for() -> None:
     notes = "\n".join(inspect_dataset("tiny", data, check=None).notes)
     assert "were looked for in no image and have no object teach nothing" in notes
     assert "leave them out: cow" in notes
+
+
+def images_of_one_class(count: int, objects: int = 2) -> list[Sample]:
+    """Each with objects of one of two classes."""
+    samples = []
+    for number in range(count):
+        sample = one_of_each()
+        place = np.full(objects, number % 2)
+        samples.append(
+            replace(sample, image_id=number, annotation=objects_of(sample).select(place))
+        )
+        samples[-1].annotation.class_labels[:] = number % 2
+        samples[-1].image[:] = number
+    return samples
+
+
+@pytest.mark.parametrize(
+    ("count", "objects", "exhaustive", "mixed", "noted"),
+    [
+        (24, 2, True, False, True),
+        (24, 2, False, False, False),
+        (24, 2, True, True, False),
+        (24, 1, True, False, False),
+        (8, 2, True, False, False),
+    ],
+)
+def test_images_that_seem_annotated_for_one_class_each_are_noted(
+    count: int, objects: int, exhaustive: bool, mixed: bool, noted: bool
+) -> None:
+    samples = images_of_one_class(count, objects)
+    if mixed:
+        samples[0].annotation.class_labels[:] = [0, 1]
+    classes = tuple(replace(c, exhaustive=exhaustive) for c in SPEC.classes)
+    data = SampleDataset(replace(SPEC, classes=classes), samples, lambda sample: sample)
+    notes = "\n".join(inspect_dataset("tiny", data, check=None).notes)
+    assert ("none of 24 images has objects of two classes, though 2 classes" in notes) == noted

@@ -535,6 +535,29 @@ def test_names_of_the_categories_are_stated(instances):
     assert read().stated_names == {17: "cat", 193: "grass"}
 
 
+def test_lvis_says_how_frequent_its_classes_are(instances):
+    content, read = instances
+    assert read().frequencies == {}
+    content["categories"] = [
+        {"id": 17, "name": "cat", "frequency": "r"},
+        {"id": 193, "name": "grass", "frequency": "f"},
+        {"id": 4, "name": "sofa", "frequency": "often"},
+        {"id": 5, "name": "tree"},
+    ]
+    assert read().frequencies == {17: "rare", 193: "frequent"}
+
+
+def test_an_object_of_a_class_that_is_said_to_be_absent_is_remarked(instances):
+    content, read = instances
+    for image in content["images"]:
+        image["neg_category_ids"] = [17]
+    dataset = read()
+    assert dataset[0].remarks == ()
+    (remark,) = dataset[1].remarks
+    assert "'cat' is annotated, though `neg_category_ids` says that the image shows none" in remark
+    assert len(dataset[1].annotation.class_labels) == 4, "the objects count"
+
+
 # --- the copy of the annotations in the cache
 
 

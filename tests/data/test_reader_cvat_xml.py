@@ -160,6 +160,7 @@ def test_lists_of_labels_are_compared(cvat, level):
     lacking, unknown = data.notes
     assert "its list of labels lacks 2 labels ('dog', 'background') of the spec" in lacking
     assert "its list of labels has 1 label ('cow'), which the spec does not name" in unknown
+    assert [data[0].incomplete, cvat(BOX)[0].incomplete] == [(1, 2), ()]
 
 
 def test_words_that_contradict_the_spec():

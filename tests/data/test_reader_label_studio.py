@@ -219,6 +219,21 @@ def test_image_paths(tmp_path, address, found):
     assert StatedPaths(tmp_path).find(address, "x") == tmp_path / found
 
 
+def test_classes_without_a_label_in_the_setup_were_not_looked_for(studio, tmp_path):
+    """The export itself does not list the project's labels."""
+    assert studio(SQUARE)[0].incomplete == ()
+    setup = tmp_path / "setup.xml"
+    label = '<Label value="{}" background="red"/>'
+    labels = label.format("Cat") + label.format("cow")
+    setup.write_text(f'<View><BrushLabels name="tag" toName="image">{labels}</BrushLabels></View>')
+    data = studio(SQUARE, setup=setup)
+    assert data[0].incomplete == (1, 2)
+    assert any("its list of labels lacks 2 labels ('dog', 'sky')" in note for note in data.notes)
+    setup.write_text("<Config/>")
+    with pytest.raises(ValueError, match=r"setup\.xml: expected <View> at the top"):
+        studio(SQUARE, setup=setup)
+
+
 def test_image_paths_that_are_none(tmp_path, studio):
     for address in (
         "s3://bucket/../a.png",

@@ -176,6 +176,7 @@ def test_meta_is_compared(project, tmp_path):
     lacking, unknown = data.notes
     assert "its list of labels lacks 2 labels ('dog', 'sky') of the spec" in lacking
     assert "its list of labels has 1 label ('cow'), which the spec does not name" in unknown
+    assert data[0].incomplete == (1, 2)
     assert project(SQUARE, folder="day").stated_names == {
         "cat": "cat",
         "dog": "dog",

@@ -1,15 +1,21 @@
-"""AP where annotation is incomplete: what is not known excuses predictions, as LVIS has it."""
+"""Metrics where annotation is incomplete: what is not known excuses predictions, as LVIS has it."""
 
+import re
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import hotcoco
 import numpy as np
 import pytest
+import torch
 
 from dataseg_hf.data.readers.objects_of_degrees import ObjectsOfDegrees
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Sample
-from dataseg_hf.evaluation.inference import InstanceOutput
-from dataseg_hf.evaluation.scorers import SCORERS
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Sample, SampleDataset, Segments
+from dataseg_hf.evaluation.inference import InstanceOutput, PanopticOutput
+from dataseg_hf.evaluation.notes import notes_of, summarize
+from dataseg_hf.evaluation.scorers import SCORERS, frequency_groups
+from dataseg_hf.metrics.instances import average_precision
 
 SIDE, CLASSES, IMAGES = 40, 4, 8
 SPEC = DatasetSpec(
@@ -17,6 +23,12 @@ SPEC = DatasetSpec(
     task="objects",
     classes=tuple(ClassInfo(f"class {number}", True) for number in range(CLASSES)),
     id_map={number: number for number in range(CLASSES)},
+)
+
+LETTERS = "rcff"
+NAMES: Any = {"r": "rare", "c": "common", "f": "frequent"}
+DATA = SampleDataset(
+    SPEC, [], lambda row: row, frequencies={n: NAMES[letter] for n, letter in enumerate(LETTERS)}
 )
 
 
@@ -65,7 +77,7 @@ class Case:
         return [label for label, state in enumerate(image["states"]) if state in states]
 
     def by_lvis(self) -> list[float]:
-        """AP and AP50, and AP of each class, by hotcoco's port of lvis-api."""
+        """AP and AP50, and AP of each group of classes, by hotcoco's port of lvis-api."""
         data: dict[str, Any] = {
             "images": [
                 {
@@ -78,7 +90,8 @@ class Case:
                 for image in self.images
             ],
             "categories": [
-                {"id": c + 1, "name": f"class {c}", "frequency": "f"} for c in range(CLASSES)
+                {"id": c + 1, "name": f"class {c}", "frequency": letter}
+                for c, letter in enumerate(LETTERS)
             ],
             "annotations": [],
         }
@@ -109,7 +122,10 @@ class Case:
         scored.evaluate()
         scored.accumulate()
         precision = np.array(scored.eval["precision"])[:, :, :, 0, -1]  # IoU, recall, class
-        return [_mean(precision), _mean(precision[0])]
+        scored.summarize()
+        found = scored.get_results()
+        by_group = [found[key] if found[key] > -1 else np.nan for key in ("APr", "APc", "APf")]
+        return [_mean(precision), _mean(precision[0]), *by_group]
 
     def by_us(self) -> list[float]:
         scorer = SCORERS["box_ap"]
@@ -126,8 +142,8 @@ class Case:
                 incomplete=self.of_state(image, "in part", "unknown"),
             )
             scorer.update(metric, output(image["predictions"]), sample, SPEC)
-        result = metric.compute()
-        return [result["ap"], result["ap50"]]
+        result = average_precision(metric.curves(), SPEC.labels, frequency_groups(DATA))
+        return [result[key] for key in ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")]
 
 
 def _mean(precision: np.ndarray) -> float:
@@ -148,7 +164,7 @@ def output(predictions: list[tuple[int, np.ndarray, float]]) -> InstanceOutput:
 @pytest.mark.parametrize("seed", range(100))
 def test_ap_equals_that_of_lvis(seed: int) -> None:
     case = Case(seed)
-    assert case.by_us() == pytest.approx(case.by_lvis(), abs=1e-9)
+    assert case.by_us() == pytest.approx(case.by_lvis(), abs=1e-9, nan_ok=True)
 
 
 def one_image(**what: Any) -> tuple[Sample, np.ndarray]:
@@ -184,3 +200,76 @@ def test_an_object_without_mask_excuses_masks_in_its_box() -> None:
     predicted.masks = np.stack([box_mask(inside), box_mask(right)])
     scorer.update(metric, predicted, sample, SPEC)
     assert metric.compute()["ap50"] == pytest.approx(1.0)
+
+
+# --- segments and pixels --------------------------------------------------------------------------
+
+THINGS = replace(SPEC, task="panoptic")
+
+
+def halves(left: int, right: int) -> Segments:
+    """An image of two segments, of these classes."""
+    segment_map = np.zeros((SIDE, SIDE), np.int32)
+    segment_map[:, SIDE // 2 :] = 1
+    return Segments(segment_map, np.array([left, right]), np.zeros(2, bool))
+
+
+def predicted_halves(left: int, right: int) -> PanopticOutput:
+    segments = [{"id": 1, "label_id": left}, {"id": 2, "label_id": right}]
+    return PanopticOutput(halves(left, right).segment_map + 1, segments)
+
+
+@pytest.mark.parametrize(
+    ("incomplete", "pq", "unjudged"),
+    [((), [1.0, np.nan, 0.0, 0.0], 0), ((2,), [1.0, np.nan, np.nan, 0.0], 800)],
+)
+def test_an_unmatched_segment_of_an_open_class_counts_nowhere(
+    incomplete: tuple[int, ...], pq: list[float], unjudged: int
+) -> None:
+    image = np.zeros((SIDE, SIDE, 3), np.uint8)
+    sample = Sample(image, halves(0, 3), 1, "x.png", incomplete=incomplete)
+    scorer = SCORERS["pq"]
+    metric = scorer.new(THINGS, 100)
+    scorer.update(metric, predicted_halves(0, 2), sample, THINGS)
+    found = [values["pq"] for values in metric.compute()["per_class"].values()]
+    np.testing.assert_equal(found, pq)
+    assert unjudged_of(predicted_halves(0, 2), sample) == unjudged
+
+
+@pytest.mark.parametrize(("exhaustive", "accuracy", "unjudged"), [(True, 0.5, 0), (False, 1, 800)])
+def test_pixels_of_an_open_class_are_left_out_where_another_is_annotated(
+    exhaustive: bool, accuracy: float, unjudged: int
+) -> None:
+    classes = list(THINGS.classes)
+    classes[2] = replace(classes[2], exhaustive=exhaustive)
+    spec = replace(THINGS, classes=tuple(classes))
+    sample = Sample(np.zeros((SIDE, SIDE, 3), np.uint8), halves(0, 3), 1, "x.png")
+    predicted = predicted_halves(0, 2).classes
+    scorer = SCORERS["miou"]
+    metric = scorer.new(spec, 100)
+    scorer.update(metric, predicted, sample, spec)
+    assert metric.compute()["pixel_acc"] == accuracy
+    assert unjudged_of(predicted, sample, spec) == unjudged
+
+
+def test_void_pixels_are_counted_among_those_that_cannot_be_judged() -> None:
+    truth = halves(0, 3)
+    truth.segment_map[:4] = -1
+    sample = Sample(np.zeros((SIDE, SIDE, 3), np.uint8), truth, 1, "x.png", incomplete=(2,))
+    assert unjudged_of(predicted_halves(0, 3), sample) == 4 * SIDE
+
+
+def unjudged_of(predicted: Any, sample: Sample, spec: DatasetSpec = THINGS) -> int:
+    """Pixels that the note on a set says cannot be judged."""
+    logits = torch.zeros(1, CLASSES + 1)
+    proposals = SimpleNamespace(proposals=SimpleNamespace(class_logits=logits))
+    summary = summarize(predicted, proposals, sample, spec)  # type: ignore[arg-type]
+    eval_set: Any = SimpleNamespace(threshold=0.5, overlap_threshold=0.5, data=None)
+    kind: Any = "panoptic" if isinstance(predicted, PanopticOutput) else "semantic"
+    notes = [note for note in notes_of(summary, kind, eval_set) if "count nowhere" in note]
+    if not notes:
+        return 0
+    (note,) = notes
+    count, total = re.match(r"([\d,]+) of ([\d,]+) pixels", note).groups()  # type: ignore[union-attr]
+    assert total == f"{SIDE * SIDE:,}"
+    return int(count.replace(",", ""))

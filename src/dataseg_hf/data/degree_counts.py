@@ -5,9 +5,12 @@ from collections.abc import Iterator, Sequence
 
 from ..messages import first_few
 from ..model.degrees_dataseg import Degree
+from ..model.tasks_dataseg import get_task
 from .sample import Annotation, DatasetSpec, Segments
 
 _MAX_NAMES = 8
+_ENOUGH_IMAGES = 20
+"""With objects, before it is odd that none has those of two classes (our setting)."""
 _WORDS = {
     Degree.MASK: "masks",
     Degree.BOX: "boxes",
@@ -32,6 +35,7 @@ class DegreeTally:
         self._incomplete: Counter[int] = Counter()
         self._images = self._open_images = 0
         self._seen: set[int] = set()
+        self._of_one_class = self._of_several = self._crowded = 0
 
     def add(self, labels: Sequence[int], degrees: Sequence[int], incomplete: Sequence[int]) -> None:
         """Count an image: class and degree of each object, and the classes of which it may show
@@ -42,6 +46,9 @@ class DegreeTally:
         self._incomplete.update(incomplete)
         self._open_images += bool(incomplete)
         self._seen.update(int(label) for label in labels)
+        self._of_one_class += len(set(labels)) == 1
+        self._of_several += len(set(labels)) > 1
+        self._crowded += len(labels) > 1
 
     def notes(self) -> Iterator[str]:
         """What a user should know."""
@@ -53,6 +60,23 @@ class DegreeTally:
             ]
             yield f"what is known of {total} objects: {', '.join(parts)}"
         yield from self._open_notes()
+        yield from self._one_class_notes()
+
+    def _one_class_notes(self) -> Iterator[str]:
+        """Whether images seem to have been annotated for one class each, though that is not
+        declared.
+        """
+        is_declared = self._incomplete or not all(c.exhaustive for c in self._spec.classes)
+        if is_declared or get_task(self._spec.task).output != "instance":
+            return
+        enough = self._of_one_class >= _ENOUGH_IMAGES and 2 * self._crowded > self._of_one_class
+        if enough and len(self._seen) > 1 and not self._of_several:
+            yield (
+                f"none of {self._of_one_class} images has objects of two classes, though "
+                f"{len(self._seen)} classes occur and many images have several objects. If each "
+                "image was annotated for one class only, say so: `exhaustive: false` for these "
+                "classes"
+            )
 
     def _open_notes(self) -> Iterator[str]:
         """What is said of classes that are not exhaustive, by the spec or by an image."""

@@ -56,12 +56,28 @@ def label_list_notes(spec: DatasetSpec, listed: Collection[str], where: object) 
     unknown = [label for label in listed if not spec.knows(label)]
     notes = []
     if absent:
-        notes.append(f"{where}: its list of labels lacks {_named(absent)} of the spec")
+        notes.append(
+            f"{where}: its list of labels lacks {_named(absent)} of the spec; a class without any "
+            "label there counts as one that nobody looked for"
+        )
     if unknown:
         notes.append(
             f"{where}: its list of labels has {_named(unknown)}, which the spec does not name"
         )
     return notes
+
+
+def classes_not_listed(spec: DatasetSpec, listed: Collection[str]) -> tuple[int, ...]:
+    """Classes that a file's list of labels does not have, so that nobody can have annotated them.
+
+    Args:
+        spec: the dataset, whose raw ids are words.
+        listed: the labels of the file; none where it has no list.
+    """
+    if not listed:
+        return ()
+    known = {spec.class_index(label, "") for label in listed if spec.knows(label)}
+    return tuple(index for index in range(len(spec.classes)) if index not in known)
 
 
 def _named(words: Sequence[str]) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,12 @@ from .names import plain_name
 
 RawId: TypeAlias = int | str
 """How a file names a category, by a number (COCO, PNGs, YOLO) or a word (Pascal VOC, LabelMe)."""
+
+
+Frequency: TypeAlias = Literal["rare", "common", "frequent"]
+"""Of a class in training: in up to 10, in up to 100, or in more of LVIS's images."""
+FREQUENCIES: tuple[Frequency, ...] = get_args(Frequency)
+"""In ascending order."""
 
 
 class BadSampleError(ValueError):
@@ -268,6 +274,7 @@ class SampleDataset:
         ignored_as: the files' own word for objects that are neither target nor background.
         ignored_remedy: what to do where all objects are ignored and should not be; empty for the
             reader's switch, an option of that word.
+        frequencies: how often the training images show each raw id, where the files say so (LVIS).
     """
 
     spec: DatasetSpec
@@ -279,6 +286,7 @@ class SampleDataset:
     census: Census | None = field(default=None, repr=False)
     ignored_as: str = "crowd"
     ignored_remedy: str = field(default="", repr=False)
+    frequencies: Mapping[RawId, Frequency] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,14 +1,16 @@
-"""The truth that average precision may count: what an image's annotation does not tell excuses
-predictions instead of making them wrong.
+"""The truth that metrics may count: what an image's annotation does not tell excuses predictions
+instead of making them wrong.
 
-So LVIS scores (Gupta et al., CVPR 2019, Section 3): where objects of a class may be missing,
-unmatched predictions of it count nowhere. Here such a class has a crowd as large as the image,
-under which COCO's rules do the same.
+So LVIS scores average precision (Gupta et al., CVPR 2019, Section 3): where objects of a class may
+be missing, unmatched predictions of it count nowhere. Here such a class has a crowd as large as the
+image, under which COCO's rules do the same. Segments and pixels of such a class are treated alike
+(our setting).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..data.sample import DatasetSpec, Instances, Sample
 from ..model.degrees_dataseg import Degree
@@ -35,6 +37,22 @@ def open_classes(sample: Sample, spec: DatasetSpec) -> set[int]:
     """Classes of which the image may show more than is annotated."""
     declared = {index for index, c in enumerate(spec.classes) if not c.exhaustive}
     return declared | set(sample.incomplete)
+
+
+def certain_pixels(
+    truth: NDArray[np.int32], predicted: NDArray[np.integer], classes: Collection[int]
+) -> NDArray[np.int32]:
+    """The class of each pixel, void where one of `classes` is predicted and something else is
+    annotated.
+
+    Args:
+        truth, predicted: int [H, W], a class per pixel, -1 where void.
+        classes: those of which the image may show more than is annotated.
+    """
+    if not classes:
+        return truth
+    excused = np.isin(predicted, list(classes)) & (predicted != truth)
+    return np.where(excused, np.int32(-1), truth)
 
 
 def with_excuses(instances: Instances, classes: Iterable[int], size: Size) -> Instances:

@@ -74,6 +74,14 @@ class PanopticOutput:
     segmentation: NDArray[np.int32]
     segments: list[dict[str, Any]]
 
+    @property
+    def classes(self) -> NDArray[np.int32]:
+        """The class of each pixel, [H, W], -1 = none."""
+        of_segment = np.full(max((s["id"] for s in self.segments), default=0) + 1, -1, np.int32)
+        for segment in self.segments:
+            of_segment[segment["id"]] = segment["label_id"]
+        return of_segment[self.segmentation]
+
 
 @dataclass
 class InstanceOutput:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from ..data.sample import DatasetSpec, Sample, Segments
 from ..metrics import semantic_map
 from ..model.tasks_dataseg import OutputKind
+from .certain_truth import certain_pixels, open_classes
 from .inference import ImageOutput, InstanceOutput, Output, PanopticOutput
-from .scorers import objects_of
+from .scorers import objects_of, segments_of
 from .sets import EvaluationSet
 
 MIN_SCORE = 0.3
@@ -26,6 +27,11 @@ setting).
 """
 
 _UNITS: dict[OutputKind, str] = {"panoptic": "segment", "semantic": "pixel", "instance": "object"}
+_METRIC_OF: dict[OutputKind, str] = {
+    "panoptic": "panoptic quality",
+    "semantic": "mean IoU",
+    "instance": "average precision",
+}
 
 
 @dataclass
@@ -37,12 +43,17 @@ class Summary:
         predicted, true: int64 [C], the number of pixels, segments, or objects (from `MIN_SCORE` on)
             of each class.
         highest: class probability or score of any proposal.
+        unjudged, judged: in images with classes that are annotated in part, the pixels, or the
+            predicted objects (from `MIN_SCORE` on), of which the truth does not tell whether they
+            are right, and the others.
     """
 
     images: int
     predicted: NDArray[np.int64]
     true: NDArray[np.int64]
     highest: float
+    unjudged: int = 0
+    judged: int = 0
 
     def __add__(self, other: "Summary") -> "Summary":
         """The summary of the images of both."""
@@ -51,6 +62,8 @@ class Summary:
             self.predicted + other.predicted,
             self.true + other.true,
             max(self.highest, other.highest),
+            self.unjudged + other.unjudged,
+            self.judged + other.judged,
         )
 
     @property
@@ -76,27 +89,64 @@ def summarize(
     Args:
         predicted: the output of one kind, see `outputs_of`.
     """
+    judged = _judged(predicted, sample, spec)
     truth = sample.annotation
     if isinstance(predicted, InstanceOutput):
-        found, true = (
-            predicted.label_ids[predicted.scores >= MIN_SCORE],
-            objects_of(sample, spec).class_labels,
-        )
-        return Summary(
-            1, _counts(found, spec), _counts(true, spec), float(predicted.scores.max(initial=0.0))
-        )
+        found, true = _shown(predicted), objects_of(sample, spec).class_labels
+        highest = float(predicted.scores.max(initial=0.0))
+        return Summary(1, _counts(found, spec), _counts(true, spec), highest, *judged)
     assert isinstance(truth, Segments)
     if isinstance(predicted, PanopticOutput):
         labels = np.array([segment["label_id"] for segment in predicted.segments], np.int64)
         highest = float(output.proposals.class_logits.float().softmax(-1)[:, :-1].max())
-        return Summary(1, _counts(labels, spec), _counts(truth.class_labels, spec), highest)
-    return Summary(1, _counts(predicted, spec), _counts(semantic_map(truth), spec), 1.0)
+        return Summary(
+            1, _counts(labels, spec), _counts(truth.class_labels, spec), highest, *judged
+        )
+    return Summary(1, _counts(predicted, spec), _counts(semantic_map(truth), spec), 1.0, *judged)
+
+
+def _shown(predicted: InstanceOutput) -> NDArray[np.int64]:
+    """The classes of the objects that a picture would show, [at most K]."""
+    return predicted.label_ids[predicted.scores >= MIN_SCORE]
+
+
+def _judged(predicted: Output, sample: Sample, spec: DatasetSpec) -> tuple[int, int]:
+    """How many pixels or objects are unjudged, and how many are judged; (0, 0) where all classes
+    are annotated in whole.
+    """
+    open_here = open_classes(sample, spec)
+    if not open_here:
+        return 0, 0
+    if isinstance(predicted, InstanceOutput):
+        unjudged = np.isin(_shown(predicted), list(open_here))
+    else:
+        truth = semantic_map(segments_of(sample))
+        classes = predicted.classes if isinstance(predicted, PanopticOutput) else predicted
+        unjudged = certain_pixels(truth, classes, open_here) < 0
+    count = int(np.count_nonzero(unjudged))
+    return count, unjudged.size - count
 
 
 def notes_of(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> list[str]:
-    """What is odd about the predictions of a set, with the likely reason; nothing where they look
-    alive.
+    """What is odd about the predictions of a set, with the likely reason, and how many of them its
+    truth cannot judge; nothing where they look alive and can be judged.
     """
+    return [*_oddities(summary, kind, eval_set), *_unjudged_note(summary, kind)]
+
+
+def _unjudged_note(summary: Summary, kind: OutputKind) -> list[str]:
+    if not summary.unjudged + summary.judged:
+        return []
+    what = "pixels are void or are" if kind != "instance" else "objects are"
+    total = summary.unjudged + summary.judged
+    return [
+        f"{summary.unjudged:,} of {total:,} {what} predicted as a class that these images may show "
+        f"without annotation: where they meet none of it, they count nowhere in the "
+        f"{_METRIC_OF[kind]}"
+    ]
+
+
+def _oddities(summary: Summary, kind: OutputKind, eval_set: EvaluationSet) -> list[str]:
     if summary.is_empty:
         if kind == "instance":
             what = (

@@ -1,11 +1,19 @@
 """The metrics of a held-out set: which output of the model each scores, and how."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from ..data.sample import DatasetSpec, Instances, Sample, Segments
+from ..data.sample import (
+    FREQUENCIES,
+    DatasetSpec,
+    Frequency,
+    Instances,
+    Sample,
+    SampleDataset,
+    Segments,
+)
 from ..data.transforms import TransformedSample
 from ..metrics import (
     AveragePrecision,
@@ -18,7 +26,7 @@ from ..metrics.instances import ImageRecord, IouType, ap_summary, precision_and_
 from ..model.degrees_dataseg import Degree
 from ..model.tasks_dataseg import OutputKind
 from ..settings.entries import MetricName
-from .certain_truth import certain_objects, open_classes, with_excuses
+from .certain_truth import certain_objects, certain_pixels, open_classes, with_excuses
 from .inference import InstanceOutput, PanopticOutput, size_of
 
 
@@ -42,9 +50,14 @@ class Scorer:
     update: Callable[[Any, Any, Sample, DatasetSpec], None]
     headline: Callable[[Any], float]
 
+    def reported(self, groups: Iterable[str]) -> list[str]:
+        """Keys of what is reported, of a set with those groups of classes (`frequency_groups`)."""
+        return [*self.keys, *(f"ap_{group}" for group in groups if self.kind == "instance")]
+
     def values(self, result: Mapping[str, Any]) -> dict[str, float]:
         """What is reported of a computed metric."""
-        return {f"{self.prefix}{key}": float(result[key]) for key in self.keys}
+        groups = [group for group in FREQUENCIES if f"ap_{group}" in result]
+        return {f"{self.prefix}{key}": float(result[key]) for key in self.reported(groups)}
 
 
 # --- panoptic
@@ -57,7 +70,8 @@ def _new_pq(spec: DatasetSpec, max_dets: int) -> PanopticQuality:
 def _update_pq(
     metric: PanopticQuality, predicted: PanopticOutput, sample: Sample, spec: DatasetSpec
 ) -> None:
-    metric.update(predicted.segmentation, predicted.segments, segments_of(sample))
+    open_here = open_classes(sample, spec)
+    metric.update(predicted.segmentation, predicted.segments, segments_of(sample), open_here)
 
 
 # --- semantic
@@ -68,7 +82,8 @@ def _new_miou(spec: DatasetSpec, max_dets: int) -> MeanIoU:
 
 
 def _update_miou(metric: MeanIoU, predicted: Any, sample: Sample, spec: DatasetSpec) -> None:
-    metric.update(predicted, semantic_map(segments_of(sample)))
+    truth = semantic_map(segments_of(sample))
+    metric.update(predicted, certain_pixels(truth, predicted, open_classes(sample, spec)))
 
 
 # --- masks and boxes
@@ -147,6 +162,22 @@ SCORERS: Mapping[MetricName, Scorer] = {
         "instance", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
     ),
 }
+
+
+def frequency_groups(data: SampleDataset) -> dict[str, list[int]]:
+    """Class indices by how often training images show them, where the files say so; a class of
+    several raw ids is as frequent as the most frequent of them.
+    """
+    of_class: dict[int, Frequency] = {}
+    for raw_id, frequency in data.frequencies.items():
+        index = data.spec.id_map.get(raw_id)
+        if index is not None:
+            of_class[index] = max(of_class.get(index, frequency), frequency, key=FREQUENCIES.index)
+    return {
+        frequency: [index for index, found in sorted(of_class.items()) if found == frequency]
+        for frequency in FREQUENCIES
+        if of_class
+    }
 
 
 def objects_of(sample: Sample, spec: DatasetSpec, least: Degree = Degree.MASK) -> Instances:

@@ -19,7 +19,7 @@ from ..settings.entries import MetricName
 from .export import Exporter, SetExport
 from .inference import Inference, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize
-from .scorers import SCORERS
+from .scorers import SCORERS, frequency_groups
 from .sets import EvaluationSet
 
 Gather = Callable[[Any], list[Any]]
@@ -88,7 +88,7 @@ def metric_names(eval_set: EvaluationSet) -> list[str]:
     return [
         f"{eval_set.name}/{SCORERS[name].prefix}{key}"
         for name in eval_set.metrics
-        for key in SCORERS[name].keys
+        for key in SCORERS[name].reported(frequency_groups(eval_set.data))
     ]
 
 
@@ -175,7 +175,7 @@ def score(
         images=len(eval_set.data),
         labels=spec.labels,
         metrics={
-            name: average_precision(curves[name], spec.labels)
+            name: average_precision(curves[name], spec.labels, frequency_groups(eval_set.data))
             if name in curves
             else metric.compute()
             for name, metric in metrics.items()

@@ -3,7 +3,7 @@ panopticapi.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -60,10 +60,19 @@ class PanopticQuality:
         self.state |= {key: np.zeros(num_classes, dtype=np.int64) for key in ("tp", "fp", "fn")}
 
     def update(
-        self, pred_map: ArrayLike, pred_segments: Sequence[Mapping[str, Any]], truth: Segments
+        self,
+        pred_map: ArrayLike,
+        pred_segments: Sequence[Mapping[str, Any]],
+        truth: Segments,
+        open_classes: Collection[int] = (),
     ) -> None:
-        """Count one image. `pred_map` and `pred_segments` as for `panoptic_counts`, as are the
-        errors.
+        """Count one image.
+
+        Args:
+            pred_map, pred_segments: as for `panoptic_counts`, as are the errors.
+            truth: segments of the image.
+            open_classes: those of which the image may show more than the truth has. Predictions of
+                them that match nothing count nowhere (LVIS's rule for average precision).
         """
         check_segments(truth, len(self.labels))
         listed = [
@@ -72,9 +81,11 @@ class PanopticQuality:
                 zip(truth.class_labels, truth.is_crowd, strict=True)
             )
         ]
-        self.add(
-            panoptic_counts(pred_map, pred_segments, truth.segment_map, listed, len(self.labels))
+        counts = panoptic_counts(
+            pred_map, pred_segments, truth.segment_map, listed, len(self.labels)
         )
+        counts.fp[list(open_classes)] = 0
+        self.add(counts)
 
     def add(self, counts: PanopticCounts) -> None:
         """Count one image by what `panoptic_counts` made of it."""

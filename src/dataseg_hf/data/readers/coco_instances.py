@@ -17,7 +17,14 @@ from ...model.degrees_dataseg import Degree
 from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset, Segments
 from .class_ids import VOID, TargetCounts, background_class
-from .coco_json import Crowd, ListedImage, image_key, listed_images, stated_categories
+from .coco_json import (
+    Crowd,
+    ListedImage,
+    image_key,
+    listed_images,
+    stated_categories,
+    stated_frequencies,
+)
 from .coco_objects import ObjectIndex, class_or_void, read_objects
 from .drawn_shapes import segments_of_classes
 from .images import read_rgb, require_same_size
@@ -98,6 +105,7 @@ def read_coco_instances(
         [*notes, *found.notes()],
         stated_categories(annotation_file),
         counts.census(),
+        frequencies=stated_frequencies(annotation_file),
     )
     return require_images(data, image_dir)
 
@@ -193,7 +201,10 @@ def _load(
         instances.degrees = np.where(has_mask, Degree.MASK, Degree.BOX).astype(np.int8)
     if spec.label_form != "classes":
         incomplete = _incomplete(row, instances.class_labels, len(spec.classes))
-        return Sample(image, instances, row["image_id"], row["file_name"], incomplete=incomplete)
+        remarks = _contradictions(row, instances.class_labels, spec)
+        return Sample(
+            image, instances, row["image_id"], row["file_name"], remarks, tuple(incomplete)
+        )
     painted = _painted(instances, len(spec.classes), size, background)
     return Sample(image, painted, row["image_id"], row["file_name"])
 
@@ -207,6 +218,17 @@ def _incomplete(row: Mapping[str, Any], present: NDArray[np.int64], num_classes:
         return sorted(set(in_part))
     looked_for = {*present.tolist(), *row["absent"]} - set(in_part)
     return [index for index in range(num_classes) if index not in looked_for]
+
+
+def _contradictions(
+    row: Mapping[str, Any], present: NDArray[np.int64], spec: DatasetSpec
+) -> tuple[str, ...]:
+    """What LVIS's lists say of classes that are annotated all the same."""
+    return tuple(
+        f"'{spec.labels[index]}' is annotated, though `neg_category_ids` says that the image shows "
+        "none; the objects count"
+        for index in sorted({*present.tolist()} & {*(row["absent"] or [])})
+    )
 
 
 def _painted(instances: Instances, num_classes: int, size: Size, background: int) -> Segments:

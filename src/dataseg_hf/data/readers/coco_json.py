@@ -13,7 +13,7 @@ from typing import IO, Any, Literal, TypeAlias
 import ijson
 
 from ...model.image_reading_dataseg import Size
-from ..sample import BadSampleError, RawId
+from ..sample import BadSampleError, Frequency, RawId
 from .images import size_of_file
 from .paths import MissingImages, StrPath, inside, missing_image, require_file
 from .values import category_id, require_key, side, whole_number
@@ -22,6 +22,9 @@ Crowd: TypeAlias = Literal["ignore", "as_objects"]
 """What a crowd flag means: neither target nor background, or nothing, as some exporters flag
 ordinary objects.
 """
+
+_LETTERS: Mapping[str, Frequency] = {"r": "rare", "c": "common", "f": "frequent"}
+"""LVIS's."""
 
 _BUFFER = 1 << 20  # bytes
 
@@ -89,14 +92,27 @@ def stated_categories(path: StrPath) -> dict[RawId, str]:
     """Names by category id, as `categories` states them; entries without an id or a name state
     nothing.
     """
-    names: dict[RawId, str] = {}
+    return _of_categories(path, "name")
+
+
+def stated_frequencies(path: StrPath) -> dict[RawId, Frequency]:
+    """How often LVIS's training images show each category id, as `categories` states it; empty for
+    other files.
+    """
+    stated = _of_categories(path, "frequency")
+    return {raw_id: _LETTERS[letter] for raw_id, letter in stated.items() if letter in _LETTERS}
+
+
+def _of_categories(path: StrPath, key: str) -> dict[RawId, str]:
+    """The word at a key of each category, by its id."""
+    words: dict[RawId, str] = {}
     for entry in json_items(path, "categories", required=False):
-        if isinstance(entry, Mapping) and isinstance(entry.get("name"), str):
+        if isinstance(entry, Mapping) and isinstance(entry.get(key), str):
             try:
-                names[category_id(entry.get("id"), str(path))] = entry["name"]
+                words[category_id(entry.get("id"), str(path))] = entry[key]
             except BadSampleError:
                 continue
-    return names
+    return words
 
 
 def image_key(image_id: Any, where: str) -> str:

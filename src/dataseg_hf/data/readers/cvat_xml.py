@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...messages import shown
 from ...model.image_reading_dataseg import Size
-from ..name_checks import label_list_notes
+from ..name_checks import classes_not_listed, label_list_notes
 from ..sample import BadSampleError, DatasetSpec, RawId, SampleDataset
 from .class_ids import background_class, background_notes
 from .drawn_shapes import DrawnShape, ShapeKind, check_shape, objects_of, placed
@@ -58,6 +58,7 @@ def read_cvat_xml(
     of equal ones the later shape; pixels in no shape are void unless `background` names their id.
     In the other tasks shapes of a category that the spec calls void are left out. The image id is
     the path of the image below `images`: its `name`, or `subset/name` where only that is there.
+    Classes that the file's list of labels lacks count as not looked for (`Sample.incomplete`).
     Rows are sorted by image id, objects keep the order of the file. The XML is read as a stream.
 
     Args:
@@ -99,7 +100,13 @@ def read_cvat_xml(
         )
     notes = [*label_list_notes(spec, labels, annotation_file), *background_notes(spec, background)]
     names: dict[RawId, str] = {label: label for label in labels}
-    data = found.rows.samples(_mask_of_runs, background_index, [*notes, *found.notes()], names)
+    data = found.rows.samples(
+        _mask_of_runs,
+        background_index,
+        [*notes, *found.notes()],
+        names,
+        classes_not_listed(spec, labels),
+    )
     return require_images(data, image_dir)
 
 

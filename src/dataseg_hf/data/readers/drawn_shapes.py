@@ -132,7 +132,12 @@ def objects_of(shapes: Sequence[DrawnShape], spec: DatasetSpec) -> list[DrawnSha
 
 
 def load_shapes(
-    row: Mapping[str, Any], *, spec: DatasetSpec, decode_mask: DecodeMask, background: int = VOID
+    row: Mapping[str, Any],
+    *,
+    spec: DatasetSpec,
+    decode_mask: DecodeMask,
+    background: int = VOID,
+    incomplete: Sequence[int] = (),
 ) -> Sample:
     """The sample of a row of `SHAPE_ROWS`, as the spec's task needs it.
 
@@ -141,6 +146,7 @@ def load_shapes(
         spec: the dataset.
         decode_mask: decodes shapes of kind "mask".
         background: class of the pixels in no shape (semantic annotation).
+        incomplete: as in `Sample`.
 
     Raises:
         BadSampleError: for an image that cannot be read or is not of the listed size, and damaged
@@ -150,7 +156,9 @@ def load_shapes(
     image = read_rgb(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, row["annotation"])
     annotation = _annotation(row["shapes"], spec, size, decode_mask, background)
-    return Sample(image, annotation, row["image_id"], row["file_name"])
+    return Sample(
+        image, annotation, row["image_id"], row["file_name"], incomplete=tuple(incomplete)
+    )
 
 
 def _annotation(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..name_checks import classes_not_listed, label_list_notes
 from ..sample import BadSampleError, DatasetSpec, SampleDataset
 from .class_ids import background_class, background_notes
 from .json_files import json_list
@@ -16,6 +17,7 @@ from .rows import require_images
 from .shape_rows import ShapeRows
 from .stated_paths import StatedPaths
 from .values import flag, require_key
+from .xml_files import xml_root
 
 
 def read_label_studio(
@@ -28,6 +30,7 @@ def read_label_studio(
     predictions: bool = False,
     background: str | None = None,
     missing_images: MissingImages = "error",
+    setup: StrPath | None = None,
 ) -> SampleDataset:
     """Label Studio's export "JSON", as semantic annotation, instance masks or boxes: what the
     spec's task says.
@@ -59,6 +62,8 @@ def read_label_studio(
             such as `dataseg predict` writes).
         background: raw id of the pixels in no region (semantic annotation).
         missing_images: what to do with a task whose image is not in `images`; "skip" leaves it out.
+        setup: the project's labeling setup, an XML file. Classes that it has no label for count as
+            not looked for (`Sample.incomplete`); the export itself does not list the labels.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON.
@@ -73,6 +78,7 @@ def read_label_studio(
         require_file(annotation_file, "the JSON export"),
     )
     background_index = background_class(spec, background)
+    labels = [] if setup is None else _labels_of_setup(require_file(setup, "the labeling setup"))
     choice = _Choice(image_key, completed_by, predictions)
     tasks = _Tasks(image_dir, annotation_file, choice, ShapeRows(spec, missing_images))
     for task in json_list(annotation_file, "the export 'JSON' of Label Studio"):
@@ -81,16 +87,24 @@ def read_label_studio(
     if not tally.tasks:
         raise ValueError(f"{annotation_file}: holds no task; export the project as 'JSON'")
     notes = [*background_notes(spec, background), *tally.notes(annotation_file)]
+    notes += label_list_notes(spec, labels, setup)
     notes += rows.absent_notes(
         tally.tasks, f"tasks of {annotation_file} have no image in {image_dir}"
     )
     notes += rows.not_read_notes(f"results of {annotation_file}")
-    data = rows.samples(brush_mask, background_index, notes)
+    not_looked_for = classes_not_listed(spec, labels)
+    data = rows.samples(brush_mask, background_index, notes, not_looked_for=not_looked_for)
     if not len(data) and not rows.problems and tally.without == tally.tasks:
         raise ValueError(
             f"{annotation_file}: none of its {tally.tasks} tasks has an annotation that counts"
         )
     return require_images(data, image_dir)
+
+
+def _labels_of_setup(path: Path) -> list[str]:
+    """The values of all labels in a labeling setup."""
+    root = xml_root(path, "View", "the code of the project's labeling setup")
+    return [label.get("value", "") for label in root.iter("Label")]
 
 
 @dataclass(frozen=True)

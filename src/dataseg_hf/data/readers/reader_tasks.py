@@ -16,6 +16,7 @@ READER_FORMS: Mapping[str, tuple[LabelForm, ...]] = {
     "cvat_xml": ("classes", "masks", "boxes", "degrees"),
     "label_studio": ("classes", "masks", "boxes", "degrees"),
     "supervisely": ("classes", "masks", "boxes", "degrees"),
+    "open_images": ("boxes", "degrees"),
     "hub": ("segments", "classes", "masks", "boxes"),
 }
 """What labels it gives, by the reader's name in a run's settings."""

@@ -11,6 +11,7 @@ from .image_png import read_image_png
 from .instance_map import read_instance_map
 from .label_studio import read_label_studio
 from .labelme import read_labelme
+from .open_images import read_open_images
 from .pascal_voc import read_pascal_voc
 from .supervisely import read_supervisely
 from .yolo import read_yolo
@@ -28,6 +29,7 @@ READERS: Mapping[str, Reader] = {
     "cvat_xml": read_cvat_xml,
     "label_studio": read_label_studio,
     "supervisely": read_supervisely,
+    "open_images": read_open_images,
     "hub": read_hub,
 }
 """By the name that a run's settings use. Each takes the spec first, then the keyword arguments of

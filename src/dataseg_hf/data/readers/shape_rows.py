@@ -75,6 +75,7 @@ class ShapeRows(Rows):
         background: int,
         notes: Iterable[str],
         stated_names: Mapping[RawId, str] | None = None,
+        not_looked_for: Sequence[int] = (),
     ) -> SampleDataset:
         """The dataset, sorted by image id; no more images can be added.
 
@@ -83,11 +84,19 @@ class ShapeRows(Rows):
             background: class of the pixels in no shape (semantic annotation).
             notes: what a user should know, beside what the labels tell.
             stated_names: what the files call each raw id.
+            not_looked_for: classes that no image can have been annotated for.
         """
+        load = partial(
+            load_shapes,
+            spec=self.spec,
+            decode_mask=decode_mask,
+            background=background,
+            incomplete=[index for index in not_looked_for if index != background],
+        )
         return SampleDataset(
             self.spec,
             self.dataset(sort_by="image_id"),
-            partial(load_shapes, spec=self.spec, decode_mask=decode_mask, background=background),
+            load,
             self.problems,
             [*self.class_ids.notes(), *notes],
             stated_names or {},

@@ -5,6 +5,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..name_checks import classes_not_listed
 from ..sample import DatasetSpec, RawId, SampleDataset
 from .class_ids import background_class, background_notes
 from .json_files import read_json
@@ -12,7 +13,7 @@ from .paths import MissingImages, StrPath, require_folder, require_image
 from .rows import require_images
 from .shape_rows import ShapeRows
 from .supervisely_figures import figure_mask, parse_figures, stated_size
-from .supervisely_meta import meta_notes, read_meta
+from .supervisely_meta import ids_are_numbers, meta_notes, read_meta
 
 
 def read_supervisely(
@@ -83,7 +84,10 @@ def read_supervisely(
             f"{len(unlabeled)} images in {folder} have no annotation, such as {unlabeled[0]}: left "
             "out"
         )
-    data = rows.samples(figure_mask, background_index, notes, meta.stated_names(spec))
+    not_looked_for = () if ids_are_numbers(spec) else classes_not_listed(spec, meta.titles)
+    data = rows.samples(
+        figure_mask, background_index, notes, meta.stated_names(spec), not_looked_for
+    )
     return require_images(data, folder)
 
 
