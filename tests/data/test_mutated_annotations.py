@@ -237,6 +237,16 @@ PANOPTIC = {
     ],
 }  # fmt: skip
 
+OPEN_IMAGES = {
+    "train-annotations-bbox.csv": "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    "a,xclick,cat,1,0.125,0.5,0.25,0.75,0\na,xclick,dog,1,0.5,1,0,1,1\n",
+    "train-annotations-object-segmentation.csv": "MaskPath,ImageID,LabelName,BoxID,BoxXMin,BoxXMax,"
+    "BoxYMin,BoxYMax,PredictedIoU,Clicks\na_cat_1.png,a,cat,1,0.125,0.5,0.25,0.75,0.9,0 0 1\n",
+    "train-annotations-human-imagelabels.csv": "ImageID,Source,LabelName,Confidence\n"
+    "a,verification,cat,1\na,verification,tree,0\na,verification,dog,1\n",
+    "class-descriptions.csv": "cat,Cat\ndog,Dog\n",
+}
+
 YOLO = "0 0.5 0.5 0.5 0.5\n1 0.1 0.1 0.6 0.1 0.6 0.6\n1 0.2 0.2 0.6 0.1 0.6 0.6\n"
 
 HUB = [
@@ -263,6 +273,26 @@ def write_panoptic(root: Path, rng: Random) -> None:
     ids[:, 4:] = 2
     save(root / "maps/a.png", rgb_of(ids))
     json_file("panoptic.json", PANOPTIC)(root, rng)
+
+
+def write_open_images(root: Path, rng: Random) -> None:
+    """Three CSVs and a mask; the values of one of them are changed, or its bytes."""
+    image(root, "images/a.png")
+    save(root / "csv/masks/a_cat_1.png", np.full((HEIGHT // 2, WIDTH // 2), 255, np.uint8))
+    changed = rng.choice(list(OPEN_IMAGES))
+    for name, text in OPEN_IMAGES.items():
+        path = root / "csv" / name
+        if name != changed:
+            path.write_text(text)
+        elif rng.random() < 0.2:
+            path.write_bytes(mutated_bytes(text.encode(), rng))
+        else:
+            rows = mutated_json([line.split(",") for line in text.splitlines()], rng)
+            cells = [
+                row if isinstance(row, list) else [row]
+                for row in (rows if isinstance(rows, list) else [rows])
+            ]
+            path.write_text("\n".join(",".join(map(str, row)) for row in cells), "utf-8")
 
 
 def write_yolo(root: Path, rng: Random) -> None:
@@ -340,6 +370,10 @@ FORMATS: Mapping[str, Format] = {
             spec, root, root / "maps", root / "panoptic.json"
         ),
         NUMBERS,
+    ),
+    "open_images": Format(
+        write_open_images,
+        lambda spec, root: READERS["open_images"](spec, root / "images", root / "csv"),
     ),
     "yolo": Format(write_yolo, lambda spec, root: READERS["yolo"](spec, root, root), NUMBERS),
     "image_png": Format(

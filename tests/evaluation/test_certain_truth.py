@@ -14,8 +14,8 @@ from dataseg_hf.data.readers.objects_of_degrees import ObjectsOfDegrees
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec, Sample, SampleDataset, Segments
 from dataseg_hf.evaluation.inference import InstanceOutput, PanopticOutput
 from dataseg_hf.evaluation.notes import notes_of, summarize
-from dataseg_hf.evaluation.scorers import SCORERS, frequency_groups
-from dataseg_hf.metrics.instances import average_precision
+from dataseg_hf.evaluation.scorers import SCORERS
+from dataseg_hf.evaluation.sets import frequency_groups
 
 SIDE, CLASSES, IMAGES = 40, 4, 8
 SPEC = DatasetSpec(
@@ -142,8 +142,9 @@ class Case:
                 incomplete=self.of_state(image, "in part", "unknown"),
             )
             scorer.update(metric, output(image["predictions"]), sample, SPEC)
-        result = average_precision(metric.curves(), SPEC.labels, frequency_groups(DATA))
-        return [result[key] for key in ("ap", "ap50", "ap_rare", "ap_common", "ap_frequent")]
+        result = scorer.values(metric.compute(), frequency_groups(DATA))
+        groups = [f"box_ap_{group}" for group in ("rare", "common", "frequent")]
+        return [result[key] for key in ("box_ap", "box_ap50", *groups)]
 
 
 def _mean(precision: np.ndarray) -> float:

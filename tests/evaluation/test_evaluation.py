@@ -333,3 +333,36 @@ def test_segments_that_a_reader_does_not_give_are_an_error(tiny_model: ModelFact
     with pytest.raises(TypeError, match="image shapes_boxes_eval_00000: the reader gave objects"):
         evaluate(tiny_model(), [claimed], NORMALIZATION)
     assert isinstance(held_out("shapes_open", ["pq"]).data[0].annotation, Segments)
+
+
+# --- groups of classes ----------------------------------------------------------------------------
+
+
+def test_groups_of_classes_have_metrics_of_their_own() -> None:
+    eval_set = held_out("shapes_panoptic", ["pq", "miou", "mask_ap"])
+    names = eval_set.data.spec.labels
+    groups = {"novel": names[:2], "base": names[2:], "sand": ["sandy ground"]}
+    eval_set = replace(eval_set, class_groups=groups)
+    result = score(
+        NoisyTruth(eval_set, 0.5, 0.25, 0.8), eval_set, Inference(NORMALIZATION), Processes()
+    )
+    values = result.values()
+    assert sorted(values) == sorted(name.partition("/")[2] for name in metric_names(eval_set))
+    for key, metric, of_class in (
+        ("pq", "pq", "pq"),
+        ("miou", "miou", "iou"),
+        ("mask_ap", "mask_ap", "ap"),
+        ("mask_ap50", "mask_ap", "ap50"),
+    ):
+        per_class = result.metrics[metric]["per_class"]  # type: ignore[index]
+        for group, labels in groups.items():
+            defined = [per_class[n][of_class] for n in labels if per_class[n][of_class] >= 0]
+            expected = np.mean(defined) if defined else np.nan
+            assert values[f"{key}_{group}"] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(values["mask_ap_sand"]), "stuff has no average precision"
+
+
+def test_a_group_of_unknown_classes_is_refused() -> None:
+    eval_set = held_out("shapes_panoptic", ["pq"])
+    with pytest.raises(ConfigError, match=r"class_groups\.novel: .* has no classes \['zebra'\]"):
+        replace(eval_set, class_groups={"novel": ["zebra"]})

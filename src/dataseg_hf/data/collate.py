@@ -47,6 +47,7 @@ def collate(
     instance_mask_stride: int = 1,
     split_classes: Sequence[bool] | None = None,
     exhaustive: Sequence[bool] | None = None,
+    objects_only: bool = False,
 ) -> dict[str, Any]:
     """Normalize, pad at the bottom and right to a square canvas, and encode the targets of the
     task.
@@ -62,6 +63,7 @@ def collate(
             of the canvas.
         exhaustive: per class, whether an image shows none of it where none is annotated; by default
             all.
+        objects_only: whether nothing but objects was annotated.
 
     Returns:
         A dictionary with
@@ -83,7 +85,7 @@ def collate(
           each, and `points` float32 [M, P, 2] in 0..1 of the canvas, NaN where there is none.
 
         Where an image may show more of some class than is annotated, `exhaustive` bool [C] is
-        false for it.
+        false for it. Where nothing but objects was annotated, `objects_only` is true.
 
     Raises:
         ValueError: for a sample larger than the canvas, an annotation that does not fit the task,
@@ -113,7 +115,7 @@ def collate(
     return {
         "pixel_values": pixel_values,
         "pixel_mask": pixel_mask,
-        "labels": [encode[form](sample) | _exhaustive(sample, exhaustive) for sample in samples],
+        "labels": [encode[form](one) | _declared(one, exhaustive, objects_only) for one in samples],
     }
 
 
@@ -262,13 +264,15 @@ def _masks_and_crowds(instances: Instances, size: tuple[int, ...]) -> NDArray[np
     return masks
 
 
-def _exhaustive(sample: TransformedSample, exhaustive: Sequence[bool] | None) -> dict[str, Tensor]:
-    """The label of that name, where some class is not."""
-    if exhaustive is None or (all(exhaustive) and not sample.incomplete):
-        return {}
-    declared = torch.tensor(exhaustive)
-    declared[list(sample.incomplete)] = False
-    return {"exhaustive": declared}
+def _declared(
+    sample: TransformedSample, exhaustive: Sequence[bool] | None, objects_only: bool
+) -> dict[str, Tensor]:
+    """The labels `exhaustive`, where some class is not, and `objects_only`, where that is so."""
+    labels = {"objects_only": torch.tensor(True)} if objects_only else {}
+    if exhaustive is not None and not (all(exhaustive) and not sample.incomplete):
+        labels["exhaustive"] = torch.tensor(exhaustive)
+        labels["exhaustive"][list(sample.incomplete)] = False
+    return labels
 
 
 def _class_labels(class_labels: NDArray[np.int64]) -> Tensor:

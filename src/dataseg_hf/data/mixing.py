@@ -309,6 +309,7 @@ class _MixedSamples(Dataset):
             normalization=self.normalization,
             split_classes=dataset.data.spec.is_thing if dataset.split_things else None,
             exhaustive=[c.exhaustive for c in dataset.data.spec.classes],
+            objects_only=dataset.data.spec.annotated == "objects",
         )
         seeds, image_ids = [item.seed for item in items], [sample.image_id for sample in samples]
         return MicroBatch(items[0].dataset, inputs, seeds, image_ids, skipped)

@@ -26,6 +26,10 @@ FREQUENCIES: tuple[Frequency, ...] = get_args(Frequency)
 """In ascending order."""
 
 
+Coverage: TypeAlias = Literal["everything", "objects"]
+"""What was annotated in a dataset, see `DatasetSpec`."""
+
+
 class BadSampleError(ValueError):
     """An image or its annotation cannot be used; the message names the file or image id, what is
     wrong, what to do, in at most 2,000 letters.
@@ -98,7 +102,9 @@ class DatasetSpec:
     `unknown_ids` says so, never a guess. Words match whatever their case, spaces, hyphens and
     underscores are. `reader` names the format of the published files (see `data.readers.READERS`),
     `reader_options` what that reader must know of them, such as file name endings. `outside` says
-    what becomes of outlines that reach far out of their image.
+    what becomes of outlines that reach far out of their image. `annotated` says what an image shows
+    where nothing is annotated: nothing that other datasets of a mix name ("everything"), or perhaps
+    their stuff ("objects"; annotation by object only).
     """
 
     name: str
@@ -112,6 +118,7 @@ class DatasetSpec:
     reader_options: Mapping[str, Any] = field(default_factory=dict)
     unknown_ids: Literal["error", "void"] = "error"
     outside: Literal["error", "clip"] = "error"
+    annotated: Coverage = "everything"
 
     @property
     def label_form(self) -> LabelForm:

@@ -37,6 +37,7 @@ from ..model.tasks_dataseg import OutputKind
 from ..prediction.segments import cropped
 from ..settings.entries import MetricName
 from .annotations import AnnotationExport, AnnotationSettings
+from .certain_truth import certain_pixels, open_classes
 from .inference import PanopticOutput, size_of
 from .scorers import SCORERS
 from .sets import EvaluationSet
@@ -126,7 +127,11 @@ class Exporter:
                 [(segment["id"], segment["label_id"], False) for segment in predicted.segments],
             )
         if isinstance(sample.annotation, Segments) and "semantic" in outputs:
-            self._semantic("truth", sample, semantic_map(sample.annotation))
+            truth_map = semantic_map(sample.annotation)
+            open_here = open_classes(sample, self.spec)
+            self._semantic(
+                "truth", sample, certain_pixels(truth_map, outputs["semantic"], open_here)
+            )
             self._semantic("predictions", sample, outputs["semantic"])
 
     def _panoptic(

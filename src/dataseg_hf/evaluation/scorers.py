@@ -1,19 +1,14 @@
 """The metrics of a held-out set: which output of the model each scores, and how."""
 
-from collections.abc import Callable, Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
-from ..data.sample import (
-    FREQUENCIES,
-    DatasetSpec,
-    Frequency,
-    Instances,
-    Sample,
-    SampleDataset,
-    Segments,
-)
+from ..data.sample import DatasetSpec, Instances, Sample, Segments
 from ..data.transforms import TransformedSample
 from ..metrics import (
     AveragePrecision,
@@ -41,6 +36,8 @@ class Scorer:
         new: the metric of no image, given the spec and `max_dets` (for AP).
         update: adds an image, given the metric, the output, the sample and the spec.
         headline: the first of the keys for a metric of one image.
+        by_class: of which of the keys groups of classes have a mean, and what it is called of one
+            class.
     """
 
     kind: OutputKind
@@ -49,15 +46,25 @@ class Scorer:
     new: Callable[[DatasetSpec, int], Any]
     update: Callable[[Any, Any, Sample, DatasetSpec], None]
     headline: Callable[[Any], float]
+    by_class: Mapping[str, str]
 
     def reported(self, groups: Iterable[str]) -> list[str]:
-        """Keys of what is reported, of a set with those groups of classes (`frequency_groups`)."""
-        return [*self.keys, *(f"ap_{group}" for group in groups if self.kind == "instance")]
+        """Keys of what is reported, of a set with those groups of classes."""
+        return [*self.keys, *(f"{key}_{group}" for group in groups for key in self.by_class)]
 
-    def values(self, result: Mapping[str, Any]) -> dict[str, float]:
-        """What is reported of a computed metric."""
-        groups = [group for group in FREQUENCIES if f"ap_{group}" in result]
-        return {f"{self.prefix}{key}": float(result[key]) for key in self.reported(groups)}
+    def values(
+        self, result: Mapping[str, Any], groups: Mapping[str, Sequence[str]] = MappingProxyType({})
+    ) -> dict[str, float]:
+        """What is reported of a computed metric: over all classes, and over those of each group
+        that can be measured.
+        """
+        found = {key: float(result[key]) for key in self.keys}
+        for group, labels in groups.items():
+            for key, of_class in self.by_class.items():
+                measured = [result["per_class"][label][of_class] for label in labels]
+                defined = [value for value in measured if not math.isnan(value)]
+                found[f"{key}_{group}"] = fmean(defined) if defined else math.nan
+        return {f"{self.prefix}{key}": value for key, value in found.items()}
 
 
 # --- panoptic
@@ -137,6 +144,7 @@ def _image_ap(metric: AveragePrecision) -> float:
 
 
 _AP_KEYS = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+_AP_BY_CLASS = {"ap": "ap", "ap50": "ap50"}
 
 SCORERS: Mapping[MetricName, Scorer] = {
     "pq": Scorer(
@@ -146,6 +154,7 @@ SCORERS: Mapping[MetricName, Scorer] = {
         _new_pq,
         _update_pq,
         lambda metric: metric.compute()["pq"],
+        {"pq": "pq"},
     ),
     "miou": Scorer(
         "semantic",
@@ -154,30 +163,27 @@ SCORERS: Mapping[MetricName, Scorer] = {
         _new_miou,
         _update_miou,
         lambda metric: metric.compute()["miou"],
+        {"miou": "iou"},
     ),
     "mask_ap": Scorer(
-        "instance", "mask_", _AP_KEYS, partial(_new_ap, iou_type="segm"), _update_ap, _image_ap
+        "instance",
+        "mask_",
+        _AP_KEYS,
+        partial(_new_ap, iou_type="segm"),
+        _update_ap,
+        _image_ap,
+        _AP_BY_CLASS,
     ),
     "box_ap": Scorer(
-        "instance", "box_", _AP_KEYS, partial(_new_ap, iou_type="bbox"), _update_ap, _image_ap
+        "instance",
+        "box_",
+        _AP_KEYS,
+        partial(_new_ap, iou_type="bbox"),
+        _update_ap,
+        _image_ap,
+        _AP_BY_CLASS,
     ),
 }
-
-
-def frequency_groups(data: SampleDataset) -> dict[str, list[int]]:
-    """Class indices by how often training images show them, where the files say so; a class of
-    several raw ids is as frequent as the most frequent of them.
-    """
-    of_class: dict[int, Frequency] = {}
-    for raw_id, frequency in data.frequencies.items():
-        index = data.spec.id_map.get(raw_id)
-        if index is not None:
-            of_class[index] = max(of_class.get(index, frequency), frequency, key=FREQUENCIES.index)
-    return {
-        frequency: [index for index, found in sorted(of_class.items()) if found == frequency]
-        for frequency in FREQUENCIES
-        if of_class
-    }
 
 
 def objects_of(sample: Sample, spec: DatasetSpec, least: Degree = Degree.MASK) -> Instances:

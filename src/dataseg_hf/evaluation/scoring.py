@@ -2,7 +2,7 @@
 processes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from ..settings.entries import MetricName
 from .export import Exporter, SetExport
 from .inference import Inference, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize
-from .scorers import SCORERS, frequency_groups
+from .scorers import SCORERS
 from .sets import EvaluationSet
 
 Gather = Callable[[Any], list[Any]]
@@ -60,6 +60,7 @@ class SetResult:
         image_scores: of all images in order, where asked for.
         confusion: int64 [C, C + 1] (`metrics.semantic`).
         curves: of mask and box AP.
+        class_groups: classes of which the metrics are also given by themselves, by name.
         notes: what is odd about the predictions as a whole (`evaluation.notes`).
         nothing_found: whether the output that the first metric scores is empty in all images.
     """
@@ -71,15 +72,18 @@ class SetResult:
     image_scores: list[ImageScore]
     confusion: NDArray[np.int64] | None
     curves: dict[MetricName, ApCurves]
+    class_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     nothing_found: bool = False
 
     def values(self) -> dict[str, float]:
-        """The numbers over all classes, as fractions, e.g. `pq`, `mask_ap50`."""
+        """The numbers over all classes, as fractions, e.g. `pq`, `mask_ap50`; then over each group,
+        e.g. `pq_novel`.
+        """
         return {
             key: value
             for name in self.metrics
-            for key, value in SCORERS[name].values(self.metrics[name]).items()
+            for key, value in SCORERS[name].values(self.metrics[name], self.class_groups).items()
         }
 
 
@@ -88,7 +92,7 @@ def metric_names(eval_set: EvaluationSet) -> list[str]:
     return [
         f"{eval_set.name}/{SCORERS[name].prefix}{key}"
         for name in eval_set.metrics
-        for key in SCORERS[name].reported(frequency_groups(eval_set.data))
+        for key in SCORERS[name].reported(eval_set.class_groups)
     ]
 
 
@@ -175,7 +179,7 @@ def score(
         images=len(eval_set.data),
         labels=spec.labels,
         metrics={
-            name: average_precision(curves[name], spec.labels, frequency_groups(eval_set.data))
+            name: average_precision(curves[name], spec.labels)
             if name in curves
             else metric.compute()
             for name, metric in metrics.items()
@@ -185,6 +189,7 @@ def score(
             (m.state["confusion"] for m in metrics.values() if isinstance(m, MeanIoU)), None
         ),
         curves=curves,
+        class_groups=eval_set.class_groups,
         notes=[
             note
             for kind, summary in summaries.items()

@@ -1,12 +1,12 @@
 """A held-out set, how it is scored, and whether its truth allows that."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import get_args
 
 from torch import Tensor
 
-from ..data.sample import DatasetSpec, SampleDataset
+from ..data.sample import FREQUENCIES, DatasetSpec, Frequency, SampleDataset
 from ..errors import ConfigError
 from ..metrics.instances import MAX_DETS
 from ..model.tasks_dataseg import TASKS, OutputKind, Task, get_task
@@ -26,6 +26,7 @@ class EvaluationSet:
         threshold, overlap_threshold: least class probability of a panoptic segment, and least share
             of its own mask.
         max_dets: best predictions per image and class that count for AP.
+        class_groups: names of classes of which the metrics are also given by themselves.
 
     Raises:
         ConfigError: for a metric that the truth of the set cannot give.
@@ -42,6 +43,7 @@ class EvaluationSet:
     overlap_threshold: float = 0.8
     vocabulary: str | None = None
     max_dets: int = MAX_DETS
+    class_groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -60,6 +62,7 @@ class EvaluationSet:
             overlap_threshold=entry.overlap_threshold,
             vocabulary=entry.vocabulary,
             max_dets=entry.max_dets,
+            class_groups={**frequency_groups(data), **entry.class_groups},
         )
 
     def __post_init__(self) -> None:
@@ -70,6 +73,13 @@ class EvaluationSet:
                 raise ConfigError(
                     f"evaluation.{self.name}.metrics: {problem}; choose from {possible}"
                 )
+        for group, labels in self.class_groups.items():
+            unknown = sorted(set(labels) - set(self.data.spec.labels))
+            if unknown:
+                raise ConfigError(
+                    f"evaluation.{self.name}.class_groups.{group}: '{self.data.spec.name}' has no "
+                    f"classes {unknown}; choose from {self.data.spec.labels}"
+                )
 
     def predicting_task(self, kind: OutputKind) -> Task:
         """The task whose prediction is scored as that kind of output: the set's own where it gives
@@ -77,6 +87,22 @@ class EvaluationSet:
         """
         own = get_task(self.data.spec.task)
         return own if own.output == kind else get_task(kind)
+
+
+def frequency_groups(data: SampleDataset) -> dict[str, list[str]]:
+    """Names of classes by how often training images show them, where the files say so (LVIS); a
+    class of several raw ids is as frequent as the most frequent of them.
+    """
+    of_class: dict[str, Frequency] = {}
+    for raw_id, frequency in data.frequencies.items():
+        if raw_id in data.spec.id_map:
+            label = data.spec.labels[data.spec.id_map[raw_id]]
+            of_class[label] = max(of_class.get(label, frequency), frequency, key=FREQUENCIES.index)
+    groups = {
+        frequency: [label for label in data.spec.labels if of_class.get(label) == frequency]
+        for frequency in FREQUENCIES
+    }
+    return {frequency: labels for frequency, labels in groups.items() if labels}
 
 
 def possible_metrics(spec: DatasetSpec) -> tuple[MetricName, ...]:

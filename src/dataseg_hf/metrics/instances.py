@@ -3,7 +3,6 @@ hotcoco.
 """
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, TypedDict
 
 import numpy as np
@@ -186,17 +185,8 @@ def precision_and_recall(
     return ApCurves(evaluation.eval["precision"], evaluation.eval["recall"], max_dets)
 
 
-def average_precision(
-    curves: ApCurves,
-    labels: Sequence[str],
-    groups: Mapping[str, Sequence[int]] = MappingProxyType({}),
-) -> dict[str, Any]:
+def average_precision(curves: ApCurves, labels: Sequence[str]) -> dict[str, Any]:
     """COCO's average precision and average recall.
-
-    Args:
-        curves: of all images.
-        labels: the names of the C classes.
-        groups: by name, the indices of classes of which the mean is asked for, too.
 
     Returns:
         A dictionary with these keys; a value is `nan` without truth of that kind.
@@ -209,14 +199,10 @@ def average_precision(
         - `ar1`, `ar10`, `ar100` (the last one named by `max_dets`): recall of the best 1, 10, 100
           predictions per image and class, mean over thresholds and classes;
         - `ar_small`, `ar_medium`, `ar_large`: the recall for truth of those areas;
-        - `ap_{group}`: `ap` over the classes of a group (LVIS: rare, common, frequent);
-        - `per_class`: label -> the twelve numbers.
+        - `per_class`: label -> the same.
     """
     precision, recall, max_dets = curves
     result = ap_summary(curves)
-    for group, classes in groups.items():
-        of_group = ApCurves(precision[:, :, classes], recall[:, classes], max_dets)
-        result[f"ap_{group}"] = ap_summary(of_group)["ap"]
     result["per_class"] = {
         label: ap_summary(ApCurves(precision[:, :, [k]], recall[:, [k]], max_dets))
         for k, label in enumerate(labels)

@@ -76,12 +76,22 @@ class _Proposed(NamedTuple):
         class_embeddings: [B, N, D], of the last layer.
         mask_logits: [B, N, h, w], of the last layer.
         cell_logits: [B, C, h', w'], of a model with a cell classifier.
+        further: of how many names of other vocabularies the layers have logits, too.
     """
 
     layers: list[LayerProposals]
     class_embeddings: Tensor
     mask_logits: Tensor
     cell_logits: Tensor | None
+    further: int
+
+    @property
+    def own_class_logits(self) -> list[Tensor]:
+        """Class logits of each layer without the names of other vocabularies: [B, N, C + 1]."""
+        every = [layer.class_logits for layer in self.layers]
+        if not self.further:
+            return every
+        return [torch.cat([one[..., : -1 - self.further], one[..., -1:]], dim=-1) for one in every]
 
 
 class DaTaSegModel(WarmStartMixin):
@@ -185,7 +195,7 @@ class DaTaSegModel(WarmStartMixin):
                 `boxes` float [M, 4], xyxy in 0..1 of the canvas, and optionally `box_axes` bool
                 [M, 2], false where a crop cut the box on that axis (x, y) (boxes);
                 both, `degrees` int [M] and `points` [M, P, 2], see `ObjectTargets` (objects).
-                Further `is_crowd` bool [M] (masks, boxes) and `exhaustive` bool [C], see `Truth`.
+                Further `is_crowd` bool [M]; `exhaustive`, `objects_only` see `Truth`.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
             sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.
@@ -200,10 +210,11 @@ class DaTaSegModel(WarmStartMixin):
         # not len(), which fixes the size in an exported graph
         chosen = _checked_task(task, labels, pixel_values.shape[0])
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
+        others = self._others(vocabulary, text_embeddings, labels)
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
         proposed = self._propose(
-            pixel_values, valid_mask, embeddings, vocabulary, every_layer, sampling_seeds
+            pixel_values, valid_mask, (embeddings, others), vocabulary, every_layer, sampling_seeds
         )
         valid_size = _valid_size(valid_mask)
         result = None
@@ -217,10 +228,11 @@ class DaTaSegModel(WarmStartMixin):
                 num_targets=_count(num_targets, count_targets(labels), pixel_values).clamp(min=1),
                 num_images=_count(num_images, len(labels), pixel_values),
                 seeds=sampling_seeds,
+                others=proposed.further,
             )
             result = self._loss(proposed, chosen, truth, loss_weights)
         final = self._final_proposals(proposed, valid_mask)
-        output = DaTaSegOutput(
+        return DaTaSegOutput(
             loss=None if result is None else torch.stack(list(result.terms.values())).sum(),
             loss_dict=None if result is None else result.terms,
             class_queries_logits=final.class_logits,
@@ -230,21 +242,24 @@ class DaTaSegModel(WarmStartMixin):
             is_thing=things.expand(pixel_values.shape[0], -1),
             valid_size=valid_size,
             unmatched_targets=None if result is None else result.unmatched,
+            **(_auxiliary_logits(proposed) if output_auxiliary_logits else {}),
         )
-        if output_auxiliary_logits:
-            _add_auxiliary_logits(output, proposed.layers[:-1])
-        return output
 
     def _propose(
         self,
         pixel_values: Tensor,
         valid_mask: Tensor,
-        text_embeddings: Tensor,
+        names: tuple[Tensor, Tensor | None],
         vocabulary: str | None,
         every_layer: bool,
         seeds: Tensor | None,
     ) -> _Proposed:
-        """Proposals of the decoder layers, all of them or the last one only."""
+        """Proposals of the decoder layers, all of them or the last one only.
+
+        Args:
+            names: text embeddings of the C categories, and of O names of other vocabularies.
+        """
+        text_embeddings, others = names
         maps = self.backbone(pixel_values.to(self.dtype)).feature_maps
         features = self.pixel_decoder(maps, valid_mask)
         cells = cell_logits = None
@@ -253,16 +268,30 @@ class DaTaSegModel(WarmStartMixin):
             cell_logits = self.classifier(cells, text_embeddings)[..., :-1].permute(0, 3, 1, 2)
         views = ClassViews(maps, cells, valid_mask)
         heads, mask_logits = self._decoder(vocabulary)(features, views, every_layer)
+        if others is not None:
+            text_embeddings = torch.cat([text_embeddings, others])
         class_logits = self.classifier(torch.stack([code for code, _ in heads]), text_embeddings)
         layers = [
             LayerProposals(logits, mask_embeddings, features.mask_features)
             for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
         ]
-        return _Proposed(layers, heads[-1][0], mask_logits, cell_logits)
+        further = 0 if others is None else len(others)
+        return _Proposed(layers, heads[-1][0], mask_logits, cell_logits, further)
+
+    def _others(
+        self,
+        vocabulary: str | None,
+        text_embeddings: Tensor | None,
+        labels: Sequence[Mapping[str, Tensor]] | None,
+    ) -> Tensor | None:
+        """Embeddings [O, D] of what images with such labels may show beside the vocabulary."""
+        if text_embeddings is None and any("objects_only" in label for label in labels or ()):
+            return self._stuff_of_others(self._chosen_vocabulary(vocabulary))
+        return None
 
     def _final_proposals(self, proposed: _Proposed, valid_mask: Tensor) -> Proposals:
         """Those of the last layer; in evaluation mode with what a cell classifier adds."""
-        proposals = Proposals(proposed.layers[-1].class_logits, proposed.mask_logits)
+        proposals = Proposals(proposed.own_class_logits[-1], proposed.mask_logits)
         if self.training or proposed.cell_logits is None:
             return proposals
         return with_cells(
@@ -328,9 +357,12 @@ def _valid_size(valid_mask: Tensor) -> Tensor:
     )
 
 
-def _add_auxiliary_logits(output: DaTaSegOutput, layers: Sequence[LayerProposals]) -> None:
-    output.auxiliary_class_queries_logits = tuple(layer.class_logits for layer in layers)
-    output.auxiliary_masks_queries_logits = tuple(layer.mask_logits for layer in layers)
+def _auxiliary_logits(proposed: _Proposed) -> dict[str, tuple[Tensor, ...]]:
+    """Those of the earlier layers, by the field of the output."""
+    return {
+        "auxiliary_class_queries_logits": tuple(proposed.own_class_logits[:-1]),
+        "auxiliary_masks_queries_logits": tuple(one.mask_logits for one in proposed.layers[:-1]),
+    }
 
 
 def _batch_norms(module: nn.Module) -> list[nn.Module]:

@@ -26,6 +26,9 @@ class Truth:
         is_thing: bool [C].
         num_targets, num_images: scalars over all processes and micro-batches of the optimizer step.
         seeds: int64 [B] or None, for the sampled points.
+        others: the number O of names of other vocabularies that an image may show though nobody
+            annotated them. Their class logits stand between those of the C categories and that of
+            the background.
     """
 
     labels: Sequence[Mapping[str, Tensor]]
@@ -36,17 +39,33 @@ class Truth:
     num_targets: Tensor
     num_images: Tensor
     seeds: Tensor | None = None
+    others: int = 0
 
     @cached_property
     def exhaustive(self) -> Tensor | None:
-        """bool [B, C], false where an image's annotation may lack objects of a category; None where
-        no image's does.
+        """bool [B, C + O], false where an image's annotation may lack objects of a category, and,
+        where nothing but objects was annotated, for the other names; None where all are true.
         """
         rows = [label.get("exhaustive") for label in self.labels]
-        if all(row is None for row in rows):
+        if all(row is None for row in rows) and not self.others:
             return None
         whole = torch.ones_like(self.is_thing)
-        return torch.stack([whole if row is None else row.bool() for row in rows])
+        known = torch.stack([whole if row is None else row.bool() for row in rows])
+        if self.objects_only is None:
+            return known
+        is_open = self.objects_only[:, None].expand(-1, self.others)
+        return torch.cat([known, ~is_open], dim=1)
+
+    @cached_property
+    def objects_only(self) -> Tensor | None:
+        """bool [B], true where nothing but objects was annotated, so that the rest of an image may
+        show anything that is none; None where no image is so.
+        """
+        flags = [label.get("objects_only") for label in self.labels]
+        if all(flag is None for flag in flags):
+            return None
+        device = self.is_thing.device
+        return torch.tensor([flag is not None and bool(flag) for flag in flags], device=device)
 
 
 @dataclass

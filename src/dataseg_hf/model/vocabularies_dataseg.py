@@ -213,6 +213,24 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         embeddings = self.vocabularies.get(name)
         return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
 
+    def _stuff_of_others(self, vocabulary: str) -> Tensor | None:
+        """Embeddings [O, D] of the stuff that the other stored vocabularies name: what an image may
+        show of which nothing but objects was annotated (our setting). None without such stuff, and
+        where each vocabulary has parts of its own.
+        """
+        rows = []
+        known = set(self.stored_vocabulary(vocabulary)["labels"])
+        shared = not self.config.knows_stored_vocabularies_only
+        for name, other in (self.config.vocabularies or {}).items() if shared else ():
+            embeddings = self.vocabularies.get(name)
+            for place, (label, is_thing) in enumerate(
+                zip(other["labels"], other["is_thing"], strict=True)
+            ):
+                if not is_thing and label not in known:
+                    known.add(label)
+                    rows.append(embeddings[place])
+        return torch.stack(rows) if rows else None
+
     def _check_text_embeddings(self, text_embeddings: Any) -> None:
         if not isinstance(text_embeddings, Tensor):
             raise ValueError(

@@ -90,6 +90,7 @@ def _custom_spec(settings: SpecSettings, key: str) -> DatasetSpec:
         ),
         id_map=dict(ids),
         void_ids=frozenset(settings.void_ids),
+        annotated=settings.annotated,
         license=settings.license,
         homepage=settings.homepage,
     )
@@ -191,7 +192,7 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
         )
     return TrainingSet(
         name=name,
-        data=data,
+        data=_as_declared(data, entry, key),
         ratio=entry.probability or entry.ratio or 1.0,
         batch_size=entry.batch_size,
         augmentation=Augmentation(
@@ -205,6 +206,23 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
         keep_in_memory=entry.keep_in_memory,
         skip_bad_samples=on_bad_sample == "skip",
     )
+
+
+def _as_declared(
+    data: SampleDataset | SampleStream, entry: TrainEntry, key: str
+) -> SampleDataset | SampleStream:
+    """The data with what its entry says was annotated.
+
+    Raises:
+        ConfigError: for maps, which have a class or void for every pixel.
+    """
+    spec = replace(data.spec, annotated=entry.annotated or data.spec.annotated)
+    if spec.annotated == "objects" and spec.label_form in ("segments", "classes"):
+        raise ConfigError(
+            f"{key}.annotated: 'objects' is for annotation by object, but task '{spec.task}' has "
+            "maps, whose unlabeled pixels are void in any case; leave it out"
+        )
+    return replace(data, spec=spec)
 
 
 def training_mix(config: RunConfig, on_bad_sample: OnBadSample | None = None) -> list[TrainingSet]:

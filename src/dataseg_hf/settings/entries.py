@@ -6,11 +6,12 @@ from annotated_types import Gt, MinLen
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from ..data.corruptions import Corruption
-from ..data.sample import TaskName
+from ..data.sample import Coverage, TaskName
 from ..model.image_reading_dataseg import check_value_range
 from .base import (
     BatchSize,
     CanvasSide,
+    EntryName,
     Fraction,
     Integer,
     NonNegativeInteger,
@@ -25,6 +26,8 @@ from .base import (
 from .durations import Duration
 
 MetricName: TypeAlias = Literal["pq", "miou", "mask_ap", "box_ap"]
+GROUPS_OF_METRICS = ("things", "stuff", "small", "medium", "large")
+"""Parts of the classes or objects of which some metric is given in any case."""
 
 
 class ClassSettings(Settings):
@@ -60,6 +63,8 @@ class SpecSettings(Settings):
     """License of the dataset, for the model card."""
     homepage: str = ""
     """Address of the dataset, for the model card."""
+    annotated: Coverage = "everything"
+    """What was annotated, see the setting of that name of an entry of `datasets`."""
 
 
 def _name_or_own(value: Any) -> str:
@@ -133,6 +138,10 @@ class Source(Settings):
 class TrainEntry(Source):
     """A dataset of the mix: its source, and how the run trains on it."""
 
+    annotated: Coverage | None = None
+    """What an image shows where no object is annotated, nothing that the mix names
+    (`everything`) or perhaps the stuff of its other sets (`objects`), which a proposal then may be
+    instead of background. By default what the spec says, else `everything`."""
     ratio: PositiveNumber | None = None
     """Share of the steps, relative to the other datasets' ratios; 1 by default."""
     probability: PositiveNumber | None = None
@@ -185,11 +194,24 @@ class EvalEntry(Source):
     max_dets: Annotated[Integer, Gt(10)] = 100
     """Best predictions per image and class that count for `mask_ap` and `box_ap`. Take more than
     100 where images hold more objects of a class (cells, solar panels)."""
+    class_groups: dict[EntryName, Annotated[list[str], MinLen(1)]] = Field(default_factory=dict)
+    """Names of classes by group, e.g. `{novel: [cat, dog]}`. Each metric is also given for these
+    classes alone (`pq_novel`). LVIS's files state the groups `rare`, `common` and `frequent`."""
     every: Duration | None = None
     """Interval of the set's evaluation, in place of the run's `evaluate_every`."""
     corruption: Corruption | None = None
     """Corrupt the images, in a kind and with a strength from 1 to 3,
     e.g. `{kind: noise, strength: 2}`. Kinds are `noise`, `blur`, `contrast` and `jpeg`."""
+
+    @field_validator("class_groups")
+    @classmethod
+    def _check_class_groups(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        taken = sorted(set(given) & set(GROUPS_OF_METRICS))
+        if taken:
+            raise ValueError(
+                f"{taken[0]!r} stands for something else in `pq_{taken[0]}` or the like; rename it"
+            )
+        return given
 
 
 AnySource = TypeVar("AnySource", bound=Source)

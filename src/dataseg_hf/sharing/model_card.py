@@ -18,7 +18,7 @@ from .checkpoint import PIPELINE_TASK
 from .hardware import hardware
 from .picture import PICTURE_FILE, Picture
 from .provenance import Origin, base_model
-from .record import METRICS, Record, known_spec
+from .record import METRICS, Record, known_spec, metric_name
 
 TEMPLATE = Path(__file__).with_name("model_card_template.md")
 DISTRIBUTION = "dataseg-hf"
@@ -78,7 +78,7 @@ def card_data(record: Record, license: str | None, base: str | None) -> ModelCar
             dataset_type=name,
             dataset_name=_spec_name(record.held_out.get(name, {}), name),
             metric_type=metric,
-            metric_name=METRICS[metric],
+            metric_name=metric_name(metric),
             metric_value=round(value, 4),
         )
         for name, metric, value in record.scores
@@ -199,7 +199,7 @@ def _training(record: Record) -> dict[str, Any]:
 def _results(record: Record) -> list[list[object]]:
     by_set: dict[str, list[str]] = {}
     for name, metric, value in record.scores:
-        by_set.setdefault(name, []).append(f"{METRICS[metric]} {value:.3f}")
+        by_set.setdefault(name, []).append(f"{metric_name(metric)} {value:.3f}")
     rows: list[list[object]] = []
     for name, values in by_set.items():
         entry = record.held_out.get(name, {})

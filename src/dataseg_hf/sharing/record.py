@@ -37,6 +37,16 @@ METRICS = {
 """Key of a result, as `evaluation` names it -> what people call it."""
 
 
+def metric_name(key: str) -> str | None:
+    """What people call a key, that of a group of classes (`pq_novel`) too; None for an unknown
+    one.
+    """
+    if key in METRICS:
+        return METRICS[key]
+    known = [metric for metric in METRICS if key.startswith(f"{metric}_")]
+    return f"{METRICS[known[-1]]}, {key[len(known[-1]) + 1 :]}" if known else None
+
+
 @dataclass(frozen=True)
 class Record:
     """What a folder tells. All but the config is empty for a model without a run.
@@ -68,7 +78,7 @@ class Record:
         return [
             (name, metric, value)
             for name, metric, value in split
-            if metric in METRICS and value is not None
+            if metric_name(metric) is not None and value is not None
         ]
 
     @property
