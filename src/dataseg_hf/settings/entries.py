@@ -195,8 +195,9 @@ class EvalEntry(Source):
     """Best predictions per image and class that count for `mask_ap` and `box_ap`. Take more than
     100 where images hold more objects of a class (cells, solar panels)."""
     class_groups: dict[EntryName, Annotated[list[str], MinLen(1)]] = Field(default_factory=dict)
-    """Names of classes by group, e.g. `{novel: [cat, dog]}`. Each metric is also given for these
-    classes alone (`pq_novel`). LVIS's files state the groups `rare`, `common` and `frequent`."""
+    """Names of classes by group. Each metric is also given for these classes alone (`pq_novel`).
+    LVIS's files state the groups `rare`, `common` and `frequent`,
+    e.g. `{novel: [cat, dog]}`."""
     every: Duration | None = None
     """Interval of the set's evaluation, in place of the run's `evaluate_every`."""
     corruption: Corruption | None = None
