@@ -192,6 +192,74 @@ def test_faults_name_the_file_and_the_remedy(folder: Path) -> None:
         read(folder)
 
 
+def test_boxes_need_no_masks(folder: Path) -> None:
+    (folder / "masks/0/one_m0b_1a.png").unlink()
+    assert not read(folder, "boxes").problems
+
+
+def test_ids_may_have_the_folders_of_their_images(folder: Path) -> None:
+    """As exports of labeling tools have them; then names may repeat."""
+    (folder / "images/val").mkdir()
+    Image.new("RGB", (40, 20)).save(folder / "images/val/one.jpg")
+    for path in folder.glob("*.csv"):
+        path.write_text(path.read_text().replace("one,", "train_0/one,"))
+    data = read(folder)
+    assert [data[n].image_id for n in range(3)] == ["train_0/one", "train_0/two", "val/one"]
+    assert len(objects_of(data, 0)) == 4
+    assert len(objects_of(data, 2)) == 0
+
+
+def test_two_images_of_one_name_are_refused(folder: Path) -> None:
+    (folder / "images/val").mkdir()
+    Image.new("RGB", (40, 20)).save(folder / "images/val/one.jpg")
+    with pytest.raises(ValueError, match="have one name, which is the id of an image here"):
+        read(folder)
+
+
+def test_boxes_of_another_part_of_the_set_are_refused(folder: Path) -> None:
+    for path in (folder / "images/train_0").iterdir():
+        path.rename(path.with_name(f"val-{path.name}"))
+    with pytest.raises(ValueError, match=r"no line of .*bbox\.csv belongs to an image, such as"):
+        read(folder)
+
+
+def test_a_file_under_two_names_counts_once(folder: Path) -> None:
+    for name in ("oidv6-train-annotations-bbox.csv", "train-annotations-object-segmentation.csv"):
+        (folder / f"copy-{name}").write_text((folder / name).read_text())
+        (folder / f"._{name}").write_bytes(b"\x00\x05\x16\x07")
+    assert objects_of(read(folder), 0).class_labels.tolist() == [CAT, WOMAN, WOMAN, PERSON]
+
+
+def test_an_unknown_class_is_that_of_its_own_image(folder: Path) -> None:
+    (folder / "masks/0/one_m0b_1a.png").unlink()
+    path = folder / "oidv6-train-annotations-bbox.csv"
+    path.write_text(path.read_text().replace("one,xclick,/m/0c", "one,xclick,/m/0new"))
+    data = read(folder)
+    assert len(data.problems) == 1
+    assert [data[n].image_id for n in range(len(data))] == ["two"]
+
+
+def test_a_narrower_class_that_the_spec_lacks_counts_as_well(folder: Path) -> None:
+    person = {"LabelName": "/m/0a", "Subcategory": [{"LabelName": "/m/0b"}]}
+    (folder / "hierarchy.json").write_text(json.dumps(person))
+    classes = (ClassInfo("Person", True),)
+    alone = DatasetSpec("oi", "objects", classes, {"/m/0a": 0}, unknown_ids="void")
+    data = read_open_images(alone, folder / "images", folder)
+    assert len(objects_of(data, 0)) == 0
+    assert list(data[0].incomplete) == [0]
+
+
+def test_a_class_of_several_ids_was_looked_for_where_all_were(folder: Path) -> None:
+    classes = (ClassInfo("animal or tree", True), ClassInfo("person", True))
+    ids = {"/m/0c": 0, "/m/0d": 0, "/m/0a": 1, "/m/0b": 1}
+    data = read_open_images(DatasetSpec("oi", "objects", classes, ids), folder / "images", folder)
+    assert list(data[0].incomplete) == []
+    path = folder / "train-annotations-human-imagelabels-boxable.csv"
+    path.write_text(path.read_text().replace("one,verification,/m/0d,0\n", ""))
+    data = read_open_images(DatasetSpec("oi", "objects", classes, ids), folder / "images", folder)
+    assert list(data[0].incomplete) == [0]
+
+
 def test_other_tasks_are_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match="serves the task boxes or objects, not 'instance'"):
         read(folder, "instance")

@@ -18,7 +18,7 @@ from helpers.truths import make_truth
 LabelFactory = Callable[..., dict[str, Tensor]]
 SIZE = (64, 64)
 STREETS = {"labels": ["car", "road", "sky"], "is_thing": [True, False, False]}
-PARKS = {"labels": ["sky", "lawn", "cat"], "is_thing": [False, False, True]}
+PARKS = {"labels": ["Sky", "lawn", "cat"], "is_thing": [False, False, True]}
 BOX = (0, 8, 8, 40, 40)
 
 

@@ -18,6 +18,7 @@ from .words_dataseg import (
     listed,
     parse_vocabulary,
     places_of,
+    plain_name,
     stored_names,
     unknown_vocabulary,
 )
@@ -219,15 +220,15 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         where each vocabulary has parts of its own.
         """
         rows = []
-        known = set(self.stored_vocabulary(vocabulary)["labels"])
+        known = {plain_name(label) for label in self.stored_vocabulary(vocabulary)["labels"]}
         shared = not self.config.knows_stored_vocabularies_only
         for name, other in (self.config.vocabularies or {}).items() if shared else ():
             embeddings = self.vocabularies.get(name)
             for place, (label, is_thing) in enumerate(
                 zip(other["labels"], other["is_thing"], strict=True)
             ):
-                if not is_thing and label not in known:
-                    known.add(label)
+                if not is_thing and plain_name(label) not in known:
+                    known.add(plain_name(label))
                     rows.append(embeddings[place])
         return torch.stack(rows) if rows else None
 

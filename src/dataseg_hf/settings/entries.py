@@ -207,6 +207,9 @@ class EvalEntry(Source):
     @field_validator("class_groups")
     @classmethod
     def _check_class_groups(cls, given: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name, labels in given.items():
+            if len(set(labels)) < len(labels):
+                raise ValueError(f"{name!r} names a class twice")
         taken = sorted(set(given) & set(GROUPS_OF_METRICS))
         if taken:
             raise ValueError(

@@ -2,7 +2,7 @@
 masks for some, and classes that people have looked for.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -68,8 +68,9 @@ def read_open_images(
 
     `annotations` holds, at any depth, `*annotations-bbox.csv`, and where there are such files
     `*annotations-object-segmentation.csv` with the masks as PNGs, `*human-imagelabels*.csv`,
-    `*class-descriptions*.csv` and `*hierarchy.json`. All images of the folder are read, and no
-    other; the image id is the file's name without its ending.
+    `*class-descriptions*.csv` and `*hierarchy.json`. Equal lines count once. All images of the
+    folder are read, and no other; the image id is the id that the files have for it, the file's
+    name without its ending, with or without the folders above it.
 
     An object has a mask where there is one, else a box; groups (`IsGroupOf`) are crowds. Where an
     image has verified labels, a class without any is one that nobody looked for (`incomplete`). A
@@ -86,9 +87,10 @@ def read_open_images(
 
     Raises:
         FileNotFoundError: for a missing folder.
-        ValueError: for another task, no image, no CSV of boxes, or one that cannot be read. Faults
-            of single images are `problems` of the dataset (an unknown class, a missing mask), or a
-            BadSampleError on loading.
+        ValueError: for another task, no image, two images of one name, no CSV of boxes, one that
+            cannot be read, or none that has a line for one of the images. Faults of single images
+            are `problems` of the dataset (an unknown class, a missing mask), or a BadSampleError on
+            loading.
     """
     require_task(spec, "open_images")
     image_dir, folder = require_folder(images), require_folder(annotations)
@@ -96,7 +98,7 @@ def read_open_images(
         raise ValueError(
             f"dataset '{spec.name}': no file in {folder} is named {BOXES}; check the path"
         )
-    image_of = {path.stem: path for path in image_files(image_dir, image_suffixes).values()}
+    image_of = _images_by_id(image_files(image_dir, image_suffixes), find(folder, BOXES), spec)
     found = _Annotation(spec, folder, sorted(image_of))
     rows, counts = Rows(_ROWS), TargetCounts(len(spec.classes))
     for number, name in enumerate(sorted(image_of)):
@@ -117,6 +119,37 @@ def read_open_images(
     return require_images(data, image_dir)
 
 
+def _images_by_id(
+    images: Mapping[str, Path], boxes: Sequence[Path], spec: DatasetSpec
+) -> dict[str, Path]:
+    """The images by the ids of the files: the name alone, as in Open Images, or the path below the
+    folder of images, as some exports have it; without an ending both.
+
+    Raises:
+        ValueError: for two images of one name, and where the files know none of the images.
+    """
+    if not images:
+        return {}
+    by_name: dict[str, Path] = {}
+    for path in images.values():
+        other = by_name.setdefault(path.stem, path)
+        if other != path:
+            if grouped_lines(boxes, BOXES, list(images)).starts[-1]:
+                return dict(images)
+            raise ValueError(
+                f"dataset '{spec.name}': {other} and {path} have one name, which is the id of an "
+                "image here; read their folders as two datasets"
+            )
+    ways = (by_name, dict(images))
+    known = [int(grouped_lines(boxes, BOXES, list(way)).starts[-1]) for way in ways]
+    if not max(known):
+        raise ValueError(
+            f"dataset '{spec.name}': no line of {', '.join(map(str, boxes))} belongs to an image, "
+            f"such as '{next(iter(by_name))}'; check that both are of one part of the set"
+        )
+    return ways[1] if known[1] > known[0] else ways[0]
+
+
 # --- what the files say of an image
 
 
@@ -135,20 +168,28 @@ class _Annotation:
         self._class_ids = ClassIds(spec)
         self._without_labels = 0
         self._images = len(image_ids)
+        self._ids_of = [
+            {raw_id for raw_id, index in spec.id_map.items() if index == number}
+            for number in range(len(spec.classes))
+        ]
 
     def row(self, number: int, where: str) -> dict[str, Any]:
         """The objects, tags and incomplete classes of an image."""
-        objects = self._objects(number, where)
-        present = {one["label"] for one in objects if one["class_index"] != VOID}
-        tags, incomplete = self._looked_for(number, present)
+        objects = self._objects(number)
         self._class_ids.end_image(where)
+        for one in objects if self.spec.label_form == "degrees" else ():
+            if one["mask"] is not None and one["class_index"] != VOID:
+                one["mask"] = self._mask_file(one["mask"], where)
+        tags, incomplete = self._looked_for(number, {one["label"] for one in objects})
         for one in objects:
             del one["label"]
         kept = [one for one in objects if one["class_index"] != VOID]
         return {"objects": kept, "tags": sorted(tags), "incomplete": sorted(incomplete)}
 
-    def _objects(self, number: int, where: str) -> list[dict[str, Any]]:
-        """Those with boxes, each with its mask where there is one; then masks without a box."""
+    def _objects(self, number: int) -> list[dict[str, Any]]:
+        """Those with boxes, each with the name of its mask where there is one; then masks without a
+        box.
+        """
         objects = [
             {
                 "label": line["LabelName"],
@@ -157,9 +198,9 @@ class _Annotation:
                 "is_crowd": line["IsGroupOf"] == 1,
                 "mask": None,
             }
-            for line in self._boxes.of_image(number)
+            for line in _once(self._boxes.of_image(number))
         ]
-        for line in self._masks.of_image(number):
+        for line in _once(self._masks.of_image(number)):
             box = [line[f"Box{side}"] for side in ("XMin", "YMin", "XMax", "YMax")]
             one = _of_box(objects, line["LabelName"], box)
             if one is None:
@@ -167,8 +208,7 @@ class _Annotation:
                 one = {"label": line["LabelName"], "class_index": index, "box": box}
                 objects.append({**one, "is_crowd": False, "mask": None})
                 one = objects[-1]
-            if one["class_index"] != VOID:
-                one["mask"] = self._mask_file(line["MaskPath"], where)
+            one["mask"] = line["MaskPath"]
         return objects
 
     def _class_index(self, label: str) -> int:
@@ -198,18 +238,15 @@ class _Annotation:
         tags = {label for label in without_box if not self._narrower.get(label, set()) & present}
         if self.spec.label_form == "boxes":
             tags = set()
-        certain = self._indices(present | tags | absent)
-        return self._indices(tags), set(range(len(self.spec.classes))) - certain
+        certain = self._known(present | tags | absent)
+        # a class of several ids was looked for where all of them were
+        incomplete = {number for number, ids in enumerate(self._ids_of) if not ids <= certain}
+        return {self._class_ids.index(raw_id) for raw_id in self._known(tags)} - {VOID}, incomplete
 
-    def _indices(self, labels: Iterable[str]) -> set[int]:
-        """Classes of the labels that the spec knows; most of Open Images' 20,000 it does not."""
-        known = [
-            raw_id
-            for label in labels
-            for raw_id in (label, self.names.get(label, label))
-            if self.spec.knows(raw_id)
-        ]
-        return {self._class_ids.index(raw_id) for raw_id in known} - {VOID}
+    def _known(self, labels: Iterable[str]) -> set[RawId]:
+        """Raw ids of the labels that the spec knows; most of Open Images' 20,000 it does not."""
+        raw_ids = {raw_id for label in labels for raw_id in (label, self.names.get(label, label))}
+        return {raw_id for raw_id in raw_ids if self.spec.knows(raw_id)}
 
     def notes(self) -> list[str]:
         """What a user should know."""
@@ -222,6 +259,11 @@ class _Annotation:
                 "class counts as annotated in whole there"
             )
         return notes
+
+
+def _once(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Equal lines once: one file may be there under two names."""
+    return list({tuple(line.values()): line for line in lines}.values())
 
 
 def _of_box(objects: list[dict[str, Any]], label: str, box: list[float]) -> dict[str, Any] | None:

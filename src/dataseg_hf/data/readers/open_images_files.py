@@ -32,7 +32,7 @@ COLUMNS: Mapping[str, Mapping[str, pa.DataType]] = {
         "XMax": pa.float64(),
         "YMin": pa.float64(),
         "YMax": pa.float64(),
-        "IsGroupOf": pa.int64(),
+        "IsGroupOf": pa.float64(),
     },
     MASKS: {
         "MaskPath": pa.string(),
@@ -68,8 +68,13 @@ class Grouped:
 
 
 def find(folder: Path, pattern: str) -> list[Path]:
-    """The files below a folder whose name fits a pattern, sorted."""
-    return sorted(folder.rglob(pattern))
+    """The files below a folder whose name fits a pattern, sorted; without what macOS adds."""
+    found = (path.relative_to(folder) for path in folder.rglob(pattern))
+    return sorted(
+        folder / path
+        for path in found
+        if not path.name.startswith(".") and "__MACOSX" not in path.parts
+    )
 
 
 def grouped_lines(paths: Sequence[Path], kind: str, image_ids: Sequence[str]) -> Grouped:
