@@ -1,0 +1,147 @@
+"""A mask for each object of which the class and the box are known.
+
+Shapes: N proposals, M objects, h x w mask grid, S x S cells of a crop.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ...model.losses_dataseg import axis_projections, interval_cells, pairwise_dice_cost
+from ...model.proposals_dataseg import ImageProposals
+from ...model.resizing_dataseg import valid_grid
+from ..segments import Segment, Size
+from .refinement import crop_windows, inside_boxes, reaching_all_lines, refined, sampled
+
+TEMPERATURE = 0.05
+"""Of the shares that proposals have in a mask (our setting)."""
+_SURE = 1e-4  # probabilities stay so far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Completion:
+    """The masks of an image's objects.
+
+    Args:
+        segments: M of them, in the order of the objects, each within its box. The score is the mean
+            probability of the mask's pixels before the colors were looked at.
+        agreement: [M], IoU of the box with the tight box of the mask.
+    """
+
+    segments: Sequence[Segment]
+    agreement: NDArray[np.float64]
+
+
+@torch.no_grad()
+def complete_boxes(
+    proposals: ImageProposals,
+    image: NDArray[np.uint8],
+    boxes: NDArray[np.floating],
+    class_labels: NDArray[np.int64],
+) -> Completion:
+    """A mask for each box, inside of it and touching its sides.
+
+    Every proposal has a share in a mask: the greater, the surer it is of the class and the better
+    its projections fit the box (as the losses match them). Their mean is raised until each row and
+    column of the box meets it, and sharpened by the image (`refinement`). All is our setting.
+
+    Args:
+        proposals: of the image, in the vocabulary of the labels.
+        image: uint8 RGB [H, W, 3].
+        boxes: [M, 4], xyxy in pixels, within the image and not empty.
+        class_labels: int64 [M].
+    """
+    if len(boxes) == 0:
+        return Completion([], np.zeros(0))
+    size = (image.shape[0], image.shape[1])
+    masks = proposals.mask_logits.float().sigmoid()
+    shares = proposal_shares(proposals, boxes, class_labels, size)
+    probability = (shares @ masks.flatten(1)).view(-1, *proposals.grid)
+    relative = _relative(boxes, size, probability)
+    windows = crop_windows(relative)
+    inside = inside_boxes(relative, windows)
+    on_canvas = windows * proposals.valid_size.flip(0).repeat(2)
+    logits = sampled(probability.clamp(_SURE, 1 - _SURE).logit()[:, None], on_canvas)[:, 0]
+    colors = torch.from_numpy(image.copy()).to(probability).permute(2, 0, 1)[None] / 255
+    crops = sampled(colors.expand(len(boxes), -1, -1, -1), windows)
+    final = refined(reaching_all_lines(logits, inside), crops, inside)
+    maps = torch.stack([final, logits], dim=1).cpu()
+    segments = [
+        _segment(of_box, window, box, int(label), size)
+        for of_box, window, box, label in zip(maps, windows.cpu(), boxes, class_labels, strict=True)
+    ]
+    agreement = [_agreement(one, box) for one, box in zip(segments, boxes, strict=True)]
+    return Completion(segments, np.array(agreement))
+
+
+def proposal_shares(
+    proposals: ImageProposals,
+    boxes: NDArray[np.floating],
+    class_labels: NDArray[np.int64],
+    size: Size,
+) -> Tensor:
+    """The share of each proposal in the mask of each object: [M, N], adding up to 1.
+
+    Args:
+        proposals: of the image.
+        boxes: [M, 4], xyxy in pixels of the image of `size` (height, width).
+        class_labels: int64 [M].
+    """
+    masks = proposals.mask_logits.float()[None]
+    height, width = proposals.grid
+    scaled = _relative(boxes, size, masks) * proposals.valid_size.flip(0).repeat(2)
+    box_columns = interval_cells(scaled[:, 0], scaled[:, 2], width)[None]
+    box_rows = interval_cells(scaled[:, 1], scaled[:, 3], height)[None]
+    rows, columns = valid_grid(proposals.mask_logits, proposals.valid_size)
+    on_image = torch.zeros(1, height, width, dtype=torch.bool, device=masks.device)
+    on_image[:, :rows, :columns] = True
+    mask_columns, mask_rows = axis_projections(masks, on_image)
+    cost = pairwise_dice_cost(mask_columns, box_columns, torch.ones_like(box_columns))
+    cost = cost + pairwise_dice_cost(mask_rows, box_rows, torch.ones_like(box_rows))
+    labels = torch.from_numpy(class_labels).to(masks.device)
+    of_class = proposals.class_logits.float().softmax(-1)[:, labels]
+    return ((of_class - cost[0]) / TEMPERATURE).softmax(0).T
+
+
+def _relative(boxes: NDArray[np.floating], size: Size, like: Tensor) -> Tensor:
+    """Boxes in 0..1 of the image, [M, 4]."""
+    height, width = size
+    return torch.from_numpy(boxes).to(like) / like.new_tensor([width, height, width, height])
+
+
+def _segment(
+    maps: Tensor, window: Tensor, box: NDArray[np.floating], label: int, size: Size
+) -> Segment:
+    """The mask at the pixels of its box, of a crop's logits [2, S, S], refined and not."""
+    left, top = (max(0, int(np.floor(value + 1e-3))) for value in box[:2])
+    right = min(size[1], int(np.ceil(box[2] - 1e-3)))
+    bottom = min(size[0], int(np.ceil(box[3] - 1e-3)))
+    x = (torch.arange(left, right) + 0.5) / size[1]
+    y = (torch.arange(top, bottom) + 0.5) / size[0]
+    start, extent = window[:2], window[2:] - window[:2]
+    across, down = (x - start[0]) / extent[0], (y - start[1]) / extent[1]
+    points = torch.stack(torch.meshgrid(across, down, indexing="xy"), dim=-1)[None]
+    final, before = F.grid_sample(
+        maps[None], 2 * points - 1, padding_mode="border", align_corners=False
+    )[0]
+    mask = (final > min(0.0, float(final.max()) - 1e-6)).numpy()  # one pixel at least
+    score = float(before.sigmoid().numpy()[mask].mean())
+    return Segment(label, score, mask, top, left)
+
+
+def _agreement(segment: Segment, box: NDArray[np.floating]) -> float:
+    """IoU of the tight box of a segment with a box xyxy."""
+    x, y, width, height = segment.box
+    common_width = min(x + width, box[2]) - max(x, box[0])
+    common_height = min(y + height, box[3]) - max(y, box[1])
+    common = max(common_width, 0.0) * max(common_height, 0.0)
+    union = width * height + (box[2] - box[0]) * (box[3] - box[1]) - common
+    return float(common / union)
+
+
+__all__ = ["Completion", "complete_boxes", "proposal_shares"]
