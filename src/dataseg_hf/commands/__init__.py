@@ -19,6 +19,7 @@ COMMANDS = {
     "probe": "fit a linear probe to a run's frozen backbone: what it allows untrained",
     "predict": "segment images",
     "label": "label photographs with an existing model, as a dataset",
+    "complete": "complete annotation: masks for boxes, objects for maps of classes",
     "export": "write a model as ONNX or as a torch.export program",
     "publish": "publish a model, or its demo, on the Hugging Face Hub",
     "metrics": "score predictions in files of the standard formats",

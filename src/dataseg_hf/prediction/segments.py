@@ -1,7 +1,8 @@
 """Predicted segments: masks that know their place in the image."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ class Segment:
         score: 0..1, None in semantic results.
         mask: bool [h, w], the part of the image that begins at pixel (top, left) and holds the
             whole segment.
+        facts: further keys of its entry in a COCO file.
     """
 
     label_id: int
@@ -26,6 +28,7 @@ class Segment:
     mask: NDArray[np.bool_]
     top: int = 0
     left: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def area(self) -> int:
@@ -56,7 +59,7 @@ class Segment:
 
     def moved(self, top: int, left: int) -> "Segment":
         """The same segment, of an image in which this one's begins at (top, left)."""
-        return Segment(self.label_id, self.score, self.mask, self.top + top, self.left + left)
+        return replace(self, top=self.top + top, left=self.left + left)
 
 
 def cropped(mask: NDArray[np.bool_], label_id: int, score: float | None) -> Segment:

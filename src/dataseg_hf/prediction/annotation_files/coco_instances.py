@@ -25,6 +25,7 @@ def coco_entry(image: AnnotatedImage, style: AnnotationStyle) -> str:
             "image_id": image.image_id,
             **coco_object(segment, ids),
             "segmentation": _segmentation(segment, image.size, style),
+            **segment.facts,
         }
         for segment in image.segments
     ]

@@ -2,17 +2,24 @@
 
 from .classes import split_into_objects
 from .objects import Completion, complete_boxes
+from .proposing import Proposer
+from .run import CompletedFolder, CompletionSummary, complete_images, image_name
 from .sample import CompletedSample, ObjectNote, Source, complete_sample
 from .weak_objects import complete_points, complete_tags
 
 __all__ = [
+    "CompletedFolder",
     "CompletedSample",
     "Completion",
+    "CompletionSummary",
     "ObjectNote",
+    "Proposer",
     "Source",
     "complete_boxes",
+    "complete_images",
     "complete_points",
     "complete_sample",
     "complete_tags",
+    "image_name",
     "split_into_objects",
 ]

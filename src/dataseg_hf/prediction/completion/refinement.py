@@ -24,6 +24,8 @@ BINS = 8
 """Of a channel, in the histograms of the colors."""
 LARGEST = 2.0
 """Greatest logit of the network, and of the colors, that counts."""
+MOST_RAISED = 4.0
+"""By which logits are raised at most, so that a mask meets its box."""
 OUTSIDE = -20.0
 """The logit of what lies outside of the box."""
 _SHIFTS = ((0, 1), (1, 0), (1, 1), (1, -1))
@@ -71,13 +73,13 @@ def _cell_centers(windows: Tensor) -> tuple[Tensor, Tensor]:
 
 def reaching_all_lines(logits: Tensor, inside: Tensor) -> Tensor:
     """The logits, raised until every row and column of the box meets the mask, as in a tight box of
-    an object in one piece; by `LARGEST` at most. [K, S, S].
+    an object in one piece; by `MOST_RAISED` at most. [K, S, S].
     """
     within = logits.masked_fill(~inside, OUTSIDE)
-    columns = within.amax(1).masked_fill(~inside.any(1), LARGEST)
-    rows = within.amax(2).masked_fill(~inside.any(2), LARGEST)
+    columns = within.amax(1).masked_fill(~inside.any(1), torch.inf)
+    rows = within.amax(2).masked_fill(~inside.any(2), torch.inf)
     weakest = torch.cat([columns, rows], dim=1).amin(1)
-    return logits + (-weakest).clamp(0, LARGEST)[:, None, None]
+    return logits + (-weakest).clamp(0, MOST_RAISED)[:, None, None]
 
 
 def refined(logits: Tensor, colors: Tensor, inside: Tensor) -> Tensor:

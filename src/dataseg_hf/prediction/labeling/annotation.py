@@ -73,6 +73,8 @@ class AnnotationFiles:
         ids = id_map(labels, range(1, len(labels) + 1), size)
         self._save(rgb_ids(ids), name)
         annotation = coco_panoptic_annotation(labels, name, f"{name}.png")
+        for info, segment in zip(annotation["segments_info"], labels, strict=True):
+            info |= segment.facts
         entry = f"{json.dumps(_facts(name, file_name, size))}\t{json.dumps(annotation)}"
         return _of_objects(name, entry, size, found, scores, int((ids == 0).sum()))
 

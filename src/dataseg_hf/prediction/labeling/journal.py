@@ -86,6 +86,10 @@ class Journal:
         for batch in self.batches():
             yield from batch.labeled
 
+    def entries(self) -> "Entries":
+        """The entries of all images, read anew each time they are gone through."""
+        return Entries(self)
+
     def _note(self, batch: Batch) -> None:
         names = {image.name for image in batch.labeled}
         self.done |= names
@@ -102,6 +106,16 @@ class Journal:
             whole = _after_last_break(content, end)
             if whole < end:
                 content.truncate(whole)
+
+
+class Entries:
+    """The entries of a journal's images; may be gone through several times."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+
+    def __iter__(self) -> Iterator[str]:
+        return (image.entry for image in self.journal.labeled())
 
 
 def _after_last_break(content: Any, end: int, block: int = 2**20) -> int:

@@ -1,7 +1,7 @@
 """Labeling all images of a folder, batch by batch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..teachers import Teacher
 from .annotation import AnnotationFiles
 from .entry import ENTRY_FILE, dataset_entry, entry_text, write_image_list
 from .folder import LabelingFolder
-from .journal import Batch, Journal
+from .journal import Batch
 from .summary import SUMMARY_FILE, Summary
 
 
@@ -44,7 +44,7 @@ def label_images(
             batch = {name: images[name] for name in pending[first : first + batch_size]}
             journal.add(_labeled(teacher, files, batch, settings.images))
             bar.update(len(batch))
-    files.finish(_Entries(journal))
+    files.finish(journal.entries())
     return _finished(folder, images)
 
 
@@ -76,13 +76,3 @@ def _finished(folder: LabelingFolder, images: Mapping[str, Path]) -> Summary:
     summary = Summary.of(folder.settings, folder.journal)
     replace_file(folder.path / SUMMARY_FILE, json.dumps(summary.as_dict(), indent=2) + "\n")
     return summary
-
-
-class _Entries:
-    """The entries of all labeled images; may be gone through several times."""
-
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
-
-    def __iter__(self) -> Iterator[str]:
-        return (image.entry for image in self.journal.labeled())

@@ -230,14 +230,19 @@ def _processor(
 
 
 def teacher_digest(teacher: Teacher) -> str:
-    """SHA-256 of a teacher's weights, config and image processor: equal for equal models, wherever
+    """As `model_digest`."""
+    return model_digest(teacher.model, teacher.processor)
+
+
+def model_digest(model: Any, processor: Any) -> str:
+    """SHA-256 of a model's weights, config and image processor: equal for equal models, wherever
     they lie.
     """
     digest = hashlib.sha256()
-    config = {**teacher.model.config.to_dict(), "_name_or_path": None}
-    settings = [config, teacher.processor.to_dict()]
+    config = {**model.config.to_dict(), "_name_or_path": None}
+    settings = [config, processor.to_dict()]
     digest.update(json.dumps(settings, sort_keys=True, default=str).encode())
-    for name, tensor in sorted(teacher.model.state_dict().items()):
+    for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()

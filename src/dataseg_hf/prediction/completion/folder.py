@@ -1,0 +1,81 @@
+"""The folder of a completion: made, or gone on with where it belongs to the same model and data."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...errors import ConfigError
+from ...files.output_folder import (
+    ClaimedFolder,
+    Reads,
+    claim_output_folder,
+    hold_output_folder,
+    kind_of,
+    resolved_folder,
+)
+from ...files.writing import replace_file
+from ...model.image_processing_dataseg import DaTaSegImageProcessor
+from ...model.modeling_dataseg import DaTaSegModel
+from ..teachers.loading import model_digest
+
+KEY = "--output"
+SETTINGS_FILE = "completion.json"
+
+
+def open_completion(
+    output: str,
+    reads: Reads,
+    model: DaTaSegModel,
+    processor: DaTaSegImageProcessor,
+    settings: Mapping[str, Mapping[str, Any]],
+) -> ClaimedFolder:
+    """Make the folder, or go on with it.
+
+    Args:
+        output: where it lies.
+        reads: what the command reads.
+        model: with which the annotation is completed.
+        processor: of the model.
+        settings: of the entries of the datasets that are completed, by name.
+
+    Raises:
+        ConfigError: for a folder with other content, or completed with another model or from other
+            settings of a dataset; the message names them.
+    """
+    folder = resolved_folder(output, KEY)
+    if kind_of(folder) == "completion":
+        claimed = hold_output_folder(folder, KEY)
+    else:
+        claimed = claim_output_folder(folder, "completion", KEY, reads)
+    try:
+        _agree(claimed, model_digest(model, processor), settings)
+    except BaseException:
+        claimed.lock.release()
+        raise
+    return claimed
+
+
+def _agree(claimed: ClaimedFolder, digest: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Note what decides the completion of each dataset.
+
+    Raises:
+        ConfigError: where it was begun otherwise.
+    """
+    file = claimed.path / SETTINGS_FILE
+    earlier: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    if earlier.get("model", digest) != digest:
+        raise ConfigError(
+            f"{KEY}: '{claimed.path}' was completed by another model; name another folder"
+        )
+    datasets = earlier.get("datasets", {})
+    for name, given in json.loads(json.dumps(settings)).items():
+        if datasets.setdefault(name, given) != given:
+            raise ConfigError(
+                f"{KEY}: '{claimed.path}' has '{name}' with other settings; name another folder, "
+                f"or see {SETTINGS_FILE} there"
+            )
+    content = {"model": digest, "datasets": datasets}
+    replace_file(file, json.dumps(content, indent=1) + "\n")
+
+
+__all__ = ["KEY", "open_completion"]

@@ -1,0 +1,86 @@
+"""A model's proposals for the images of a dataset, in the dataset's own words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import torch
+
+from ...data.collate import Normalization, pad_images
+from ...data.sample import DatasetSpec, Sample
+from ...data.transforms import resize_only
+from ...errors import ConfigError
+from ...model.image_processing_dataseg import DaTaSegImageProcessor
+from ...model.modeling_dataseg import DaTaSegModel
+from ...model.proposals_dataseg import ImageProposals
+
+
+@dataclass(frozen=True)
+class Proposer:
+    """A model that looks at the images of one dataset.
+
+    Args:
+        model: in evaluation mode.
+        normalization: of the pixels.
+        classes: what `forward` is told of the categories.
+        image_size: pixels of an image's longer side, and of the canvas.
+        batch_size: images at once.
+    """
+
+    model: DaTaSegModel
+    normalization: Normalization
+    classes: dict[str, Any]
+    image_size: int
+    batch_size: int
+
+    @classmethod
+    def of(
+        cls,
+        model: DaTaSegModel,
+        processor: DaTaSegImageProcessor,
+        name: str,
+        spec: DatasetSpec,
+        image_size: int,
+        batch_size: int,
+    ) -> "Proposer":
+        """With the vocabulary that the model stores for the dataset of that name, where it has the
+        dataset's names, else with embeddings of these.
+
+        Raises:
+            ConfigError: for names that the model cannot embed.
+        """
+        stored = (model.config.vocabularies or {}).get(name)
+        if stored is not None and stored["labels"] == spec.labels:
+            classes: dict[str, Any] = {"vocabulary": name}
+        else:
+            try:
+                embeddings = model.embed(spec.labels).to(model.device)
+            except (ValueError, OSError) as error:
+                raise ConfigError(f"datasets.{name}: {error}") from error
+            things = torch.tensor(spec.is_thing, device=model.device)
+            classes = {"text_embeddings": embeddings, "is_thing": things}
+        normalization = Normalization(processor.image_mean, processor.image_std)
+        return cls(model, normalization, classes, image_size, batch_size)
+
+    def proposals(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, ImageProposals]]:
+        """Each sample with the proposals for it."""
+        while batch := list(islice(samples, self.batch_size)):
+            yield from zip(batch, self._of_batch(batch), strict=True)
+
+    @torch.no_grad()
+    def _of_batch(self, samples: Sequence[Sample]) -> list[ImageProposals]:
+        pixel_values, pixel_mask = pad_images(
+            [resize_only(sample, self.image_size).image for sample in samples],
+            [sample.image_id for sample in samples],
+            self.image_size,
+            self.normalization,
+        )
+        device = self.model.device
+        output = self.model(
+            pixel_values=pixel_values.to(device), pixel_mask=pixel_mask.to(device), **self.classes
+        )
+        return ImageProposals.of_batch(output)
+
+
+__all__ = ["Proposer"]

@@ -1,0 +1,213 @@
+"""The completed annotation of a whole dataset, image by image, into a folder.
+
+The folder holds COCO files (`annotations.json`, and for maps of classes `maps/`), with a score, a
+source and what there is to review for each segment; `dataset.yaml`, the entry that reads it in a
+mix; `review.csv`, what a person should look at, the most doubtful first.
+"""
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from PIL import Image
+from tqdm.auto import tqdm
+
+from ...data.sample import DatasetSpec, Instances, Sample, Segments, TaskName
+from ...files.writing import replaced
+from ...model.proposals_dataseg import ImageProposals
+from ..labeling.annotation import ANNOTATION_FILE, MAPS, AnnotationFiles
+from ..labeling.journal import Batch, Journal, LabeledImage
+from ..segments import Segment, cropped
+from .sample import CompletedSample, complete_sample
+
+JOURNAL_FILE, REVIEW_FILE, ENTRY_FILE = "completed_images.jsonl", "review.csv", "dataset.yaml"
+IMAGES = "images"
+"""Folder of the images of a set that has no files of its own."""
+
+
+@dataclass(frozen=True)
+class CompletedFolder:
+    """Where the completed annotation of a dataset goes.
+
+    Args:
+        path: of the dataset.
+        spec: of the dataset.
+        images: folder of its images; None where they are no files, so that they are written, too.
+    """
+
+    path: Path
+    spec: DatasetSpec
+    images: Path | None
+
+    @property
+    def task(self) -> TaskName:
+        """That of the completed annotation."""
+        maps = self.spec.label_form in ("classes", "segments")
+        return "panoptic" if maps else "instance"
+
+    def journal(self) -> Journal:
+        """Of the images that are done."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        return Journal(self.path / JOURNAL_FILE)
+
+    def files(self) -> AnnotationFiles:
+        """What writes the annotation."""
+        return AnnotationFiles(self.path, self.task, self.spec.labels, self.spec.is_thing)
+
+
+@dataclass(frozen=True)
+class CompletionSummary:
+    """What a completion came to.
+
+    Args:
+        images: how many.
+        sources: segments by what they were made from.
+        to_review: segments that a person should look at.
+    """
+
+    images: int
+    sources: Mapping[str, int]
+    to_review: int
+
+    def text(self) -> str:
+        """For the terminal."""
+        made = ", ".join(f"{count} {source}" for source, count in sorted(self.sources.items()))
+        return f"{self.images} images: {made or 'nothing'}; {self.to_review} to review"
+
+
+def complete_images(
+    folder: CompletedFolder, samples: Iterator[tuple[Sample, ImageProposals]], total: int
+) -> CompletionSummary:
+    """Complete the images that are not done yet, and write the files of all.
+
+    Args:
+        folder: of the dataset.
+        samples: of the images that its journal does not know, each with the proposals for it.
+        total: images of the dataset.
+    """
+    journal, files = folder.journal(), folder.files()
+    with tqdm(total=total, initial=len(journal.done), unit="image") as bar:
+        for sample, proposals in samples:
+            done = complete_sample(sample, folder.spec, proposals)
+            journal.add(Batch([_written(done, folder, files)]))
+            bar.update(1)
+    entries = journal.entries()
+    files.finish(entries)
+    _write_review(folder, entries)
+    _write_entry(folder)
+    return _summary(entries)
+
+
+def image_name(sample: Sample) -> str:
+    """Of a sample in the files: its path below the folder of images, without the ending."""
+    return str(Path(sample.file_name).with_suffix(""))
+
+
+def _written(
+    done: CompletedSample, folder: CompletedFolder, files: AnnotationFiles
+) -> LabeledImage:
+    """Write what belongs to one image."""
+    sample, name = done.sample, image_name(done.sample)
+    file_name = sample.file_name
+    if folder.images is None:
+        file_name = f"{name}.png"
+        target = folder.path / IMAGES / file_name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sample.image).save(target)
+    size = (sample.image.shape[0], sample.image.shape[1])
+    return files.add(name, file_name, size, segments_of(done))
+
+
+def segments_of(done: CompletedSample) -> list[Segment]:
+    """The objects or segments of a completed sample, with what is noted of each; empty ones are
+    left out.
+    """
+    annotation = done.sample.annotation
+    labels, crowds = annotation.class_labels.tolist(), annotation.is_crowd.tolist()
+    if isinstance(annotation, Segments):
+        masks: Any = [annotation.segment_map == n for n in range(len(labels))]
+    else:
+        assert isinstance(annotation, Instances)
+        assert annotation.masks is not None
+        masks = annotation.masks
+    found = []
+    for mask, label, is_crowd, note in zip(masks, labels, crowds, done.notes, strict=True):
+        if mask.any():
+            facts = {"source": note.source, "review": note.review, "iscrowd": int(is_crowd)}
+            found.append(replace(cropped(mask, label, note.score), facts=facts))
+    return found
+
+
+# --- the files of all images
+
+
+def _segments_of_entry(entry: str) -> tuple[str, list[dict[str, Any]]]:
+    """The file of an image, and what is written of its segments."""
+    image, *rest = (json.loads(part) for part in entry.split("\t"))
+    if rest and "segments_info" in rest[0]:
+        rest = rest[0]["segments_info"]
+    return image["file_name"], rest
+
+
+def _write_review(folder: CompletedFolder, entries: Iterable[str]) -> None:
+    """What a person should look at: the least score first."""
+    rows = []
+    for entry in entries:
+        file_name, segments = _segments_of_entry(entry)
+        for number, one in enumerate(segments, start=1):
+            if one["review"]:
+                label = folder.spec.labels[one["category_id"] - 1]
+                rows.append((one["score"], file_name, number, label, one["source"], one["review"]))
+    with replaced(folder.path / REVIEW_FILE) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("score", "image", "segment", "class", "source", "review"))
+        writer.writerows((f"{score:.4f}", *row) for score, *row in sorted(rows))
+
+
+def _write_entry(folder: CompletedFolder) -> None:
+    """The entry of a mix that reads the folder."""
+    maps = folder.task == "panoptic"
+    spec = folder.spec
+    entry: dict[str, Any] = {
+        "spec": {
+            "name": f"{spec.name}, completed",
+            "task": folder.task,
+            "license": spec.license,
+            "classes": [
+                {"name": c.name, "ids": [number], "thing": c.is_thing}
+                for number, c in enumerate(spec.classes, start=1)
+            ],
+        },
+        "reader": "coco_panoptic" if maps else "coco_instances",
+        "images": str(folder.images or folder.path / IMAGES),
+        **({"annotations": str(folder.path / MAPS)} if maps else {}),
+        "annotation_file": str(folder.path / ANNOTATION_FILE),
+    }
+    text = yaml.safe_dump({"datasets": {folder.path.name: entry}}, sort_keys=False)
+    with replaced(folder.path / ENTRY_FILE) as file:
+        file.write(f"# Completed annotation: paste the entry into the `datasets` of a run.\n{text}")
+
+
+def _summary(entries: Iterable[str]) -> CompletionSummary:
+    sources: Counter[str] = Counter()
+    images = to_review = 0
+    for entry in entries:
+        images += 1
+        _, segments = _segments_of_entry(entry)
+        sources.update(one["source"] for one in segments)
+        to_review += sum(bool(one["review"]) for one in segments)
+    return CompletionSummary(images, dict(sources), to_review)
+
+
+__all__ = [
+    "CompletedFolder",
+    "CompletionSummary",
+    "complete_images",
+    "image_name",
+    "segments_of",
+]
