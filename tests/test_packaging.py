@@ -220,6 +220,8 @@ BEYOND_THE_README = (
     "--output_dir outputs/shapes_scores",
     "python -m dataseg_hf predict --model outputs/shapes --input folder/ --output others",
     "dataseg label --teacher hustvl/yolos-tiny --images folder --output outputs/labels",
+    "dataseg complete --model outputs/shapes --config shapes --output outputs/completed "
+    "--datasets shapes_boxes",
     "dataseg probe --config shapes --model outputs/shapes --output_dir outputs/shapes_probe",
     "dataseg export --model outputs/shapes --output shapes.pt2",
     "dataseg publish --model outputs/shapes --repo me/dataseg-shapes --dry_run",

@@ -57,6 +57,11 @@ SMALLER = (
         "images of 640 pixels",
     ),
     Smaller(
+        r"complete .*--config shapes",
+        "--datasets.shapes_boxes.count 2 --datasets.shapes_semantic.count 2",
+        "completes 664 images",
+    ),
+    Smaller(
         r"probe --config shapes",
         "--num_threads 1 --datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
         "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2",

@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
-from ..settings.ready_configs import config_file, with_config_files
+from ..settings.ready_configs import config_file, ready_configs
 from .options import OptionParser, positive, report_error
 
 if TYPE_CHECKING:
-    from ..data.sample import Sample, SampleDataset
+    from ..data.sample import Sample, SampleDataset, SampleStream
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
     from ..settings.entries import TrainEntry
-    from ..settings.run import RunConfig
+    from ..settings.parts import MixSettings
 
 CONTACT_SHEET, SHOWN_IMAGES = "contact_sheet.png", 6
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
@@ -37,26 +37,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Ctrl-C.
     """
     parser = option_parser()
-    options, rest = parser.parse_known_args(arguments)
-    from ..settings.parsing import config_files, file_of_entries, parse_run_config
+    options, overrides = parser.parse_known_args(arguments)
+    from ..settings.parsing import file_of_entries
+    from ..settings.parts import MixSettings, read_part
 
     show_messages()
-    file = ""
+    place = ""
     try:
-        settings = with_config_files(rest)
-        file = file_of_entries(settings)
-        config = parse_run_config(settings, config_file("shapes"), parser.option_names())
-        complete(options, config, config_files(settings))
+        file = config_file(options.config)
+        place = file_of_entries(["--config", file, *overrides])
+        mix = read_part(MixSettings, file, overrides, parser.option_names())
+        complete(options, mix, file)
     except KeyboardInterrupt:
         print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except (ConfigError, BadSampleError) as error:
-        report_error(error, file)
+        report_error(error, place)
         return 2
     return 0
 
 
-def complete(options: Namespace, config: "RunConfig", files: Sequence[str]) -> None:
+def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
     """Complete the chosen datasets, one after the other.
 
     Raises:
@@ -64,40 +65,29 @@ def complete(options: Namespace, config: "RunConfig", files: Sequence[str]) -> N
         BadSampleError: for an image that cannot be read.
     """
     from ..prediction.completion.folder import open_completion
-    from ..settings.paths import expand, run_reads
+    from ..settings.datasets import load_source
+    from ..settings.paths import expand, paths_read
     from ..sharing.checkpoint import load_checkpoint
 
-    names = chosen_datasets(options.datasets, config)
+    entries = mix.entries(options.datasets or ())
+    sources = {f"datasets.{name}": entry for name, entry in entries.items()}
+    reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
     output = expand(options.output, "--output")
-    reads = {**run_reads(config, files), "--model": options.model}
     model, processor = load_checkpoint(options.model)
-    entries = {name: config.datasets[name] for name in names}
     plain = {name: entry.as_plain() for name, entry in entries.items()}
     with open_completion(output, reads, model, processor, plain) as claimed:
         for name, entry in entries.items():
-            complete_dataset(name, entry, claimed.path, (model, processor), options.batch_size)
-
-
-def chosen_datasets(names: Sequence[str] | None, config: "RunConfig") -> list[str]:
-    """The entries of the mix that are asked for, all by default.
-
-    Raises:
-        ConfigError: for one that is not there.
-    """
-    for name in names or ():
-        if name not in config.datasets:
-            raise ConfigError(
-                f"--datasets: no entry '{name}' in datasets; there are {sorted(config.datasets)}"
-            )
-    return list(names or config.datasets)
+            data = load_source(entry, f"datasets.{name}", mix.on_bad_sample)
+            complete_dataset(data, name, entry, claimed.path, (model, processor), options)
 
 
 def complete_dataset(
+    data: "SampleDataset | SampleStream",
     name: str,
     entry: "TrainEntry",
     output: Path,
     model_and_processor: tuple["DaTaSegModel", "DaTaSegImageProcessor"],
-    batch_size: int,
+    options: Namespace,
 ) -> None:
     """Complete one dataset, or what an earlier call left of it.
 
@@ -106,18 +96,16 @@ def complete_dataset(
     """
     from ..data.sample import SampleStream
     from ..prediction.completion import CompletedFolder, Proposer, complete_images
-    from ..settings.datasets import load_source
 
-    data = load_source(entry, f"datasets.{name}")
     if isinstance(data, SampleStream):
         raise ConfigError(
             f"datasets.{name}.options.streaming: a stream is not completed; set it to false"
         )
     model, processor = model_and_processor
-    proposer = Proposer.of(model, processor, name, data.spec, entry.image_size, batch_size)
+    proposer = Proposer.of(model, processor, name, data.spec, entry.image_size, options.batch_size)
     folder = CompletedFolder(output / name, data.spec, images_of(entry))
-    samples = proposer.proposals(_left(data, folder.journal().done))
-    print(f"{name}: {complete_images(folder, samples, len(data)).text()}")
+    batches = proposer.batches(_left(data, folder.journal().done))
+    print(f"{name}: {complete_images(folder, batches, len(data)).text()}")
     draw(folder.path, name)
 
 
@@ -164,12 +152,18 @@ def option_parser() -> OptionParser:
         description="Complete the annotation of a run's datasets with a model: masks for boxes, "
         "points and tags, objects for maps of classes. What is annotated never changes. The same "
         "command goes on where it was stopped.",
-        epilog="All settings of a run (see dataseg cotrain --help) may be given too, such as "
-        "--config FILE or --datasets.NAME.image_size 320.",
+        epilog="--datasets.NAME.KEY VALUE overrides a setting of an entry, e.g. "
+        "--datasets.shapes_boxes.count 16",
         allow_abbrev=False,
     )
     parser.add_argument(
         "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
+    )
+    parser.add_argument(
+        "--config",
+        required=True,
+        help="YAML file with `datasets`, of a training run or by itself; or a ready config: "
+        f"{', '.join(ready_configs())}",
     )
     parser.add_argument("--output", required=True, help="folder for the completed annotation")
     parser.add_argument(

@@ -17,9 +17,7 @@ from ..prediction.annotation_files import (
 )
 from ..settings.base import EntryName, Settings
 from ..settings.entries import EvalEntry, MetricName
-from ..settings.errors import unknown_key
-from ..settings.parsing import parse_settings, read_file
-from ..settings.run import RunConfig
+from ..settings.parts import read_part
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
@@ -137,13 +135,4 @@ def read_held_out(
         ConfigError: a line for each unknown or impossible setting, with its key; or for a file that
             cannot be read.
     """
-    settings = read_file(file)
-    for name in settings.keys() - RunConfig.model_fields.keys():
-        raise ConfigError(f"{file}: {name}: {unknown_key(name, RunConfig.model_fields)}")
-    # `evaluation:` with nothing after it is an empty mapping
-    read = {
-        name: settings[name]
-        for name in HeldOutSettings.model_fields
-        if settings.get(name) is not None
-    }
-    return parse_settings(HeldOutSettings, {file: read}, overrides, options)
+    return read_part(HeldOutSettings, file, overrides, options)

@@ -85,7 +85,7 @@ class _Known:
         return cls(soft.cpu().numpy(), region, weights.cpu().numpy())
 
     def fit(self, part: Mask) -> float:
-        """Of a part as one object."""
+        """How well a proposal fits a part as one object, 0..1."""
         common = (self._masks & part).sum((1, 2))
         union = self._areas + part.sum() - common
         return float((self.weights * common / np.maximum(union, 1)).max())
@@ -135,7 +135,7 @@ def _best_halves(part: Mask, known: _Known) -> list[Mask] | None:
 
 
 def _mean_fit(parts: Sequence[Mask], known: _Known) -> float:
-    """Of several objects, by their area."""
+    """The fit of several objects, each counted by its area."""
     areas = [int(part.sum()) for part in parts]
     return sum(known.fit(part) * area for part, area in zip(parts, areas, strict=True)) / sum(areas)
 

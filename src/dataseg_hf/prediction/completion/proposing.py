@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -14,6 +14,9 @@ from ...errors import ConfigError
 from ...model.image_processing_dataseg import DaTaSegImageProcessor
 from ...model.modeling_dataseg import DaTaSegModel
 from ...model.proposals_dataseg import ImageProposals
+
+Proposed: TypeAlias = Sequence[tuple[Sample, ImageProposals]]
+"""Samples, each with the proposals for its image."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +66,10 @@ class Proposer:
         normalization = Normalization(processor.image_mean, processor.image_std)
         return cls(model, normalization, classes, image_size, batch_size)
 
-    def proposals(self, samples: Iterator[Sample]) -> Iterator[tuple[Sample, ImageProposals]]:
-        """Each sample with the proposals for it."""
+    def batches(self, samples: Iterator[Sample]) -> Iterator[Proposed]:
+        """The samples in batches, each with the proposals for it."""
         while batch := list(islice(samples, self.batch_size)):
-            yield from zip(batch, self._of_batch(batch), strict=True)
+            yield list(zip(batch, self._of_batch(batch), strict=True))
 
     @torch.no_grad()
     def _of_batch(self, samples: Sequence[Sample]) -> list[ImageProposals]:
@@ -83,4 +86,4 @@ class Proposer:
         return ImageProposals.of_batch(output)
 
 
-__all__ = ["Proposer"]
+__all__ = ["Proposed", "Proposer"]

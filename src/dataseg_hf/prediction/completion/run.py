@@ -8,7 +8,7 @@ mix; `review.csv`, what a person should look at, the most doubtful first.
 import csv
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ from tqdm.auto import tqdm
 
 from ...data.sample import DatasetSpec, Instances, Sample, Segments, TaskName
 from ...files.writing import replaced
-from ...model.proposals_dataseg import ImageProposals
 from ..labeling.annotation import ANNOTATION_FILE, MAPS, AnnotationFiles
 from ..labeling.journal import Batch, Journal, LabeledImage
 from ..segments import Segment, cropped
+from .proposing import Proposed
 from .sample import CompletedSample, complete_sample
 
 JOURNAL_FILE, REVIEW_FILE, ENTRY_FILE = "completed_images.jsonl", "review.csv", "dataset.yaml"
@@ -51,7 +51,7 @@ class CompletedFolder:
         return "panoptic" if maps else "instance"
 
     def journal(self) -> Journal:
-        """Of the images that are done."""
+        """The images that are done, in a file that is made at the first of them."""
         self.path.mkdir(parents=True, exist_ok=True)
         return Journal(self.path / JOURNAL_FILE)
 
@@ -81,21 +81,23 @@ class CompletionSummary:
 
 
 def complete_images(
-    folder: CompletedFolder, samples: Iterator[tuple[Sample, ImageProposals]], total: int
+    folder: CompletedFolder, batches: Iterable[Proposed], total: int
 ) -> CompletionSummary:
-    """Complete the images that are not done yet, and write the files of all.
+    """Complete the images that are not done yet, and write the files of all. A batch is done as a
+    whole, so that a completion that was stopped goes on with the same batches and gives the same
+    files.
 
     Args:
         folder: of the dataset.
-        samples: of the images that its journal does not know, each with the proposals for it.
+        batches: of the images that its journal does not know.
         total: images of the dataset.
     """
     journal, files = folder.journal(), folder.files()
     with tqdm(total=total, initial=len(journal.done), unit="image") as bar:
-        for sample, proposals in samples:
-            done = complete_sample(sample, folder.spec, proposals)
-            journal.add(Batch([_written(done, folder, files)]))
-            bar.update(1)
+        for batch in batches:
+            done = [complete_sample(sample, folder.spec, found) for sample, found in batch]
+            journal.add(Batch([_written(one, folder, files) for one in done]))
+            bar.update(len(batch))
     entries = journal.entries()
     files.finish(entries)
     _write_review(folder, entries)
@@ -104,7 +106,7 @@ def complete_images(
 
 
 def image_name(sample: Sample) -> str:
-    """Of a sample in the files: its path below the folder of images, without the ending."""
+    """What the files call a sample: its path below the folder of images, without the ending."""
     return str(Path(sample.file_name).with_suffix(""))
 
 

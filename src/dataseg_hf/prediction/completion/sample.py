@@ -22,8 +22,10 @@ Source: TypeAlias = Literal["annotated", "box", "point", "tag", "class"]
 LEAST_AGREEMENT = 0.8
 """IoU of a mask's tight box with the given box, below which a person should look."""
 LEAST_SCORE = 0.5
+LEAST_FIT = 0.2
+"""Of an object of a map of classes, see `split_into_objects`."""
 MOST_SHARED = 0.5
-"""IoU of two objects' masks above which a person should look. All three are our setting."""
+"""IoU of two objects' masks above which a person should look. All four are our setting."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +184,7 @@ def _objects_of_classes(
 
 
 def _fit_review(fit: float) -> str:
-    return "" if fit >= LEAST_SCORE else f"no proposal of the model fits it ({fit:.2f})"
+    return "" if fit >= LEAST_FIT else f"no proposal of the model fits it ({fit:.2f})"
 
 
 __all__ = ["CompletedSample", "ObjectNote", "Source", "complete_sample"]

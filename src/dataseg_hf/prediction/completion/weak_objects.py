@@ -59,7 +59,7 @@ def complete_tags(proposals: ImageProposals, objects: Instances, size: Size) -> 
 
 
 def _class_probability(proposals: ImageProposals, label: int) -> Tensor:
-    """Of a class, in each proposal: [N]."""
+    """How probable a class is in each proposal: [N]."""
     return proposals.class_probabilities()[:, label]
 
 

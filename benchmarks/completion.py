@@ -1,0 +1,177 @@
+"""How good completed annotation is: masks from boxes, and objects from maps of classes, on held-out
+scenes of the embedded world, of which everything is known.
+
+    python -m benchmarks.completion --models outputs/shapes
+
+Boxes: mean IoU with the true masks, and the shares that reach 0.5 and 0.75, of the box itself, of
+the completion, and of OpenCV's GrabCut from the same box, if `opencv-python-headless` is installed.
+Maps of classes: PQ of things, with the true class of every pixel given, of connected parts and of
+the completion. Beside them the CPU seconds that a method takes for all images, without the network,
+and the rank correlation of a completion's score with its true IoU.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import label as connected
+from scipy.stats import spearmanr
+
+from dataseg_hf.data.sample import Instances, Sample, SampleDataset, Segments
+from dataseg_hf.data.shapes import shapes_dataset
+from dataseg_hf.metrics import PanopticQuality, semantic_map
+from dataseg_hf.model.proposals_dataseg import ImageProposals
+from dataseg_hf.prediction.completion import Proposer, complete_boxes, split_into_objects
+from dataseg_hf.sharing.checkpoint import load_checkpoint
+
+Masks = Sequence[NDArray[np.bool_]]
+SIZE = 64
+GRABCUT_STEPS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", default=["outputs/shapes"], help="checkpoints")
+    parser.add_argument("--seed", type=int, default=0, help="of the scenes")
+    parser.add_argument("--count", type=int, help="scenes of each set, 120 by default")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for model in options.models:
+        print(f"## {model}\n")
+        boxes = shapes_dataset(
+            "shapes_boxes", "eval", size=SIZE, count=options.count, seed=options.seed
+        )
+        measure_boxes(boxes, proposed(model, boxes))
+        maps = shapes_dataset(
+            "shapes_semantic", "eval", size=SIZE, count=options.count, seed=options.seed
+        )
+        measure_maps(maps, proposed(model, maps))
+
+
+def proposed(name: str, data: SampleDataset) -> list[tuple[Sample, ImageProposals]]:
+    """The images of a set with a model's proposals in the set's words."""
+    model, processor = load_checkpoint(name)
+    proposer = Proposer.of(model.eval(), processor, data.spec.name, data.spec, SIZE, 8)
+    batches = proposer.batches(data[index] for index in range(len(data)))
+    return [one for batch in batches for one in batch]
+
+
+# --- boxes
+
+
+def measure_boxes(data: SampleDataset, found: Sequence[tuple[Sample, ImageProposals]]) -> None:
+    print("| boxes | mean IoU | above 0.5 | above 0.75 | CPU seconds |\n|---|---|---|---|---|")
+    scores: list[float] = []
+    methods: dict[str, Callable[[Sample, ImageProposals], Masks]] = {
+        "the box": the_box,
+        "completed": partial(completed, scores=scores),
+    }
+    try:
+        import cv2
+    except ImportError:
+        print("(no GrabCut: opencv-python-headless is not installed)")
+    else:
+        methods["GrabCut"] = partial(grab_cut, cv2=cv2)
+    for name, method in methods.items():
+        started, ious = time.process_time(), []
+        for sample, proposals in found:
+            masks = method(sample, proposals)
+            ious += [iou(*pair) for pair in zip(masks, objects_of(sample).masks, strict=True)]
+        seconds = time.process_time() - started
+        shares = " | ".join(f"{(np.array(ious) >= least).mean():.3f}" for least in (0.5, 0.75))
+        print(f"| {name} | {np.mean(ious):.3f} | {shares} | {seconds:.1f} |")
+        if name == "completed":
+            correlation = spearmanr(scores, ious)[0]
+    print(f"\n{len(ious)} objects; rank correlation of score and IoU {correlation:.2f}\n")
+
+
+def the_box(sample: Sample, _: ImageProposals) -> Masks:
+    masks = []
+    for box in objects_of(sample).boxes:
+        left, top, right, bottom = box.round().astype(int).tolist()
+        masks.append(np.zeros((SIZE, SIZE), bool))
+        masks[-1][top:bottom, left:right] = True
+    return masks
+
+
+def completed(sample: Sample, proposals: ImageProposals, scores: list[float]) -> Masks:
+    objects, whole = objects_of(sample), slice(0, SIZE)
+    done = complete_boxes(proposals, sample.image, objects.boxes, objects.class_labels)
+    scores += [one.score or 0.0 for one in done.segments]
+    return [one.within(whole, whole) for one in done.segments]
+
+
+def grab_cut(sample: Sample, _: ImageProposals, cv2: Any) -> Masks:
+    masks = []
+    for box in objects_of(sample).boxes:
+        left, top, right, bottom = box.round().astype(int).tolist()
+        state = np.zeros((SIZE, SIZE), np.uint8)
+        models = np.zeros((1, 65)), np.zeros((1, 65))
+        place = (left, top, right - left, bottom - top)
+        cv2.setRNGSeed(0)
+        try:
+            cv2.grabCut(
+                np.ascontiguousarray(sample.image[..., ::-1]),
+                state, place, *models, GRABCUT_STEPS, cv2.GC_INIT_WITH_RECT,
+            )  # fmt: skip
+        except cv2.error:  # a box that is all of the image, or too small
+            state[top:bottom, left:right] = cv2.GC_FGD
+        masks.append((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD))
+    return masks
+
+
+def objects_of(sample: Sample) -> Any:
+    assert isinstance(sample.annotation, Instances)
+    return sample.annotation
+
+
+def iou(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    return float((a & b).sum() / max(1, (a | b).sum()))
+
+
+# --- maps of classes
+
+
+def measure_maps(data: SampleDataset, found: Sequence[tuple[Sample, ImageProposals]]) -> None:
+    print("| maps of classes | PQ of things | SQ | RQ | CPU seconds |\n|---|---|---|---|---|")
+    for name, split in (("connected parts", connected_parts), ("completed", split_by_model)):
+        metric = PanopticQuality(data.spec.labels, data.spec.is_thing)
+        seconds = 0.0
+        for sample, proposals in found:
+            assert isinstance(sample.annotation, Segments)
+            class_map = semantic_map(sample.annotation)
+            started = time.process_time()
+            ids, segments = np.zeros(class_map.shape, np.int32), list[dict[str, int]]()
+            for label in np.unique(class_map[class_map >= 0]).tolist():
+                parts: Masks = [class_map == label]
+                if data.spec.is_thing[label]:
+                    parts = split(proposals, class_map, label)
+                for part in parts:
+                    segments.append({"id": len(segments) + 1, "label_id": label})
+                    ids[part] = len(segments)
+            seconds += time.process_time() - started
+            metric.update(ids, segments, sample.annotation)
+        result = metric.compute()
+        values = " | ".join(f"{result[key]:.3f}" for key in ("pq_things", "sq_things", "rq_things"))
+        print(f"| {name} | {values} | {seconds:.1f} |")
+    print()
+
+
+def connected_parts(_: ImageProposals, class_map: NDArray[Any], label: int) -> Masks:
+    numbers, count = connected(class_map == label, np.ones((3, 3), dtype=int))
+    return [numbers == number for number in range(1, count + 1)]
+
+
+def split_by_model(proposals: ImageProposals, class_map: NDArray[Any], label: int) -> Masks:
+    return [mask for mask, _ in split_into_objects(proposals, class_map, label)]
+
+
+if __name__ == "__main__":
+    main()

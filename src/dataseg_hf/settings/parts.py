@@ -1,0 +1,64 @@
+"""Parts of a run's settings, for commands that need no more of its file; the file may also hold
+nothing else.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeVar
+
+from pydantic import Field
+
+from ..errors import ConfigError
+from .base import EntryName, Settings
+from .entries import TrainEntry
+from .errors import unknown_key
+from .parsing import parse_settings, read_file
+from .run import RunConfig
+
+Part = TypeVar("Part", bound=Settings)
+
+
+class MixSettings(Settings):
+    """The datasets of a run."""
+
+    datasets: dict[EntryName, TrainEntry] = Field(default_factory=dict)
+    """Datasets of the mix, by name."""
+    on_bad_sample: Literal["raise", "skip"] = "raise"
+    """Whether an image that cannot be used ends the command or is left out."""
+
+    def entries(self, names: Sequence[str]) -> dict[str, TrainEntry]:
+        """The entries of those names, all for none.
+
+        Raises:
+            ConfigError: for an unknown one, or nothing at all.
+        """
+        if not self.datasets:
+            raise ConfigError("datasets: the settings name no dataset; add an entry")
+        for name in names:
+            if name not in self.datasets:
+                raise ConfigError(
+                    f"--datasets: no entry '{name}' in datasets; there are {sorted(self.datasets)}"
+                )
+        return {name: self.datasets[name] for name in names or self.datasets}
+
+
+def read_part(
+    part: type[Part], file: str, overrides: Sequence[str] = (), options: Sequence[str] = ()
+) -> Part:
+    """A part of the settings in a YAML file.
+
+    Args:
+        part: its fields are those of a run that are read; the others are passed over.
+        file: of a training run, or with this part alone.
+        overrides: `--datasets.NAME.key value`, as for training.
+        options: what the command takes beside settings, for messages.
+
+    Raises:
+        ConfigError: a line for each unknown or impossible setting, with its key; or for a file that
+            cannot be read.
+    """
+    settings = read_file(file)
+    for name in settings.keys() - RunConfig.model_fields.keys():
+        raise ConfigError(f"{file}: {name}: {unknown_key(name, RunConfig.model_fields)}")
+    # a key with nothing after it is an empty mapping
+    read = {name: settings[name] for name in part.model_fields if settings.get(name) is not None}
+    return parse_settings(part, {file: read}, overrides, options)
