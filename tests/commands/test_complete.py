@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from dataseg_hf.commands.complete import main as complete
-from dataseg_hf.data.sample import Instances, SampleDataset, Segments
+from dataseg_hf.data.sample import BadSampleError, Instances, SampleDataset, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics import semantic_map
-from dataseg_hf.prediction.completion import run
+from dataseg_hf.prediction.completion import image_name, run
 from dataseg_hf.settings.datasets import load_source
 from dataseg_hf.settings.entries import TrainEntry
 from dataseg_hf.sharing.checkpoint import save_checkpoint
@@ -82,6 +83,7 @@ def test_boxes_have_masks_and_stay_as_they_were(completed: Path) -> None:
         assert isinstance(known.annotation, Instances)
         assert sample.annotation.masks is not None
         np.testing.assert_array_equal(sample.annotation.class_labels, known.annotation.class_labels)
+        np.testing.assert_array_equal(sample.annotation.boxes, known.annotation.boxes)
         for mask, box in zip(sample.annotation.masks, known.annotation.boxes, strict=True):
             rows, columns = mask.nonzero()
             assert rows.size
@@ -132,6 +134,85 @@ def test_the_most_doubtful_come_first(completed: Path) -> None:
     assert len(rows) == len(flagged) > 0
     assert {row["review"] for row in rows} >= {"known by a point only", "known by a tag only"}
     assert (completed / "shapes_objects/contact_sheet.png").is_file()
+
+
+# --- files of a user
+
+
+@pytest.fixture
+def coco(tmp_path: Path) -> Path:
+    """Boxes of two images whose names differ in their ending only, in a sub-folder, under other
+    names than the file lists; of one image some classes were not looked for.
+    """
+    (tmp_path / "images/day").mkdir(parents=True)
+    for number, name in enumerate(("a.png", "a.jpg")):
+        Image.new("RGB", (60, 40), (90 * number, 90, 90)).save(tmp_path / "images/day" / name)
+    images = [
+        {"id": 1, "file_name": "x_a.png", "height": 40, "width": 60},
+        {"id": 2, "file_name": "x_a.jpg", "height": 40, "width": 60},
+    ]
+    images[0]["not_exhaustive_category_ids"] = [8]
+    boxes = [[5.25, 4.5, 20.5, 30.25], [59.9995, 3.0, 4.0, 30.0], [30.0, 10.0, 0.0008, 12.0]]
+    annotations = [
+        {"id": n, "image_id": 1 + n % 2, "category_id": 7, "bbox": box, "iscrowd": 0, "area": 1}
+        for n, box in enumerate(boxes)
+    ]
+    categories = [{"id": 7, "name": "cat"}, {"id": 8, "name": "dog"}]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    classes = [
+        {"name": "cat", "ids": [7], "thing": True},
+        {"name": "dog", "ids": [8], "thing": True, "exhaustive": False},
+    ]
+    entry = {
+        "spec": {"task": "boxes", "classes": classes, "annotated": "objects"},
+        "reader": "coco_instances",
+        "images": str(tmp_path / "images"),
+        "annotation_file": str(tmp_path / "boxes.json"),
+        "options": {"file_name_pattern": ["^x_", "day/"]},
+        "image_size": 64,
+    }
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump({"datasets": {"mine": entry}}))
+    return tmp_path
+
+
+def mine(coco: Path) -> SampleDataset:
+    (entry,) = yaml.safe_load((coco / "out/mine/dataset.yaml").read_text())["datasets"].values()
+    data = load_source(TrainEntry.model_validate(entry), "mine")
+    assert isinstance(data, SampleDataset)
+    return data
+
+
+def test_what_a_user_says_of_a_set_is_kept(model: Path, coco: Path) -> None:
+    assert complete(command(model, coco / "run.yaml", coco / "out")) == 0
+    data = mine(coco)
+    assert [sample.file_name for sample in (data[0], data[1])] == ["day/a.jpg", "day/a.png"]
+    assert [c.exhaustive for c in data.spec.classes] == [True, False]
+    assert data.spec.annotated == "objects"
+    assert [list(data[n].incomplete) for n in range(2)] == [[], [1]]
+    found = [data[n].annotation for n in range(2)]
+    assert [one.class_labels.tolist() for one in found] == [[0], [0, 0]]
+    np.testing.assert_allclose(found[1].boxes[0], [5.25, 4.5, 25.75, 34.75])  # type: ignore[union-attr]
+
+
+def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
+    model: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = coco / "images/day/a.png"
+    path.write_bytes(path.read_bytes()[:60])
+    assert complete(command(model, coco / "run.yaml", coco / "out")) == 2
+    assert "a.png: cannot be read as an image" in capsys.readouterr().err
+    skip = ("--on_bad_sample", "skip")
+    assert complete(command(model, coco / "run.yaml", coco / "out", *skip)) == 0
+    assert [mine(coco)[n].file_name for n in range(len(mine(coco)))] == ["day/a.jpg"]
+
+
+@pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "..\\a.png", "c:a.png", ""])
+def test_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
+    with pytest.raises(BadSampleError, match="leads out of the folder"):
+        image_name(name, 1, has_files=True)
+    with pytest.raises(BadSampleError, match="leads out of the folder"):
+        image_name("a.png", name, has_files=False)
 
 
 def test_it_goes_on_where_it_was_stopped(

@@ -116,6 +116,15 @@ def test_an_image_without_boxes_has_no_masks() -> None:
     assert (list(none.segments), len(none.agreement)) == ([], 0)
 
 
+def test_where_the_model_sees_nothing_the_box_is_the_mask() -> None:
+    nothing = proposals((DOG, 0.9, rectangle(0, 0, 4, 4)))
+    box = np.array([[20.0, 12, 44, 36]])
+    found = complete_boxes(nothing, painted(rectangle(20, 12, 22, 14)), box, np.array([CAT]))
+    if found.segments[0].score == 0:
+        assert found.segments[0].mask.all()
+    assert found.agreement[0] >= 0.5
+
+
 # --- classes
 
 

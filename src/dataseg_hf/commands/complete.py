@@ -11,9 +11,10 @@ Into the output folder go, for each dataset,
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
@@ -22,9 +23,10 @@ from ..settings.ready_configs import config_file, ready_configs
 from .options import OptionParser, positive, report_error
 
 if TYPE_CHECKING:
-    from ..data.sample import Sample, SampleDataset, SampleStream
+    from ..data.sample import Sample, SampleDataset
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
+    from ..settings.datasets import OnBadSample
     from ..settings.entries import TrainEntry
     from ..settings.parts import MixSettings
 
@@ -65,7 +67,7 @@ def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
         BadSampleError: for an image that cannot be read.
     """
     from ..prediction.completion.folder import open_completion
-    from ..settings.datasets import load_source
+    from ..settings.entries import Source, with_default_range
     from ..settings.paths import expand, paths_read
     from ..sharing.checkpoint import load_checkpoint
 
@@ -74,17 +76,23 @@ def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
     reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
     output = expand(options.output, "--output")
     model, processor = load_checkpoint(options.model)
-    plain = {name: entry.as_plain() for name, entry in entries.items()}
+    decisive = {*Source.model_fields, "image_size"}
+    plain = {
+        name: {key: value for key, value in entry.as_plain().items() if key in decisive}
+        for name, entry in entries.items()
+    }
     with open_completion(output, reads, model, processor, plain) as claimed:
         for name, entry in entries.items():
-            data = load_source(entry, f"datasets.{name}", mix.on_bad_sample)
-            complete_dataset(data, name, entry, claimed.path, (model, processor), options)
+            entry = with_default_range(entry, processor.value_range)
+            complete_dataset(
+                name, entry, mix.on_bad_sample, claimed.path, (model, processor), options
+            )
 
 
 def complete_dataset(
-    data: "SampleDataset | SampleStream",
     name: str,
     entry: "TrainEntry",
+    on_bad_sample: "OnBadSample",
     output: Path,
     model_and_processor: tuple["DaTaSegModel", "DaTaSegImageProcessor"],
     options: Namespace,
@@ -96,35 +104,75 @@ def complete_dataset(
     """
     from ..data.sample import SampleStream
     from ..prediction.completion import CompletedFolder, Proposer, complete_images
+    from ..settings.datasets import training_set
 
+    data = training_set(name, entry, on_bad_sample).data
     if isinstance(data, SampleStream):
         raise ConfigError(
             f"datasets.{name}.options.streaming: a stream is not completed; set it to false"
         )
     model, processor = model_and_processor
     proposer = Proposer.of(model, processor, name, data.spec, entry.image_size, options.batch_size)
-    folder = CompletedFolder(output / name, data.spec, images_of(entry))
-    batches = proposer.batches(_left(data, folder.journal().done))
-    print(f"{name}: {complete_images(folder, batches, len(data)).text()}")
-    draw(folder.path, name)
+    images = images_of(data, entry)
+    folder = CompletedFolder(output / name, data.spec, images, entry.value_range)
+    left = samples_left(data, images, folder.journal().done, on_bad_sample)
+    summary = complete_images(folder, proposer.batches(left), len(data))
+    print(f"{name}: {summary.text()}")
+    if summary.images:
+        draw(folder.path, name)
 
 
-def images_of(entry: "TrainEntry") -> Path | None:
+def images_of(data: "SampleDataset", entry: "TrainEntry") -> Path | None:
     """The folder of an entry's images; None where they are no files there."""
     from ..settings.paths import expand
 
-    if entry.images is None:
+    if entry.images is None or not len(data):
         return None
-    return Path(expand(entry.images, "images")).resolve()
+    folder = Path(expand(entry.images, "images")).resolve()
+    return None if file_of(data.rows[0], folder) is None else folder
 
 
-def _left(data: "SampleDataset", done: set[str]) -> Iterator["Sample"]:
-    """The samples that are not done yet."""
+def file_of(row: Any, folder: Path) -> str | None:
+    """The path of a row's image below a folder; None where it is no file there."""
+    image = row.get("image") if isinstance(row, Mapping) else None
+    if not isinstance(image, str) or not Path(image).resolve().is_relative_to(folder):
+        return None
+    return Path(image).resolve().relative_to(folder).as_posix()
+
+
+def samples_left(
+    data: "SampleDataset", images: Path | None, done: set[str], on_bad_sample: "OnBadSample"
+) -> Iterator["Sample"]:
+    """The samples that are not done yet, named as their files are.
+
+    Raises:
+        BadSampleError: for one that cannot be used, unless such are left out.
+    """
     from ..prediction.completion import image_name
 
+    names: dict[str, int] = {}
     for index in range(len(data)):
-        sample = data[index]
-        if image_name(sample) not in done:
+        row = data.rows[index]
+        file = None if images is None else file_of(row, images)
+        known = row.get("image_id") if isinstance(row, Mapping) else None
+        if file in done or (images is None and str(known) in done):
+            continue
+        try:
+            sample = data.load(row)
+            if file is not None:
+                sample = replace(sample, file_name=file)
+            name = image_name(sample.file_name, sample.image_id, images is not None)
+            if names.setdefault(name, index) != index:
+                raise BadSampleError(
+                    f"image {name}: the images {names[name]} and {index} of the set are called "
+                    "so; give each a name of its own"
+                )
+        except BadSampleError as error:
+            if on_bad_sample != "skip":
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        if name not in done:
             yield sample
 
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import label as connected
 
+from ...data.masks import box_of_mask
 from ...model.proposals_dataseg import ImageProposals
 from ...model.resizing_dataseg import resize_masks
 
@@ -24,6 +25,8 @@ LEAST_GAIN = 0.05
 """By which the fit must improve before parts are joined or split."""
 LEAST_PART = 0.1
 """Of an object's pixels, in each half of a split."""
+MOST_PARTS = 100
+"""Of a class, the largest ones, that may be joined."""
 _ALL_NEIGHBORS = np.ones((3, 3), dtype=int)
 
 
@@ -46,11 +49,10 @@ def split_into_objects(
     """
     region = class_map == class_index
     numbers, count = connected(region, _ALL_NEIGHBORS)
-    parts = [numbers == number for number in range(1, count + 1)]
     known = _Known.of(proposals, region, class_index)
     if known is None:
-        return [(part, 0.0) for part in parts]
-    parts = _split(_joined(parts, known), known)
+        return [(numbers == number, 0.0) for number in range(1, count + 1)]
+    parts = _split(_joined(numbers, count, known), known)
     return [(part, known.fit(part)) for part in parts]
 
 
@@ -67,8 +69,8 @@ class _Known:
         self, soft: NDArray[np.float32], region: Mask, weights: NDArray[np.float64]
     ) -> None:
         self.soft, self.weights = soft, weights
-        self._masks = (soft > 0.5) & region
-        self._areas = self._masks.sum((1, 2))
+        self.masks = (soft > 0.5) & region
+        self.areas = self.masks.sum((1, 2))
 
     @classmethod
     def of(cls, proposals: ImageProposals, region: Mask, class_index: int) -> "_Known | None":
@@ -86,25 +88,46 @@ class _Known:
 
     def fit(self, part: Mask) -> float:
         """How well a proposal fits a part as one object, 0..1."""
-        common = (self._masks & part).sum((1, 2))
-        union = self._areas + part.sum() - common
-        return float((self.weights * common / np.maximum(union, 1)).max())
+        return float(self.fits((self.masks & part).sum((1, 2)), part.sum()))
+
+    def fits(self, common: NDArray[np.integer], area: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The fit of parts by the pixels that they share with each proposal, int [..., K], and that
+        they have, int [...].
+        """
+        union = self.areas + area[..., None] - common
+        return np.asarray((self.weights * common / np.maximum(union, 1)).max(-1))
 
 
-def _joined(parts: list[Mask], known: _Known) -> list[Mask]:
-    """Parts that are one object, behind something else, become one."""
-    while len(parts) > 1:
-        gains = {
-            pair: known.fit(parts[pair[0]] | parts[pair[1]])
-            - _mean_fit([parts[n] for n in pair], known)
-            for pair in combinations(range(len(parts)), 2)
-        }
-        best = max(gains, key=gains.__getitem__)
+def _joined(numbers: NDArray[np.integer], count: int, known: _Known) -> list[Mask]:
+    """The parts of a map of numbers from 1 on; those that are one object, behind something else,
+    become one.
+    """
+    areas = np.bincount(numbers.ravel(), minlength=count + 1)[1:]
+    common = np.stack(
+        [np.bincount(numbers[mask], minlength=count + 1)[1:] for mask in known.masks], axis=1
+    )
+    groups = [[number] for number in range(1, count + 1)]
+    most = np.argsort(-areas, kind="stable")[:MOST_PARTS]
+    joinable = np.zeros(count, dtype=bool)
+    joinable[most] = True
+    while True:
+        places = np.flatnonzero(joinable)
+        first, second = (places[one] for one in np.triu_indices(len(places), 1))
+        if not len(first):
+            break
+        both = areas[first] + areas[second]
+        fits = known.fits(common, areas)
+        apart = (fits[first] * areas[first] + fits[second] * areas[second]) / both
+        gains = known.fits(common[first] + common[second], both) - apart
+        best = int(gains.argmax())
         if gains[best] <= LEAST_GAIN:
             break
-        whole = parts[best[0]] | parts[best[1]]
-        parts = [part for number, part in enumerate(parts) if number not in best] + [whole]
-    return parts
+        kept, gone = int(first[best]), int(second[best])
+        groups[kept] += groups[gone]
+        groups[gone] = []
+        areas[kept], common[kept] = areas[kept] + areas[gone], common[kept] + common[gone]
+        joinable[gone] = False
+    return [np.isin(numbers, group) for group in groups if group]
 
 
 def _split(parts: Sequence[Mask], known: _Known) -> list[Mask]:
@@ -122,22 +145,27 @@ def _split(parts: Sequence[Mask], known: _Known) -> list[Mask]:
 
 def _best_halves(part: Mask, known: _Known) -> list[Mask] | None:
     """The two halves along the border of two proposals that fit best; None where the whole does."""
-    best, found = known.fit(part) + LEAST_GAIN, None
-    for first, second in combinations(known.soft, 2):
-        nearer = first >= second
-        halves = [part & nearer, part & ~nearer]
-        if min(half.sum() for half in halves) < LEAST_PART * part.sum():
+    left, top, right, bottom = box_of_mask(part)
+    window = slice(top, bottom), slice(left, right)
+    inside, masks = part[window], known.masks[(slice(None), *window)]
+    area, common = inside.sum(), (masks & inside).sum((1, 2))
+    best, found = float(known.fits(common, area)) + LEAST_GAIN, None
+    reaching = np.flatnonzero(common)  # others would take nothing
+    for first, second in combinations(reaching.tolist(), 2):
+        half = inside & (known.soft[first][window] >= known.soft[second][window])
+        own = half.sum()
+        if min(own, area - own) < LEAST_PART * area:
             continue
-        fit = _mean_fit(halves, known)
+        shared = (masks & half).sum((1, 2))
+        fits = known.fits(np.stack([shared, common - shared]), np.array([own, area - own]))
+        fit = float((fits * [own, area - own]).sum() / area)
         if fit > best:
-            best, found = fit, halves
-    return found
-
-
-def _mean_fit(parts: Sequence[Mask], known: _Known) -> float:
-    """The fit of several objects, each counted by its area."""
-    areas = [int(part.sum()) for part in parts]
-    return sum(known.fit(part) * area for part, area in zip(parts, areas, strict=True)) / sum(areas)
+            best, found = fit, half
+    if found is None:
+        return None
+    nearer = np.zeros_like(part)
+    nearer[window] = found
+    return [nearer, part & ~nearer]
 
 
 __all__ = ["split_into_objects"]

@@ -20,6 +20,10 @@ from .refinement import crop_windows, inside_boxes, reaching_all_lines, refined,
 
 TEMPERATURE = 0.05
 """Of the shares that proposals have in a mask (our setting)."""
+LEAST_AGREEMENT = 0.5
+"""IoU of a box with the tight box of its mask, below which the whole box is the mask: the model
+sees too little of the object (our setting).
+"""
 _SURE = 1e-4  # probabilities stay so far from 0 and 1
 
 
@@ -29,7 +33,8 @@ class Completion:
 
     Args:
         segments: M of them, in the order of the objects, each within its box. The score is the mean
-            probability of the mask's pixels before the colors were looked at.
+            probability of the mask's pixels before the colors were looked at; 0 where the mask is
+            the whole box, as the model sees too little of the object.
         agreement: [M], IoU of the box with the tight box of the mask.
     """
 
@@ -118,9 +123,7 @@ def _segment(
     maps: Tensor, window: Tensor, box: NDArray[np.floating], label: int, size: Size
 ) -> Segment:
     """The mask at the pixels of its box, of a crop's logits [2, S, S], refined and not."""
-    left, top = (max(0, int(np.floor(value + 1e-3))) for value in box[:2])
-    right = min(size[1], int(np.ceil(box[2] - 1e-3)))
-    bottom = min(size[0], int(np.ceil(box[3] - 1e-3)))
+    left, top, right, bottom = pixels_of_box(box, size)
     x = (torch.arange(left, right) + 0.5) / size[1]
     y = (torch.arange(top, bottom) + 0.5) / size[0]
     start, extent = window[:2], window[2:] - window[:2]
@@ -131,7 +134,20 @@ def _segment(
     )[0]
     mask = (final > min(0.0, float(final.max()) - 1e-6)).numpy()  # one pixel at least
     score = float(before.sigmoid().numpy()[mask].mean())
-    return Segment(label, score, mask, top, left)
+    found = Segment(label, score, mask, top, left)
+    if _agreement(found, box) < LEAST_AGREEMENT:
+        return Segment(label, 0.0, np.ones_like(mask), top, left)
+    return found
+
+
+def pixels_of_box(box: NDArray[np.floating], size: Size) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the pixels that a box xyxy touches, one at least."""
+    height, width = size
+    left = min(max(0, int(np.floor(box[0] + 1e-3))), width - 1)
+    top = min(max(0, int(np.floor(box[1] + 1e-3))), height - 1)
+    right = max(left + 1, min(width, int(np.ceil(box[2] - 1e-3))))
+    bottom = max(top + 1, min(height, int(np.ceil(box[3] - 1e-3))))
+    return left, top, right, bottom
 
 
 def _agreement(segment: Segment, box: NDArray[np.floating]) -> float:
@@ -144,4 +160,4 @@ def _agreement(segment: Segment, box: NDArray[np.floating]) -> float:
     return float(common / union)
 
 
-__all__ = ["Completion", "complete_boxes", "proposal_shares"]
+__all__ = ["Completion", "complete_boxes", "pixels_of_box", "proposal_shares"]

@@ -10,14 +10,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 from PIL import Image
 from tqdm.auto import tqdm
 
-from ...data.sample import DatasetSpec, Instances, Sample, Segments, TaskName
+from ...data.sample import BadSampleError, DatasetSpec, Instances, Segments, TaskName
 from ...files.writing import replaced
 from ..labeling.annotation import ANNOTATION_FILE, MAPS, AnnotationFiles
 from ..labeling.journal import Batch, Journal, LabeledImage
@@ -37,12 +37,15 @@ class CompletedFolder:
     Args:
         path: of the dataset.
         spec: of the dataset.
-        images: folder of its images; None where they are no files, so that they are written, too.
+        images: folder of its images, below which samples have their `file_name`; None where they
+            are no files there, so that they are written, too.
+        value_range: as the entry of the dataset states it.
     """
 
     path: Path
     spec: DatasetSpec
     images: Path | None
+    value_range: tuple[float, float] | None = None
 
     @property
     def task(self) -> TaskName:
@@ -105,43 +108,70 @@ def complete_images(
     return _summary(entries)
 
 
-def image_name(sample: Sample) -> str:
-    """What the files call a sample: its path below the folder of images, without the ending."""
-    return str(Path(sample.file_name).with_suffix(""))
+def image_name(file_name: str, image_id: int | str, has_files: bool) -> str:
+    """What the annotation calls an image: its path below the folder of images, or else its id.
+
+    Raises:
+        BadSampleError: for a name that leads out of a folder.
+    """
+    name = file_name if has_files else str(image_id)
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name or not path.parts:
+        raise BadSampleError(
+            f"image {image_id}: its name {name!r} leads out of the folder in which its annotation "
+            "is to be written; rename it"
+        )
+    return path.as_posix()
 
 
 def _written(
     done: CompletedSample, folder: CompletedFolder, files: AnnotationFiles
 ) -> LabeledImage:
     """Write what belongs to one image."""
-    sample, name = done.sample, image_name(done.sample)
-    file_name = sample.file_name
+    sample = done.sample
+    name = image_name(sample.file_name, sample.image_id, folder.images is not None)
+    file_name = name
     if folder.images is None:
         file_name = f"{name}.png"
         target = folder.path / IMAGES / file_name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample.image).save(target)
     size = (sample.image.shape[0], sample.image.shape[1])
-    return files.add(name, file_name, size, segments_of(done))
+    image = files.add(name, file_name, size, segments_of(done))
+    if not sample.incomplete:
+        return image
+    # in LVIS's words: classes of which the image may show more
+    facts, tab, rest = image.entry.partition("\t")
+    in_part = sorted(index + 1 for index in sample.incomplete)
+    told = json.dumps({**json.loads(facts), "not_exhaustive_category_ids": in_part})
+    return replace(image, entry=f"{told}{tab}{rest}")
 
 
 def segments_of(done: CompletedSample) -> list[Segment]:
-    """The objects or segments of a completed sample, with what is noted of each; empty ones are
-    left out.
+    """The objects or segments of a completed sample, with what is noted of each, and the boxes of
+    objects as they were annotated. Segments without a pixel are left out.
     """
     annotation = done.sample.annotation
     labels, crowds = annotation.class_labels.tolist(), annotation.is_crowd.tolist()
+    boxes: list[list[float]] | None = None
     if isinstance(annotation, Segments):
         masks: Any = [annotation.segment_map == n for n in range(len(labels))]
     else:
         assert isinstance(annotation, Instances)
         assert annotation.masks is not None
         masks = annotation.masks
+        boxes = annotation.boxes.astype(float).tolist()
     found = []
-    for mask, label, is_crowd, note in zip(masks, labels, crowds, done.notes, strict=True):
-        if mask.any():
-            facts = {"source": note.source, "review": note.review, "iscrowd": int(is_crowd)}
-            found.append(replace(cropped(mask, label, note.score), facts=facts))
+    for number, (mask, note) in enumerate(zip(masks, done.notes, strict=True)):
+        if not mask.any():
+            continue
+        facts: dict[str, Any] = {
+            "source": note.source, "review": note.review, "iscrowd": int(crowds[number])
+        }  # fmt: skip
+        if boxes is not None:
+            left, top, right, bottom = boxes[number]
+            facts["bbox"] = [left, top, right - left, bottom - top]
+        found.append(replace(cropped(mask, labels[number], note.score), facts=facts))
     return found
 
 
@@ -181,15 +211,18 @@ def _write_entry(folder: CompletedFolder) -> None:
             "task": folder.task,
             "license": spec.license,
             "classes": [
-                {"name": c.name, "ids": [number], "thing": c.is_thing}
+                {"name": c.name, "ids": [number], "thing": c.is_thing, "exhaustive": c.exhaustive}
                 for number, c in enumerate(spec.classes, start=1)
             ],
+            "annotated": spec.annotated,
         },
         "reader": "coco_panoptic" if maps else "coco_instances",
         "images": str(folder.images or folder.path / IMAGES),
         **({"annotations": str(folder.path / MAPS)} if maps else {}),
         "annotation_file": str(folder.path / ANNOTATION_FILE),
     }
+    if folder.value_range is not None and folder.images is not None:
+        entry["value_range"] = list(folder.value_range)
     text = yaml.safe_dump({"datasets": {folder.path.name: entry}}, sort_keys=False)
     with replaced(folder.path / ENTRY_FILE) as file:
         file.write(f"# Completed annotation: paste the entry into the `datasets` of a run.\n{text}")

@@ -13,7 +13,7 @@ from ...model.degrees_dataseg import Degree
 from ...model.proposals_dataseg import ImageProposals
 from ..segments import Segment
 from .classes import split_into_objects
-from .objects import complete_boxes
+from .objects import complete_boxes, pixels_of_box
 from .weak_objects import MaskAndScore, complete_points, complete_tags
 
 Source: TypeAlias = Literal["annotated", "box", "point", "tag", "class"]
@@ -92,11 +92,12 @@ def _masks_of_objects(
     degrees = instances.degrees
     if degrees is None:
         degrees = np.full(len(instances), Degree.BOX, dtype=np.int8)
-    has_mask = degrees == Degree.MASK
     if instances.masks is not None:
-        masks[has_mask] = instances.masks[has_mask]
+        masks[degrees == Degree.MASK] = instances.masks[degrees == Degree.MASK]
+    # an object smaller than a pixel has a mask without one
+    degrees = np.where((degrees == Degree.MASK) & ~masks.any(axis=(1, 2)), Degree.BOX, degrees)
     for crowd in np.flatnonzero(instances.is_crowd & (degrees == Degree.BOX)).tolist():
-        left, top, right, bottom = instances.boxes[crowd].round().astype(int).tolist()
+        left, top, right, bottom = pixels_of_box(instances.boxes[crowd], size)
         masks[crowd, top:bottom, left:right] = True
     wanted = ~instances.is_crowd
     boxed = np.flatnonzero(wanted & (degrees == Degree.BOX))
@@ -131,7 +132,9 @@ def _whole(segment: Segment, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 def _note(source: Source, score: float, agreement: float) -> ObjectNote:
     review = ""
-    if agreement < LEAST_AGREEMENT:
+    if score == 0:
+        review = "the model sees nothing of it: its mask is the box"
+    elif agreement < LEAST_AGREEMENT:
         review = f"its mask fills {agreement:.0%} of its box from side to side"
     elif score < LEAST_SCORE:
         review = f"the model is unsure of it ({score:.2f})"
@@ -140,16 +143,21 @@ def _note(source: Source, score: float, agreement: float) -> ObjectNote:
 
 def _note_rivals(masks: NDArray[np.bool_], notes: list[ObjectNote]) -> None:
     """Note objects that share most of their pixels with another one."""
-    flat = masks.reshape(len(masks), masks[0].size if len(masks) else 0).astype(np.float32)
-    common = flat @ flat.T
-    areas = np.diag(common)
-    iou = common / np.maximum(areas[:, None] + areas - common, 1)
-    np.fill_diagonal(iou, 0)
+    boxes = boxes_of_masks(masks).astype(int)
     for place, note in enumerate(notes):
-        rival = int(iou[place].argmax()) if len(notes) > 1 else place
-        if note.source != "annotated" and not note.review and iou[place, rival] > MOST_SHARED:
-            text = f"it shares most of its pixels with object {rival + 1} of the image"
-            notes[place] = replace(note, review=text)
+        if note.source == "annotated" or note.review:
+            continue
+        left, top, right, bottom = boxes[place].tolist()
+        # only objects whose boxes overlap can share pixels
+        near = (boxes[:, :2] < boxes[place, 2:]).all(1) & (boxes[:, 2:] > boxes[place, :2]).all(1)
+        own = masks[place, top:bottom, left:right]
+        for rival in np.flatnonzero(near).tolist():
+            common = int((own & masks[rival, top:bottom, left:right]).sum())
+            union = int(own.sum()) + int(masks[rival].sum()) - common
+            if rival != place and common > MOST_SHARED * union:
+                text = f"it shares most of its pixels with object {rival + 1} of the image"
+                notes[place] = replace(note, review=text)
+                break
 
 
 # --- maps of classes
