@@ -67,7 +67,7 @@ def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
         BadSampleError: for an image that cannot be read.
     """
     from ..prediction.completion.folder import open_completion
-    from ..settings.entries import Source, with_default_range
+    from ..settings.entries import with_default_range
     from ..settings.paths import expand, paths_read
     from ..sharing.checkpoint import load_checkpoint
 
@@ -76,17 +76,21 @@ def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
     reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
     output = expand(options.output, "--output")
     model, processor = load_checkpoint(options.model)
-    decisive = {*Source.model_fields, "image_size"}
-    plain = {
-        name: {key: value for key, value in entry.as_plain().items() if key in decisive}
-        for name, entry in entries.items()
-    }
-    with open_completion(output, reads, model, processor, plain) as claimed:
+    decisive = {name: what_decides(entry) for name, entry in entries.items()}
+    with open_completion(output, reads, model, processor, decisive) as claimed:
         for name, entry in entries.items():
             entry = with_default_range(entry, processor.value_range)
             complete_dataset(
                 name, entry, mix.on_bad_sample, claimed.path, (model, processor), options
             )
+
+
+def what_decides(entry: "TrainEntry") -> dict[str, Any]:
+    """The settings of an entry on which its completion depends."""
+    from ..settings.entries import Source
+
+    decisive = {*Source.model_fields, "image_size"}
+    return {key: value for key, value in entry.as_plain().items() if key in decisive}
 
 
 def complete_dataset(

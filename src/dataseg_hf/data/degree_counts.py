@@ -95,6 +95,10 @@ class DegreeTally:
                 f"{self._open_images} of {self._images} images may show objects that are not "
                 f"annotated, of {len(named)} classes: {first_few(named, _MAX_NAMES)}"
             )
+        yield from self._useless_notes()
+
+    def _useless_notes(self) -> Iterator[str]:
+        """What is said of classes that no image tells of."""
         never_open = [
             self._spec.labels[index]
             for index, count in self._incomplete.items()

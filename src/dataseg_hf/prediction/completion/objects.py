@@ -102,15 +102,20 @@ def proposal_shares(
     scaled = _relative(boxes, size, masks) * proposals.valid_size.flip(0).repeat(2)
     box_columns = interval_cells(scaled[:, 0], scaled[:, 2], width)[None]
     box_rows = interval_cells(scaled[:, 1], scaled[:, 3], height)[None]
-    rows, columns = valid_grid(proposals.mask_logits, proposals.valid_size)
-    on_image = torch.zeros(1, height, width, dtype=torch.bool, device=masks.device)
-    on_image[:, :rows, :columns] = True
-    mask_columns, mask_rows = axis_projections(masks, on_image)
+    mask_columns, mask_rows = axis_projections(masks, _cells_of_image(proposals))
     cost = pairwise_dice_cost(mask_columns, box_columns, torch.ones_like(box_columns))
     cost = cost + pairwise_dice_cost(mask_rows, box_rows, torch.ones_like(box_rows))
     labels = torch.from_numpy(class_labels).to(masks.device)
     of_class = proposals.class_logits.float().softmax(-1)[:, labels]
     return ((of_class - cost[0]) / TEMPERATURE).softmax(0).T
+
+
+def _cells_of_image(proposals: ImageProposals) -> Tensor:
+    """bool [1, h, w], false in the padding of the canvas."""
+    rows, columns = valid_grid(proposals.mask_logits, proposals.valid_size)
+    cells = torch.zeros(1, *proposals.grid, dtype=torch.bool, device=proposals.mask_logits.device)
+    cells[:, :rows, :columns] = True
+    return cells
 
 
 def _relative(boxes: NDArray[np.floating], size: Size, like: Tensor) -> Tensor:
@@ -141,7 +146,7 @@ def _segment(
 
 
 def pixels_of_box(box: NDArray[np.floating], size: Size) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the pixels that a box xyxy touches, one at least."""
+    """Left, top, right, bottom of the pixels that a box [4], xyxy, touches, one at least."""
     height, width = size
     left = min(max(0, int(np.floor(box[0] + 1e-3))), width - 1)
     top = min(max(0, int(np.floor(box[1] + 1e-3))), height - 1)

@@ -53,18 +53,8 @@ class Proposer:
         Raises:
             ConfigError: for names that the model cannot embed.
         """
-        stored = (model.config.vocabularies or {}).get(name)
-        if stored is not None and stored["labels"] == spec.labels:
-            classes: dict[str, Any] = {"vocabulary": name}
-        else:
-            try:
-                embeddings = model.embed(spec.labels).to(model.device)
-            except (ValueError, OSError) as error:
-                raise ConfigError(f"datasets.{name}: {error}") from error
-            things = torch.tensor(spec.is_thing, device=model.device)
-            classes = {"text_embeddings": embeddings, "is_thing": things}
         normalization = Normalization(processor.image_mean, processor.image_std)
-        return cls(model, normalization, classes, image_size, batch_size)
+        return cls(model, normalization, _classes(model, name, spec), image_size, batch_size)
 
     def batches(self, samples: Iterator[Sample]) -> Iterator[Proposed]:
         """The samples in batches, each with the proposals for it."""
@@ -84,6 +74,18 @@ class Proposer:
             pixel_values=pixel_values.to(device), pixel_mask=pixel_mask.to(device), **self.classes
         )
         return ImageProposals.of_batch(output)
+
+
+def _classes(model: DaTaSegModel, name: str, spec: DatasetSpec) -> dict[str, Any]:
+    stored = (model.config.vocabularies or {}).get(name)
+    if stored is not None and stored["labels"] == spec.labels:
+        return {"vocabulary": name}
+    try:
+        embeddings = model.embed(spec.labels).to(model.device)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"datasets.{name}: {error}") from error
+    things = torch.tensor(spec.is_thing, device=model.device)
+    return {"text_embeddings": embeddings, "is_thing": things}
 
 
 __all__ = ["Proposed", "Proposer"]

@@ -165,9 +165,8 @@ def segments_of(done: CompletedSample) -> list[Segment]:
     for number, (mask, note) in enumerate(zip(masks, done.notes, strict=True)):
         if not mask.any():
             continue
-        facts: dict[str, Any] = {
-            "source": note.source, "review": note.review, "iscrowd": int(crowds[number])
-        }  # fmt: skip
+        facts: dict[str, Any] = {"source": note.source, "review": note.review}
+        facts["iscrowd"] = int(crowds[number])
         if boxes is not None:
             left, top, right, bottom = boxes[number]
             facts["bbox"] = [left, top, right - left, bottom - top]

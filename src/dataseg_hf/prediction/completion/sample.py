@@ -171,9 +171,8 @@ def _objects_of_classes(
     labels: list[int] = []
     crowds: list[bool] = []
     notes: list[ObjectNote] = []
-    for number, (label, is_crowd) in enumerate(
-        zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)
-    ):
+    for number, label in enumerate(segments.class_labels.tolist()):
+        is_crowd = bool(segments.is_crowd[number])
         region = segments.segment_map == number
         parts = [(region, ObjectNote("annotated"))]
         if spec.is_thing[label] and not is_crowd:
