@@ -69,6 +69,7 @@ def make_files(folder: Path) -> None:
     _boxes(folder / DATA / "vehicles", ["car", "delivery van", "traffic cone"])
     _boxes(folder / DATA / "warehouse", ["forklift", "pallet"])
     _thermal(folder / DATA / "thermal")
+    _open_images(folder / DATA / "open_images")
     for tool in IMAGES_OF_SAMPLE:
         lay_sample(tool, folder / DATA)
     _rows_of_the_hub(folder / "org" / "dataset")
@@ -224,3 +225,22 @@ def _mask2former(folder: Path) -> None:
         label2id={label: index for index, label in enumerate(labels)},
     )
     Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
+
+
+def _open_images(folder: Path) -> None:
+    """A cat's box, and that no dog is in the image."""
+    (folder / "train").mkdir(parents=True)
+    Image.new("RGB", (64, 48), (90, 120, 60)).save(folder / "train/one.jpg")
+    files = {
+        "train-annotations-bbox.csv": (
+            "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
+            "IsGroupOf,IsDepiction,IsInside\none,xclick,/m/01yrx,1,0.25,0.5,0.25,0.75,0,0,0,0,0\n"
+        ),
+        "train-annotations-human-imagelabels-boxable.csv": (
+            "ImageID,Source,LabelName,Confidence\none,verification,/m/01yrx,1\n"
+            "one,verification,/m/0bt9lr,0\n"
+        ),
+        "class-descriptions-boxable.csv": "/m/01yrx,Cat\n/m/0bt9lr,Dog\n/m/01g317,Person\n",
+    }
+    for name, text in files.items():
+        (folder / name).write_text(text)
