@@ -230,7 +230,7 @@ def _mask2former(folder: Path) -> None:
 def _open_images(folder: Path) -> None:
     """A cat's box, and that no dog is in the image."""
     (folder / "train").mkdir(parents=True)
-    Image.new("RGB", (64, 48), (90, 120, 60)).save(folder / "train/one.jpg")
+    save(folder / "train/one.png", noise(48, 64))
     files = {
         "train-annotations-bbox.csv": (
             "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded,IsTruncated,"
