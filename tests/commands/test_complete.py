@@ -64,6 +64,12 @@ def read_back(output: Path, name: str) -> SampleDataset:
     return data
 
 
+def both(output: Path, name: str) -> list[tuple[Any, Any]]:
+    """The annotation of each image as the set has it, and as it was completed."""
+    before, after = shapes_dataset(name, "train", count=COUNT), read_back(output, name)
+    return [(before[index].annotation, after[index].annotation) for index in range(COUNT)]
+
+
 def entries_of(output: Path, name: str) -> list[dict[str, Any]]:
     found = json.loads((output / name / "annotations.json").read_text())["annotations"]
     if "segments_info" in found[0]:
@@ -72,19 +78,12 @@ def entries_of(output: Path, name: str) -> list[dict[str, Any]]:
 
 
 def test_boxes_have_masks_and_stay_as_they_were(completed: Path) -> None:
-    before, after = (
-        shapes_dataset("shapes_boxes", "train", count=COUNT),
-        read_back(completed, "shapes_boxes"),
-    )
-    for index in range(COUNT):
-        sample, known = after[index], before[index]
-        np.testing.assert_array_equal(sample.image, known.image)
-        assert isinstance(sample.annotation, Instances)
-        assert isinstance(known.annotation, Instances)
-        assert sample.annotation.masks is not None
-        np.testing.assert_array_equal(sample.annotation.class_labels, known.annotation.class_labels)
-        np.testing.assert_array_equal(sample.annotation.boxes, known.annotation.boxes)
-        for mask, box in zip(sample.annotation.masks, known.annotation.boxes, strict=True):
+    for known, found in both(completed, "shapes_boxes"):
+        assert isinstance(found, Instances)
+        assert found.masks is not None
+        np.testing.assert_array_equal(found.class_labels, known.class_labels)
+        np.testing.assert_array_equal(found.boxes, known.boxes)
+        for mask, box in zip(found.masks, known.boxes, strict=True):
             rows, columns = mask.nonzero()
             assert rows.size
             assert box[0] <= columns.min() < columns.max() + 1 <= box[2]
@@ -93,12 +92,14 @@ def test_boxes_have_masks_and_stay_as_they_were(completed: Path) -> None:
     assert all(0 <= one["score"] <= 1 for one in entries_of(completed, "shapes_boxes"))
 
 
-def test_maps_of_classes_have_objects_and_the_same_classes(completed: Path) -> None:
-    before = shapes_dataset("shapes_semantic", "train", count=COUNT)
-    after = read_back(completed, "shapes_semantic")
+def test_images_that_are_no_files_are_written_with_their_annotation(completed: Path) -> None:
+    before, after = shapes_dataset("shapes_boxes", "train"), read_back(completed, "shapes_boxes")
     for index in range(COUNT):
-        known, found = before[index].annotation, after[index].annotation
-        assert isinstance(known, Segments)
+        np.testing.assert_array_equal(after[index].image, before[index].image)
+
+
+def test_maps_of_classes_have_objects_and_the_same_classes(completed: Path) -> None:
+    for known, found in both(completed, "shapes_semantic"):
         assert isinstance(found, Segments)
         np.testing.assert_array_equal(semantic_map(known), semantic_map(found))
     sources = {one["source"] for one in entries_of(completed, "shapes_semantic")}
@@ -114,12 +115,7 @@ def test_objects_of_every_degree_have_masks(completed: Path) -> None:
 
 
 def test_what_lacks_nothing_is_written_as_it_is(completed: Path) -> None:
-    before = shapes_dataset("shapes_panoptic", "train", count=COUNT)
-    after = read_back(completed, "shapes_panoptic")
-    for index in range(COUNT):
-        known, found = before[index].annotation, after[index].annotation
-        assert isinstance(known, Segments)
-        assert isinstance(found, Segments)
+    for known, found in both(completed, "shapes_panoptic"):
         np.testing.assert_array_equal(known.segment_map, found.segment_map)
         np.testing.assert_array_equal(known.class_labels, found.class_labels)
     assert {one["source"] for one in entries_of(completed, "shapes_panoptic")} == {"annotated"}
@@ -205,6 +201,31 @@ def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     skip = ("--on_bad_sample", "skip")
     assert complete(command(model, coco / "run.yaml", coco / "out", *skip)) == 0
     assert [mine(coco)[n].file_name for n in range(len(mine(coco)))] == ["day/a.jpg"]
+
+
+def test_links_to_images_elsewhere_are_files_of_the_folder(model: Path, coco: Path) -> None:
+    (coco / "elsewhere").mkdir()
+    for path in list((coco / "images/day").iterdir()):
+        path.rename(coco / "elsewhere" / path.name)
+        path.symlink_to(coco / "elsewhere" / path.name)
+    assert complete(command(model, coco / "run.yaml", coco / "out")) == 0
+    assert not (coco / "out/mine/images").exists()
+    assert [mine(coco)[n].file_name for n in range(2)] == ["day/a.jpg", "day/a.png"]
+
+
+def test_an_image_that_is_listed_twice_is_not_lost_in_a_second_call(
+    model: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = coco / "boxes.json"
+    content = json.loads(file.read_text())
+    content["images"].append({**content["images"][0], "id": 3})
+    content["images"].append({**content["images"][1], "id": 4})
+    file.write_text(json.dumps(content))
+    for _ in range(2):
+        assert complete(command(model, coco / "run.yaml", coco / "out")) == 2
+        assert "image day/a.png: the images 0 and 2 of the set are called so" in (
+            capsys.readouterr().err
+        )
 
 
 @pytest.mark.parametrize("name", ["/etc/a.png", "../a.png", "..\\a.png", "c:a.png", ""])

@@ -188,7 +188,8 @@ def test_faults_name_the_file_and_the_remedy(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"bbox\.csv: not a CSV of Open Images"):
         read(folder)
     path.unlink()
-    with pytest.raises(ValueError, match=r"is named \*annotations-bbox\.csv; check the path"):
+    (folder / "train-annotations-object-segmentation.csv").unlink()
+    with pytest.raises(ValueError, match=r"is named \*annotations-bbox\.csv or .*; check the path"):
         read(folder)
 
 
@@ -209,6 +210,66 @@ def test_ids_may_have_the_folders_of_their_images(folder: Path) -> None:
     assert len(objects_of(data, 2)) == 0
 
 
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """What Datumaro 1.13 writes of two subsets: ids are paths below the subset's folder and repeat
+    in the other one, a slash is left out of a mask's name, and a mask without box has no numbers.
+    """
+    for name in ("train/a", "train/sub/b", "val/a"):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 20)).save(tmp_path / f"images/{name}.jpg")
+    mask = np.zeros((20, 40), np.uint8)
+    mask[5:15, 10:30] = 255
+    for name in ("train/subb_dog_01", "val/subb_dog_01"):
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(mask).convert("1").save(tmp_path / f"masks/{name}.png")
+    (tmp_path / "annotations").mkdir()
+    files = tmp_path / "annotations"
+    box = "{},,{},1,0.25,0.5,0.1,0.6,-1,-1,{},-1,-1"
+    write(files / "train-annotations-bbox.csv", BOX_HEADER, box.format("a", "cat", -1))
+    write(files / "val-annotations-bbox.csv", BOX_HEADER, *[box.format("a", "dog", 0)] * 2)
+    line = "subb_dog_01.png,sub/b,dog,01,,,,,,"
+    write(files / "train-annotations-object-segmentation.csv", MASK_HEADER, line)
+    write(files / "class-descriptions.csv", "cat,cat", "dog,dog")
+    return tmp_path
+
+
+def export_spec(task: Any) -> DatasetSpec:
+    classes = (ClassInfo("cat", True), ClassInfo("dog", True))
+    return DatasetSpec("export", task, classes, {"cat": 0, "dog": 1})
+
+
+@pytest.mark.parametrize("task", ["objects", "boxes"])
+def test_one_subset_of_an_export(export: Path, task: Any) -> None:
+    data = read_open_images(export_spec(task), export / "images/train", export, subset="train")
+    assert not data.problems
+    assert [data[n].image_id for n in range(2)] == ["a", "sub/b"]
+    found = [objects_of(data, n) for n in range(2)]
+    assert [one.class_labels.tolist() for one in found] == [[0], [1]]
+    assert found[1].boxes.tolist() == [[10, 5, 30, 15]], "that of its mask"
+    assert not found[0].is_crowd.any()
+    if task == "objects":
+        assert found[1].masks is not None
+        assert found[1].masks.sum() == 200
+
+
+def test_several_subsets_without_a_choice_are_noted(export: Path) -> None:
+    data = read_open_images(export_spec("objects"), export / "images/train", export)
+    assert any("boxes are read from 2 files" in note for note in data.notes)
+    (problem,) = data.problems
+    assert "the mask subb_dog_01.png may be" in str(problem)
+    assert "name the `subset`" in str(problem)
+
+
+def test_masks_alone_are_enough(export: Path) -> None:
+    for path in (export / "annotations").glob("*-bbox.csv"):
+        path.unlink()
+    data = read_open_images(export_spec("objects"), export / "images/train", export, subset="train")
+    assert [len(objects_of(data, n)) for n in range(2)] == [0, 1]
+    with pytest.raises(ValueError, match=r"segmentation\.csv and of subset 'test'; check the path"):
+        read_open_images(export_spec("boxes"), export / "images/train", export, subset="test")
+
+
 def test_two_images_of_one_name_are_refused(folder: Path) -> None:
     (folder / "images/val").mkdir()
     Image.new("RGB", (40, 20)).save(folder / "images/val/one.jpg")
@@ -219,7 +280,7 @@ def test_two_images_of_one_name_are_refused(folder: Path) -> None:
 def test_boxes_of_another_part_of_the_set_are_refused(folder: Path) -> None:
     for path in (folder / "images/train_0").iterdir():
         path.rename(path.with_name(f"val-{path.name}"))
-    with pytest.raises(ValueError, match=r"no line of .*bbox\.csv belongs to an image, such as"):
+    with pytest.raises(ValueError, match=r"no line of .* belongs to an image, such as"):
         read(folder)
 
 

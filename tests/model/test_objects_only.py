@@ -96,7 +96,7 @@ def test_images_of_a_batch_may_differ_in_what_was_annotated(scene_labels: LabelF
     labels = [scene_labels("boxes", SIZE, BOX) for _ in range(2)]
     assert make_truth(labels, SIZE).objects_only is None
     labels[1]["objects_only"] = torch.tensor(True)
-    truth = make_truth(labels, SIZE, others=2)
+    truth = make_truth(labels, SIZE, num_others=2)
     assert truth.exhaustive is not None
     assert truth.exhaustive.tolist() == [[True] * 5, [True] * 3 + [False] * 2]
 

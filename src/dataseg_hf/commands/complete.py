@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
-from ..settings.ready_configs import config_file, ready_configs
-from .options import OptionParser, positive, report_error
+from ..settings.ready_configs import config_file
+from .options import OptionParser, add_config_option, positive, report_error
 
 if TYPE_CHECKING:
     from ..data.sample import Sample, SampleDataset
@@ -132,16 +132,17 @@ def images_of(data: "SampleDataset", entry: "TrainEntry") -> Path | None:
 
     if entry.images is None or not len(data):
         return None
-    folder = Path(expand(entry.images, "images")).resolve()
+    folder = Path(expand(entry.images, "images")).absolute()
     return None if file_of(data.rows[0], folder) is None else folder
 
 
 def file_of(row: Any, folder: Path) -> str | None:
     """The path of a row's image below a folder; None where it is no file there."""
     image = row.get("image") if isinstance(row, Mapping) else None
-    if not isinstance(image, str) or not Path(image).resolve().is_relative_to(folder):
+    # links stay as they are: the images of a folder may lie elsewhere
+    if not isinstance(image, str) or not Path(image).absolute().is_relative_to(folder):
         return None
-    return Path(image).resolve().relative_to(folder).as_posix()
+    return Path(image).absolute().relative_to(folder).as_posix()
 
 
 def samples_left(
@@ -154,30 +155,39 @@ def samples_left(
     """
     from ..prediction.completion import image_name
 
-    names: dict[str, int] = {}
+    place_of: dict[str, int] = {}
     for index in range(len(data)):
         row = data.rows[index]
-        file = None if images is None else file_of(row, images)
-        known = row.get("image_id") if isinstance(row, Mapping) else None
-        if file in done or (images is None and str(known) in done):
-            continue
+        sample = None
         try:
-            sample = data.load(row)
-            if file is not None:
-                sample = replace(sample, file_name=file)
-            name = image_name(sample.file_name, sample.image_id, images is not None)
-            if names.setdefault(name, index) != index:
+            name = known_name(row, images)
+            if name is None:
+                sample = data.load(row)
+                name = image_name(sample.file_name, sample.image_id, images is not None)
+            if place_of.setdefault(name, index) != index:
                 raise BadSampleError(
-                    f"image {name}: the images {names[name]} and {index} of the set are called "
+                    f"image {name}: the images {place_of[name]} and {index} of the set are called "
                     "so; give each a name of its own"
                 )
+            if name in done:
+                continue
+            sample = data.load(row) if sample is None else sample
         except BadSampleError as error:
             if on_bad_sample != "skip":
                 raise
             print(f"left out: {error}", file=sys.stderr)
             continue
-        if name not in done:
-            yield sample
+        yield sample if images is None else replace(sample, file_name=name)
+
+
+def known_name(row: Any, images: Path | None) -> str | None:
+    """What the annotation will call the image of a row; None where loading it has to tell."""
+    from ..prediction.completion import image_name
+
+    if images is not None:
+        return file_of(row, images)
+    known = row.get("image_id") if isinstance(row, Mapping) else None
+    return None if known is None else image_name("", known, has_files=False)
 
 
 def draw(folder: Path, name: str) -> None:
@@ -211,12 +221,7 @@ def option_parser() -> OptionParser:
     parser.add_argument(
         "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
     )
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="YAML file with `datasets`, of a training run or by itself; or a ready config: "
-        f"{', '.join(ready_configs())}",
-    )
+    add_config_option(parser, "datasets")
     parser.add_argument("--output", required=True, help="folder for the completed annotation")
     parser.add_argument(
         "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"

@@ -12,8 +12,8 @@ from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
 from ..prediction.annotation_files import ANNOTATION_FORMATS, LOCAL_FILES, Outlines
-from ..settings.ready_configs import config_file, ready_configs
-from .options import OptionParser, report_error
+from ..settings.ready_configs import config_file
+from .options import OptionParser, add_config_option, report_error
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,12 +63,7 @@ def option_parser() -> OptionParser:
     parser.add_argument(
         "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
     )
-    parser.add_argument(
-        "--config",
-        required=True,
-        help="YAML file with `evaluation`, of a training run or by itself; or a ready config: "
-        f"{', '.join(ready_configs())}",
-    )
+    add_config_option(parser, "evaluation")
     add_scoring_options(parser)
     add_report_options(parser)
     add_machine_options(parser)

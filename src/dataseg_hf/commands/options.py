@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from ..errors import SettingsError
 from ..messages import shortened
 from ..model.words_dataseg import parse_words
+from ..settings.ready_configs import ready_configs
 
 
 class OptionParser(argparse.ArgumentParser):
@@ -56,6 +57,16 @@ class OptionParser(argparse.ArgumentParser):
         if option.startswith("--") and known in self._option_string_actions:
             return known + equals + value
         return word
+
+
+def add_config_option(parser: argparse.ArgumentParser, part: str) -> None:
+    """`--config` of a command that reads one part of a run's settings."""
+    parser.add_argument(
+        "--config",
+        required=True,
+        help=f"YAML file with `{part}`, of a training run or by itself; or a ready config: "
+        f"{', '.join(ready_configs())}",
+    )
 
 
 def report_error(error: Exception | str, file: str = "") -> None:

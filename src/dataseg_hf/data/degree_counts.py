@@ -80,6 +80,8 @@ class DegreeTally:
 
     def _open_notes(self) -> Iterator[str]:
         """What is said of classes that are not exhaustive, by the spec or by an image."""
+        if self._spec.annotated == "objects":
+            yield "declared is that only objects were annotated: images may show others' stuff"
         open_names = [c.name for c in self._spec.classes if not c.exhaustive]
         if open_names:
             yield (

@@ -17,7 +17,7 @@ from ..prediction.annotation_files import (
 )
 from ..settings.base import EntryName, Settings
 from ..settings.entries import EvalEntry, MetricName
-from ..settings.parts import read_part
+from ..settings.parts import chosen_entries, read_part
 
 ALL_METRICS = "all"
 MIRROR_STRIDE = 32
@@ -111,15 +111,7 @@ class HeldOutSettings(Settings):
         Raises:
             ConfigError: for an unknown one, or nothing at all.
         """
-        if not self.evaluation:
-            raise ConfigError("evaluation: the settings name no held-out set; add an entry")
-        for name in names:
-            if name not in self.evaluation:
-                raise ConfigError(
-                    f"--datasets: no entry '{name}' in evaluation; there are "
-                    f"{sorted(self.evaluation)}"
-                )
-        return {name: self.evaluation[name] for name in names or self.evaluation}
+        return chosen_entries(self.evaluation, names, "evaluation")
 
 
 def read_held_out(

@@ -76,22 +76,24 @@ class _Proposed(NamedTuple):
         class_embeddings: [B, N, D], of the last layer.
         mask_logits: [B, N, h, w], of the last layer.
         cell_logits: [B, C, h', w'], of a model with a cell classifier.
-        further: of how many names of other vocabularies the layers have logits, too.
+        num_others: of how many names of other vocabularies the layers have logits, too.
     """
 
     layers: list[LayerProposals]
     class_embeddings: Tensor
     mask_logits: Tensor
     cell_logits: Tensor | None
-    further: int
+    num_others: int
 
     @property
     def own_class_logits(self) -> list[Tensor]:
         """Class logits of each layer without the names of other vocabularies: [B, N, C + 1]."""
         every = [layer.class_logits for layer in self.layers]
-        if not self.further:
+        if not self.num_others:
             return every
-        return [torch.cat([one[..., : -1 - self.further], one[..., -1:]], dim=-1) for one in every]
+        return [
+            torch.cat([one[..., : -1 - self.num_others], one[..., -1:]], dim=-1) for one in every
+        ]
 
 
 class DaTaSegModel(WarmStartMixin):
@@ -228,7 +230,7 @@ class DaTaSegModel(WarmStartMixin):
                 num_targets=_count(num_targets, count_targets(labels), pixel_values).clamp(min=1),
                 num_images=_count(num_images, len(labels), pixel_values),
                 seeds=sampling_seeds,
-                others=proposed.further,
+                num_others=proposed.num_others,
             )
             result = self._loss(proposed, chosen, truth, loss_weights)
         final = self._final_proposals(proposed, valid_mask)
@@ -275,8 +277,8 @@ class DaTaSegModel(WarmStartMixin):
             LayerProposals(logits, mask_embeddings, features.mask_features)
             for logits, (_, mask_embeddings) in zip(class_logits, heads, strict=True)
         ]
-        further = 0 if others is None else len(others)
-        return _Proposed(layers, heads[-1][0], mask_logits, cell_logits, further)
+        num_others = 0 if others is None else len(others)
+        return _Proposed(layers, heads[-1][0], mask_logits, cell_logits, num_others)
 
     def _others(
         self,

@@ -26,7 +26,7 @@ class Truth:
         is_thing: bool [C].
         num_targets, num_images: scalars over all processes and micro-batches of the optimizer step.
         seeds: int64 [B] or None, for the sampled points.
-        others: the number O of names of other vocabularies that an image may show though nobody
+        num_others: the number O of names of other vocabularies that an image may show though nobody
             annotated them. Their class logits stand between those of the C categories and that of
             the background.
     """
@@ -39,7 +39,7 @@ class Truth:
     num_targets: Tensor
     num_images: Tensor
     seeds: Tensor | None = None
-    others: int = 0
+    num_others: int = 0
 
     @cached_property
     def exhaustive(self) -> Tensor | None:
@@ -47,13 +47,13 @@ class Truth:
         where nothing but objects was annotated, for the other names; None where all are true.
         """
         rows = [label.get("exhaustive") for label in self.labels]
-        if all(row is None for row in rows) and not self.others:
+        if all(row is None for row in rows) and not self.num_others:
             return None
         whole = torch.ones_like(self.is_thing)
         known = torch.stack([whole if row is None else row.bool() for row in rows])
         if self.objects_only is None:
             return known
-        is_open = self.objects_only[:, None].expand(-1, self.others)
+        is_open = self.objects_only[:, None].expand(-1, self.num_others)
         return torch.cat([known, ~is_open], dim=1)
 
     @cached_property
@@ -64,8 +64,8 @@ class Truth:
         flags = [label.get("objects_only") for label in self.labels]
         if all(flag is None for flag in flags):
             return None
-        device = self.is_thing.device
-        return torch.tensor([flag is not None and bool(flag) for flag in flags], device=device)
+        no = torch.zeros((), dtype=torch.bool, device=self.is_thing.device)
+        return torch.stack([no if flag is None else flag.bool() for flag in flags])
 
 
 @dataclass

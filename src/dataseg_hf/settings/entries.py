@@ -139,9 +139,9 @@ class TrainEntry(Source):
     """A dataset of the mix: its source, and how the run trains on it."""
 
     annotated: Coverage | None = None
-    """What an image shows where no object is annotated, nothing that the mix names
-    (`everything`) or perhaps the stuff of its other sets (`objects`), which a proposal then may be
-    instead of background. By default what the spec says, else `everything`."""
+    """What an image may show outside of the annotated objects. With `everything`, nothing that the
+    mix names; with `objects`, the stuff of its other sets, which a proposal may then be instead of
+    background. By default what the spec says, else `everything`."""
     ratio: PositiveNumber | None = None
     """Share of the steps, relative to the other datasets' ratios; 1 by default."""
     probability: PositiveNumber | None = None

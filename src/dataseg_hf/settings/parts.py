@@ -2,19 +2,20 @@
 nothing else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeVar
 
 from pydantic import Field
 
 from ..errors import ConfigError
 from .base import EntryName, Settings
-from .entries import TrainEntry
+from .entries import Source, TrainEntry
 from .errors import unknown_key
 from .parsing import parse_settings, read_file
 from .run import RunConfig
 
 Part = TypeVar("Part", bound=Settings)
+Entry = TypeVar("Entry", bound=Source)
 
 
 class MixSettings(Settings):
@@ -31,14 +32,30 @@ class MixSettings(Settings):
         Raises:
             ConfigError: for an unknown one, or nothing at all.
         """
-        if not self.datasets:
-            raise ConfigError("datasets: the settings name no dataset; add an entry")
-        for name in names:
-            if name not in self.datasets:
-                raise ConfigError(
-                    f"--datasets: no entry '{name}' in datasets; there are {sorted(self.datasets)}"
-                )
-        return {name: self.datasets[name] for name in names or self.datasets}
+        return chosen_entries(self.datasets, names, "datasets")
+
+
+def chosen_entries(
+    entries: Mapping[str, Entry], names: Sequence[str], key: str
+) -> dict[str, Entry]:
+    """The entries that `--datasets` names, all for none.
+
+    Args:
+        entries: of the settings, by name.
+        names: as they were given.
+        key: of the entries in the settings.
+
+    Raises:
+        ConfigError: for an unknown one, or nothing at all.
+    """
+    if not entries:
+        raise ConfigError(f"{key}: the settings name no set there; add an entry")
+    for name in names:
+        if name not in entries:
+            raise ConfigError(
+                f"--datasets: no entry '{name}' in {key}; there are {sorted(entries)}"
+            )
+    return {name: entries[name] for name in names or entries}
 
 
 def read_part(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from ...model.image_reading_dataseg import Size
 from ...model.tasks_dataseg import LabelForm
+from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset
 from .boxes import Outside, checked_box
 from .class_ids import VOID, ClassIds, TargetCounts
@@ -63,14 +64,16 @@ def read_open_images(
     annotations: StrPath,
     *,
     image_suffixes: Suffixes = IMAGE_SUFFIXES,
+    subset: str | None = None,
 ) -> SampleDataset:
     """Open Images, of any version from V4 on, or an export in its format (CVAT, Datumaro).
 
-    `annotations` holds, at any depth, `*annotations-bbox.csv`, and where there are such files
-    `*annotations-object-segmentation.csv` with the masks as PNGs, `*human-imagelabels*.csv`,
-    `*class-descriptions*.csv` and `*hierarchy.json`. Equal lines count once. All images of the
-    folder are read, and no other; the image id is the id that the files have for it, the file's
-    name without its ending, with or without the folders above it.
+    `annotations` holds, at any depth, `*annotations-bbox.csv`, or `*annotations-object-
+    segmentation.csv` with the masks as PNGs, or both, and where there are such files
+    `*human-imagelabels*.csv`, `*class-descriptions*.csv` and `*hierarchy.json`. Equal lines count
+    once. All images of the folder are read, and no other. The id of an image is its name without
+    the ending, as in Open Images, or its path below the folder without the ending, as in exports,
+    whichever more lines of the files have.
 
     An object has a mask where there is one, else a box; groups (`IsGroupOf`) are crowds. Where an
     image has verified labels, a class without any is one that nobody looked for (`incomplete`). A
@@ -84,22 +87,27 @@ def read_open_images(
         images: folder of the images, sub-folders included.
         annotations: folder of the CSV files and the masks.
         image_suffixes: how image names end; upper case counts as lower.
+        subset: of an export with several: its CSVs have the name before `-annotations`, its masks
+            lie in a folder of that name.
 
     Raises:
         FileNotFoundError: for a missing folder.
-        ValueError: for another task, no image, two images of one name, no CSV of boxes, one that
-            cannot be read, or none that has a line for one of the images. Faults of single images
-            are `problems` of the dataset (an unknown class, a missing mask), or a BadSampleError on
-            loading.
+        ValueError: for another task, no image, two images of one name, no CSV of boxes or masks,
+            one that cannot be read, or none that has a line for one of the images. Faults of single
+            images are `problems` of the dataset (an unknown class, a missing mask), or a
+            BadSampleError on loading.
     """
     require_task(spec, "open_images")
     image_dir, folder = require_folder(images), require_folder(annotations)
-    if not find(folder, BOXES):
+    files = {kind: find(folder, kind, subset) for kind in (BOXES, MASKS, LABELS)}
+    if not files[BOXES] and not files[MASKS]:
+        of_subset = "" if subset is None else f" and of subset '{subset}'"
         raise ValueError(
-            f"dataset '{spec.name}': no file in {folder} is named {BOXES}; check the path"
+            f"dataset '{spec.name}': no file in {folder} is named {BOXES} or {MASKS}{of_subset}; "
+            "check the path"
         )
-    image_of = _images_by_id(image_files(image_dir, image_suffixes), find(folder, BOXES), spec)
-    found = _Annotation(spec, folder, sorted(image_of))
+    image_of = _images_by_id(image_files(image_dir, image_suffixes), files, spec)
+    found = _Annotation(spec, folder, files, sorted(image_of), subset)
     rows, counts = Rows(_ROWS), TargetCounts(len(spec.classes))
     for number, name in enumerate(sorted(image_of)):
         with rows.image():
@@ -120,34 +128,40 @@ def read_open_images(
 
 
 def _images_by_id(
-    images: Mapping[str, Path], boxes: Sequence[Path], spec: DatasetSpec
+    images: Mapping[str, Path], files: Mapping[str, Sequence[Path]], spec: DatasetSpec
 ) -> dict[str, Path]:
-    """The images by the ids of the files: the name alone, as in Open Images, or the path below the
-    folder of images, as some exports have it; without an ending both.
+    """The images by the ids that the files have for them: names, or paths below the folder.
 
     Raises:
         ValueError: for two images of one name, and where the files know none of the images.
     """
-    if not images:
-        return {}
+
+    def lines(ids: Iterable[str]) -> int:
+        return sum(
+            int(grouped_lines(files[kind], kind, list(ids)).starts[-1]) for kind in (BOXES, MASKS)
+        )
+
     by_name: dict[str, Path] = {}
+    twice: list[Path] = []
     for path in images.values():
         other = by_name.setdefault(path.stem, path)
         if other != path:
-            if grouped_lines(boxes, BOXES, list(images)).starts[-1]:
-                return dict(images)
-            raise ValueError(
-                f"dataset '{spec.name}': {other} and {path} have one name, which is the id of an "
-                "image here; read their folders as two datasets"
-            )
-    ways = (by_name, dict(images))
-    known = [int(grouped_lines(boxes, BOXES, list(way)).starts[-1]) for way in ways]
-    if not max(known):
+            twice = twice or [other, path]
+    of_paths, of_names = lines(images), lines(by_name)
+    if images and not max(of_paths, of_names):
+        listed = ", ".join(str(path) for kind in (BOXES, MASKS) for path in files[kind])
         raise ValueError(
-            f"dataset '{spec.name}': no line of {', '.join(map(str, boxes))} belongs to an image, "
-            f"such as '{next(iter(by_name))}'; check that both are of one part of the set"
+            f"dataset '{spec.name}': no line of {listed} belongs to an image, such as "
+            f"'{next(iter(by_name))}'; check that both are of one part of the set"
         )
-    return ways[1] if known[1] > known[0] else ways[0]
+    if of_paths > of_names:
+        return dict(images)
+    if twice:
+        raise ValueError(
+            f"dataset '{spec.name}': {twice[0]} and {twice[1]} have one name, which is the id of "
+            "an image here; read their folders as two datasets"
+        )
+    return by_name
 
 
 # --- what the files say of an image
@@ -156,15 +170,21 @@ def _images_by_id(
 class _Annotation:
     """The files of a folder, as far as they tell of some images."""
 
-    def __init__(self, spec: DatasetSpec, folder: Path, image_ids: list[str]) -> None:
-        self.spec = spec
+    def __init__(
+        self,
+        spec: DatasetSpec,
+        folder: Path,
+        files: Mapping[str, Sequence[Path]],
+        image_ids: list[str],
+        subset: str | None,
+    ) -> None:
+        self.spec, self._files, self._subset = spec, files, subset
         self.names: dict[RawId, str] = class_names(find(folder, NAMES))
         self._boxes, self._masks, self._labels = (
-            grouped_lines(find(folder, kind), kind, image_ids) for kind in (BOXES, MASKS, LABELS)
+            grouped_lines(files[kind], kind, image_ids) for kind in (BOXES, MASKS, LABELS)
         )
-        self._has_labels = bool(find(folder, LABELS))
         self._narrower = parts_of_classes(find(folder, HIERARCHY))
-        self._mask_files = {path.stem: path for path in files_by_name(folder, ".png").values()}
+        self._mask_files = _masks_by_name(folder, subset)
         self._class_ids = ClassIds(spec)
         self._without_labels = 0
         self._images = len(image_ids)
@@ -177,8 +197,11 @@ class _Annotation:
         """The objects, tags and incomplete classes of an image."""
         objects = self._objects(number)
         self._class_ids.end_image(where)
-        for one in objects if self.spec.label_form == "degrees" else ():
-            if one["mask"] is not None and one["class_index"] != VOID:
+        for one in objects:
+            is_needed = self.spec.label_form == "degrees" or one["box"] is None
+            if one["mask"] is None or one["class_index"] == VOID or not is_needed:
+                one["mask"] = None
+            else:
                 one["mask"] = self._mask_file(one["mask"], where)
         tags, incomplete = self._looked_for(number, {one["label"] for one in objects})
         for one in objects:
@@ -201,13 +224,15 @@ class _Annotation:
             for line in _once(self._boxes.of_image(number))
         ]
         for line in _once(self._masks.of_image(number)):
-            box = [line[f"Box{side}"] for side in ("XMin", "YMin", "XMax", "YMax")]
+            # exports leave the box empty where a mask has none
+            sides = [line[f"Box{side}"] for side in ("XMin", "YMin", "XMax", "YMax")]
+            box = None if np.isnan(sides).any() else sides
             one = _of_box(objects, line["LabelName"], box)
             if one is None:
                 index = self._class_index(line["LabelName"])
                 one = {"label": line["LabelName"], "class_index": index, "box": box}
-                objects.append({**one, "is_crowd": False, "mask": None})
-                one = objects[-1]
+                one |= {"is_crowd": False, "mask": None}
+                objects.append(one)
             one["mask"] = line["MaskPath"]
         return objects
 
@@ -217,12 +242,17 @@ class _Annotation:
         return self._class_ids.index(known)
 
     def _mask_file(self, name: str, where: str) -> str:
-        path = self._mask_files.get(Path(name).stem)
-        if path is None:
+        paths = self._mask_files.get(Path(name).stem, [])
+        if not paths:
             raise BadSampleError(
                 f"{where}: the mask {name} is not there; unpack the mask archives into that folder"
             )
-        return str(path)
+        if len(paths) > 1:
+            raise BadSampleError(
+                f"{where}: the mask {name} may be {paths[0]} or {paths[1]}; name the `subset`, or "
+                "remove one of them"
+            )
+        return str(paths[0])
 
     def _looked_for(self, number: int, present: set[str]) -> tuple[set[int], set[int]]:
         """Classes that are in the image, though nobody says where, and those of which it may show
@@ -251,7 +281,13 @@ class _Annotation:
     def notes(self) -> list[str]:
         """What a user should know."""
         notes = self._class_ids.notes()
-        if not self._has_labels:
+        if len(self._files[BOXES]) > 1 and self._subset is None:
+            notes.append(
+                f"boxes are read from {len(self._files[BOXES])} files, such as "
+                f"{self._files[BOXES][1]}; where they are subsets with the same image ids, name "
+                "one: `options: {subset: train}`"
+            )
+        if not self._files[LABELS]:
             return [*notes, f"no file is named {LABELS}: every class counts as annotated in whole"]
         if self._without_labels:
             notes.append(
@@ -266,11 +302,26 @@ def _once(lines: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({tuple(line.values()): line for line in lines}.values())
 
 
-def _of_box(objects: list[dict[str, Any]], label: str, box: list[float]) -> dict[str, Any] | None:
+def _masks_by_name(folder: Path, subset: str | None) -> dict[str, list[Path]]:
+    """The PNGs below a folder by their names without the ending; those below a folder of the
+    subset's name, where there are such.
+    """
+    paths = list(files_by_name(folder, ".png").values())
+    of_subset = [path for path in paths if subset in path.relative_to(folder).parts[:-1]]
+    found: dict[str, list[Path]] = {}
+    for path in of_subset or paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _of_box(
+    objects: list[dict[str, Any]], label: str, box: list[float] | None
+) -> dict[str, Any] | None:
     """The object without a mask that has this label and box."""
     for one in objects:
-        difference = max(abs(a - b) for a, b in zip(one["box"], box, strict=True))
-        if one["label"] == label and one["mask"] is None and difference < _SAME_BOX:
+        if box is None or one["box"] is None or one["mask"] is not None or one["label"] != label:
+            continue
+        if max(abs(a - b) for a, b in zip(one["box"], box, strict=True)) < _SAME_BOX:
             return one
     return None
 
@@ -284,12 +335,14 @@ def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
     scale = np.array([size[1], size[0], size[1], size[0]])
     objects = ObjectsOfDegrees(size)
     for one in row["objects"]:
-        where = f"{row['image']}: box {one['box']}"
-        box = checked_box((np.array(one["box"]) * scale).tolist(), size, where, outside)
-        mask = None
-        if one["mask"] is not None and form == "degrees":
-            mask = _mask(one["mask"], size)
-        objects.add(one["class_index"], one["is_crowd"], mask, box)
+        mask = None if one["mask"] is None else _mask(one["mask"], size)
+        box: Sequence[float]
+        if one["box"] is None:
+            box = box_of_mask(_with_pixels(mask, one["mask"]))
+        else:
+            where = f"{row['image']}: box {one['box']}"
+            box = checked_box((np.array(one["box"]) * scale).tolist(), size, where, outside)
+        objects.add(one["class_index"], one["is_crowd"], mask if form == "degrees" else None, box)
     for class_index in row["tags"]:
         objects.add(class_index, False)
     instances = objects.instances()
@@ -298,6 +351,12 @@ def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
     return Sample(
         image, instances, row["image_id"], row["file_name"], incomplete=tuple(row["incomplete"])
     )
+
+
+def _with_pixels(mask: NDArray[np.bool_] | None, path: str) -> NDArray[np.bool_]:
+    if mask is None or not mask.any():
+        raise BadSampleError(f"{path}: the mask has no pixel and no box; remove its line")
+    return mask
 
 
 def _mask(path: str, size: Size) -> NDArray[np.bool_]:

@@ -67,13 +67,17 @@ class Grouped:
             yield dict(zip(self.columns, values, strict=True))
 
 
-def find(folder: Path, pattern: str) -> list[Path]:
-    """The files below a folder whose name fits a pattern, sorted; without what macOS adds."""
+def find(folder: Path, pattern: str, subset: str | None = None) -> list[Path]:
+    """The files below a folder whose name fits a pattern and has the subset between hyphens or at
+    its beginning, sorted; without what macOS adds.
+    """
     found = (path.relative_to(folder) for path in folder.rglob(pattern))
     return sorted(
         folder / path
         for path in found
-        if not path.name.startswith(".") and "__MACOSX" not in path.parts
+        if not path.name.startswith(".")
+        and "__MACOSX" not in path.parts
+        and (subset is None or f"-{subset}-" in f"-{path.name}")
     )
 
 
