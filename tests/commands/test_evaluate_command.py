@@ -345,8 +345,8 @@ def change(**settings: Any) -> Callable[[dict[str, Any]], Any]:
             "names an environment"),
         (change(images="${PETS}/none"), [], "none: no such folder"),
         (change(image_size=60), ["--flip"], "evaluation.pets.image_size: 60 is no multiple of 32"),
-        (lambda content: content.pop("evaluation"), [], "evaluation: the settings name no held-out "
-            "set"),
+        (lambda content: content.pop("evaluation"), [], "evaluation: the settings name no set there; "
+            "add an entry"),
     ],
 )  # fmt: skip
 def test_one_line_errors(
