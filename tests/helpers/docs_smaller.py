@@ -62,6 +62,11 @@ SMALLER = (
         "completes 664 images",
     ),
     Smaller(
+        r"complete .*--config boxes\.yaml",
+        "--datasets.only_boxes.count 2",
+        "completes hundreds of images",
+    ),
+    Smaller(
         r"probe --config shapes",
         "--num_threads 1 --datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
         "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2",
