@@ -2,6 +2,8 @@
 
 import csv
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import yaml
 from PIL import Image
 
 from dataseg_hf.commands.complete import main as complete
+from dataseg_hf.data.readers import read_cvat_xml
 from dataseg_hf.data.sample import BadSampleError, Instances, SampleDataset, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics import semantic_map
@@ -130,6 +133,45 @@ def test_the_most_doubtful_come_first(completed: Path) -> None:
     assert len(rows) == len(flagged) > 0
     assert {row["review"] for row in rows} >= {"known by a point only", "known by a tag only"}
     assert (completed / "shapes_objects/contact_sheet.png").is_file()
+
+
+def test_labeling_tools_get_what_needs_a_look_most_first(
+    model: Path, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what they write is read back: the same pixels of the same classes."""
+    chosen = ["--datasets", "shapes_objects", "shapes_semantic"]
+    formats = ["--annotations", "labelme", "cvat_xml", "label_studio"]
+    assert complete(command(model, config, tmp_path / "out", *chosen, *formats)) == 0
+    folder = tmp_path / "out/shapes_objects"
+    with (folder / "review.csv").open(newline="") as file:
+        reviewed = [row["image"] for row in csv.DictReader(file)]
+    shown = re.findall(
+        r'<image id="\d+" name="([^"]+)"', (folder / "annotations/cvat.xml").read_text()
+    )
+    assert len(shown) == COUNT
+    assert shown[: len(set(reviewed))] == list(dict.fromkeys(reviewed))
+
+    whole = read_back(tmp_path / "out", "shapes_objects")
+    words = replace(
+        whole.spec,
+        id_map={name: n for n, name in enumerate(whole.spec.labels)},
+        annotated="everything",
+    )
+    corrected = read_cvat_xml(words, folder / "images", folder / "annotations/cvat.xml")
+    by_name = {sample.file_name: sample for sample in map(corrected.__getitem__, range(COUNT))}
+    for index in range(COUNT):
+        known, again = whole[index], by_name[whole[index].file_name]
+        assert isinstance(known.annotation, Instances)
+        assert isinstance(again.annotation, Instances)
+        np.testing.assert_array_equal(known.annotation.class_labels, again.annotation.class_labels)
+        np.testing.assert_array_equal(known.annotation.masks, again.annotation.masks)
+
+    (folder / "annotations/cvat.xml").write_text("corrected")
+    assert complete(command(model, config, tmp_path / "out", *chosen, *formats)) == 0
+    assert "may have been corrected by hand" in capsys.readouterr().out
+    assert (folder / "annotations/cvat.xml").read_text() == "corrected"
+    labelme = tmp_path / "out/shapes_semantic/annotations/labelme"
+    assert len(list(labelme.glob("*.json"))) == COUNT
 
 
 # --- files of a user

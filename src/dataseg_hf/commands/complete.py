@@ -7,6 +7,7 @@ Into the output folder go, for each dataset,
     NAME/dataset.yaml       the entry for `datasets` of a run, ready to paste
     NAME/review.csv         what a person should look at, the most doubtful first
     NAME/contact_sheet.png  some images beside their completed annotation
+    NAME/annotations/       with --annotations, files for labeling tools
 """
 
 import sys
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
 from ..messages import show_messages
+from ..prediction.annotation_files import ANNOTATION_FORMATS
 from ..settings.ready_configs import config_file
 from .options import OptionParser, add_config_option, positive, report_error
 
@@ -108,6 +110,7 @@ def complete_dataset(
     """
     from ..data.sample import SampleStream
     from ..prediction.completion import CompletedFolder, Proposer, complete_images
+    from ..prediction.completion.people import PEOPLE, write_for_people
     from ..settings.datasets import training_set
 
     data = training_set(name, entry, on_bad_sample).data
@@ -122,6 +125,8 @@ def complete_dataset(
     left = samples_left(data, images, folder.journal().done, on_bad_sample)
     summary = complete_images(folder, proposer.batches(left), len(data))
     print(f"{name}: {summary.text()}")
+    if options.annotations and not write_for_people(folder, options.annotations):
+        print(f"{folder.path / PEOPLE} is kept as it is: it may have been corrected by hand")
     if summary.images:
         draw(folder.path, name)
 
@@ -226,6 +231,11 @@ def option_parser() -> OptionParser:
     parser.add_argument(
         "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"
     )
+    parser.add_argument(
+        "--annotations", nargs="+", metavar="FORMAT", choices=ANNOTATION_FORMATS, default=(),
+        help="also write files for labeling tools, what needs a look most first: "
+        f"{', '.join(ANNOTATION_FORMATS)}",
+    )  # fmt: skip
     parser.add_argument(
         "--batch_size", type=positive, default=8, metavar="N",
         help="images at once (default %(default)s)",

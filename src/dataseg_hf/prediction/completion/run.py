@@ -21,7 +21,7 @@ from ...data.sample import BadSampleError, DatasetSpec, Instances, Segments, Tas
 from ...files.writing import replaced
 from ..labeling.annotation import ANNOTATION_FILE, MAPS, AnnotationFiles
 from ..labeling.journal import Batch, Journal, LabeledImage
-from ..segments import Segment, cropped
+from ..segments import Segment, Size, cropped
 from .proposing import Proposed
 from .sample import CompletedSample, complete_sample
 
@@ -177,19 +177,19 @@ def segments_of(done: CompletedSample) -> list[Segment]:
 # --- the files of all images
 
 
-def _segments_of_entry(entry: str) -> tuple[str, list[dict[str, Any]]]:
-    """The file of an image, and what is written of its segments."""
+def segments_of_entry(entry: str) -> tuple[str, Size, list[dict[str, Any]]]:
+    """The file of an image, its height and width, and what is written of its segments."""
     image, *rest = (json.loads(part) for part in entry.split("\t"))
     if rest and "segments_info" in rest[0]:
         rest = rest[0]["segments_info"]
-    return image["file_name"], rest
+    return image["file_name"], (image["height"], image["width"]), rest
 
 
 def _write_review(folder: CompletedFolder, entries: Iterable[str]) -> None:
     """What a person should look at: the least score first."""
     rows = []
     for entry in entries:
-        file_name, segments = _segments_of_entry(entry)
+        file_name, _, segments = segments_of_entry(entry)
         for number, one in enumerate(segments, start=1):
             if one["review"]:
                 label = folder.spec.labels[one["category_id"] - 1]
@@ -232,7 +232,7 @@ def _summary(entries: Iterable[str]) -> CompletionSummary:
     images = to_review = 0
     for entry in entries:
         images += 1
-        _, segments = _segments_of_entry(entry)
+        *_, segments = segments_of_entry(entry)
         sources.update(one["source"] for one in segments)
         to_review += sum(bool(one["review"]) for one in segments)
     return CompletionSummary(images, dict(sources), to_review)
@@ -244,4 +244,5 @@ __all__ = [
     "complete_images",
     "image_name",
     "segments_of",
+    "segments_of_entry",
 ]

@@ -86,6 +86,23 @@ class Journal:
         for batch in self.batches():
             yield from batch.labeled
 
+    def placed(self) -> Iterator[tuple[tuple[int, int], LabeledImage]]:
+        """All labeled images with their places, at which `at` finds them again."""
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as lines:
+            start = 0
+            for line in lines:
+                for number, entry in enumerate(json.loads(line)["labeled"]):
+                    yield (start, number), _image(entry)
+                start += len(line)
+
+    def at(self, place: tuple[int, int]) -> LabeledImage:
+        """The labeled image at a place."""
+        with self.file.open("rb") as lines:
+            lines.seek(place[0])
+            return _image(json.loads(lines.readline())["labeled"][place[1]])
+
     def entries(self) -> "Entries":
         """The entries of all images, read anew each time they are gone through."""
         return Entries(self)
