@@ -15,27 +15,13 @@ from ..metrics.instances import ApCurves, AveragePrecision, average_precision
 from ..metrics.semantic import MeanIoU
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.tasks_dataseg import OutputKind
+from ..processes import Gather, Processes
 from ..settings.entries import MetricName
 from .export import Exporter, SetExport
 from .inference import Inference, outputs_of, proposals_of, share_of_batches
 from .notes import Summary, no_images, notes_of, summarize
 from .scorers import SCORERS
 from .sets import EvaluationSet
-
-Gather = Callable[[Any], list[Any]]
-
-
-@dataclass(frozen=True)
-class Processes:
-    """Who scores what.
-
-    Args:
-        gather: collects an object from every process, in the order of their ranks.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    gather: Gather = lambda state: [state]
 
 
 @dataclass(frozen=True, order=True)
