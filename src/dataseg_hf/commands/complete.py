@@ -10,10 +10,12 @@ Into the output folder go, for each dataset,
     NAME/annotations/       with --annotations, files for labeling tools
 """
 
+import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,9 +27,12 @@ from ..settings.ready_configs import config_file
 from .options import OptionParser, add_config_option, positive, report_error
 
 if TYPE_CHECKING:
-    from ..data.sample import Sample, SampleDataset
+    from ..data.sample import SampleDataset
+    from ..files.output_folder import ClaimedFolder
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
+    from ..prediction.completion import CompletedFolder, SetRows
+    from ..processes import Processes
     from ..settings.datasets import OnBadSample
     from ..settings.entries import TrainEntry
     from ..settings.parts import MixSettings
@@ -42,49 +47,88 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = option_parser()
     options, overrides = parser.parse_known_args(arguments)
+    from ..processes import Processes
     from ..settings.parsing import file_of_entries
     from ..settings.parts import MixSettings, read_part
 
     show_messages()
     place = ""
+    is_main = os.environ.get("RANK", "0") == "0"
     try:
         file = config_file(options.config)
         place = file_of_entries(["--config", file, *overrides])
         mix = read_part(MixSettings, file, overrides, parser.option_names())
-        complete(options, mix, file)
+        processes = Processes.started()
+        is_main = processes.is_main
+        complete(options, mix, file, processes)
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        if is_main:
+            print("stopped; the same command goes on from here", file=sys.stderr)
         return INTERRUPTED
     except (ConfigError, BadSampleError) as error:
-        report_error(error, place)
+        if is_main:  # all processes raise what one of them meets
+            report_error(error, place)
         return 2
     return 0
 
 
-def complete(options: Namespace, mix: "MixSettings", file: str) -> None:
+def complete(options: Namespace, mix: "MixSettings", file: str, processes: "Processes") -> None:
     """Complete the chosen datasets, one after the other.
 
     Raises:
-        ConfigError: for options, settings and data that cannot work.
-        BadSampleError: for an image that cannot be read.
+        ConfigError: on all processes, for options, settings and data that cannot work.
+        BadSampleError: on all processes, for an image that cannot be read.
     """
-    from ..prediction.completion.folder import open_completion
     from ..settings.entries import with_default_range
-    from ..settings.paths import expand, paths_read
     from ..sharing.checkpoint import load_checkpoint
 
     entries = mix.entries(options.datasets or ())
-    sources = {f"datasets.{name}": entry for name, entry in entries.items()}
-    reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
-    output = expand(options.output, "--output")
-    model, processor = load_checkpoint(options.model)
-    decisive = {name: what_decides(entry) for name, entry in entries.items()}
-    with open_completion(output, reads, model, processor, decisive) as claimed:
+    model, processor = processes.together(lambda: load_checkpoint(options.model), ConfigError)
+    with ExitStack() as held:
+        claim = partial(claimed_folder, options, file, entries, model, processor)
+        output = processes.together(lambda: expanded_output(options), ConfigError)
+        processes.on_main(lambda: held.enter_context(claim(output)), ConfigError)
+        on_device: Any = model.eval()  # the signature known to type checkers lacks the device
+        on_device.to(processes.device)
         for name, entry in entries.items():
             entry = with_default_range(entry, processor.value_range)
             complete_dataset(
-                name, entry, mix.on_bad_sample, claimed.path, (model, processor), options
+                name, entry, mix.on_bad_sample, output, (model, processor), options, processes
             )
+
+
+def expanded_output(options: Namespace) -> Path:
+    """The folder that `--output` names.
+
+    Raises:
+        ConfigError: for a text that names none.
+    """
+    from ..files.output_folder import resolved_folder
+    from ..settings.paths import expand
+
+    return resolved_folder(expand(options.output, "--output"), "--output")
+
+
+def claimed_folder(
+    options: Namespace,
+    file: str,
+    entries: Mapping[str, "TrainEntry"],
+    model: "DaTaSegModel",
+    processor: "DaTaSegImageProcessor",
+    output: Path,
+) -> "ClaimedFolder":
+    """The folder of the completion, made or gone on with.
+
+    Raises:
+        ConfigError: for a folder with other content.
+    """
+    from ..prediction.completion.folder import open_completion
+    from ..settings.paths import paths_read
+
+    sources = {f"datasets.{name}": entry for name, entry in entries.items()}
+    reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
+    decisive = {name: what_decides(entry) for name, entry in entries.items()}
+    return open_completion(output, reads, model, processor, decisive)
 
 
 def what_decides(entry: "TrainEntry") -> dict[str, Any]:
@@ -102,15 +146,41 @@ def complete_dataset(
     output: Path,
     model_and_processor: tuple["DaTaSegModel", "DaTaSegImageProcessor"],
     options: Namespace,
+    processes: "Processes",
 ) -> None:
-    """Complete one dataset, or what an earlier call left of it.
+    """Complete one dataset, or what an earlier call left of it, on all processes together."""
+    from ..prediction.completion import Proposer, complete_images
+
+    folder, rows = processes.together(
+        lambda: opened_set(name, entry, on_bad_sample, output), ConfigError, BadSampleError
+    )
+    model, processor = model_and_processor
+    proposer = processes.together(
+        lambda: Proposer.of(
+            model, processor, name, folder.spec, entry.image_size, options.batch_size
+        ),
+        ConfigError,
+    )
+    summary = complete_images(folder, rows, proposer, processes)
+    if summary is not None:
+        print(f"{name}: {summary.text()}")
+    processes.on_main(
+        lambda: add_for_people(folder, options, name, bool(summary and summary.images)),
+        ConfigError,
+        BadSampleError,
+    )
+
+
+def opened_set(
+    name: str, entry: "TrainEntry", on_bad_sample: "OnBadSample", output: Path
+) -> tuple["CompletedFolder", "SetRows"]:
+    """Where the completion of a set goes, and its images.
 
     Raises:
         ConfigError: for a stream, which is read in order only.
     """
     from ..data.sample import SampleStream
-    from ..prediction.completion import CompletedFolder, Proposer, complete_images
-    from ..prediction.completion.people import PEOPLE, write_for_people
+    from ..prediction.completion import CompletedFolder, SetRows
     from ..settings.datasets import training_set
 
     data = training_set(name, entry, on_bad_sample).data
@@ -118,21 +188,26 @@ def complete_dataset(
         raise ConfigError(
             f"datasets.{name}.options.streaming: a stream is not completed; set it to false"
         )
-    model, processor = model_and_processor
-    proposer = Proposer.of(model, processor, name, data.spec, entry.image_size, options.batch_size)
     images = images_of(data, entry)
     folder = CompletedFolder(output / name, data.spec, images, entry.value_range)
-    left = samples_left(data, images, folder.journal().done, on_bad_sample)
-    summary = complete_images(folder, proposer.batches(left), len(data))
-    print(f"{name}: {summary.text()}")
+    return folder, SetRows(data, images, on_bad_sample == "skip")
+
+
+def add_for_people(
+    folder: "CompletedFolder", options: Namespace, name: str, has_images: bool
+) -> None:
+    """Files for labeling tools, where they are asked for, and the contact sheet."""
+    from ..prediction.completion.people import PEOPLE, write_for_people
+
     if options.annotations and not write_for_people(folder, options.annotations):
         print(f"{folder.path / PEOPLE} is kept as it is: it may have been corrected by hand")
-    if summary.images:
+    if has_images:
         draw(folder.path, name)
 
 
 def images_of(data: "SampleDataset", entry: "TrainEntry") -> Path | None:
     """The folder of an entry's images; None where they are no files there."""
+    from ..prediction.completion.rows import file_of
     from ..settings.paths import expand
 
     if entry.images is None or not len(data):
@@ -141,67 +216,13 @@ def images_of(data: "SampleDataset", entry: "TrainEntry") -> Path | None:
     return None if file_of(data.rows[0], folder) is None else folder
 
 
-def file_of(row: Any, folder: Path) -> str | None:
-    """The path of a row's image below a folder; None where it is no file there."""
-    image = row.get("image") if isinstance(row, Mapping) else None
-    # links stay as they are: the images of a folder may lie elsewhere
-    if not isinstance(image, str) or not Path(image).absolute().is_relative_to(folder):
-        return None
-    return Path(image).absolute().relative_to(folder).as_posix()
-
-
-def samples_left(
-    data: "SampleDataset", images: Path | None, done: set[str], on_bad_sample: "OnBadSample"
-) -> Iterator["Sample"]:
-    """The samples that are not done yet, named as their files are.
-
-    Raises:
-        BadSampleError: for one that cannot be used, unless such are left out.
-    """
-    from ..prediction.completion import image_name
-
-    place_of: dict[str, int] = {}
-    for index in range(len(data)):
-        row = data.rows[index]
-        sample = None
-        try:
-            name = known_name(row, images)
-            if name is None:
-                sample = data.load(row)
-                name = image_name(sample.file_name, sample.image_id, images is not None)
-            if place_of.setdefault(name, index) != index:
-                raise BadSampleError(
-                    f"image {name}: the images {place_of[name]} and {index} of the set are called "
-                    "so; give each a name of its own"
-                )
-            if name in done:
-                continue
-            sample = data.load(row) if sample is None else sample
-        except BadSampleError as error:
-            if on_bad_sample != "skip":
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        yield sample if images is None else replace(sample, file_name=name)
-
-
-def known_name(row: Any, images: Path | None) -> str | None:
-    """What the annotation will call the image of a row; None where loading it has to tell."""
-    from ..prediction.completion import image_name
-
-    if images is not None:
-        return file_of(row, images)
-    known = row.get("image_id") if isinstance(row, Mapping) else None
-    return None if known is None else image_name("", known, has_files=False)
-
-
 def draw(folder: Path, name: str) -> None:
     """Draw some images with their completed annotation, read as training reads it."""
     import yaml
 
     from ..data.sample import SampleDataset
     from ..pictures.contact_sheet import contact_sheet, samples_at
-    from ..prediction.completion.run import ENTRY_FILE
+    from ..prediction.completion.finishing import ENTRY_FILE
     from ..settings.datasets import load_source
     from ..settings.entries import TrainEntry
 

@@ -1,9 +1,12 @@
 """What an annotation lacks, from a model's proposals, held to what the annotation has."""
 
 from .classes import split_into_objects
+from .completed_folder import CompletedFolder
+from .finishing import CompletionSummary
 from .objects import Completion, complete_boxes
 from .proposing import Proposer
-from .run import CompletedFolder, CompletionSummary, complete_images, image_name
+from .rows import SetRows, image_name
+from .run import complete_images
 from .sample import CompletedSample, ObjectNote, Source, complete_sample
 from .weak_objects import complete_points, complete_tags
 
@@ -14,6 +17,7 @@ __all__ = [
     "CompletionSummary",
     "ObjectNote",
     "Proposer",
+    "SetRows",
     "Source",
     "complete_boxes",
     "complete_images",

@@ -83,8 +83,8 @@ class _Known:
         height, width = region.shape
         logits = proposals.mask_logits[chosen].float()
         soft = resize_masks(logits, proposals.valid_size, (height, width)).sigmoid()
-        weights = probability[chosen].double().sqrt()
-        return cls(soft.cpu().numpy(), region, weights.cpu().numpy())
+        weights = probability[chosen].cpu().double().sqrt()  # float64 is not on every device
+        return cls(soft.cpu().numpy(), region, weights.numpy())
 
     def fit(self, part: Mask) -> float:
         """How well a proposal fits a part as one object, 0..1."""

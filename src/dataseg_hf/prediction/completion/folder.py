@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ...errors import ConfigError
@@ -11,7 +12,6 @@ from ...files.output_folder import (
     claim_output_folder,
     hold_output_folder,
     kind_of,
-    resolved_folder,
 )
 from ...files.writing import replace_file
 from ...model.image_processing_dataseg import DaTaSegImageProcessor
@@ -23,7 +23,7 @@ SETTINGS_FILE = "completion.json"
 
 
 def open_completion(
-    output: str,
+    output: Path,
     reads: Reads,
     model: DaTaSegModel,
     processor: DaTaSegImageProcessor,
@@ -32,7 +32,7 @@ def open_completion(
     """Make the folder, or go on with it.
 
     Args:
-        output: where it lies.
+        output: where it lies, resolved.
         reads: what the command reads.
         model: with which the annotation is completed.
         processor: of the model.
@@ -42,11 +42,10 @@ def open_completion(
         ConfigError: for a folder with other content, or completed with another model or from other
             settings of a dataset; the message names them.
     """
-    folder = resolved_folder(output, KEY)
-    if kind_of(folder) == "completion":
-        claimed = hold_output_folder(folder, KEY)
+    if kind_of(output) == "completion":
+        claimed = hold_output_folder(output, KEY)
     else:
-        claimed = claim_output_folder(folder, "completion", KEY, reads)
+        claimed = claim_output_folder(output, "completion", KEY, reads)
     try:
         _agree(claimed, model_digest(model, processor), settings)
     except BaseException:

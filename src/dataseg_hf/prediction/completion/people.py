@@ -19,7 +19,8 @@ from ..annotation_files import (
 from ..labeling.annotation import MAPS
 from ..labeling.journal import LabeledImage
 from ..segments import Segment, Size, cropped
-from .run import IMAGES, CompletedFolder, segments_of_entry
+from .completed_folder import IMAGES, CompletedFolder, segments_of_entry
+from .journals import Journals
 
 PEOPLE = "annotations"
 """Folder of the files."""
@@ -42,10 +43,10 @@ def write_for_people(folder: CompletedFolder, formats: Sequence[AnnotationFormat
     writer = AnnotationWriter(folder.path / PEOPLE, formats, AnnotationStyle(categories))
     if any(path.exists() for path in writer.targets()):
         return False
-    journal = folder.journal()
-    order = sorted((*_urgency(image), *place) for place, image in journal.placed())
-    for rank, (*_, line, number) in enumerate(order):
-        writer.add(rank, _annotated(folder, journal.at((line, number))))
+    journals = Journals(folder.path)
+    order = sorted((*_urgency(image), place) for place, image in enumerate(journals.labeled()))
+    for rank, (*_, place) in enumerate(order):
+        writer.add(rank, _annotated(folder, journals.at(place)))
     writer.finish()
     return True
 

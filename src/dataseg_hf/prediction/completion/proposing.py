@@ -59,10 +59,11 @@ class Proposer:
     def batches(self, samples: Iterator[Sample]) -> Iterator[Proposed]:
         """The samples in batches, each with the proposals for it."""
         while batch := list(islice(samples, self.batch_size)):
-            yield list(zip(batch, self._of_batch(batch), strict=True))
+            yield list(zip(batch, self.of_batch(batch), strict=True))
 
     @torch.no_grad()
-    def _of_batch(self, samples: Sequence[Sample]) -> list[ImageProposals]:
+    def of_batch(self, samples: Sequence[Sample]) -> list[ImageProposals]:
+        """The proposals for each of the samples, which go through the model together."""
         pixel_values, pixel_mask = pad_images(
             [resize_only(sample, self.image_size).image for sample in samples],
             [sample.image_id for sample in samples],

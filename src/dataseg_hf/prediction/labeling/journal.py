@@ -6,7 +6,7 @@ at any moment. Memory holds names only.
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ class LabeledImage:
         void: pixels without a label; None for labels that say nothing of pixels.
         pixels: of the image.
         confidence: sum over what is counted.
+        row: its place in the set, where it belongs to one.
     """
 
     name: str
@@ -31,6 +32,7 @@ class LabeledImage:
     void: int | None
     pixels: int
     confidence: float
+    row: int | None = None
 
 
 @dataclass(frozen=True)
@@ -73,39 +75,32 @@ class Journal:
 
     def batches(self) -> Iterator[Batch]:
         """All batches, read anew."""
+        return (batch for _, batch in self.placed())
+
+    def placed(self) -> Iterator[tuple[int, Batch]]:
+        """All batches with their places, at which `at` finds them again."""
         if not self.file.exists():
             return
-        with self.file.open(encoding="utf-8") as lines:
+        with self.file.open("rb") as lines:
+            start = 0
             for line in lines:
-                content = json.loads(line)
-                labeled = [_image(entry) for entry in content["labeled"]]
-                yield Batch(labeled, content["unread"])
+                yield start, _batch(line)
+                start += len(line)
+
+    def at(self, start: int) -> Batch:
+        """The batch at a place."""
+        with self.file.open("rb") as lines:
+            lines.seek(start)
+            return _batch(lines.readline())
 
     def labeled(self) -> Iterator[LabeledImage]:
         """All labeled images, in the order in which they were done."""
         for batch in self.batches():
             yield from batch.labeled
 
-    def placed(self) -> Iterator[tuple[tuple[int, int], LabeledImage]]:
-        """All labeled images with their places, at which `at` finds them again."""
-        if not self.file.exists():
-            return
-        with self.file.open("rb") as lines:
-            start = 0
-            for line in lines:
-                for number, entry in enumerate(json.loads(line)["labeled"]):
-                    yield (start, number), _image(entry)
-                start += len(line)
-
-    def at(self, place: tuple[int, int]) -> LabeledImage:
-        """The labeled image at a place."""
-        with self.file.open("rb") as lines:
-            lines.seek(place[0])
-            return _image(json.loads(lines.readline())["labeled"][place[1]])
-
     def entries(self) -> "Entries":
         """The entries of all images, read anew each time they are gone through."""
-        return Entries(self)
+        return Entries(self.labeled)
 
     def _note(self, batch: Batch) -> None:
         names = {image.name for image in batch.labeled}
@@ -126,13 +121,17 @@ class Journal:
 
 
 class Entries:
-    """The entries of a journal's images; may be gone through several times."""
+    """The entries of images; may be gone through several times.
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    Args:
+        labeled: begins to read the images.
+    """
+
+    def __init__(self, labeled: Callable[[], Iterator[LabeledImage]]) -> None:
+        self._labeled = labeled
 
     def __iter__(self) -> Iterator[str]:
-        return (image.entry for image in self.journal.labeled())
+        return (image.entry for image in self._labeled())
 
 
 def _after_last_break(content: Any, end: int, block: int = 2**20) -> int:
@@ -145,6 +144,11 @@ def _after_last_break(content: Any, end: int, block: int = 2**20) -> int:
             return int(start + found + 1)
         end = start
     return 0
+
+
+def _batch(line: bytes) -> Batch:
+    content = json.loads(line)
+    return Batch([_image(entry) for entry in content["labeled"]], content["unread"])
 
 
 def _image(entry: dict[str, Any]) -> LabeledImage:
