@@ -101,11 +101,15 @@ def journal_rows(file: Path) -> list[int]:
 
 def test_any_number_of_processes_writes_the_same(model: Path, config: Path, tmp_path: Path) -> None:
     """Batches of two of 7 and 5 images: some are not full, and some processes have none."""
-    more = ("--batch_size", "2", "--annotations", "cvat_xml")
+    more = ("--batch_size", "2", "--annotations", "cvat_xml", "--second_layer")
     alone = completed(1, model, config, tmp_path / "alone", *more)
-    assert {"mine/annotations.json", "maps/contact_sheet.png", "maps/annotations/cvat.xml"} <= (
-        alone.keys()
-    )
+    assert alone.keys() >= {
+        "mine/annotations.json",
+        "mine/second_layer/annotations.json",
+        "mine/second_layer/maps/0.png.png",
+        "maps/contact_sheet.png",
+        "maps/annotations/cvat.xml",
+    }
     together = completed(2, model, config, tmp_path / "together", *more)
     assert together == alone
     for rank, rows in [("", [0, 1, 4, 5]), ("-1", [2, 3, 6])]:
@@ -118,7 +122,7 @@ def test_a_failure_ends_all_and_another_number_goes_on(
     model: Path, config: Path, tmp_path: Path, later: int
 ) -> None:
     """The error is said once, and the files are those of a completion in one go."""
-    more = ("--batch_size", "1")
+    more = ("--batch_size", "1", "--second_layer")
     alone = completed(1, model, config, tmp_path / "alone", *more)
     broken = tmp_path / f"images/{BROKEN}.png"
     whole = broken.read_bytes()

@@ -8,6 +8,7 @@ Into the output folder go, for each dataset,
     NAME/review.csv         what a person should look at, the most doubtful first
     NAME/contact_sheet.png  some images beside their completed annotation
     NAME/annotations/       with --annotations, files for labeling tools
+    NAME/second_layer/      with --second_layer, what the dataset does not say, as maps
 """
 
 import os
@@ -15,7 +16,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +28,12 @@ from ..settings.ready_configs import config_file
 from .options import OptionParser, add_config_option, positive, report_error
 
 if TYPE_CHECKING:
-    from ..data.sample import SampleDataset
+    from ..data.sample import DatasetSpec, SampleDataset
     from ..files.output_folder import ClaimedFolder
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
-    from ..prediction.completion import CompletedFolder, SetRows
+    from ..prediction.completion import CompletedFolder, Proposer, SetRows
     from ..processes import Processes
-    from ..settings.datasets import OnBadSample
     from ..settings.entries import TrainEntry
     from ..settings.parts import MixSettings
 
@@ -72,6 +72,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """What is the same for all datasets.
+
+    Args:
+        mix: the datasets of the run, those that are not completed among them.
+        output: folder, resolved.
+    """
+
+    options: Namespace
+    mix: "MixSettings"
+    output: Path
+    model: "DaTaSegModel"
+    processor: "DaTaSegImageProcessor"
+    processes: "Processes"
+
+
 def complete(options: Namespace, mix: "MixSettings", file: str, processes: "Processes") -> None:
     """Complete the chosen datasets, one after the other.
 
@@ -83,18 +100,17 @@ def complete(options: Namespace, mix: "MixSettings", file: str, processes: "Proc
     from ..sharing.checkpoint import load_checkpoint
 
     entries = mix.entries(options.datasets or ())
+    output = processes.together(lambda: expanded_output(options), ConfigError)
     model, processor = processes.together(lambda: load_checkpoint(options.model), ConfigError)
+    job = Job(options, mix, output, model, processor, processes)
     with ExitStack() as held:
-        claim = partial(claimed_folder, options, file, entries, model, processor)
-        output = processes.together(lambda: expanded_output(options), ConfigError)
-        processes.on_main(lambda: held.enter_context(claim(output)), ConfigError)
+        processes.on_main(
+            lambda: held.enter_context(claimed_folder(job, file, entries)), ConfigError
+        )
         on_device: Any = model.eval()  # the signature known to type checkers lacks the device
         on_device.to(processes.device)
         for name, entry in entries.items():
-            entry = with_default_range(entry, processor.value_range)
-            complete_dataset(
-                name, entry, mix.on_bad_sample, output, (model, processor), options, processes
-            )
+            complete_dataset(name, with_default_range(entry, processor.value_range), job)
 
 
 def expanded_output(options: Namespace) -> Path:
@@ -109,14 +125,7 @@ def expanded_output(options: Namespace) -> Path:
     return resolved_folder(expand(options.output, "--output"), "--output")
 
 
-def claimed_folder(
-    options: Namespace,
-    file: str,
-    entries: Mapping[str, "TrainEntry"],
-    model: "DaTaSegModel",
-    processor: "DaTaSegImageProcessor",
-    output: Path,
-) -> "ClaimedFolder":
+def claimed_folder(job: Job, file: str, entries: Mapping[str, "TrainEntry"]) -> "ClaimedFolder":
     """The folder of the completion, made or gone on with.
 
     Raises:
@@ -126,9 +135,35 @@ def claimed_folder(
     from ..settings.paths import paths_read
 
     sources = {f"datasets.{name}": entry for name, entry in entries.items()}
-    reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
+    reads = {"--config": file, **paths_read(sources, None, {"--model": job.options.model})}
     decisive = {name: what_decides(entry) for name, entry in entries.items()}
-    return open_completion(output, reads, model, processor, decisive)
+    if job.options.second_layer:
+        for name, entry in entries.items():
+            layer = layer_of_mix(name, spec_of(name, entry), job.mix)
+            decisive[f"{name}/second_layer"] = {"classes": layer.labels, "thing": layer.is_thing}
+    return open_completion(job.output, reads, job.model, job.processor, decisive)
+
+
+def spec_of(name: str, entry: "TrainEntry") -> "DatasetSpec":
+    """The spec of an entry.
+
+    Raises:
+        ConfigError: for one that is none.
+    """
+    from ..settings.datasets import source_spec
+
+    return source_spec(entry, f"datasets.{name}")
+
+
+def layer_of_mix(name: str, own: "DatasetSpec", mix: "MixSettings") -> "DatasetSpec":
+    """The second layer of a dataset: its own classes, and those of the others of the mix.
+
+    Raises:
+        ConfigError: for another dataset that has no spec.
+    """
+    from ..prediction.completion import spec_of_mix
+
+    return spec_of_mix(own, [spec_of(n, other) for n, other in mix.datasets.items() if n != name])
 
 
 def what_decides(entry: "TrainEntry") -> dict[str, Any]:
@@ -139,58 +174,49 @@ def what_decides(entry: "TrainEntry") -> dict[str, Any]:
     return {key: value for key, value in entry.as_plain().items() if key in decisive}
 
 
-def complete_dataset(
-    name: str,
-    entry: "TrainEntry",
-    on_bad_sample: "OnBadSample",
-    output: Path,
-    model_and_processor: tuple["DaTaSegModel", "DaTaSegImageProcessor"],
-    options: Namespace,
-    processes: "Processes",
-) -> None:
-    """Complete one dataset, or what an earlier call left of it, on all processes together."""
-    from ..prediction.completion import Proposer, complete_images
+def complete_dataset(name: str, entry: "TrainEntry", job: Job) -> None:
+    """Complete one dataset, or what an earlier call left of it, on all processes together.
 
-    folder, rows = processes.together(
-        lambda: opened_set(name, entry, on_bad_sample, output), ConfigError, BadSampleError
-    )
-    model, processor = model_and_processor
-    proposer = processes.together(
-        lambda: Proposer.of(
-            model, processor, name, folder.spec, entry.image_size, options.batch_size
-        ),
-        ConfigError,
-    )
-    summary = complete_images(folder, rows, proposer, processes)
-    if summary is not None:
-        print(f"{name}: {summary.text()}")
-    processes.on_main(
-        lambda: add_for_people(folder, options, name, bool(summary and summary.images)),
-        ConfigError,
-        BadSampleError,
-    )
+    Raises:
+        ConfigError: on all processes, for options, settings and data that cannot work.
+        BadSampleError: on all processes, for an image that cannot be read.
+    """
+    from ..prediction.completion import complete_images
+
+    errors = (ConfigError, BadSampleError)
+    folder, rows, proposer = job.processes.together(lambda: opened_set(name, entry, job), *errors)
+    summaries = complete_images(folder, rows, proposer, job.processes)
+    for layer, summary in zip((name, f"{name}, second layer"), summaries, strict=False):
+        print(f"{layer}: {summary.text()}")
+    has_images = any(summary.images for summary in summaries)
+    job.processes.on_main(lambda: add_for_people(folder, job.options, name, has_images), *errors)
 
 
 def opened_set(
-    name: str, entry: "TrainEntry", on_bad_sample: "OnBadSample", output: Path
-) -> tuple["CompletedFolder", "SetRows"]:
-    """Where the completion of a set goes, and its images.
+    name: str, entry: "TrainEntry", job: Job
+) -> tuple["CompletedFolder", "SetRows", "Proposer"]:
+    """Where the completion of a set goes, its images, and what looks at them.
 
     Raises:
         ConfigError: for a stream, which is read in order only.
     """
     from ..data.sample import SampleStream
-    from ..prediction.completion import CompletedFolder, SetRows
+    from ..prediction.completion import CompletedFolder, Proposer, SetRows
     from ..settings.datasets import training_set
 
-    data = training_set(name, entry, on_bad_sample).data
+    skips = job.mix.on_bad_sample == "skip"
+    data = training_set(name, entry, job.mix.on_bad_sample).data
     if isinstance(data, SampleStream):
         raise ConfigError(
             f"datasets.{name}.options.streaming: a stream is not completed; set it to false"
         )
-    images = images_of(data, entry)
-    folder = CompletedFolder(output / name, data.spec, images, entry.value_range)
-    return folder, SetRows(data, images, on_bad_sample == "skip")
+    spec, images = data.spec, images_of(data, entry)
+    mix = layer_of_mix(name, spec, job.mix) if job.options.second_layer else None
+    proposer = Proposer.of(
+        job.model, job.processor, name, spec, entry.image_size, job.options.batch_size, mix
+    )
+    folder = CompletedFolder(job.output / name, spec, images, entry.value_range)
+    return folder, SetRows(data, images, skips), proposer
 
 
 def add_for_people(
@@ -252,6 +278,10 @@ def option_parser() -> OptionParser:
     parser.add_argument(
         "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"
     )
+    parser.add_argument(
+        "--second_layer", action="store_true",
+        help="also write what a dataset does not say, in the words of the whole mix",
+    )  # fmt: skip
     parser.add_argument(
         "--annotations", nargs="+", metavar="FORMAT", choices=ANNOTATION_FORMATS, default=(),
         help="also write files for labeling tools, what needs a look most first: "

@@ -15,6 +15,8 @@ from .sample import CompletedSample
 
 IMAGES = "images"
 """Folder of the images of a set that has no files of its own."""
+SECOND_LAYER = "second_layer"
+"""Folder of the second layer in that of the completed annotation."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,30 @@ class CompletedFolder:
         images: folder of its images, below which samples have their `file_name`; None where they
             are no files there, so that they are written, too.
         value_range: as the entry of the dataset states it.
+        first: the completed annotation of that folder, of which this one is the second layer.
     """
 
     path: Path
     spec: DatasetSpec
     images: Path | None
     value_range: tuple[float, float] | None = None
+    first: "CompletedFolder | None" = None
+
+    def second(self, spec: DatasetSpec) -> "CompletedFolder":
+        """The folder of the second layer, which has the same images.
+
+        Args:
+            spec: of the second layer.
+        """
+        written = self.images is None  # as they are shown
+        images = self.path / IMAGES if written else self.images
+        value_range = None if written else self.value_range
+        return CompletedFolder(self.path / SECOND_LAYER, spec, images, value_range, self)
+
+    @property
+    def entry_name(self) -> str:
+        """That of the entry that reads the folder."""
+        return self.path.name if self.first is None else f"{self.first.path.name}_{self.path.name}"
 
     @property
     def task(self) -> TaskName:
@@ -45,8 +65,18 @@ class CompletedFolder:
         return AnnotationFiles(self.path, self.task, self.spec.labels, self.spec.is_thing)
 
 
+def file_name_of(name: str, folder: CompletedFolder) -> str:
+    """The file of an image, below the folder of images.
+
+    Args:
+        name: of the image, see `image_name`.
+        folder: of the completed annotation, no second layer.
+    """
+    return f"{name}.png" if folder.images is None else name
+
+
 def write_image(
-    done: CompletedSample, name: str, row: int, folder: CompletedFolder, files: AnnotationFiles
+    done: CompletedSample, name: str, row: int, folder: CompletedFolder
 ) -> LabeledImage:
     """Write what belongs to one image.
 
@@ -55,20 +85,17 @@ def write_image(
         name: of the image, see `image_name`.
         row: of the image in its set.
         folder: of the set.
-        files: that it has.
 
     Returns:
         What is kept of it for the files of all images.
     """
-    sample = done.sample
-    file_name = name
+    sample, file_name = done.sample, file_name_of(name, folder)
     if folder.images is None:
-        file_name = f"{name}.png"
         target = folder.path / IMAGES / file_name
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(sample.image).save(target)
     size = (sample.image.shape[0], sample.image.shape[1])
-    image = replace(files.add(name, file_name, size, segments_of(done)), row=row)
+    image = replace(folder.files().add(name, file_name, size, segments_of(done)), row=row)
     if not sample.incomplete:
         return image
     # in LVIS's words: classes of which the image may show more
@@ -113,4 +140,11 @@ def segments_of_entry(entry: str) -> tuple[str, Size, list[dict[str, Any]]]:
     return image["file_name"], (image["height"], image["width"]), rest
 
 
-__all__ = ["IMAGES", "CompletedFolder", "segments_of", "segments_of_entry", "write_image"]
+__all__ = [
+    "IMAGES",
+    "CompletedFolder",
+    "file_name_of",
+    "segments_of",
+    "segments_of_entry",
+    "write_image",
+]

@@ -73,7 +73,7 @@ def _write_entry(folder: CompletedFolder) -> None:
     spec = folder.spec
     entry: dict[str, Any] = {
         "spec": {
-            "name": f"{spec.name}, completed",
+            "name": f"{spec.name}, {'completed' if folder.first is None else 'second layer'}",
             "task": folder.task,
             "license": spec.license,
             "classes": [
@@ -89,7 +89,7 @@ def _write_entry(folder: CompletedFolder) -> None:
     }
     if folder.value_range is not None and folder.images is not None:
         entry["value_range"] = list(folder.value_range)
-    text = yaml.safe_dump({"datasets": {folder.path.name: entry}}, sort_keys=False)
+    text = yaml.safe_dump({"datasets": {folder.entry_name: entry}}, sort_keys=False)
     with replaced(folder.path / ENTRY_FILE) as file:
         file.write(f"# Completed annotation: paste the entry into the `datasets` of a run.\n{text}")
 

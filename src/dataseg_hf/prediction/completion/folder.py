@@ -1,7 +1,8 @@
 """The folder of a completion: made, or gone on with where it belongs to the same model and data."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def open_completion(
     return claimed
 
 
+@contextmanager
+def writing_into(folder: Path) -> Iterator[None]:
+    """What is done within writes into a folder of the completion.
+
+    Raises:
+        ConfigError: where that cannot be done.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"{KEY}: cannot write to '{folder}': {error}; mend that, and the same command goes on"
+        ) from error
+
+
 def _agree(claimed: ClaimedFolder, digest: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
     """Note what decides the completion of each dataset.
 
@@ -77,4 +93,4 @@ def _agree(claimed: ClaimedFolder, digest: str, settings: Mapping[str, Mapping[s
     replace_file(file, json.dumps(content, indent=1) + "\n")
 
 
-__all__ = ["KEY", "open_completion"]
+__all__ = ["KEY", "open_completion", "writing_into"]

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...data.sample import BadSampleError
+from ...errors import ConfigError
 from ...processes import Processes
 from ..labeling.journal import Batch, Entries, Journal, LabeledImage
+from .folder import writing_into
 from .rows import same_name
 
 JOURNAL_FILE, OTHER_JOURNALS = "completed_images.jsonl", "completed_images-{}.jsonl"
@@ -47,13 +49,15 @@ class Journals:
 
         Raises:
             BadSampleError: as the class, on all processes.
+            ConfigError: on all processes, for a folder that cannot be written.
         """
 
         def begin() -> None:
-            folder.mkdir(parents=True, exist_ok=True)
-            cls(folder)  # cuts off what was not written whole
+            with writing_into(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                cls(folder)  # cuts off what was not written whole
 
-        processes.on_main(begin, BadSampleError)
+        processes.on_main(begin, BadSampleError, ConfigError)
         journals = cls(folder, processes.rank)
         processes.together(lambda: None)  # nobody writes before all have read
         return journals

@@ -1,21 +1,17 @@
 """The completed annotation of a whole dataset, batch by batch, on any number of processes."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from itertools import groupby
-from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from ...data.sample import BadSampleError
 from ...errors import ConfigError
 from ...processes import Processes
-from ..labeling.journal import Batch
-from .completed_folder import CompletedFolder, write_image
-from .finishing import CompletionSummary, finish
-from .folder import KEY
-from .journals import Journals
+from .completed_folder import CompletedFolder
+from .finishing import CompletionSummary
+from .layers import CompletedImage, FirstLayer, Layer, SecondLayer
 from .proposing import Proposer
 from .rows import SetRows
 from .sample import complete_sample
@@ -26,7 +22,7 @@ ALONE = Processes()
 
 def complete_images(
     folder: CompletedFolder, rows: SetRows, proposer: Proposer, processes: Processes = ALONE
-) -> CompletionSummary | None:
+) -> list[CompletionSummary]:
     """Complete the images that are not done yet, and write the files of all.
 
     Batches are cut from the rows by their places, and done as a whole: any number of processes
@@ -35,28 +31,36 @@ def complete_images(
     Args:
         folder: of the dataset.
         rows: of the dataset.
-        proposer: of the dataset.
+        proposer: of the dataset. If it knows the words of the mix, a second layer is written, too.
         processes: that work together; each takes a batch in turn.
 
     Returns:
-        What it came to; None on all processes but the main one.
+        What each layer came to; nothing on all processes but the main one.
 
     Raises:
         BadSampleError: on all processes, for an image that cannot be used, unless such are left
             out.
         ConfigError: on all processes, for a folder that cannot be written.
     """
-    journals = Journals.read_by_all(folder.path, processes)
+    layers: list[Layer] = [FirstLayer(folder, processes)]
+    if proposer.mix is not None:
+        layers.append(SecondLayer(folder, proposer.mix, processes))
+    done = _done_in_all(layers)
     with tqdm(
-        total=len(rows), initial=len(journals), unit="image", disable=not processes.is_main
+        total=len(rows), initial=len(done), unit="image", disable=not processes.is_main
     ) as bar:
-        left = rows.left(journals.row_of)
-        for batches in _turns(left, proposer.batch_size, processes.world_size):
+        for batches in _turns(rows.left(done), proposer.batch_size, processes.world_size):
             own = batches[processes.rank]
-            work = partial(_complete_batch, own, folder, rows, proposer, journals)
-            processes.together(work, *ERRORS)
+            processes.together(partial(_complete_batch, own, rows, proposer, layers), *ERRORS)
             bar.update(sum(map(len, batches)))
-    return processes.on_main(partial(_finish, folder), *ERRORS)
+    finished = processes.on_main(lambda: [layer.finish() for layer in layers], *ERRORS)
+    return finished or []
+
+
+def _done_in_all(layers: Sequence[Layer]) -> dict[str, int]:
+    """The row of each image of which every layer is done, by its name."""
+    first, *others = (layer.journals.row_of for layer in layers)
+    return {name: row for name, row in first.items() if all(name in other for other in others)}
 
 
 def _turns(rows: Iterator[int], batch_size: int, count: int) -> Iterator[list[list[int]]]:
@@ -69,46 +73,19 @@ def _turns(rows: Iterator[int], batch_size: int, count: int) -> Iterator[list[li
 
 
 def _complete_batch(
-    batch: Sequence[int],
-    folder: CompletedFolder,
-    rows: SetRows,
-    proposer: Proposer,
-    journals: Journals,
+    batch: Sequence[int], rows: SetRows, proposer: Proposer, layers: Sequence[Layer]
 ) -> None:
     """Complete the images of a batch, and note that they are done."""
     loaded = rows.samples(batch)
     if not loaded:
         return
-    proposals = proposer.of_batch([sample for _, _, sample in loaded])
-    files = folder.files()
-    with _writing(folder.path):
-        journals.add(
-            Batch(
-                [
-                    write_image(
-                        complete_sample(sample, folder.spec, found), name, row, folder, files
-                    )
-                    for (row, name, sample), found in zip(loaded, proposals, strict=True)
-                ]
-            )
-        )
-
-
-def _finish(folder: CompletedFolder) -> CompletionSummary:
-    """Write the files of all images, whichever process completed them."""
-    with _writing(folder.path):
-        return finish(folder, Journals(folder.path).entries())
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """ConfigError for what cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"{KEY}: cannot write to '{folder}': {error}; mend that, and the same command goes on"
-        ) from error
+    proposed = proposer.in_all_words([sample for _, _, sample in loaded])
+    images = [
+        CompletedImage(row, name, complete_sample(sample, proposer.spec, own), of_mix)
+        for (row, name, sample), (own, of_mix) in zip(loaded, proposed, strict=True)
+    ]
+    for layer in layers:
+        layer.add(images)
 
 
 __all__ = ["complete_images"]
