@@ -71,6 +71,12 @@ def test_images_of_one_name_are_refused_or_left_out(rows: list[Any]) -> None:
     assert [name for _, name, _ in left_out.samples(left_out.left({}))] == ["a", "b"]
 
 
+def test_the_name_of_an_image_that_is_done_is_taken() -> None:
+    rows = SetRows(data_of(["a", "b", "a"]), None)
+    with pytest.raises(BadSampleError, match="image a: the images 0 and 2 of the set"):
+        rows.samples(rows.left({"a": 0}))
+
+
 def test_a_broken_image_is_left_out_where_that_is_asked_for() -> None:
     rows = SetRows(data_of(["a", None, "c"]), None, skips=True)
     assert [row for row, _, _ in rows.samples([0, 1, 2])] == [0, 2]

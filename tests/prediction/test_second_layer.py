@@ -27,7 +27,7 @@ from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.prediction.completion import (
     CompletedSample,
     complete_sample,
-    second_layer,
+    second_layer_segments,
     spec_of_mix,
 )
 from dataseg_hf.prediction.segments import Segment
@@ -87,7 +87,7 @@ def test_an_object_of_another_set_is_added_and_an_own_one_is_not() -> None:
     cat, tree, dog = rectangle(0, 0, 16, 16), rectangle(24, 0, 40, 16), rectangle(24, 24, 40, 40)
     proposals = mix_proposals((TREE, 0.9, tree), (DOG, 0.9, dog))
     spec = replace(SPEC, task="instance")
-    (found,) = second_layer(completed(CAT, cat, spec), spec, proposals)
+    (found,) = second_layer_segments(completed(CAT, cat, spec), spec, proposals)
     assert (found.label_id, found.facts["source"], found.facts["review"]) == (TREE, "model", "")
     assert found.score == pytest.approx(0.9, abs=1e-4)
     assert iou(masks_of([found])[0], tree) > 0.97
@@ -102,7 +102,7 @@ def test_own_classes_are_added_where_they_are_not_all_annotated(of_image: bool) 
         spec = replace(spec, classes=(spec.classes[CAT], open_dog, spec.classes[SKY]))
     done = completed(CAT, cat, spec, **({"incomplete": (DOG,)} if of_image else {}))
     proposals = mix_proposals((DOG, 0.9, dog), (CAT, 0.9, rectangle(44, 0, 60, 16)))
-    assert [one.label_id for one in second_layer(done, spec, proposals)] == [DOG]
+    assert [one.label_id for one in second_layer_segments(done, spec, proposals)] == [DOG]
 
 
 def test_a_segment_is_cut_flagged_or_left_out_by_what_is_annotated_of_it() -> None:
@@ -114,7 +114,7 @@ def test_a_segment_is_cut_flagged_or_left_out_by_what_is_annotated_of_it() -> No
         (TREE, 0.9, rectangle(0, 16, 28, 32)),
         (GRASS, 0.9, rectangle(16, 36, 64, 48) | rectangle(16, 32, 24, 36)),
     )
-    tree, grass = second_layer(completed(CAT, cat, spec), spec, proposals)
+    tree, grass = second_layer_segments(completed(CAT, cat, spec), spec, proposals)
     assert tree.facts["review"] == (
         "25% of what the model sees of it is annotated as something else"
     )
@@ -125,7 +125,10 @@ def test_a_segment_is_cut_flagged_or_left_out_by_what_is_annotated_of_it() -> No
 def test_the_unsure_is_left_void() -> None:
     spec = replace(SPEC, task="instance")
     done = completed(CAT, rectangle(0, 0, 16, 16), spec)
-    assert second_layer(done, spec, mix_proposals((TREE, 0.45, rectangle(24, 0, 40, 16)))) == []
+    assert (
+        second_layer_segments(done, spec, mix_proposals((TREE, 0.45, rectangle(24, 0, 40, 16))))
+        == []
+    )
 
 
 def test_void_of_a_map_gets_any_class() -> None:
@@ -137,7 +140,7 @@ def test_void_of_a_map_gets_any_class() -> None:
     proposals = mix_proposals(
         (CAT, 0.9, rectangle(40, 0, 56, 16)), (GRASS, 0.9, rectangle(32, 24, 64, 48))
     )
-    assert [one.label_id for one in second_layer(done, spec, proposals)] == [CAT, GRASS]
+    assert [one.label_id for one in second_layer_segments(done, spec, proposals)] == [CAT, GRASS]
 
 
 # --- whatever is annotated, and whatever the model says
@@ -179,7 +182,7 @@ def test_no_annotated_pixel_is_covered_and_no_denied_class_is_added() -> None:
         rng = np.random.default_rng(seed)
         sample, spec = random_sample(rng)
         done = complete_sample(sample, spec, random_proposals(rng))
-        segments = second_layer(done, spec, random_mix_proposals(rng))
+        segments = second_layer_segments(done, spec, random_mix_proposals(rng))
         added[spec.label_form] += len(segments)
         annotation = done.sample.annotation
         if isinstance(annotation, Segments):

@@ -8,7 +8,7 @@ from .proposing import Proposer
 from .rows import SetRows, image_name
 from .run import complete_images
 from .sample import CompletedSample, ObjectNote, Source, complete_sample
-from .second_layer import second_layer, spec_of_mix
+from .second_layer import second_layer_segments, spec_of_mix
 from .weak_objects import complete_points, complete_tags
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "complete_sample",
     "complete_tags",
     "image_name",
-    "second_layer",
+    "second_layer_segments",
     "spec_of_mix",
     "split_into_objects",
 ]

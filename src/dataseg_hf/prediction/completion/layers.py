@@ -13,7 +13,7 @@ from .finishing import CompletionSummary, finish
 from .folder import writing_into
 from .journals import Journals
 from .sample import CompletedSample
-from .second_layer import second_layer
+from .second_layer import second_layer_segments
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class SecondLayer(Layer):
         """See `Layer.written`."""
         assert image.of_mix is not None
         height, width = image.done.sample.image.shape[:2]
-        segments = second_layer(image.done, self.first.spec, image.of_mix)
+        segments = second_layer_segments(image.done, self.first.spec, image.of_mix)
         file_name = file_name_of(image.name, self.first)
         found = self.folder.files().add(image.name, file_name, (height, width), segments)
         return replace(found, row=image.row)

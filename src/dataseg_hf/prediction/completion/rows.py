@@ -46,6 +46,9 @@ class SetRows:
                 the name.
         """
         done_rows = set(done.values())
+        for taken, row in done.items():
+            if row < len(self) and self._names[row] is None:
+                self._row_of.setdefault(taken, row)  # no other image may have it
         for row, name in enumerate(self._names):
             is_done = row in done_rows if name is None else name in done
             if row not in self._unusable and not is_done:

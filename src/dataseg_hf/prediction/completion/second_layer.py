@@ -87,7 +87,7 @@ def open_pixels(sample: Sample) -> NDArray[np.bool_]:
 
 
 @torch.no_grad()
-def second_layer(
+def second_layer_segments(
     done: CompletedSample, spec: DatasetSpec, proposals: ImageProposals
 ) -> list[Segment]:
     """The segments of the second layer of an image, with what a person should look at.
@@ -133,4 +133,4 @@ def _review(left: float) -> str:
     return f"{1 - left:.0%} of what the model sees of it is annotated as something else"
 
 
-__all__ = ["open_classes", "open_pixels", "second_layer", "spec_of_mix"]
+__all__ = ["open_classes", "open_pixels", "second_layer_segments", "spec_of_mix"]
