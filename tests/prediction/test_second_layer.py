@@ -123,12 +123,12 @@ def test_a_segment_is_cut_flagged_or_left_out_by_what_is_annotated_of_it() -> No
 
 
 def test_the_unsure_is_left_void() -> None:
+    """A tree is likelier than grass and than nothing, yet less likely than not."""
     spec = replace(SPEC, task="instance")
     done = completed(CAT, rectangle(0, 0, 16, 16), spec)
-    assert (
-        second_layer_segments(done, spec, mix_proposals((TREE, 0.45, rectangle(24, 0, 40, 16))))
-        == []
-    )
+    proposals = mix_proposals((TREE, 0.45, rectangle(24, 0, 40, 16)))
+    proposals.class_logits[0, [GRASS, -1]] = torch.tensor([0.3, 0.25]).log()
+    assert second_layer_segments(done, spec, proposals) == []
 
 
 def test_void_of_a_map_gets_any_class() -> None:
