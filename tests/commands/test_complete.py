@@ -19,7 +19,8 @@ from dataseg_hf.data.sample import BadSampleError, Instances, SampleDataset, Seg
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics import semantic_map
 from dataseg_hf.prediction.completion import image_name, run
-from dataseg_hf.settings.datasets import load_source
+from dataseg_hf.settings.completed import with_completed
+from dataseg_hf.settings.datasets import load_source, training_set
 from dataseg_hf.settings.entries import TrainEntry
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
@@ -107,6 +108,16 @@ def test_maps_of_classes_have_objects_and_the_same_classes(completed: Path) -> N
         np.testing.assert_array_equal(semantic_map(known), semantic_map(found))
     sources = {one["source"] for one in entries_of(completed, "shapes_semantic")}
     assert sources == {"annotated", "class"}
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_a_second_round_weighs_masks_by_their_scores(completed: Path, name: str) -> None:
+    settings = with_completed({"datasets": {name: {"completed": str(completed / name)}}})
+    data = training_set(name, TrainEntry.model_validate(settings["datasets"][name])).data
+    assert isinstance(data, SampleDataset)
+    given = [data[index].annotation.weights for index in range(COUNT)]
+    scores = [one.get("score", 1.0) for one in entries_of(completed, name)]
+    np.testing.assert_allclose(sorted(np.concatenate(given)), sorted(scores), atol=1e-6)
 
 
 def test_objects_of_every_degree_have_masks(completed: Path) -> None:

@@ -110,10 +110,13 @@ def _instances(instances: Instances, class_of: NDArray[np.int64]) -> Instances:
 def _segments(
     segments: Segments, class_of: NDArray[np.int64], one_segment: NDArray[np.bool_]
 ) -> Segments:
-    """Segments in new classes; those of one class of stuff are joined, crowds apart."""
+    """Segments in new classes; those of one class of stuff are joined, crowds apart, and weigh as
+    the least of them.
+    """
     new_index: list[int] = []
     joined: dict[Any, int] = {}
     labels: list[tuple[int, bool]] = []
+    weights: NDArray[np.float32] | None = None
     listed = zip(segments.class_labels.tolist(), segments.is_crowd.tolist(), strict=True)
     for place, (old, crowd) in enumerate(listed):
         label = int(class_of[old])
@@ -125,10 +128,15 @@ def _segments(
             joined[key] = len(labels)
             labels.append((label, crowd))
         new_index.append(joined[key])
+    if segments.weights is not None:
+        weights = np.ones(len(labels), dtype=np.float32)
+        kept = np.array(new_index) >= 0
+        np.minimum.at(weights, np.array(new_index)[kept], segments.weights[kept])
     # the last entry is where void (-1) looks itself up
     with_void = np.array([*new_index, -1], dtype=np.int32)
     return Segments(
         with_void[segments.segment_map],
         np.array([label for label, _ in labels], dtype=np.int64),
         np.array([crowd for _, crowd in labels], dtype=bool),
+        weights,
     )

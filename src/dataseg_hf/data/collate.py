@@ -85,7 +85,8 @@ def collate(
           each, and `points` float32 [M, P, 2] in 0..1 of the canvas, NaN where there is none.
 
         Where an image may show more of some class than is annotated, `exhaustive` bool [C] is
-        false for it. Where nothing but objects was annotated, `objects_only` is true.
+        false for it. Where nothing but objects was annotated, `objects_only` is true. Where masks
+        and segments are not all sure, `mask_weights` float32 [M], 0..1.
 
     Raises:
         ValueError: for a sample larger than the canvas, an annotation that does not fit the task,
@@ -191,10 +192,13 @@ def _segment_labels(segments: Segments, canvas: int) -> dict[str, Tensor]:
     segment_map[:height, :width] = torch.from_numpy(
         _relabel(segments.segment_map, new_index).astype(np.int16)
     )
-    return {
+    labels = {
         "class_labels": _class_labels(segments.class_labels[is_target]),
         "segment_map": segment_map,
     }
+    if segments.weights is not None:
+        labels["mask_weights"] = torch.from_numpy(segments.weights[is_target])
+    return labels
 
 
 def _mask_labels(
@@ -209,11 +213,14 @@ def _mask_labels(
     count, height, width = at_centers.shape
     masks = torch.zeros(count, canvas // stride, canvas // stride, dtype=torch.uint8)
     masks[:, :height, :width] = torch.from_numpy(at_centers)
-    return {
+    labels = {
         "class_labels": _class_labels(instances.class_labels),
         "masks": masks,
         "is_crowd": torch.from_numpy(instances.is_crowd.copy()),
     }
+    if instances.weights is not None:
+        labels["mask_weights"] = torch.from_numpy(instances.weights.copy())
+    return labels
 
 
 def _box_labels(sample: TransformedSample, canvas: int, task: TaskName) -> dict[str, Tensor]:

@@ -26,4 +26,5 @@ def split_components(segments: Segments, split: Sequence[bool]) -> Segments:
         segment_map[inside] = parts[inside] - 1 + len(sources)
         sources.extend([number] * count)
     index = np.array(sources, dtype=np.int64)
-    return Segments(segment_map, segments.class_labels[index], segments.is_crowd[index])
+    weights = None if segments.weights is None else segments.weights[index]
+    return Segments(segment_map, segments.class_labels[index], segments.is_crowd[index], weights)

@@ -182,11 +182,13 @@ class Segments:
             class that occurs.
         is_crowd: bool [M]; a crowd segment is neither target nor background in training, and
             excuses predictions of its class in panoptic quality (COCO's rule).
+        weights: float32 [M], 0..1, of each segment in the mask losses; None for 1 everywhere.
     """
 
     segment_map: NDArray[np.int32]
     class_labels: NDArray[np.int64]
     is_crowd: NDArray[np.bool_]
+    weights: NDArray[np.float32] | None = None
 
 
 @dataclass
@@ -204,6 +206,7 @@ class Instances:
             `objects`).
         points: float32 [M, P, 2], (x, y) in pixels, points inside of objects of degree POINT, NaN
             elsewhere; None where there are none.
+        weights: float32 [M], 0..1, of each object in the mask losses; None for 1 everywhere.
     """
 
     class_labels: NDArray[np.int64]
@@ -212,6 +215,7 @@ class Instances:
     masks: NDArray[np.bool_] | None = None
     degrees: NDArray[np.int8] | None = None
     points: NDArray[np.float32] | None = None
+    weights: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.class_labels)

@@ -85,7 +85,10 @@ def _view_segments(segments: Segments, view: View) -> Segments:
     # the extra last entry is where void (-1) looks itself up
     new_index = np.full(count + 1, -1, dtype=np.int32)
     new_index[:-1][present] = np.arange(present.sum())
-    return Segments(new_index[old_map], segments.class_labels[present], segments.is_crowd[present])
+    weights = None if segments.weights is None else segments.weights[present]
+    return Segments(
+        new_index[old_map], segments.class_labels[present], segments.is_crowd[present], weights
+    )
 
 
 def _view_masks(
@@ -93,11 +96,10 @@ def _view_masks(
 ) -> tuple[Instances, NDArray[np.bool_]]:
     masks = _view_map(masks, view)
     present = masks.any(axis=(1, 2))
-    masks = masks[present]
-    visible = Instances(
-        instances.class_labels[present], boxes_of_masks(masks), instances.is_crowd[present], masks
-    )
-    return visible, np.ones((len(masks), 2), dtype=bool)
+    visible = replace(instances, masks=masks).select(present)
+    assert visible.masks is not None
+    visible.boxes = boxes_of_masks(visible.masks)
+    return visible, np.ones((len(visible), 2), dtype=bool)
 
 
 def _view_boxes(

@@ -197,7 +197,7 @@ class DaTaSegModel(WarmStartMixin):
                 `boxes` float [M, 4], xyxy in 0..1 of the canvas, and optionally `box_axes` bool
                 [M, 2], false where a crop cut the box on that axis (x, y) (boxes);
                 both, `degrees` int [M] and `points` [M, P, 2], see `ObjectTargets` (objects).
-                Further `is_crowd` bool [M]; `exhaustive`, `objects_only` see `Truth`.
+                Further `is_crowd` bool [M]; `mask_weights`, `exhaustive`, `objects_only`: `Truth`.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
             sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.

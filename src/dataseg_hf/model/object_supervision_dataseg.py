@@ -27,6 +27,7 @@ from .supervision_dataseg import (
     compared_points,
     mask_costs,
     mask_losses,
+    mask_shares,
     one_to_one,
     weighted,
 )
@@ -62,7 +63,7 @@ def _sums(
 ) -> dict[str, Tensor]:
     """The losses of the matched masks [B, K, h, w] of a layer, summed over the targets."""
     bce, dice = mask_losses(masks.contiguous(), targets.masks, at_points, group, inputs)
-    counted = (group.matched >= 0) & rows_of(targets.has(Degree.MASK), group.kept)
+    counted = mask_shares(targets, group) * rows_of(targets.has(Degree.MASK), group.kept)
     sums = {
         "mask": (bce * counted).sum(),
         "dice": (dice * counted).sum(),

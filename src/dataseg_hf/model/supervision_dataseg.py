@@ -132,7 +132,7 @@ def mask_supervision(
         terms["class"] = terms["class"] + class_loss(layer, targets, group, inputs)
     for masks, group in zip(_masks_of_layers(inputs, groups), groups, strict=True):
         bce, dice = mask_losses(masks, targets, at_points, group, inputs)
-        counted = (group.matched >= 0).float()
+        counted = mask_shares(targets, group)
         terms["mask"] = terms["mask"] + (bce * counted).sum() / inputs.truth.num_targets
         terms["dice"] = terms["dice"] + (dice * counted).sum() / inputs.truth.num_targets
     if inputs.cell_logits is not None and isinstance(targets, SegmentMapTargets):
@@ -163,6 +163,14 @@ def mask_losses(
     valid = compared.valid if compared.valid.dim() == 3 else compared.valid[:, None]
     bce = bce_loss(predicted, values, valid)
     return bce, dice_loss(predicted.sigmoid(), values, valid)
+
+
+def mask_shares(targets: Targets, group: Groups) -> Tensor:
+    """How much the mask of each target counts, 0..1: [B, K]; 0 for those without a query."""
+    counted = (group.matched >= 0).float()
+    if targets.mask_weights is None:
+        return counted
+    return counted * rows_of(targets.mask_weights, group.kept)
 
 
 def _masks_of_layers(inputs: LossInputs, groups: Sequence[Groups]) -> list[Tensor]:
@@ -332,6 +340,7 @@ __all__ = [
     "mask_costs",
     "mask_groups",
     "mask_losses",
+    "mask_shares",
     "mask_supervision",
     "one_to_one",
     "resolve_loss_weights",

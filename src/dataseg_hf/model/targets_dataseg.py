@@ -19,7 +19,8 @@ class Truth:
     """A training batch as the losses see it.
 
     Args:
-        labels: per image the dict described at `DaTaSegModel.forward`.
+        labels: per image the dict described at `DaTaSegModel.forward`; where masks are not all sure
+            with `mask_weights` float [M], 0..1, their shares in the mask losses.
         image: normalized pixels [B, 3, H, W].
         valid_mask: bool [B, H, W], false in the padding.
         valid_size: [B, 2], height and width of each image as fractions of the canvas.
@@ -99,6 +100,8 @@ class Targets:
         classes: int64 [B, M], -1 = padding.
         present: bool [B, M], false for padding.
         target_rows: per image the rows of its labels that are no crowd, int64 [at most M].
+        mask_weights: float [B, M], 0..1, of the targets in the mask losses; None where no label
+            has them, which is 1 everywhere.
 
     Raises:
         ValueError: for a class label outside of the vocabulary.
@@ -121,6 +124,16 @@ class Targets:
             raise ValueError(
                 f"class label {int(wrong[0])} in a vocabulary of {num_categories} categories"
             )
+        self.mask_weights: Tensor | None = None
+        if any("mask_weights" in label for label in truth.labels):
+            self.mask_weights = self._mask_weights(truth)
+
+    def _mask_weights(self, truth: Truth) -> Tensor:
+        weights = torch.ones(self.classes.shape, device=self.classes.device)
+        for row, rows, label in zip(weights, self.target_rows, truth.labels, strict=True):
+            if "mask_weights" in label:
+                row[: len(rows)] = label["mask_weights"][rows]
+        return weights
 
 
 class SegmentMapTargets(Targets):

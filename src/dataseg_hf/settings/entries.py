@@ -136,8 +136,12 @@ class Source(Settings):
 
 
 class TrainEntry(Source):
-    """A dataset of the mix: its source, and how the run trains on it."""
+    """A dataset of the mix: its source, and how the run trains on it. `spec` may be left out where
+    `completed` names a set."""
 
+    completed: str | None = None
+    """Folder of one set that `dataseg complete` wrote, `OUTPUT/NAME`. Its `dataset.yaml` states the
+    source, as far as the entry does not, and the score of each object weighs its mask losses."""
     annotated: Coverage | None = None
     """What an image may show outside of the annotated objects. With `everything`, nothing that the
     mix names; with `objects`, the stuff of its other sets, which a proposal may then be instead of

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, SettingsError
 from .base import Settings
+from .completed import with_completed
 from .errors import Path as KeyPath
 from .errors import line, problems, unknown_key
 from .reference import help_text
@@ -141,7 +142,7 @@ def parse_settings(
     """
     overrides = [o for o in read_overrides(arguments) if o.path != ("config",)]
     values = {override.path: override.value for override in overrides}
-    settings = _merged(files, values)
+    settings = with_completed(_merged(files, values))
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
@@ -149,7 +150,7 @@ def parse_settings(
     # `--output_dir 2017` is a text, although YAML takes it for a number
     texts = {o.path: o.text for o in overrides if o.path in found and o.text is not None}
     if any(values[path] != text for path, text in texts.items()):
-        settings = _merged(files, {**values, **texts})
+        settings = with_completed(_merged(files, {**values, **texts}))
         try:
             return kind.model_validate(settings)
         except ValidationError:

@@ -1,0 +1,47 @@
+"""Entries of `datasets` that name a set which `dataseg complete` wrote."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..errors import ConfigError
+from .paths import expand
+
+ENTRY_FILE = "dataset.yaml"
+"""In the folder of a completed set: the settings of its source."""
+
+
+def with_completed(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, not checked yet, in which each entry with `completed` has the source that the
+    folder states, except for keys that the entry has itself. An entry that says all of its source
+    stays as it is, so that the settings of an earlier run do not need the folder.
+
+    Raises:
+        ConfigError: for a folder without a completed set.
+    """
+    datasets = settings.get("datasets")
+    if not isinstance(datasets, Mapping):
+        return settings
+    return {**settings, "datasets": {name: _entry(datasets[name], name) for name in datasets}}
+
+
+def _entry(entry: Any, name: str) -> Any:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("completed"), str):
+        return entry
+    if {"spec", "reader"} <= entry.keys():
+        return entry
+    key = f"datasets.{name}.completed"
+    file = Path(expand(entry["completed"], key)) / ENTRY_FILE
+    try:
+        (source,) = yaml.safe_load(file.read_text(encoding="utf-8"))["datasets"].values()
+    except (OSError, yaml.YAMLError, LookupError, AttributeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{key}: {file}: no entry of a completed set there ({type(error).__name__}); name the "
+            "folder of a set, OUTPUT/NAME, that `dataseg complete` has finished"
+        ) from error
+    return {**source, **entry}
+
+
+__all__ = ["ENTRY_FILE", "with_completed"]
