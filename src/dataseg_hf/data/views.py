@@ -95,7 +95,7 @@ def _view_masks(
     instances: Instances, masks: NDArray[np.bool_], view: View
 ) -> tuple[Instances, NDArray[np.bool_]]:
     masks = _view_map(masks, view)
-    present = masks.any(axis=(1, 2))
+    present = np.asarray(masks.any(axis=(1, 2)))
     visible = replace(instances, masks=masks).select(present)
     assert visible.masks is not None
     visible.boxes = boxes_of_masks(visible.masks)
