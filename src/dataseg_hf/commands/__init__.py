@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": "segment images",
     "label": "label photographs with an existing model, as a dataset",
     "complete": "complete annotation: masks for boxes, objects for maps of classes",
+    "doctor": "find what is missing, contradicted or ill-fitting in an annotation",
     "export": "write a model as ONNX or as a torch.export program",
     "publish": "publish a model, or its demo, on the Hugging Face Hub",
     "metrics": "score predictions in files of the standard formats",

@@ -20,7 +20,9 @@ from ..version import __version__
 from .lock import LOCK_FILE, OWNER_FILE, FolderLock, lock_folder, refuse_in_use
 from .writing import replace_file, set_aside
 
-OutputKind: TypeAlias = Literal["run", "evaluation", "predictions", "probe", "labels", "completion"]
+OutputKind: TypeAlias = Literal[
+    "run", "evaluation", "predictions", "probe", "labels", "completion", "suggestions"
+]
 Reads: TypeAlias = Mapping[str, str | Path]
 """Files and folders that a command reads, by the setting or option that names them."""
 
@@ -48,6 +50,7 @@ _NAMES: Mapping[OutputKind, str] = {
     "probe": "a probe",
     "labels": "labels of a teacher",
     "completion": "completed annotation",
+    "suggestions": "suggestions for an annotation",
 }
 _SHOWN_NAMES = 3
 

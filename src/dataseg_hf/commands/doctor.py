@@ -1,0 +1,217 @@
+"""Look for mistakes in the annotation of a run's datasets with a model: objects that are missing,
+classes that it contradicts, masks and boxes that do not fit; and for images worth annotating next.
+
+Into the output folder go, for each dataset,
+    NAME/suggestions.csv    what a person should look at, the surest first of each kind
+    NAME/suggestions.json   the same in COCO's instances format, with what the model sees
+    NAME/suggestions.png    the first of them, beside what is annotated
+    NAME/images.csv         all images, that to annotate next at first
+    NAME/annotations/       with --annotations, the suggestions for labeling tools
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.sample import BadSampleError
+from ..errors import ConfigError
+from ..messages import show_messages
+from ..prediction.annotation_files import ANNOTATION_FORMATS
+from ..settings.ready_configs import config_file
+from .options import OptionParser, add_config_option, positive, report_error
+
+if TYPE_CHECKING:
+    from ..data.sample import DatasetSpec, Sample, SampleDataset
+    from ..model.image_processing_dataseg import DaTaSegImageProcessor
+    from ..model.modeling_dataseg import DaTaSegModel
+    from ..prediction.doctor import Examination, SuggestionFiles
+    from ..settings.datasets import OnBadSample
+    from ..settings.entries import TrainEntry
+    from ..settings.parts import MixSettings
+
+SHEET, SHOWN_OF_KIND = "suggestions.png", 4
+KEY = "--output"
+INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code 0 when all is done, 2 for options, settings or data that cannot work, 130 after
+    Ctrl-C.
+    """
+    parser = option_parser()
+    options, overrides = parser.parse_known_args(arguments)
+    from ..settings.parsing import file_of_entries
+    from ..settings.parts import MixSettings, read_part
+
+    show_messages()
+    place = ""
+    try:
+        file = config_file(options.config)
+        place = file_of_entries(["--config", file, *overrides])
+        mix = read_part(MixSettings, file, overrides, parser.option_names())
+        examine(options, mix, file)
+    except KeyboardInterrupt:
+        print("stopped; nothing was written for the set at hand", file=sys.stderr)
+        return INTERRUPTED
+    except (ConfigError, BadSampleError) as error:
+        report_error(error, place)
+        return 2
+    return 0
+
+
+def examine(options: Namespace, mix: "MixSettings", file: str) -> None:
+    """Look at the chosen datasets, one after the other.
+
+    Raises:
+        ConfigError: for options, settings and data that cannot work.
+        BadSampleError: for an image that cannot be read.
+    """
+    from ..files.output_folder import claim_output_folder
+    from ..settings.datasets import source_spec
+    from ..settings.entries import with_default_range
+    from ..settings.paths import expand, paths_read
+    from ..sharing.checkpoint import load_checkpoint
+
+    entries = mix.entries(options.datasets or ())
+    specs = {name: source_spec(one, f"datasets.{name}") for name, one in mix.datasets.items()}
+    sources = {f"datasets.{name}": entry for name, entry in entries.items()}
+    reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
+    output = expand(options.output, KEY)
+    model, processor = load_checkpoint(options.model)
+    with claim_output_folder(output, "suggestions", KEY, reads) as claimed:
+        for name, entry in entries.items():
+            entry = with_default_range(entry, processor.value_range)
+            folder = claimed.path / name
+            examine_dataset(
+                name, entry, specs, mix.on_bad_sample, folder, (model, processor), options
+            )
+
+
+def examine_dataset(
+    name: str,
+    entry: "TrainEntry",
+    specs: Mapping[str, "DatasetSpec"],
+    on_bad_sample: "OnBadSample",
+    folder: Path,
+    model_and_processor: tuple["DaTaSegModel", "DaTaSegImageProcessor"],
+    options: Namespace,
+) -> None:
+    """Look at one dataset and write what was found.
+
+    Raises:
+        ConfigError: for a stream, which is read in order only.
+    """
+    from ..data.collate import Normalization
+    from ..data.sample import SampleStream
+    from ..prediction.completion import Proposer
+    from ..prediction.completion.run import IMAGES
+    from ..prediction.doctor import SuggestionFiles, embedded, examined, words_of_mix
+    from ..settings.datasets import training_set
+    from .complete import images_of
+
+    data = training_set(name, entry, on_bad_sample).data
+    if isinstance(data, SampleStream):
+        raise ConfigError(
+            f"datasets.{name}.options.streaming: a stream is not looked at; set it to false"
+        )
+    model, processor = model_and_processor
+    words = words_of_mix(name, specs)
+    normalization = Normalization(processor.image_mean, processor.image_std)
+    classes = embedded(words, model)
+    proposer = Proposer(model, normalization, classes, entry.image_size, options.batch_size)
+    images = images_of(data, entry)
+    samples = named_samples(data, images, on_bad_sample)
+    examination = examined(samples, len(data), data.spec, words, proposer, options.most)
+    files = SuggestionFiles(folder, images or folder / IMAGES, words)
+    if images is None:
+        write_images(data, examination, files.images)
+    files.write(examination, options.annotations)
+    draw(data, examination, files)
+    counts = ", ".join(f"{count} {kind}" for kind, count in sorted(examination.top.counts.items()))
+    print(f"{name}: {len(examination.names)} images: {counts or 'nothing'} to look at")
+
+
+def named_samples(
+    data: "SampleDataset", images: Path | None, on_bad_sample: "OnBadSample"
+) -> Iterator[tuple[int, str, "Sample"]]:
+    """Place, name and sample of each image.
+
+    Raises:
+        BadSampleError: for one that cannot be used, unless such are left out.
+    """
+    from ..prediction.completion import image_name
+    from .complete import file_of
+
+    for index in range(len(data)):
+        try:
+            sample = data[index]
+            path = None if images is None else file_of(data.rows[index], images)
+            name = path or f"{image_name('', sample.image_id, has_files=False)}.png"
+        except BadSampleError as error:
+            if on_bad_sample != "skip":
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+            continue
+        yield index, name, sample
+
+
+def write_images(data: "SampleDataset", examination: "Examination", folder: Path) -> None:
+    """Write the images with suggestions of a set that has none as files."""
+    from PIL import Image
+
+    for found in examination.top.by_image():
+        target = folder / found[0].name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(data[found[0].index].image).save(target)
+
+
+def draw(data: "SampleDataset", examination: "Examination", files: "SuggestionFiles") -> None:
+    """Draw the first suggestions of each kind, where there are any."""
+    from ..pictures.suggestions import suggestion_sheet
+    from ..prediction.doctor import DOUBT_KINDS
+
+    first = [one for kind in DOUBT_KINDS for one in examination.top.of_kind(kind)[:SHOWN_OF_KIND]]
+    if first:
+        rows = [(data[one.index], one.doubt) for one in first]
+        suggestion_sheet(rows, data.spec, files.labels).save(files.path / SHEET)
+
+
+def option_parser() -> OptionParser:
+    """The options of this command; all others are settings of the run."""
+    parser = OptionParser(
+        prog="dataseg doctor",
+        description="Look for mistakes in the annotation of a run's datasets with a model: objects "
+        "that are missing, classes that it contradicts, masks and boxes that do not fit; and for "
+        "images worth annotating next.",
+        epilog="--datasets.NAME.KEY VALUE overrides a setting of an entry, e.g. "
+        "--datasets.shapes_boxes.count 16",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
+    )
+    add_config_option(parser, "datasets")
+    parser.add_argument("--output", required=True, help="folder for the suggestions")
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"
+    )
+    parser.add_argument(
+        "--most", type=positive, default=500, metavar="N",
+        help="suggestions of each kind that are kept (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--annotations", nargs="+", metavar="FORMAT", choices=ANNOTATION_FORMATS, default=(),
+        help="also write the suggestions for labeling tools, images with the surest first: "
+        f"{', '.join(ANNOTATION_FORMATS)}",
+    )  # fmt: skip
+    parser.add_argument(
+        "--batch_size", type=positive, default=8, metavar="N",
+        help="images at once (default %(default)s)",
+    )  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+"""What a model sees in an image, and how far each annotated object agrees with it.
+
+Shapes: K proposals, M annotated objects, C categories, [H, W] pixels of the image.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ...data.components import split_components
+from ...data.masks import boxes_of_masks
+from ...data.sample import DatasetSpec, Instances, Sample, Segments
+from ...model.degrees_dataseg import Degree
+from ...model.proposals_dataseg import ImageProposals
+from ...model.resizing_dataseg import resize_masks
+from ..segments import Size
+from .words import Words
+
+LEAST_FOREGROUND = 0.1
+"""Probability of being anything that a set names, below which a proposal is not looked
+at (our setting).
+"""
+
+SAME_OBJECT = 0.5
+"""IoU from which on two proposals, or a proposal and an annotated object, are one (our setting)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The proposals for an image that may be something.
+
+    Args:
+        probabilities: of each set's categories, and at last of being none of them, which add up to
+            1: float64 [K, C + 1] each, the set's own first.
+        masks: bool [K, H, W], none empty.
+        boxes: float32 [K, 4], tight, xyxy in pixels.
+        quality: float64 [K], mean probability of a mask's pixels, 0.5..1.
+    """
+
+    probabilities: Sequence[NDArray[np.float64]]
+    masks: NDArray[np.bool_]
+    boxes: NDArray[np.float32]
+    quality: NDArray[np.float64]
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, proposals: ImageProposals, words: Sequence[Words], size: Size) -> "Seen":
+        """Of an image.
+
+        Args:
+            proposals: in the categories of all sets.
+            words: of each set.
+            size: height and width in pixels.
+        """
+        logits, none = proposals.class_logits.float(), proposals.class_logits[:, -1:].float()
+        of_sets = [torch.cat([logits[:, one.columns], none], 1).softmax(-1) for one in words]
+        foreground = 1 - torch.stack([one[:, -1] for one in of_sets]).amin(0)
+        chosen = (foreground >= LEAST_FOREGROUND).nonzero()[:, 0]
+        soft = resize_masks(proposals.mask_logits[chosen].float(), proposals.valid_size, size)
+        values = soft.sigmoid().cpu().numpy()
+        masks = values > 0.5
+        areas = masks.sum((1, 2))
+        some = areas > 0
+        quality = (values * masks).sum((1, 2), dtype=np.float64)[some] / areas[some]
+        kept = [one[chosen].cpu().double().numpy()[some] for one in of_sets]
+        return cls(kept, masks[some], boxes_of_masks(masks[some]), quality)
+
+    @property
+    def own(self) -> NDArray[np.float64]:
+        """Probabilities of the set's own categories, [K, C + 1]."""
+        return self.probabilities[0]
+
+    def distinct(self, order: Iterable[int], taken: list[int] | None = None) -> Iterator[int]:
+        """Those proposals of an order that are none of the earlier ones again.
+
+        Args:
+            order: places of proposals.
+            taken: earlier ones, to which those that are given are added.
+        """
+        taken = [] if taken is None else taken
+        for place in order:
+            mask = self.masks[place]
+            shared = [
+                (int((mask & one).sum()), int((mask | one).sum())) for one in self.masks[taken]
+            ]
+            if all(common <= SAME_OBJECT * union for common, union in shared):
+                taken.append(place)
+                yield place
+
+
+@dataclass(frozen=True)
+class Known:
+    """The annotated objects of an image beside what is seen in it.
+
+    Args:
+        labels: int64 [M], of objects that are placed: tags and points are not.
+        is_crowd: bool [M].
+        places: int64 [M], of each among the objects of the annotation; parts of a class in a map
+            share the place of their class.
+        iou: float64 [K, M], of masks where they are annotated, else of tight boxes.
+        inside: float64 [K, M], share of a proposal's pixels, or of its box, in the object.
+        masks: bool [M, H, W], boxes filled.
+        unplaced: categories of which the image shows objects that are not placed.
+    """
+
+    labels: NDArray[np.int64]
+    is_crowd: NDArray[np.bool_]
+    places: NDArray[np.int64]
+    iou: NDArray[np.float64]
+    inside: NDArray[np.float64]
+    masks: NDArray[np.bool_]
+    unplaced: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, sample: Sample, spec: DatasetSpec, seen: Seen) -> "Known":
+        """Of a sample of a dataset."""
+        if isinstance(sample.annotation, Segments):
+            return _of_map(sample.annotation, spec, seen)
+        return _of_objects(sample.annotation, seen)
+
+
+def _of_map(segments: Segments, spec: DatasetSpec, seen: Seen) -> Known:
+    """Segments; of a class per pixel the connected parts of things."""
+    split = spec.is_thing if spec.label_form == "classes" else [False] * len(spec.classes)
+    parts = split_components(segments, split)
+    places = np.array(
+        [
+            segments.segment_map[parts.segment_map == number].max(initial=-1)
+            for number in range(len(parts.class_labels))
+        ],
+        dtype=np.int64,
+    )
+    masks = parts.segment_map == np.arange(len(parts.class_labels))[:, None, None]
+    return _compared(parts.class_labels, parts.is_crowd, places, masks, seen)
+
+
+def _of_objects(instances: Instances, seen: Seen) -> Known:
+    degrees = instances.degrees
+    if degrees is None:
+        least = Degree.BOX if instances.masks is None else Degree.MASK
+        degrees = np.full(len(instances), least, dtype=np.int8)
+    placed = np.flatnonzero(degrees >= Degree.BOX)
+    masks = np.zeros((len(placed), *seen.masks.shape[1:]), dtype=bool)
+    boxed = np.ones(len(placed), dtype=bool)
+    if instances.masks is not None:
+        masks[:] = instances.masks[placed]
+        boxed = degrees[placed] < Degree.MASK
+    boxes = instances.boxes[placed]
+    for number in np.flatnonzero(boxed).tolist():
+        left, top, right, bottom = boxes[number].round().astype(int).tolist()
+        masks[number, top:bottom, left:right] = True
+    known = _compared(
+        instances.class_labels[placed], instances.is_crowd[placed], placed, masks, seen
+    )
+    if boxed.any():
+        common, union = _shared_boxes(seen.boxes, boxes[boxed])
+        known.iou[:, boxed] = common / union
+        known.inside[:, boxed] = common / _areas(seen.boxes)[:, None]
+    unplaced = frozenset(instances.class_labels[degrees < Degree.BOX].tolist())
+    return Known(**{**vars(known), "unplaced": unplaced})
+
+
+def _compared(
+    labels: NDArray[np.int64],
+    is_crowd: NDArray[np.bool_],
+    places: NDArray[np.int64],
+    masks: NDArray[np.bool_],
+    seen: Seen,
+) -> Known:
+    """Objects with masks [M, H, W], compared with what is seen."""
+    own, others = (one.reshape(len(one), -1).astype(np.float32) for one in (seen.masks, masks))
+    common = (own @ others.T).astype(np.float64)
+    areas, other_areas = own.sum(1, dtype=np.float64), others.sum(1, dtype=np.float64)
+    union = areas[:, None] + other_areas - common
+    iou = common / np.maximum(union, 1)
+    return Known(labels, is_crowd, places, iou, common / areas[:, None], masks)
+
+
+def _shared_boxes(
+    first: NDArray[np.float32], second: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Area of intersection and union of boxes [K, 4] and [M, 4], xyxy: [K, M] each."""
+    low = np.maximum(first[:, None, :2], second[:, :2])
+    high = np.minimum(first[:, None, 2:], second[:, 2:])
+    common = np.clip(high - low, 0, None).prod(-1, dtype=np.float64)
+    return common, _areas(first)[:, None] + _areas(second) - common
+
+
+def _areas(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    return (boxes[:, 2:] - boxes[:, :2]).prod(-1, dtype=np.float64)
+
+
+__all__ = ["SAME_OBJECT", "Known", "Seen"]
