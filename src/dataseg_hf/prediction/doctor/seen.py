@@ -97,6 +97,7 @@ class Known:
 
     Args:
         labels: int64 [M], of objects that are placed: tags and points are not.
+        is_object: bool [M], things that are no crowd.
         is_crowd: bool [M].
         places: int64 [M], of each among the objects of the annotation; parts of a class in a map
             share the place of their class.
@@ -107,6 +108,7 @@ class Known:
     """
 
     labels: NDArray[np.int64]
+    is_object: NDArray[np.bool_]
     is_crowd: NDArray[np.bool_]
     places: NDArray[np.int64]
     iou: NDArray[np.float64]
@@ -119,7 +121,7 @@ class Known:
         """Of a sample of a dataset."""
         if isinstance(sample.annotation, Segments):
             return _of_map(sample.annotation, spec, seen)
-        return _of_objects(sample.annotation, seen)
+        return _of_objects(sample.annotation, spec, seen)
 
 
 def _of_map(segments: Segments, spec: DatasetSpec, seen: Seen) -> Known:
@@ -134,10 +136,10 @@ def _of_map(segments: Segments, spec: DatasetSpec, seen: Seen) -> Known:
         dtype=np.int64,
     )
     masks = parts.segment_map == np.arange(len(parts.class_labels))[:, None, None]
-    return _compared(parts.class_labels, parts.is_crowd, places, masks, seen)
+    return _compared(parts.class_labels, parts.is_crowd, places, masks, spec, seen)
 
 
-def _of_objects(instances: Instances, seen: Seen) -> Known:
+def _of_objects(instances: Instances, spec: DatasetSpec, seen: Seen) -> Known:
     degrees = instances.degrees
     if degrees is None:
         least = Degree.BOX if instances.masks is None else Degree.MASK
@@ -153,7 +155,7 @@ def _of_objects(instances: Instances, seen: Seen) -> Known:
         left, top, right, bottom = boxes[number].round().astype(int).tolist()
         masks[number, top:bottom, left:right] = True
     known = _compared(
-        instances.class_labels[placed], instances.is_crowd[placed], placed, masks, seen
+        instances.class_labels[placed], instances.is_crowd[placed], placed, masks, spec, seen
     )
     if boxed.any():
         common, union = _shared_boxes(seen.boxes, boxes[boxed])
@@ -168,6 +170,7 @@ def _compared(
     is_crowd: NDArray[np.bool_],
     places: NDArray[np.int64],
     masks: NDArray[np.bool_],
+    spec: DatasetSpec,
     seen: Seen,
 ) -> Known:
     """Objects with masks [M, H, W], compared with what is seen."""
@@ -176,7 +179,8 @@ def _compared(
     areas, other_areas = own.sum(1, dtype=np.float64), others.sum(1, dtype=np.float64)
     union = areas[:, None] + other_areas - common
     iou = common / np.maximum(union, 1)
-    return Known(labels, is_crowd, places, iou, common / areas[:, None], masks)
+    is_object = np.array(spec.is_thing)[labels] & ~is_crowd
+    return Known(labels, is_object, is_crowd, places, iou, common / areas[:, None], masks)
 
 
 def _shared_boxes(
