@@ -116,7 +116,10 @@ def test_a_second_round_weighs_masks_by_their_scores(completed: Path, name: str)
     data = training_set(name, TrainEntry.model_validate(settings["datasets"][name])).data
     assert isinstance(data, SampleDataset)
     given = [data[index].annotation.weights for index in range(COUNT)]
-    scores = [one.get("score", 1.0) for one in entries_of(completed, name)]
+    scores = [
+        1.0 if one["source"] == "class" else one.get("score", 1.0)
+        for one in entries_of(completed, name)
+    ]
     np.testing.assert_allclose(sorted(np.concatenate(given)), sorted(scores), atol=1e-6)
 
 

@@ -45,6 +45,17 @@ def test_objects_without_a_score_count_whole(tmp_path: Path) -> None:
     assert data[0].annotation.weights.tolist() == [0.25, *[1.0] * (count - 1)]
 
 
+def test_objects_of_a_map_of_classes_count_whole(tmp_path: Path) -> None:
+    file = tmp_path / "scores.json"
+    sample = shapes_dataset("shapes_boxes", "train", count=1)[0]
+    sources = ["class", *["box"] * (len(sample.annotation.class_labels) - 1)]
+    entries = [{"image_id": sample.image_id, "score": 0.25, "source": one} for one in sources]
+    file.write_text(json.dumps({"annotations": entries}))
+    weights = with_confidence(shapes_dataset("shapes_boxes", "train", count=1), file)[0]
+    assert weights.annotation.weights is not None
+    assert weights.annotation.weights.tolist() == [1.0, *[0.25] * (len(sources) - 1)]
+
+
 @pytest.mark.parametrize("name", list(SPLITS))
 def test_weights_stay_with_their_objects_through_a_crop(name: str, tmp_path: Path) -> None:
     """Objects are told apart by their weights, and found again by the pixels they show."""

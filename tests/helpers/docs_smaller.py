@@ -67,6 +67,11 @@ SMALLER = (
         "completes hundreds of images",
     ),
     Smaller(
+        r"doctor .*--config shapes",
+        "--datasets.shapes_boxes.count 2 --datasets.shapes_panoptic.count 2",
+        "looks at 1,200 images",
+    ),
+    Smaller(
         r"probe --config shapes",
         "--num_threads 1 --datasets.shapes_panoptic.count 8 --datasets.shapes_semantic.count 8 "
         "--evaluation.shapes_panoptic.count 2 --evaluation.shapes_semantic.count 2",

@@ -15,7 +15,7 @@ from .sample import BadSampleError, Sample, SampleDataset
 
 def with_confidence(data: SampleDataset, annotation_file: Path) -> SampleDataset:
     """The dataset with `weights` of its objects or segments: the `score` that the file gives each,
-    1 where it gives none.
+    1 where it gives none, and for objects of a map of classes, whose pixels are annotated.
 
     Args:
         data: as `read_coco_instances` or `read_coco_panoptic` read it from the file.
@@ -35,7 +35,8 @@ def with_confidence(data: SampleDataset, annotation_file: Path) -> SampleDataset
 def _scores(entry: Mapping[str, Any], where: str) -> Iterator[float]:
     for one in entry.get("segments_info", [entry]):
         score = one.get("score")
-        if score is None:
+        # of an object of a map of classes the score tells of the division; its pixels are annotated
+        if score is None or one.get("source") == "class":
             yield 1.0
         elif isinstance(score, int | float) and 0 <= score <= 1:
             yield float(score)
