@@ -29,7 +29,7 @@ SMALLER = (
         "trains for 15 minutes",
     ),
     Smaller(
-        r"cotrain(\.py)? --config (tutorial|boxes|teachers)\.yaml",
+        r"cotrain(\.py)? --config (tutorial|boxes|teachers|first|second)\.yaml",
         "--max_steps 2 --num_workers 0 --num_threads 1 --num_pictures 1 --check_samples 1",
         "trains for minutes",
     ),
@@ -70,6 +70,11 @@ SMALLER = (
         r"doctor .*--config shapes",
         "--datasets.shapes_boxes.count 2 --datasets.shapes_panoptic.count 2",
         "looks at 1,200 images",
+    ),
+    Smaller(
+        r"complete .*--config first\.yaml",
+        "--datasets.only_boxes.count 12",
+        "completes dozens of images",
     ),
     Smaller(
         r"probe --config shapes",
