@@ -12,8 +12,9 @@ Into the output folder go, for each dataset,
 import sys
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from ..data.sample import DatasetSpec, Sample, SampleDataset
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
-    from ..prediction.doctor import Examination, SuggestionFiles
+    from ..prediction.completion import Proposer
+    from ..prediction.doctor import Examination, SuggestionFiles, Words
     from ..settings.datasets import OnBadSample
     from ..settings.entries import TrainEntry
     from ..settings.parts import MixSettings
@@ -69,6 +71,7 @@ def examine(options: Namespace, mix: "MixSettings", file: str) -> None:
         BadSampleError: for an image that cannot be read.
     """
     from ..files.output_folder import claim_output_folder
+    from ..processes import Processes
     from ..settings.datasets import source_spec
     from ..settings.entries import with_default_range
     from ..settings.paths import expand, paths_read
@@ -80,6 +83,8 @@ def examine(options: Namespace, mix: "MixSettings", file: str) -> None:
     reads = {"--config": file, **paths_read(sources, None, {"--model": options.model})}
     output = expand(options.output, KEY)
     model, processor = load_checkpoint(options.model)
+    on_device: Any = model.eval()  # the signature known to type checkers lacks the device
+    on_device.to(Processes.started().device)
     with claim_output_folder(output, "suggestions", KEY, reads) as claimed:
         for name, entry in entries.items():
             entry = with_default_range(entry, processor.value_range)
@@ -103,11 +108,9 @@ def examine_dataset(
     Raises:
         ConfigError: for a stream, which is read in order only.
     """
-    from ..data.collate import Normalization
     from ..data.sample import SampleStream
-    from ..prediction.completion import Proposer
-    from ..prediction.completion.run import IMAGES
-    from ..prediction.doctor import SuggestionFiles, embedded, examined, words_of_mix
+    from ..prediction.completion.completed_folder import IMAGES
+    from ..prediction.doctor import SuggestionFiles, examined, words_of_mix
     from ..settings.datasets import training_set
     from .complete import images_of
 
@@ -118,9 +121,9 @@ def examine_dataset(
         )
     model, processor = model_and_processor
     words = words_of_mix(name, specs)
-    normalization = Normalization(processor.image_mean, processor.image_std)
-    classes = embedded(words, model)
-    proposer = Proposer(model, normalization, classes, entry.image_size, options.batch_size)
+    if model.config.knows_stored_vocabularies_only:
+        words = words[:1]
+    proposer = proposer_in_words(words, model, processor, data.spec, entry, options.batch_size)
     images = images_of(data, entry)
     samples = named_samples(data, images, on_bad_sample)
     examination = examined(samples, len(data), data.spec, words, proposer, options.most)
@@ -133,28 +136,42 @@ def examine_dataset(
     print(f"{name}: {len(examination.names)} images: {counts or 'nothing'} to look at")
 
 
+def proposer_in_words(
+    words: Sequence["Words"],
+    model: "DaTaSegModel",
+    processor: "DaTaSegImageProcessor",
+    spec: "DatasetSpec",
+    entry: "TrainEntry",
+    batch_size: int,
+) -> "Proposer":
+    """What is asked for all those words: of a dataset's own alone, the vocabulary that the model
+    stores for it.
+
+    Raises:
+        ConfigError: for names that the model cannot embed.
+    """
+    from ..prediction.completion import Proposer
+    from ..prediction.doctor import embedded
+
+    name, size = words[0].name, entry.image_size
+    proposer = Proposer.of(model, processor, name, spec, size, batch_size)
+    return proposer if len(words) == 1 else replace(proposer, classes=embedded(words, model))
+
+
 def named_samples(
     data: "SampleDataset", images: Path | None, on_bad_sample: "OnBadSample"
 ) -> Iterator[tuple[int, str, "Sample"]]:
-    """Place, name and sample of each image.
+    """Row, file name and sample of each image.
 
     Raises:
         BadSampleError: for one that cannot be used, unless such are left out.
     """
-    from ..prediction.completion import image_name
-    from .complete import file_of
+    from ..prediction.completion.rows import SetRows
 
-    for index in range(len(data)):
-        try:
-            sample = data[index]
-            path = None if images is None else file_of(data.rows[index], images)
-            name = path or f"{image_name('', sample.image_id, has_files=False)}.png"
-        except BadSampleError as error:
-            if on_bad_sample != "skip":
-                raise
-            print(f"left out: {error}", file=sys.stderr)
-            continue
-        yield index, name, sample
+    rows = SetRows(data, images, on_bad_sample == "skip")
+    for row in rows.left({}):
+        for index, name, sample in rows.samples([row]):
+            yield index, name if images is not None else f"{name}.png", sample
 
 
 def write_images(data: "SampleDataset", examination: "Examination", folder: Path) -> None:

@@ -26,9 +26,11 @@ class Journals:
 
     Raises:
         BadSampleError: for two images of one name, which two processes met.
+        ConfigError: for a completion that an earlier version began.
     """
 
     def __init__(self, folder: Path, rank: int = 0) -> None:
+        self._folder = folder
         others = folder.glob(OTHER_JOURNALS.format("*"))
         self._journals = [Journal(file) for file in [folder / JOURNAL_FILE, *sorted(others)]]
         self._own = Journal(folder / (OTHER_JOURNALS.format(rank) if rank else JOURNAL_FILE))
@@ -87,7 +89,11 @@ class Journals:
         return Entries(self.labeled)
 
     def _row(self, image: LabeledImage) -> int:
-        assert image.row is not None
+        if image.row is None:
+            raise ConfigError(
+                f"--output: '{self._folder}' was begun by an earlier version, which did not note "
+                "the rows of images; name another folder"
+            )
         other = self.row_of.setdefault(image.name, image.row)
         if other != image.row:
             raise BadSampleError(
