@@ -8,11 +8,18 @@ the completion, and of OpenCV's GrabCut from the same box, if `opencv-python-hea
 Maps of classes: PQ of things, with the true class of every pixel given, of connected parts and of
 the completion. Beside them the CPU seconds that a method takes for all images, without the network,
 and the rank correlation of a completion's score with its true IoU.
+
+    python -m benchmarks.completion --models checkpoints/photos-small --photos val
+    python -m benchmarks.completion --models outputs/photos --photos boxes
+
+takes COCO photographs of $DATASEG_DATA instead: the held-out ones with the things of their panoptic
+maps, or those that the config `photos` trains on with their boxes only, with their polygons.
 """
 
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,15 +29,20 @@ from numpy.typing import NDArray
 from scipy.ndimage import label as connected
 from scipy.stats import spearmanr
 
-from dataseg_hf.data.sample import Instances, Sample, SampleDataset, Segments
+from dataseg_hf.data.masks import boxes_of_masks
+from dataseg_hf.data.sample import DatasetSpec, Instances, Sample, SampleDataset, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics import PanopticQuality, semantic_map
 from dataseg_hf.model.proposals_dataseg import ImageProposals
 from dataseg_hf.prediction.completion import Proposer, complete_boxes, split_into_objects
+from dataseg_hf.settings.datasets import load_source
+from dataseg_hf.settings.entries import Source
+from dataseg_hf.settings.parsing import parse_run_config
+from dataseg_hf.settings.ready_configs import config_file
 from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 Masks = Sequence[NDArray[np.bool_]]
-SIZE = 64
+SIZE, PHOTO_SIZE = 64, 384
 GRABCUT_STEPS = 5
 
 
@@ -41,10 +53,15 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["outputs/shapes"], help="checkpoints")
     parser.add_argument("--seed", type=int, default=0, help="of the scenes")
     parser.add_argument("--count", type=int, help="scenes of each set, 120 by default")
+    parser.add_argument("--photos", choices=["val", "boxes"], help="COCO photographs instead")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for model in options.models:
         print(f"## {model}\n")
+        if options.photos:
+            photos = photographs(options.photos)
+            measure_boxes(photos, proposed(model, photos, PHOTO_SIZE))
+            continue
         boxes = shapes_dataset(
             "shapes_boxes", "eval", size=SIZE, count=options.count, seed=options.seed
         )
@@ -55,10 +72,38 @@ def main() -> None:
         measure_maps(maps, proposed(model, maps))
 
 
-def proposed(name: str, data: SampleDataset) -> list[tuple[Sample, ImageProposals]]:
+def photographs(which: str) -> SampleDataset:
+    """COCO photographs with masks of their objects."""
+    config = parse_run_config([], config_file("photos"))
+    if which == "val":
+        source: Source = config.evaluation["coco_val"]
+    else:
+        boxes = config.datasets["coco_boxes"]
+        source = boxes.model_copy(update={"spec": "coco_instances"})
+    data = load_source(source, "photos")
+    assert isinstance(data, SampleDataset)
+    return replace(data, load=partial(with_objects, load=data.load, spec=data.spec))
+
+
+def with_objects(row: Any, load: Any, spec: DatasetSpec) -> Sample:
+    """A sample with the things of its map, or its objects, crowds left out."""
+    sample: Sample = load(row)
+    annotation = sample.annotation
+    if isinstance(annotation, Segments):
+        masks = annotation.segment_map == np.arange(len(annotation.class_labels))[:, None, None]
+        kept = np.array(spec.is_thing)[annotation.class_labels] & masks.any((1, 2))
+        annotation = Instances(
+            annotation.class_labels, boxes_of_masks(masks), annotation.is_crowd, masks
+        ).select(kept)
+    return replace(sample, annotation=annotation.select(~annotation.is_crowd))
+
+
+def proposed(
+    name: str, data: SampleDataset, size: int = SIZE
+) -> list[tuple[Sample, ImageProposals]]:
     """The images of a set with a model's proposals in the set's words."""
     model, processor = load_checkpoint(name)
-    proposer = Proposer.of(model.eval(), processor, data.spec.name, data.spec, SIZE, 8)
+    proposer = Proposer.of(model.eval(), processor, data.spec.name, data.spec, size, 8)
     batches = proposer.batches(data[index] for index in range(len(data)))
     return [one for batch in batches for one in batch]
 
@@ -96,23 +141,24 @@ def the_box(sample: Sample, _: ImageProposals) -> Masks:
     masks = []
     for box in objects_of(sample).boxes:
         left, top, right, bottom = box.round().astype(int).tolist()
-        masks.append(np.zeros((SIZE, SIZE), bool))
+        masks.append(np.zeros(sample.image.shape[:2], bool))
         masks[-1][top:bottom, left:right] = True
     return masks
 
 
 def completed(sample: Sample, proposals: ImageProposals, scores: list[float]) -> Masks:
-    objects, whole = objects_of(sample), slice(0, SIZE)
+    objects = objects_of(sample)
+    height, width = sample.image.shape[:2]
     done = complete_boxes(proposals, sample.image, objects.boxes, objects.class_labels)
     scores += [one.score or 0.0 for one in done.segments]
-    return [one.within(whole, whole) for one in done.segments]
+    return [one.within(slice(0, height), slice(0, width)) for one in done.segments]
 
 
 def grab_cut(sample: Sample, _: ImageProposals, cv2: Any) -> Masks:
     masks = []
     for box in objects_of(sample).boxes:
         left, top, right, bottom = box.round().astype(int).tolist()
-        state = np.zeros((SIZE, SIZE), np.uint8)
+        state = np.zeros(sample.image.shape[:2], np.uint8)
         models = np.zeros((1, 65)), np.zeros((1, 65))
         place = (left, top, right - left, bottom - top)
         cv2.setRNGSeed(0)
