@@ -43,7 +43,7 @@ from dataseg_hf.sharing.checkpoint import load_checkpoint
 
 Masks = Sequence[NDArray[np.bool_]]
 SIZE, PHOTO_SIZE = 64, 384
-GRABCUT_STEPS = 5
+GRABCUT_STEPS, GRABCUT_SIDE = 5, 192  # larger images are reduced for it: it takes seconds for each
 
 
 def main() -> None:
@@ -155,21 +155,26 @@ def completed(sample: Sample, proposals: ImageProposals, scores: list[float]) ->
 
 
 def grab_cut(sample: Sample, _: ImageProposals, cv2: Any) -> Masks:
+    height, width = sample.image.shape[:2]
+    factor = min(1.0, GRABCUT_SIDE / max(height, width))
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    image = cv2.resize(
+        np.ascontiguousarray(sample.image[..., ::-1]), size, interpolation=cv2.INTER_AREA
+    )
     masks = []
     for box in objects_of(sample).boxes:
-        left, top, right, bottom = box.round().astype(int).tolist()
-        state = np.zeros(sample.image.shape[:2], np.uint8)
+        left, top, right, bottom = (box * factor).round().astype(int).tolist()
+        state = np.zeros(size[::-1], np.uint8)
         models = np.zeros((1, 65)), np.zeros((1, 65))
         place = (left, top, right - left, bottom - top)
         cv2.setRNGSeed(0)
         try:
-            cv2.grabCut(
-                np.ascontiguousarray(sample.image[..., ::-1]),
-                state, place, *models, GRABCUT_STEPS, cv2.GC_INIT_WITH_RECT,
-            )  # fmt: skip
+            cv2.grabCut(image, state, place, *models, GRABCUT_STEPS, cv2.GC_INIT_WITH_RECT)
         except cv2.error:  # a box that is all of the image, or too small
             state[top:bottom, left:right] = cv2.GC_FGD
-        masks.append((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD))
+        found = ((state == cv2.GC_FGD) | (state == cv2.GC_PR_FGD)).astype(np.uint8)
+        whole = cv2.resize(found, (width, height), interpolation=cv2.INTER_NEAREST)
+        masks.append(whole.astype(bool))
     return masks
 
 

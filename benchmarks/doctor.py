@@ -188,18 +188,17 @@ def in_map(
 
 
 def moved_mask(mask: Mask, rng: np.random.Generator) -> Mask:
-    """The mask moved by a third to two thirds of its size."""
+    """The mask elsewhere: an IoU of 0.1 to 0.5 with the true one."""
     left, top, right, bottom = boxes_of_masks(mask[None])[0].astype(int).tolist()
-    by = [
-        round(side * rng.uniform(0.33, 0.66)) * rng.choice([-1, 1])
-        for side in (bottom - top, right - left)
-    ]
-    rows, columns = mask.nonzero()
-    moved = np.zeros_like(mask)
-    rows, columns = rows + by[0], columns + by[1]
-    inside = (rows >= 0) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
-    moved[rows[inside], columns[inside]] = True
-    return moved if moved.any() else mask
+    for _ in range(100):
+        by = [round(side * rng.uniform(-0.6, 0.6)) for side in (bottom - top, right - left)]
+        rows, columns = (one + step for one, step in zip(mask.nonzero(), by, strict=True))
+        inside = (rows >= 0) & (rows < SIZE) & (columns >= 0) & (columns < SIZE)
+        moved = np.zeros_like(mask)
+        moved[rows[inside], columns[inside]] = True
+        if 0.1 < (moved & mask).sum() / (moved | mask).sum() < 0.5:
+            return moved
+    return mask  # so small that every step leaves it
 
 
 if __name__ == "__main__":

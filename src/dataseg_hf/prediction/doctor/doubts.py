@@ -4,7 +4,7 @@ contradicts, masks and boxes that do not fit.
 Shapes: K proposals, M annotated objects, C categories of a set.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -24,9 +24,13 @@ LEAST_PROBABILITY = 0.5
 OTHER_OBJECT = 0.3
 """IoU below which a proposal is none of the annotated objects."""
 LEAST_TOUCH = 0.05
-"""IoU above which a proposal may be an annotated object in another shape."""
+"""IoU above which a proposal may be an annotated object of its class in another shape."""
+SAME_CLASS = 0.5
+"""What the same class is worth beside IoU when proposals are assigned to objects."""
 FITTING = 0.7
 """IoU from which on a mask or box fits."""
+RATIO_POWER = 0.25
+"""Of the ratio of two probabilities, in the score of a contradiction."""
 MOSTLY = 0.7
 """Share of a proposal in an annotated object of its category, from which on it is a part of it. All
 are our setting.
@@ -56,21 +60,23 @@ class Doubt:
 def doubts(seen: Seen, known: Known, words: Sequence[Words]) -> list[Doubt]:
     """All doubts of an image, the surest first.
 
+    The things of which the model is sure in the set's own words are assigned to the annotated
+    objects, one to one. A pair of two classes is a doubt, as is one of too little in common, and a
+    thing without an object.
+
     Args:
         seen: in the words of all sets.
         known: what the set's annotation has.
         words: of all sets, those of the image's own first.
     """
     taken: list[int] = []  # proposals that were held against the annotation, in any words
-    sure = list(_sure_things(seen, seen.own, words[0], taken))
-    matched = _matched(known, sure)
-    found = [
-        *_missing(seen, known, words[0], [one for one in sure if one.place not in matched]),
-        *_misfits(
-            seen, known, words[0].labels, [one for one in sure if one.place in matched], matched
-        ),
-        *_contradicted(seen, known, words[0].labels),
-    ]
+    things = list(_sure_things(seen, seen.own, words[0], taken))
+    pairs = _assigned(known, things)
+    unmatched = [thing for thing in things if thing.place not in pairs]
+    found = [*_missing(seen, known, words[0], unmatched), *_other_stuff(seen, known, words[0])]
+    for thing in things:
+        if thing.place in pairs:
+            found += _doubt_of_pair(seen, known, words[0].labels, thing, pairs[thing.place])
     for probabilities, other in zip(seen.probabilities[1:], words[1:], strict=True):
         found += _missing(seen, known, other, list(_sure_things(seen, probabilities, other, taken)))
     return sorted(found, key=lambda doubt: -doubt.score)
@@ -103,21 +109,64 @@ def _sure_things(
         yield _Thing(place, int(likeliest[place]), float(scores[place]))
 
 
-def _matched(known: Known, things: Sequence[_Thing]) -> dict[int, int]:
-    """The annotated object, by its number, that each proposal is an image of: of its class, with
-    the greatest sum of IoUs; proposals without one are left out.
+def _assigned(known: Known, things: Sequence[_Thing]) -> dict[int, int]:
+    """The annotated object, by its number, that each proposal shows, with the greatest sum of IoUs;
+    an object of another class only where they are surely one object. Proposals without one are left
+    out.
     """
     if not things or not known.iou.size:
         return {}
-    labels = np.array([one.label for one in things])
-    possible = (labels[:, None] == known.labels) & known.is_object
-    gain = known.iou[[one.place for one in things]] * possible
+    iou = known.iou[[one.place for one in things]]
+    alike = np.array([one.label for one in things])[:, None] == known.labels
+    possible = np.where(alike, iou > LEAST_TOUCH, iou >= SAME_OBJECT) & known.is_object
+    gain = (iou + SAME_CLASS * alike) * possible
     rows, columns = linear_sum_assignment(-gain)
     return {
         things[row].place: column
         for row, column in zip(rows.tolist(), columns.tolist(), strict=True)
-        if gain[row, column] > LEAST_TOUCH
+        if possible[row, column]
     }
+
+
+def _doubt_of_pair(
+    seen: Seen, known: Known, labels: Sequence[str], thing: _Thing, number: int
+) -> Iterator[Doubt]:
+    """What is wrong with an annotated object, by the proposal that shows it."""
+    label, place = int(known.labels[number]), int(known.places[number])
+    fit = float(known.iou[thing.place, number])
+    if label != thing.label:
+        own, other = seen.own[thing.place, [label, thing.label]].tolist()
+        score = fit * seen.quality[thing.place] * _surely_other(own, other)
+        yield _contradiction(known, labels, number, thing.label, (score, own, other))
+    elif fit < FITTING:
+        score = thing.score * (1 - fit)
+        text = f"it has {fit:.0%} of its area in common with the {labels[label]} seen here"
+        segment = cropped(seen.masks[thing.place], label, score)
+        yield Doubt("shape", score, segment, place, text)
+
+
+def _surely_other(of_own: float, of_other: float) -> float:
+    """How sure another class is, 0..1, by the two probabilities.
+
+    A model that mistakes one class for another leaves some probability to the right one.
+    """
+    return of_other * (1 - (of_own / of_other) ** RATIO_POWER)
+
+
+def _contradiction(
+    known: Known,
+    labels: Sequence[str],
+    number: int,
+    other: int,
+    score_and_probabilities: tuple[float, float, float],
+) -> Doubt:
+    score, of_own, of_other = score_and_probabilities
+    text = (
+        f"annotated as {labels[int(known.labels[number])]} ({of_own:.2f}), the model sees "
+        f"{labels[other]} ({of_other:.2f})"
+    )
+    segment = cropped(known.masks[number], other, score)
+    return Doubt("class", score, segment, int(known.places[number]), text)
 
 
 def _missing(
@@ -146,45 +195,22 @@ def _is_explained(known: Known, place: int, label: int) -> bool:
     return label in known.unplaced or bool((known.inside[place, alike] > MOSTLY).any())
 
 
-def _misfits(
-    seen: Seen,
-    known: Known,
-    labels: Sequence[str],
-    things: Sequence[_Thing],
-    matched: Mapping[int, int],
-) -> Iterator[Doubt]:
-    """Objects that the model sees in another shape."""
-    for thing in things:
-        number = matched[thing.place]
-        fit = float(known.iou[thing.place, number])
-        if fit >= FITTING:
-            continue
-        score = thing.score * (1 - fit)
-        text = f"it has {fit:.0%} of its area in common with the {labels[thing.label]} seen here"
-        segment = cropped(seen.masks[thing.place], thing.label, score)
-        yield Doubt("shape", score, segment, int(known.places[number]), text)
-
-
-def _contradicted(seen: Seen, known: Known, labels: Sequence[str]) -> Iterator[Doubt]:
-    """Objects of which the proposals that fit them are of another class of the dataset."""
+def _other_stuff(seen: Seen, known: Known, words: Words) -> Iterator[Doubt]:
+    """Stuff of which the proposals that fit it best are of another class."""
+    is_stuff = ~np.array(words.is_thing)[known.labels] & ~known.is_crowd
     if not known.iou.size:
         return
-    for number in np.flatnonzero(~known.is_crowd & known.masks.any((1, 2))).tolist():
+    for number in np.flatnonzero(is_stuff).tolist():
         label, fit = int(known.labels[number]), known.iou[:, number]
         if fit.max() < SAME_OBJECT:
             continue
         shares = np.exp((fit - fit.max()) / _SHARPNESS)
         probability = shares @ seen.own / shares.sum()
         other = int(probability[:-1].argmax())
-        score = float(fit.max() * (probability[other] - probability[label]))
-        if other == label or score <= 0:
-            continue
-        text = (
-            f"annotated as {labels[label]} ({probability[label]:.2f}), the model sees "
-            f"{labels[other]} ({probability[other]:.2f})"
-        )
-        segment = cropped(known.masks[number], other, score)
-        yield Doubt("class", score, segment, int(known.places[number]), text)
+        if other != label:
+            of_own, of_other = float(probability[label]), float(probability[other])
+            score = float(fit.max()) * _surely_other(of_own, of_other)
+            yield _contradiction(known, words.labels, number, other, (score, of_own, of_other))
 
 
 __all__ = ["DOUBT_KINDS", "Doubt", "DoubtKind", "doubts"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import label as connected
 
 from ...data.components import split_components
 from ...data.masks import boxes_of_masks
@@ -37,7 +38,8 @@ class Seen:
             1: float64 [K, C + 1] each, the set's own first.
         masks: bool [K, H, W], none empty.
         boxes: float32 [K, 4], tight, xyxy in pixels.
-        quality: float64 [K], mean probability of a mask's pixels, 0.5..1.
+        quality: float64 [K], mean probability of a mask's pixels, times the share of its largest
+            connected part: a mask of several objects is no evidence of one. 0..1.
     """
 
     probabilities: Sequence[NDArray[np.float64]]
@@ -66,7 +68,8 @@ class Seen:
         some = areas > 0
         quality = (values * masks).sum((1, 2), dtype=np.float64)[some] / areas[some]
         kept = [one[chosen].cpu().double().numpy()[some] for one in of_sets]
-        return cls(kept, masks[some], boxes_of_masks(masks[some]), quality)
+        masks, boxes = masks[some], boxes_of_masks(masks[some])
+        return cls(kept, masks, boxes, quality * _largest_parts(masks, boxes))
 
     @property
     def own(self) -> NDArray[np.float64]:
@@ -89,6 +92,17 @@ class Seen:
             if all(common <= SAME_OBJECT * union for common, union in shared):
                 taken.append(place)
                 yield place
+
+
+def _largest_parts(masks: NDArray[np.bool_], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Share of the largest connected part in each mask [K, H, W] with tight box [K, 4]: [K]."""
+    shares = np.ones(len(masks))
+    for place, (left, top, right, bottom) in enumerate(boxes.astype(int).tolist()):
+        numbers, count = connected(masks[place, top:bottom, left:right], np.ones((3, 3), dtype=int))
+        if count > 1:
+            areas = np.bincount(numbers.ravel())[1:]
+            shares[place] = areas.max() / areas.sum()
+    return shares
 
 
 @dataclass(frozen=True)
