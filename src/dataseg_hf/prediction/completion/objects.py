@@ -16,10 +16,21 @@ from ...model.losses_dataseg import axis_projections, interval_cells, pairwise_d
 from ...model.proposals_dataseg import ImageProposals
 from ...model.resizing_dataseg import valid_grid
 from ..segments import Segment, Size
-from .refinement import crop_windows, inside_boxes, reaching_all_lines, refined, sampled
+from .refinement import (
+    crop_windows,
+    inside_boxes,
+    middle_of_box,
+    reaching_all_lines,
+    refined,
+    sampled,
+)
 
 TEMPERATURE = 0.05
 """Of the shares that proposals have in a mask (our setting)."""
+KNOWN = 0.25
+"""Probability of the class, times how well the projections fit, from which on a proposal is held to
+show an object: the mask does not lean towards the middle of the box then (our setting).
+"""
 LEAST_AGREEMENT = 0.5
 """IoU of a box with the tight box of its mask, below which the whole box is the mask: the model
 sees too little of the object (our setting).
@@ -52,8 +63,9 @@ def complete_boxes(
     """A mask for each box, inside of it and touching its sides.
 
     Every proposal has a share in a mask: the greater, the surer it is of the class and the better
-    its projections fit the box (as the losses match them). Their mean is raised until each row and
-    column of the box meets it, and sharpened by the image (`refinement`). All is our setting.
+    its projections fit the box (as the losses match them). Their mean leans towards the middle of
+    the box where no proposal fits, is raised until each row and column of the box meets it, and
+    sharpened by the image (`refinement`). All is our setting.
 
     Args:
         proposals: of the image, in the vocabulary of the labels.
@@ -65,7 +77,8 @@ def complete_boxes(
         return Completion([], np.zeros(0))
     size = (image.shape[0], image.shape[1])
     masks = proposals.mask_logits.float().sigmoid()
-    shares = proposal_shares(proposals, boxes, class_labels, size)
+    of_class, cost = _class_and_cost(proposals, boxes, class_labels, size)
+    shares = ((of_class - cost) / TEMPERATURE).softmax(0).T
     probability = (shares @ masks.flatten(1)).view(-1, *proposals.grid)
     relative = _relative(boxes, size, probability)
     windows = crop_windows(relative)
@@ -74,7 +87,9 @@ def complete_boxes(
     logits = sampled(probability.clamp(_SURE, 1 - _SURE).logit()[:, None], on_canvas)[:, 0]
     colors = torch.from_numpy(image.copy()).to(probability).permute(2, 0, 1)[None] / 255
     crops = sampled(colors.expand(len(boxes), -1, -1, -1), windows)
-    final = refined(reaching_all_lines(logits, inside), crops, inside)
+    unknown = (1 - (of_class * (1 - cost / 2)).amax(0) / KNOWN).clamp(min=0)
+    leaning = logits + unknown[:, None, None] * middle_of_box(logits)
+    final = refined(reaching_all_lines(leaning, inside), crops, inside)
     maps = torch.stack([final, logits], dim=1).cpu()
     segments = [
         _segment(of_box, window, box, int(label), size)
@@ -84,13 +99,14 @@ def complete_boxes(
     return Completion(segments, np.array(agreement))
 
 
-def proposal_shares(
+def _class_and_cost(
     proposals: ImageProposals,
     boxes: NDArray[np.floating],
     class_labels: NDArray[np.int64],
     size: Size,
-) -> Tensor:
-    """The share of each proposal in the mask of each object: [M, N], adding up to 1.
+) -> tuple[Tensor, Tensor]:
+    """The probability that each proposal has for the class of each object, and the dice cost, 0..2,
+    of its projections with those of the box: [N, M] each.
 
     Args:
         proposals: of the image.
@@ -106,8 +122,7 @@ def proposal_shares(
     cost = pairwise_dice_cost(mask_columns, box_columns, torch.ones_like(box_columns))
     cost = cost + pairwise_dice_cost(mask_rows, box_rows, torch.ones_like(box_rows))
     labels = torch.from_numpy(class_labels).to(masks.device)
-    of_class = proposals.class_logits.float().softmax(-1)[:, labels]
-    return ((of_class - cost[0]) / TEMPERATURE).softmax(0).T
+    return proposals.class_probabilities()[:, labels], cost[0]
 
 
 def _cells_of_image(proposals: ImageProposals) -> Tensor:
@@ -165,4 +180,4 @@ def _agreement(segment: Segment, box: NDArray[np.floating]) -> float:
     return float(common / union)
 
 
-__all__ = ["Completion", "complete_boxes", "pixels_of_box", "proposal_shares"]
+__all__ = ["Completion", "complete_boxes", "pixels_of_box"]

@@ -22,6 +22,10 @@ NEIGHBORS, COLORS = 2.0, 1.0
 """Weights of the neighbors and of the colors, beside the network's logits."""
 BINS = 8
 """Of a channel, in the histograms of the colors."""
+MIDDLE, MIDDLE_RADIUS = 2.0, 1.3
+"""Weight of being near the middle of the box, and the squared distance, in halves of its sides, at
+which nothing speaks for or against a pixel: objects seldom fill the corners of their boxes.
+"""
 LARGEST = 2.0
 """Greatest logit of the network, and of the colors, that counts."""
 MOST_RAISED = 4.0
@@ -69,6 +73,13 @@ def _cell_centers(windows: Tensor) -> tuple[Tensor, Tensor]:
     centers = (torch.arange(SIDE, device=windows.device) + 0.5) / SIDE
     start, extent = windows[:, :2], windows[:, 2:] - windows[:, :2]
     return start[:, :1] + extent[:, :1] * centers, start[:, 1:] + extent[:, 1:] * centers
+
+
+def middle_of_box(logits: Tensor) -> Tensor:
+    """What the place in the box says of each cell of the crops [K, S, S], as a logit: [S, S]."""
+    from_middle = torch.linspace(-1, 1, 2 * SIDE + 1, device=logits.device)[1::2]
+    squared = (from_middle * (1 + 2 * MARGIN)).square()
+    return MIDDLE * (MIDDLE_RADIUS - squared[:, None] - squared)
 
 
 def reaching_all_lines(logits: Tensor, inside: Tensor) -> Tensor:
