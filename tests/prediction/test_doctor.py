@@ -112,6 +112,16 @@ def test_where_both_agree_there_is_no_doubt(boxes_only: bool) -> None:
 
 
 @pytest.mark.parametrize("boxes_only", [False, True])
+def test_an_image_without_anything_is_no_error(boxes_only: bool) -> None:
+    assert found(instances(boxes_only=boxes_only), seen()) == []
+    assert found(instances((CAT, LEFT), boxes_only=boxes_only), seen()) == []
+    assert found(segments(), seen()) == []
+    assert found(segments(), BOTH) == [("missing", DOG, None), ("missing", CAT, None)]
+    nothing = found(instances(boxes_only=boxes_only), BOTH)
+    assert nothing == [("missing", DOG, None), ("missing", CAT, None)]
+
+
+@pytest.mark.parametrize("boxes_only", [False, True])
 def test_an_object_that_is_not_annotated_is_missing(boxes_only: bool) -> None:
     sample = instances((DOG, RIGHT), boxes_only=boxes_only)
     (doubt,) = doubts(BOTH, Known.of(sample, PETS, BOTH), WORDS)

@@ -17,6 +17,7 @@ from ...data.sample import DatasetSpec, Instances, Sample, Segments
 from ...model.degrees_dataseg import Degree
 from ...model.proposals_dataseg import ImageProposals
 from ...model.resizing_dataseg import resize_masks
+from ..completion.objects import pixels_of_box
 from ..segments import Size
 from .words import Words
 
@@ -75,6 +76,11 @@ class Seen:
     def own(self) -> NDArray[np.float64]:
         """Probabilities of the set's own categories, [K, C + 1]."""
         return self.probabilities[0]
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the image."""
+        return self.masks.shape[1], self.masks.shape[2]
 
     def distinct(self, order: Iterable[int], taken: list[int] | None = None) -> Iterator[int]:
         """Those proposals of an order that are none of the earlier ones again.
@@ -166,7 +172,7 @@ def _of_objects(instances: Instances, spec: DatasetSpec, seen: Seen) -> Known:
         boxed = degrees[placed] < Degree.MASK
     boxes = instances.boxes[placed]
     for number in np.flatnonzero(boxed).tolist():
-        left, top, right, bottom = boxes[number].round().astype(int).tolist()
+        left, top, right, bottom = pixels_of_box(boxes[number], seen.size)
         masks[number, top:bottom, left:right] = True
     known = _compared(
         instances.class_labels[placed], instances.is_crowd[placed], placed, masks, spec, seen
@@ -188,7 +194,8 @@ def _compared(
     seen: Seen,
 ) -> Known:
     """Objects with masks [M, H, W], compared with what is seen."""
-    own, others = (one.reshape(len(one), -1).astype(np.float32) for one in (seen.masks, masks))
+    pixels = seen.masks.shape[1] * seen.masks.shape[2]
+    own, others = (one.reshape(len(one), pixels).astype(np.float32) for one in (seen.masks, masks))
     common = (own @ others.T).astype(np.float64)
     areas, other_areas = own.sum(1, dtype=np.float64), others.sum(1, dtype=np.float64)
     union = areas[:, None] + other_areas - common
