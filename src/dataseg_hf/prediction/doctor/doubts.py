@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from ...data.masks import box_of_mask
 from ..segments import Segment, cropped
 from .seen import SAME_OBJECT, Known, Seen
 from .words import Words
@@ -29,6 +30,8 @@ SAME_CLASS = 0.5
 """What the same class is worth beside IoU when proposals are assigned to objects."""
 FITTING = 0.7
 """IoU from which on a mask or box fits."""
+FILLED = 0.9
+"""How much a mask that fills an object counts less for another shape."""
 RATIO_POWER = 0.25
 """Of the ratio of two probabilities, in the score of a contradiction."""
 MOSTLY = 0.7
@@ -139,10 +142,20 @@ def _doubt_of_pair(
         score = fit * seen.quality[thing.place] * _surely_other(own, other)
         yield _contradiction(known, labels, number, thing.label, (score, own, other))
     elif fit < FITTING:
-        score = thing.score * (1 - fit)
+        filled = _filled(known.masks[number], seen.masks[thing.place])
+        score = thing.score**2 * (1 - fit) * (1 - FILLED * filled)
         text = f"it has {fit:.0%} of its area in common with the {labels[label]} seen here"
         segment = cropped(seen.masks[thing.place], label, score)
         yield Doubt("shape", score, segment, place, text)
+
+
+def _filled(annotated: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+    """Share of the columns of an annotated object's box that a mask meets within the object, times
+    that of the rows. A mask that fills the object and more is of several objects, rather.
+    """
+    left, top, right, bottom = box_of_mask(annotated)
+    common = (annotated & mask)[top:bottom, left:right]
+    return float(common.any(0).mean() * common.any(1).mean())
 
 
 def _surely_other(of_own: float, of_other: float) -> float:
