@@ -51,7 +51,7 @@ class Seen:
     @classmethod
     @torch.no_grad()
     def of(cls, proposals: ImageProposals, words: Sequence[Words], size: Size) -> "Seen":
-        """Of an image.
+        """Look at the proposals for an image.
 
         Args:
             proposals: in the categories of all sets.
@@ -138,7 +138,7 @@ class Known:
 
     @classmethod
     def of(cls, sample: Sample, spec: DatasetSpec, seen: Seen) -> "Known":
-        """Of a sample of a dataset."""
+        """Compare the annotation of a sample with what is seen in its image."""
         if isinstance(sample.annotation, Segments):
             return _of_map(sample.annotation, spec, seen)
         return _of_objects(sample.annotation, spec, seen)

@@ -27,7 +27,7 @@ class Found:
 
 
 class TopDoubts:
-    """Of each kind the surest.
+    """Keeps the surest of each kind.
 
     Args:
         most: of each kind.

@@ -29,7 +29,7 @@ class Words:
 
     @property
     def columns(self) -> slice:
-        """Of its categories among those of all sets."""
+        """Where its categories stand among those of all sets."""
         return slice(self.start, self.start + len(self.labels))
 
 
