@@ -50,6 +50,7 @@ nitpick_ignore = [  # type variables, and what only the package itself calls
     ("py:class", "dataseg_hf.settings.entries.AnySource"),
     ("py:class", "dataseg_hf.settings.base._entry_name"),
     ("py:class", "dataseg_hf.files.lock.FolderLock"),
+    ("py:class", "dataseg_hf.processes.Result"),
 ]
 nitpick_ignore_regex = [("py:obj", ".*"), ("py:(class|data|exc)", r"(?!dataseg_hf\.).*")]
 
