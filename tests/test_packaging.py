@@ -222,6 +222,8 @@ BEYOND_THE_README = (
     "dataseg label --teacher hustvl/yolos-tiny --images folder --output outputs/labels",
     "dataseg complete --model outputs/shapes --config shapes --output outputs/completed "
     "--datasets shapes_boxes",
+    "dataseg doctor --model outputs/shapes --config shapes --output outputs/suggestions "
+    "--datasets shapes_boxes",
     "dataseg probe --config shapes --model outputs/shapes --output_dir outputs/shapes_probe",
     "dataseg export --model outputs/shapes --output shapes.pt2",
     "dataseg publish --model outputs/shapes --repo me/dataseg-shapes --dry_run",

@@ -78,8 +78,8 @@ class SuggestionFiles:
     def _annotated(self, found: Sequence[Found]) -> AnnotatedImage:
         name = found[0].name
         segments = [self._segment(one) for one in found]
-        stem = str(Path(name).with_suffix(""))
-        return AnnotatedImage(name, stem, name, found[0].size, segments, self.images / name)
+        # with its ending, as two images may differ in that only
+        return AnnotatedImage(name, name, name, found[0].size, segments, self.images / name)
 
     def _segment(self, found: Found) -> Segment:
         """The segment of a doubt, in the categories of the file."""

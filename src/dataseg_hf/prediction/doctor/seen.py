@@ -91,13 +91,20 @@ class Seen:
         """
         taken = [] if taken is None else taken
         for place in order:
-            mask = self.masks[place]
-            shared = [
-                (int((mask & one).sum()), int((mask | one).sum())) for one in self.masks[taken]
-            ]
-            if all(common <= SAME_OBJECT * union for common, union in shared):
+            if not any(self._is_one(place, other) for other in taken):
                 taken.append(place)
                 yield place
+
+    def _is_one(self, first: int, second: int) -> bool:
+        """Whether two proposals show one object."""
+        low = np.maximum(self.boxes[first, :2], self.boxes[second, :2])
+        high = np.minimum(self.boxes[first, 2:], self.boxes[second, 2:])
+        (left, top), (right, bottom) = low.astype(int).tolist(), high.astype(int).tolist()
+        if left >= right or top >= bottom:
+            return False
+        common = (self.masks[[first, second], top:bottom, left:right]).all(0).sum()
+        union = self.masks[first].sum() + self.masks[second].sum() - common
+        return bool(common > SAME_OBJECT * union)
 
 
 def _largest_parts(masks: NDArray[np.bool_], boxes: NDArray[np.float32]) -> NDArray[np.float64]:
