@@ -123,6 +123,18 @@ def test_a_second_round_weighs_masks_by_their_scores(completed: Path, name: str)
     np.testing.assert_allclose(sorted(np.concatenate(given)), sorted(scores), atol=1e-6)
 
 
+def test_a_completed_set_is_not_completed_again(
+    model: Path, completed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its masks would count as annotated."""
+    file = tmp_path / "second.yaml"
+    entry = {"completed": str(completed / "shapes_boxes"), "image_size": 64}
+    file.write_text(yaml.safe_dump({"datasets": {"again": entry}}))
+    assert complete(command(model, file, tmp_path / "out")) == 2
+    assert "datasets.again.completed: this set is completed already" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_objects_of_every_degree_have_masks(completed: Path) -> None:
     sources = {one["source"] for one in entries_of(completed, "shapes_objects")}
     assert sources == {"annotated", "box", "point", "tag"}
@@ -186,6 +198,11 @@ def test_labeling_tools_get_what_needs_a_look_most_first(
     assert (folder / "annotations/cvat.xml").read_text() == "corrected"
     labelme = tmp_path / "out/shapes_semantic/annotations/labelme"
     assert len(list(labelme.glob("*.json"))) == COUNT
+
+    more = ["--annotations", "cvat_xml", "coco_instances"]
+    assert complete(command(model, config, tmp_path / "out", *chosen, *more)) == 0
+    assert (folder / "annotations/coco_instances.json").is_file(), "what is new is written"
+    assert (folder / "annotations/cvat.xml").read_text() == "corrected"
 
 
 # --- files of a user

@@ -30,7 +30,8 @@ def scored(name: str, tmp_path: Path, scores: list[Any] | None = None) -> Sample
     scores = [number / 16 for number in range(count)] if scores is None else scores
     entries: list[dict[str, Any]] = [{} if s is None else {"score": s} for s in scores]
     if isinstance(sample.annotation, Segments):
-        listed = [{"image_id": sample.image_id, "segments_info": entries}]
+        entries = [{"id": number, **entry} for number, entry in enumerate(entries, start=1)]
+        listed = [{"image_id": sample.image_id, "segments_info": entries[::-1]}]  # in any order
     else:
         listed = [{"image_id": sample.image_id, **entry} for entry in entries]
     file = tmp_path / "scores.json"
@@ -116,3 +117,11 @@ def test_an_edited_file_is_refused(tmp_path: Path) -> None:
 def test_a_score_out_of_range_is_refused(score: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"image \S+: `score` must be a number in 0\.\.1, not"):
         scored("shapes_boxes", tmp_path, [score])
+
+
+def test_a_file_without_any_score_is_no_completed_one(tmp_path: Path) -> None:
+    count = len(shapes_dataset("shapes_boxes", "train", count=1)[0].annotation.class_labels)
+    with pytest.raises(
+        ValueError, match=r"no object has a `score` or a `source`.*take `completed`"
+    ):
+        scored("shapes_boxes", tmp_path, [None] * count)

@@ -254,3 +254,17 @@ def test_what_lacks_nothing_is_left_alone(name: str) -> None:
     for field in fields(data[0].annotation):
         before, after = (getattr(one.annotation, field.name) for one in (data[0], done.sample))
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_mask_smaller_than_a_pixel_has_those_of_its_box() -> None:
+    """Files do not hold masks without a pixel, and no object gets lost."""
+    masks = np.stack([rectangle(0, 0, 8, 8), np.zeros(SIZE, bool)])
+    boxes = np.array([[0, 0, 8, 8], [20.2, 10.4, 20.5, 10.6]], np.float32)
+    instances = Instances(np.array([CAT, DOG]), boxes, np.zeros(2, bool), masks)
+    sample = Sample(np.zeros((*SIZE, 3), np.uint8), instances, 1, "1.png")
+    done = complete_sample(sample, replace(SPEC, task="instance"), proposals())
+    assert isinstance(done.sample.annotation, Instances)
+    assert done.sample.annotation.masks is not None
+    np.testing.assert_array_equal(done.sample.annotation.masks[0], masks[0])
+    assert np.argwhere(done.sample.annotation.masks[1]).tolist() == [[10, 20]]
+    assert not masks[1].any(), "the sample stays"

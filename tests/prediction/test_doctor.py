@@ -171,6 +171,17 @@ def test_another_sets_words_name_what_this_set_lacks() -> None:
     assert other.text == "a car, in the words of 'streets'"
 
 
+def test_what_the_set_annotates_under_the_same_name_is_not_missing_in_other_words() -> None:
+    """As a crowd here; stuff in one set and things in another are alike."""
+    others = replace(STREETS, classes=(ClassInfo("Dog", True), *STREETS.classes[1:]))
+    words = words_of_mix("pets", {"pets": PETS, "streets": others})
+    sample = segments((DOG, RIGHT))
+    assert isinstance(sample.annotation, Segments)
+    sample.annotation.is_crowd[0] = True
+    what = seen(({CAR: 0.9}, RIGHT))  # the first word of the other set
+    assert doubts(what, Known.of(sample, PETS, what), words) == []
+
+
 @pytest.mark.parametrize("boxes_only", [False, True])
 def test_a_class_that_the_model_contradicts(boxes_only: bool) -> None:
     sample = instances((DOG, LEFT), (DOG, RIGHT), boxes_only=boxes_only)

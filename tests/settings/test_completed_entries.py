@@ -60,3 +60,27 @@ def test_a_folder_without_a_completed_set_is_named(content: str | None, tmp_path
         (tmp_path / "dataset.yaml").write_text(content)
     with pytest.raises(ConfigError, match=r"^datasets\.cats\.completed: .*dataset\.yaml: no entry"):
         parsed(tmp_path, {"completed": str(tmp_path)})
+
+
+@pytest.mark.parametrize("key", ["spec", "reader"])
+def test_half_a_source_beside_it_is_refused(key: str, done: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"^datasets\.cats\.{key}: a completed set states"):
+        parsed(tmp_path, {"completed": str(done), key: SOURCE[key]})
+
+
+def test_a_folder_that_was_moved_is_read_where_it_is(tmp_path: Path) -> None:
+    """With the images that were written beside it, or that a second layer shares with the first."""
+    moved = tmp_path / "moved/cats/second_layer"
+    moved.mkdir(parents=True)
+    source = {
+        **SOURCE,
+        "images": "/done/cats/images",
+        "annotations": "/done/cats/second_layer/maps",
+        "annotation_file": "/done/cats/second_layer/annotations.json",
+        "completed": "/done/cats/second_layer",
+    }
+    (moved / "dataset.yaml").write_text(yaml.safe_dump({"datasets": {"cats": source}}))
+    entry = parsed(tmp_path, {"completed": str(moved)}).datasets["cats"]
+    assert entry.images == str(tmp_path / "moved/cats/images")
+    assert entry.annotations == str(moved / "maps")
+    assert entry.annotation_file == str(moved / "annotations.json")

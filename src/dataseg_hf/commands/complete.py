@@ -100,6 +100,12 @@ def complete(options: Namespace, mix: "MixSettings", file: str, processes: "Proc
     from ..sharing.checkpoint import load_checkpoint
 
     entries = mix.entries(options.datasets or ())
+    for name, entry in entries.items():
+        if entry.completed is not None:
+            raise ConfigError(
+                f"datasets.{name}.completed: this set is completed already; name the set that it "
+                "was made from, or other ones by --datasets"
+            )
     output = processes.together(lambda: expanded_output(options), ConfigError)
     model, processor = processes.together(lambda: load_checkpoint(options.model), ConfigError)
     job = Job(options, mix, output, model, processor, processes)
@@ -225,8 +231,9 @@ def add_for_people(
     """Files for labeling tools, where they are asked for, and the contact sheet."""
     from ..prediction.completion.people import PEOPLE, write_for_people
 
-    if options.annotations and not write_for_people(folder, options.annotations):
-        print(f"{folder.path / PEOPLE} is kept as it is: it may have been corrected by hand")
+    if options.annotations and (there := write_for_people(folder, options.annotations)):
+        kept = ", ".join(there)
+        print(f"{folder.path / PEOPLE}: {kept} kept as it is: it may have been corrected by hand")
     if has_images:
         draw(folder.path, name)
 

@@ -22,18 +22,33 @@ def with_confidence(data: SampleDataset, annotation_file: Path) -> SampleDataset
         annotation_file: in COCO's instances or panoptic format.
 
     Raises:
-        ValueError: for a score out of 0..1. Loading an image raises BadSampleError where the file
-            has more or fewer scores for it than the image has objects.
+        ValueError: for a score out of 0..1, or a file without any. Loading an image raises
+            BadSampleError where the file has more or fewer scores for it than the image has
+            objects.
     """
     scores: dict[str, array[float]] = {}
+    is_completed = False
     for entry in json_items(annotation_file, "annotations"):
+        is_completed |= any("source" in one or "score" in one for one in _objects(entry))
         key = image_key(entry["image_id"], str(annotation_file))
         scores.setdefault(key, array("f")).extend(_scores(entry, f"{annotation_file}: image {key}"))
+    if any(scores.values()) and not is_completed:
+        raise ValueError(
+            f"{annotation_file}: no object has a `score` or a `source`, so it is no completed "
+            "annotation; take `completed` out of the entry"
+        )
     return replace(data, load=partial(_load, load=data.load, scores=scores, file=annotation_file))
 
 
+def _objects(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The objects of an entry in the order of the readers, which sort segments by their ids."""
+    if "segments_info" not in entry:
+        return [entry]
+    return sorted(entry["segments_info"], key=lambda one: one["id"])
+
+
 def _scores(entry: Mapping[str, Any], where: str) -> Iterator[float]:
-    for one in entry.get("segments_info", [entry]):
+    for one in _objects(entry):
         score = one.get("score")
         # of an object of a map of classes the score tells of the division; its pixels are annotated
         if score is None or one.get("source") == "class":

@@ -30,18 +30,41 @@ def with_completed(settings: dict[str, Any]) -> dict[str, Any]:
 def _entry(entry: Any, name: str) -> Any:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("completed"), str):
         return entry
-    if {"spec", "reader"} <= entry.keys():
+    stated = {"spec", "reader"} & entry.keys()
+    if len(stated) == 2:
         return entry
     key = f"datasets.{name}.completed"
-    file = Path(expand(entry["completed"], key)) / ENTRY_FILE
+    if stated:
+        raise ConfigError(
+            f"datasets.{name}.{stated.pop()}: a completed set states its classes and its reader; "
+            "leave it out, or `completed`"
+        )
+    folder = Path(expand(entry["completed"], key))
+    file = folder / ENTRY_FILE
     try:
         (source,) = yaml.safe_load(file.read_text(encoding="utf-8"))["datasets"].values()
+        found = _moved(source, folder.absolute())
     except (OSError, yaml.YAMLError, LookupError, AttributeError, TypeError, ValueError) as error:
         raise ConfigError(
             f"{key}: {file}: no entry of a completed set there ({type(error).__name__}); name the "
             "folder of a set, OUTPUT/NAME, that `dataseg complete` has finished"
         ) from error
-    return {**source, **entry}
+    return {**found, **entry}
+
+
+def _moved(source: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The source with its paths in a folder that was moved or copied since it was written; images
+    that a second layer shares with the first lie beside it.
+    """
+    written = Path(source["completed"])
+    found = dict(source)
+    for key in ("images", "annotations", "annotation_file"):
+        path = Path(source.get(key, written))
+        for old, new in ((written, folder), (written.parent / "images", folder.parent / "images")):
+            if key in source and path.is_relative_to(old):
+                found[key] = str(new / path.relative_to(old))
+                break
+    return found
 
 
 __all__ = ["ENTRY_FILE", "with_completed"]

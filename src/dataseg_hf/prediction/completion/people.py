@@ -26,7 +26,9 @@ PEOPLE = "annotations"
 """Folder of the files."""
 
 
-def write_for_people(folder: CompletedFolder, formats: Sequence[AnnotationFormat]) -> bool:
+def write_for_people(
+    folder: CompletedFolder, formats: Sequence[AnnotationFormat]
+) -> list[AnnotationFormat]:
     """Write the segments of all images, but for crowds, which these tools do not know.
 
     Args:
@@ -34,21 +36,28 @@ def write_for_people(folder: CompletedFolder, formats: Sequence[AnnotationFormat
         formats: which files.
 
     Returns:
-        Whether they were written: those that are there already may have been corrected, and stay.
+        Formats whose files were there already: they may have been corrected, and stay.
     """
     categories = [
         Category(number, c.name, c.is_thing)
         for number, c in enumerate(folder.spec.classes, start=1)
     ]
-    writer = AnnotationWriter(folder.path / PEOPLE, formats, AnnotationStyle(categories))
-    if any(path.exists() for path in writer.targets()):
-        return False
+    target, style = folder.path / PEOPLE, AnnotationStyle(categories)
+    there = [
+        one
+        for one in formats
+        if any(path.exists() for path in AnnotationWriter(target, [one], style).targets())
+    ]
+    left = [one for one in formats if one not in there]
+    if not left:
+        return there
+    writer = AnnotationWriter(target, left, style)
     journals = Journals(folder.path)
     order = sorted((*_urgency(image), place) for place, image in enumerate(journals.labeled()))
     for rank, (*_, place) in enumerate(order):
         writer.add(rank, _annotated(folder, journals.at(place)))
     writer.finish()
-    return True
+    return there
 
 
 def _urgency(image: LabeledImage) -> tuple[int, float]:

@@ -75,12 +75,30 @@ def complete_sample(
         segments, notes = _objects_of_classes(annotation, spec, proposals)
         return CompletedSample(replace(sample, annotation=segments), notes)
     if annotation.degrees is None and annotation.masks is not None:
-        return CompletedSample(sample, [ObjectNote("annotated")] * len(annotation))
+        whole = replace(sample, annotation=_with_a_pixel(annotation))
+        return CompletedSample(whole, [ObjectNote("annotated")] * len(annotation))
     instances, notes = _masks_of_objects(annotation, sample.image, proposals)
     return CompletedSample(replace(sample, annotation=instances), notes)
 
 
 # --- objects
+
+
+def _with_a_pixel(instances: Instances) -> Instances:
+    """The objects, those whose masks are smaller than a pixel with the pixels of their boxes: files
+    do not hold masks without one.
+    """
+    assert instances.masks is not None
+    empty = np.flatnonzero(~instances.masks.any(axis=(1, 2))).tolist()
+    if not empty:
+        return instances
+    masks = instances.masks.copy()
+    for place in empty:
+        left, top, right, bottom = pixels_of_box(
+            instances.boxes[place], (masks.shape[1], masks.shape[2])
+        )
+        masks[place, top:bottom, left:right] = True
+    return replace(instances, masks=masks)
 
 
 def _masks_of_objects(

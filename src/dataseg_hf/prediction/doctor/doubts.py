@@ -4,7 +4,7 @@ contradicts, masks and boxes that do not fit.
 Shapes: K proposals, M annotated objects, C categories of a set.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from ...data.masks import box_of_mask
+from ...data.names import plain_name
 from ..segments import Segment, cropped
 from .seen import SAME_OBJECT, Known, Seen
 from .words import Words
@@ -76,12 +77,15 @@ def doubts(seen: Seen, known: Known, words: Sequence[Words]) -> list[Doubt]:
     things = list(_sure_things(seen, seen.own, words[0], taken))
     pairs = _assigned(known, things)
     unmatched = [thing for thing in things if thing.place not in pairs]
-    found = [*_missing(seen, known, words[0], unmatched), *_other_stuff(seen, known, words[0])]
+    own = {plain_name(label): index for index, label in enumerate(words[0].labels)}
+    found = [*_missing(seen, known, words[0], unmatched, own)]
+    found += _other_stuff(seen, known, words[0])
     for thing in things:
         if thing.place in pairs:
             found += _doubt_of_pair(seen, known, words[0].labels, thing, pairs[thing.place])
     for probabilities, other in zip(seen.probabilities[1:], words[1:], strict=True):
-        found += _missing(seen, known, other, list(_sure_things(seen, probabilities, other, taken)))
+        of_other = list(_sure_things(seen, probabilities, other, taken))
+        found += _missing(seen, known, other, of_other, own)
     return sorted(found, key=lambda doubt: -doubt.score)
 
 
@@ -183,20 +187,24 @@ def _contradiction(
 
 
 def _missing(
-    seen: Seen, known: Known, words: Words, unmatched: Sequence[_Thing]
+    seen: Seen,
+    known: Known,
+    words: Words,
+    unmatched: Sequence[_Thing],
+    own: Mapping[str, int],
 ) -> Iterator[Doubt]:
-    """Things where nothing like them is annotated."""
-    is_own = words.start == 0
+    """Things where nothing like them is annotated. `own` are the set's classes by plain name."""
     for thing in unmatched:
-        place, label = thing.place, thing.label
+        place, name = thing.place, words.labels[thing.label]
         nearest = known.iou[place].max(initial=0.0, where=known.is_object)
-        if nearest >= OTHER_OBJECT or (is_own and _is_explained(known, place, label)):
+        alike = own.get(plain_name(name))
+        if nearest >= OTHER_OBJECT or (alike is not None and _is_explained(known, place, alike)):
             continue
-        text = f"no {words.labels[label]} is annotated here"
-        if not is_own:
-            text = f"a {words.labels[label]}, in the words of '{words.name}'"
+        text = f"no {name} is annotated here"
+        if words.start > 0:
+            text = f"a {name}, in the words of '{words.name}'"
         score = thing.score * (1 - float(nearest))
-        segment = cropped(seen.masks[place], words.start + label, score)
+        segment = cropped(seen.masks[place], words.start + thing.label, score)
         yield Doubt("missing", score, segment, None, text)
 
 
