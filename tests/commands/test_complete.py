@@ -18,12 +18,14 @@ from dataseg_hf.data.readers import read_cvat_xml
 from dataseg_hf.data.sample import BadSampleError, Instances, SampleDataset, Segments
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.metrics import semantic_map
+from dataseg_hf.prediction.annotation_files import AnnotatedImage, AnnotationWriter
 from dataseg_hf.prediction.completion import image_name, run
 from dataseg_hf.settings.completed import with_completed
 from dataseg_hf.settings.datasets import load_source, training_set
 from dataseg_hf.settings.entries import TrainEntry
 from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from helpers.mixes import command, saved_model, shapes_config
 
 COUNT = 5
 SETS = ("shapes_boxes", "shapes_semantic", "shapes_objects", "shapes_panoptic")
@@ -32,24 +34,14 @@ KNOWN = {"mask": 0.25, "box": 0.25, "point": 0.25, "tag": 0.25}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
-    return folder
+    return saved_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    common = {"reader": "shapes", "count": COUNT, "image_size": 64}
-    datasets: dict[str, Any] = {name: {"spec": name, **common} for name in SETS}
-    datasets["shapes_objects"]["options"] = {"known": KNOWN}
-    file = tmp_path_factory.mktemp("config") / "run.yaml"
-    file.write_text(yaml.safe_dump({"datasets": datasets}))
-    return file
-
-
-def command(model: Path, config: Path, output: Path, *more: str) -> list[str]:
-    places = ["--model", str(model), "--config", str(config), "--output", str(output)]
-    return [*places, "--batch_size", "2", *more]
+    return shapes_config(
+        tmp_path_factory.mktemp("config"), SETS, COUNT, shapes_objects={"known": KNOWN}
+    )
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +186,7 @@ def test_labeling_tools_get_what_needs_a_look_most_first(
 
     (folder / "annotations/cvat.xml").write_text("corrected")
     assert complete(command(model, config, tmp_path / "out", *chosen, *formats)) == 0
-    assert "may have been corrected by hand" in capsys.readouterr().out
+    assert "perhaps corrected by hand" in capsys.readouterr().out
     assert (folder / "annotations/cvat.xml").read_text() == "corrected"
     labelme = tmp_path / "out/shapes_semantic/annotations/labelme"
     assert len(list(labelme.glob("*.json"))) == COUNT
@@ -203,6 +195,32 @@ def test_labeling_tools_get_what_needs_a_look_most_first(
     assert complete(command(model, config, tmp_path / "out", *chosen, *more)) == 0
     assert (folder / "annotations/coco_instances.json").is_file(), "what is new is written"
     assert (folder / "annotations/cvat.xml").read_text() == "corrected"
+
+
+def test_files_for_labeling_tools_are_whole_or_not_there(
+    model: Path, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a stop in the middle the same command writes all of them."""
+    line = command(model, config, tmp_path / "out", "--datasets", "shapes_boxes")
+    line += ["--annotations", "labelme"]
+    written: list[str] = []
+    add = AnnotationWriter.add
+
+    def stopped(writer: AnnotationWriter, index: int, image: AnnotatedImage) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(image.name)
+        add(writer, index, image)
+
+    folder = tmp_path / "out/shapes_boxes/annotations"
+    with monkeypatch.context() as patch:
+        patch.setattr(AnnotationWriter, "add", stopped)
+        assert complete(line) == 130
+    assert not folder.exists()
+    assert complete(line) == 0
+    assert [path.name for path in folder.iterdir()] == ["labelme"]
+    assert len(list((folder / "labelme").glob("*.json"))) == COUNT
+    assert not folder.with_name("annotations.unfinished").exists()
 
 
 # --- files of a user
@@ -264,6 +282,23 @@ def test_what_a_user_says_of_a_set_is_kept(model: Path, coco: Path) -> None:
     np.testing.assert_allclose(found[1].boxes[0], [5.25, 4.5, 25.75, 34.75])  # type: ignore[union-attr]
 
 
+def test_a_name_that_a_tool_cannot_hold_is_one_line(
+    model: Path, coco: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what was completed stays."""
+    file = coco / "run.yaml"
+    settings = yaml.safe_load(file.read_text())
+    settings["datasets"]["mine"]["spec"]["classes"][1] |= {"name": "dog\a", "aliases": ["dog"]}
+    file.write_text(yaml.safe_dump(settings))
+    line = command(model, file, coco / "out")
+    assert complete([*line, "--annotations", "cvat_xml"]) == 2
+    (error,) = [text for text in capsys.readouterr().err.splitlines() if text.startswith("error")]
+    assert "cannot write to" in error
+    assert "category name" in error
+    assert complete([*line, "--annotations", "coco_instances"]) == 0
+    assert (coco / "out/mine/annotations/coco_instances.json").is_file()
+
+
 def test_an_image_that_cannot_be_read_is_left_out_where_that_is_asked_for(
     model: Path, coco: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,6 +342,10 @@ def test_names_that_lead_out_of_the_folder_are_refused(name: str) -> None:
         image_name(name, 1, has_files=True)
     with pytest.raises(BadSampleError, match="leads out of the folder"):
         image_name("a.png", name, has_files=False)
+
+
+def test_a_colon_within_a_name_is_no_drive() -> None:
+    assert image_name("day/2024 12:30.png", 1, has_files=True) == "day/2024 12:30.png"
 
 
 def test_it_goes_on_where_it_was_stopped(

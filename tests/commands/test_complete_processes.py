@@ -11,10 +11,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from dataseg_hf.sharing.checkpoint import save_checkpoint
 from helpers import warm_python
-from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.example_scripts import EXAMPLES
+from helpers.mixes import saved_model
 from helpers.run_programs import environment
 
 pytestmark = pytest.mark.slow
@@ -26,9 +25,7 @@ BROKEN = 3  # image, of the second process's second batch
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
-    return folder
+    return saved_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture

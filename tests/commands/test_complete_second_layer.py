@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +12,7 @@ from dataseg_hf.data.sample import Instances, SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_BOXES, SHAPES_SEMANTIC
 from dataseg_hf.settings.datasets import load_source
 from dataseg_hf.settings.entries import TrainEntry
-from dataseg_hf.sharing.checkpoint import save_checkpoint
-from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from helpers.mixes import command, saved_model, shapes_config
 
 COUNT = 5
 COMPLETED = ("shapes_boxes", "shapes_semantic")
@@ -23,23 +21,12 @@ WORDS = [*SHAPES_SEMANTIC.labels, *SHAPES_BOXES.labels]  # no name is in both
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    save_checkpoint(checkpoint_model(), checkpoint_processor(), folder)
-    return folder
+    return saved_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    common = {"reader": "shapes", "count": COUNT, "image_size": 64}
-    datasets: dict[str, Any] = {name: {"spec": name, **common} for name in COMPLETED}
-    file = tmp_path_factory.mktemp("config") / "run.yaml"
-    file.write_text(yaml.safe_dump({"datasets": datasets}))
-    return file
-
-
-def command(model: Path, config: Path, output: Path, *more: str) -> list[str]:
-    places = ["--model", str(model), "--config", str(config), "--output", str(output)]
-    return [*places, "--batch_size", "2", *more]
+    return shapes_config(tmp_path_factory.mktemp("config"), COMPLETED, COUNT)
 
 
 @pytest.fixture(scope="module")

@@ -3,17 +3,15 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 from PIL import Image
 
 from dataseg_hf.commands.doctor import main as doctor
 from dataseg_hf.data.readers import read_coco_instances, read_cvat_xml
 from dataseg_hf.data.sample import ClassInfo, DatasetSpec
-from dataseg_hf.sharing.checkpoint import save_checkpoint
-from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
+from dataseg_hf.processes import Processes
+from helpers.mixes import command, saved_model, shapes_config
 
 COUNT = 4
 SETS = ("shapes_boxes", "shapes_semantic", "shapes_panoptic")
@@ -21,25 +19,12 @@ SETS = ("shapes_boxes", "shapes_semantic", "shapes_panoptic")
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained, but sure of everything it says."""
-    folder = tmp_path_factory.mktemp("model")
-    model = checkpoint_model()
-    model.config.initial_logit_scale = 100.0
-    save_checkpoint(model, checkpoint_processor(), folder)
-    return folder
+    return saved_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    entry = {"reader": "shapes", "count": COUNT, "image_size": 64}
-    datasets: dict[str, Any] = {name: {"spec": name, **entry} for name in SETS}
-    file = tmp_path_factory.mktemp("config") / "run.yaml"
-    file.write_text(yaml.safe_dump({"datasets": datasets}))
-    return file
-
-
-def command(model: Path, config: Path, output: Path, *more: str) -> list[str]:
-    return ["--model", str(model), "--config", str(config), "--output", str(output), *more]
+    return shapes_config(tmp_path_factory.mktemp("config"), SETS, COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +114,16 @@ def test_what_cannot_work_is_one_line(
         code = int(ending.code or 0)
     assert code == 2
     assert message in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(
+    model: Path,
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Processes, "started", lambda: Processes(world_size=2))
+    assert doctor(command(model, config, tmp_path / "out")) == 2
+    assert "the doctor works in one process" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

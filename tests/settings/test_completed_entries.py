@@ -15,6 +15,7 @@ SOURCE = {
     "reader": "coco_instances",
     "images": "/photos",
     "annotation_file": "/done/cats/annotations.json",
+    "options": {"score_weights": True},
     "completed": "/done/cats",
 }
 
@@ -62,8 +63,13 @@ def test_a_folder_without_a_completed_set_is_named(content: str | None, tmp_path
         parsed(tmp_path, {"completed": str(tmp_path)})
 
 
+def test_options_are_added_to_those_of_the_folder(done: Path, tmp_path: Path) -> None:
+    mix = parsed(tmp_path, {"completed": str(done), "options": {"crowd": "as_objects"}})
+    assert mix.datasets["cats"].options == {"score_weights": True, "crowd": "as_objects"}
+
+
 @pytest.mark.parametrize("key", ["spec", "reader"])
-def test_half_a_source_beside_it_is_refused(key: str, done: Path, tmp_path: Path) -> None:
+def test_another_source_beside_it_is_refused(key: str, done: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=rf"^datasets\.cats\.{key}: a completed set states"):
         parsed(tmp_path, {"completed": str(done), key: SOURCE[key]})
 

@@ -11,7 +11,6 @@ Into the output folder go, for each dataset,
     NAME/second_layer/      with --second_layer, what the dataset does not say, as maps
 """
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
@@ -22,13 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.sample import BadSampleError
 from ..errors import ConfigError
-from ..messages import show_messages
-from ..prediction.annotation_files import ANNOTATION_FORMATS
-from ..settings.ready_configs import config_file
-from .options import OptionParser, add_config_option, positive, report_error
+from .on_mix import images_of, mix_parser, run_on_mix, writing_for_people
+from .options import OptionParser
 
 if TYPE_CHECKING:
-    from ..data.sample import DatasetSpec, SampleDataset
+    from ..data.sample import DatasetSpec
     from ..files.output_folder import ClaimedFolder
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
     from ..model.modeling_dataseg import DaTaSegModel
@@ -38,38 +35,14 @@ if TYPE_CHECKING:
     from ..settings.parts import MixSettings
 
 CONTACT_SHEET, SHOWN_IMAGES = "contact_sheet.png", 6
-INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when all is done, 2 for options, settings or data that cannot work, 130 after
     Ctrl-C.
     """
-    parser = option_parser()
-    options, overrides = parser.parse_known_args(arguments)
-    from ..processes import Processes
-    from ..settings.parsing import file_of_entries
-    from ..settings.parts import MixSettings, read_part
-
-    show_messages()
-    place = ""
-    is_main = os.environ.get("RANK", "0") == "0"
-    try:
-        file = config_file(options.config)
-        place = file_of_entries(["--config", file, *overrides])
-        mix = read_part(MixSettings, file, overrides, parser.option_names())
-        processes = Processes.started()
-        is_main = processes.is_main
-        complete(options, mix, file, processes)
-    except KeyboardInterrupt:
-        if is_main:
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        return INTERRUPTED
-    except (ConfigError, BadSampleError) as error:
-        if is_main:  # all processes raise what one of them meets
-            report_error(error, place)
-        return 2
-    return 0
+    interrupted = "stopped; the same command goes on from here"
+    return run_on_mix(option_parser(), arguments, complete, interrupted)
 
 
 @dataclass(frozen=True)
@@ -231,22 +204,12 @@ def add_for_people(
     """Files for labeling tools, where they are asked for, and the contact sheet."""
     from ..prediction.completion.people import PEOPLE, write_for_people
 
-    if options.annotations and (there := write_for_people(folder, options.annotations)):
-        kept = ", ".join(there)
-        print(f"{folder.path / PEOPLE}: {kept} kept as it is: it may have been corrected by hand")
-    if has_images:
-        draw(folder.path, name)
-
-
-def images_of(data: "SampleDataset", entry: "TrainEntry") -> Path | None:
-    """The folder of an entry's images; None where they are no files there."""
-    from ..prediction.completion.rows import file_of
-    from ..settings.paths import expand
-
-    if entry.images is None or not len(data):
-        return None
-    folder = Path(expand(entry.images, "images")).absolute()
-    return None if file_of(data.rows[0], folder) is None else folder
+    with writing_for_people(folder.path):
+        if options.annotations and (there := write_for_people(folder, options.annotations)):
+            kept = ", ".join(there)
+            print(f"{folder.path / PEOPLE}: {kept} kept as it is: perhaps corrected by hand")
+        if has_images:
+            draw(folder.path, name)
 
 
 def draw(folder: Path, name: str) -> None:
@@ -268,35 +231,16 @@ def draw(folder: Path, name: str) -> None:
 
 def option_parser() -> OptionParser:
     """The options of this command; all others are settings of the run."""
-    parser = OptionParser(
-        prog="dataseg complete",
-        description="Complete the annotation of a run's datasets with a model: masks for boxes, "
-        "points and tags, objects for maps of classes. What is annotated never changes. The same "
-        "command goes on where it was stopped.",
-        epilog="--datasets.NAME.KEY VALUE overrides a setting of an entry, e.g. "
-        "--datasets.shapes_boxes.count 16",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
-    )
-    add_config_option(parser, "datasets")
-    parser.add_argument("--output", required=True, help="folder for the completed annotation")
-    parser.add_argument(
-        "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"
+    parser = mix_parser(
+        "dataseg complete",
+        "Complete the annotation of a run's datasets with a model: masks for boxes, points and "
+        "tags, objects for maps of classes. What is annotated never changes. The same command goes "
+        "on where it was stopped.",
+        "folder for the completed annotation",
     )
     parser.add_argument(
         "--second_layer", action="store_true",
         help="also write what a dataset does not say, in the words of the whole mix",
-    )  # fmt: skip
-    parser.add_argument(
-        "--annotations", nargs="+", metavar="FORMAT", choices=ANNOTATION_FORMATS, default=(),
-        help="also write files for labeling tools, what needs a look most first: "
-        f"{', '.join(ANNOTATION_FORMATS)}",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch_size", type=positive, default=8, metavar="N",
-        help="images at once (default %(default)s)",
     )  # fmt: skip
     return parser
 

@@ -16,12 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data.sample import BadSampleError
 from ..errors import ConfigError
-from ..messages import show_messages
-from ..prediction.annotation_files import ANNOTATION_FORMATS
-from ..settings.ready_configs import config_file
-from .options import OptionParser, add_config_option, positive, report_error
+from .on_mix import images_of, mix_parser, run_on_mix, writing_for_people
+from .options import OptionParser, positive
 
 if TYPE_CHECKING:
     from ..data.sample import DatasetSpec, Sample, SampleDataset
@@ -29,54 +26,41 @@ if TYPE_CHECKING:
     from ..model.modeling_dataseg import DaTaSegModel
     from ..prediction.completion import Proposer
     from ..prediction.doctor import Examination, SuggestionFiles, Words
+    from ..processes import Processes
     from ..settings.datasets import OnBadSample
     from ..settings.entries import TrainEntry
     from ..settings.parts import MixSettings
 
 SHEET, SHOWN_OF_KIND = "suggestions.png", 4
 KEY = "--output"
-INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 when all is done, 2 for options, settings or data that cannot work, 130 after
     Ctrl-C.
     """
-    parser = option_parser()
-    options, overrides = parser.parse_known_args(arguments)
-    from ..settings.parsing import file_of_entries
-    from ..settings.parts import MixSettings, read_part
-
-    show_messages()
-    place = ""
-    try:
-        file = config_file(options.config)
-        place = file_of_entries(["--config", file, *overrides])
-        mix = read_part(MixSettings, file, overrides, parser.option_names())
-        examine(options, mix, file)
-    except KeyboardInterrupt:
-        print("stopped; nothing was written for the set at hand", file=sys.stderr)
-        return INTERRUPTED
-    except (ConfigError, BadSampleError) as error:
-        report_error(error, place)
-        return 2
-    return 0
+    interrupted = "stopped; nothing was written for the set at hand"
+    return run_on_mix(option_parser(), arguments, examine, interrupted)
 
 
-def examine(options: Namespace, mix: "MixSettings", file: str) -> None:
+def examine(options: Namespace, mix: "MixSettings", file: str, processes: "Processes") -> None:
     """Look at the chosen datasets, one after the other.
 
     Raises:
-        ConfigError: for options, settings and data that cannot work.
+        ConfigError: for several processes, and for options, settings and data that cannot work.
         BadSampleError: for an image that cannot be read.
     """
     from ..files.output_folder import claim_output_folder
-    from ..processes import Processes
     from ..settings.datasets import source_spec
     from ..settings.entries import with_default_range
     from ..settings.paths import expand, paths_read
     from ..sharing.checkpoint import load_checkpoint
 
+    if processes.world_size > 1:
+        raise ConfigError(
+            "the doctor works in one process; start it without `accelerate launch`, and several "
+            "sets at once by `--datasets` and an `--output` each"
+        )
     entries = mix.entries(options.datasets or ())
     specs = {name: source_spec(one, f"datasets.{name}") for name, one in mix.datasets.items()}
     sources = {f"datasets.{name}": entry for name, entry in entries.items()}
@@ -84,7 +68,7 @@ def examine(options: Namespace, mix: "MixSettings", file: str) -> None:
     output = expand(options.output, KEY)
     model, processor = load_checkpoint(options.model)
     on_device: Any = model.eval()  # the signature known to type checkers lacks the device
-    on_device.to(Processes.started().device)
+    on_device.to(processes.device)
     with claim_output_folder(output, "suggestions", KEY, reads) as claimed:
         for name, entry in entries.items():
             entry = with_default_range(entry, processor.value_range)
@@ -112,7 +96,6 @@ def examine_dataset(
     from ..prediction.completion.completed_folder import IMAGES
     from ..prediction.doctor import SuggestionFiles, examined, words_of_mix
     from ..settings.datasets import training_set
-    from .complete import images_of
 
     data = training_set(name, entry, on_bad_sample).data
     if isinstance(data, SampleStream):
@@ -128,10 +111,11 @@ def examine_dataset(
     samples = named_samples(data, images, on_bad_sample)
     examination = examined(samples, len(data), data.spec, words, proposer, options.most)
     files = SuggestionFiles(folder, images or folder / IMAGES, words)
-    if images is None:
-        write_images(data, examination, files.images)
-    files.write(examination, options.annotations)
-    draw(data, examination, files)
+    with writing_for_people(folder):
+        if images is None:
+            write_images(data, examination, files.images)
+        files.write(examination, options.annotations)
+        draw(data, examination, files)
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(examination.top.counts.items()))
     print(f"{name}: {len(examination.names)} images: {counts or 'nothing'} to look at")
 
@@ -197,35 +181,16 @@ def draw(data: "SampleDataset", examination: "Examination", files: "SuggestionFi
 
 def option_parser() -> OptionParser:
     """The options of this command; all others are settings of the run."""
-    parser = OptionParser(
-        prog="dataseg doctor",
-        description="Look for mistakes in the annotation of a run's datasets with a model: objects "
-        "that are missing, classes that it contradicts, masks and boxes that do not fit; and for "
-        "images worth annotating next.",
-        epilog="--datasets.NAME.KEY VALUE overrides a setting of an entry, e.g. "
-        "--datasets.shapes_boxes.count 16",
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
-    )
-    add_config_option(parser, "datasets")
-    parser.add_argument("--output", required=True, help="folder for the suggestions")
-    parser.add_argument(
-        "--datasets", nargs="+", metavar="NAME", help="entries of the mix; all by default"
+    parser = mix_parser(
+        "dataseg doctor",
+        "Look for mistakes in the annotation of a run's datasets with a model: objects that are "
+        "missing, classes that it contradicts, masks and boxes that do not fit; and for images "
+        "worth annotating next.",
+        "folder for the suggestions",
     )
     parser.add_argument(
         "--most", type=positive, default=500, metavar="N",
         help="suggestions of each kind that are kept (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--annotations", nargs="+", metavar="FORMAT", choices=ANNOTATION_FORMATS, default=(),
-        help="also write the suggestions for labeling tools, images with the surest first: "
-        f"{', '.join(ANNOTATION_FORMATS)}",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch_size", type=positive, default=8, metavar="N",
-        help="images at once (default %(default)s)",
     )  # fmt: skip
     return parser
 

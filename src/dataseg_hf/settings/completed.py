@@ -30,15 +30,16 @@ def with_completed(settings: dict[str, Any]) -> dict[str, Any]:
 def _entry(entry: Any, name: str) -> Any:
     if not isinstance(entry, Mapping) or not isinstance(entry.get("completed"), str):
         return entry
-    stated = {"spec", "reader"} & entry.keys()
-    if len(stated) == 2:
-        return entry
+    options = entry.get("options") or {}
+    if {"spec", "reader"} <= entry.keys() and "score_weights" in options:
+        return entry  # pasted, or of an earlier run: it says all that the folder would
     key = f"datasets.{name}.completed"
-    if stated:
-        raise ConfigError(
-            f"datasets.{name}.{stated.pop()}: a completed set states its classes and its reader; "
-            "leave it out, or `completed`"
-        )
+    for stated in ("spec", "reader"):
+        if stated in entry:
+            raise ConfigError(
+                f"datasets.{name}.{stated}: a completed set states its classes and its reader; "
+                "leave it out, or `completed`"
+            )
     folder = Path(expand(entry["completed"], key))
     file = folder / ENTRY_FILE
     try:
@@ -49,7 +50,7 @@ def _entry(entry: Any, name: str) -> Any:
             f"{key}: {file}: no entry of a completed set there ({type(error).__name__}); name the "
             "folder of a set, OUTPUT/NAME, that `dataseg complete` has finished"
         ) from error
-    return {**found, **entry}
+    return {**found, **entry, "options": {**found.get("options", {}), **options}}
 
 
 def _moved(source: Mapping[str, Any], folder: Path) -> dict[str, Any]:

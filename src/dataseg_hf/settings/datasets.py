@@ -4,12 +4,10 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 from ..data.catalog import CATALOG
 from ..data.category_map import map_categories, mapped_spec
-from ..data.confidence import with_confidence
 from ..data.corruptions import corrupted
 from ..data.faults import dataset_faults
 from ..data.image_values import with_value_range
@@ -20,7 +18,6 @@ from ..data.shapes import SHAPES_SPECS
 from ..data.transforms import Augmentation
 from ..errors import ConfigError
 from .entries import EvalEntry, Source, SpecSettings, TrainEntry
-from .paths import expand
 from .reading import read_source
 from .run import RunConfig
 
@@ -128,8 +125,6 @@ def load_source(
     if faults and on_bad_sample != "collect":
         raise ConfigError(f"{key}: {faults[0]}")
     data = with_value_range(data, source.value_range)
-    if isinstance(source, TrainEntry) and source.completed is not None:
-        data = _with_scores(data, source, key)
     if source.category_map:
         data = map_categories(data, source.category_map)
     if isinstance(data, SampleStream):
@@ -143,26 +138,6 @@ def load_source(
     if len(data) == 0 and on_bad_sample != "collect":
         raise ConfigError(f"{key}: dataset '{spec.name}' has no images")
     return data
-
-
-def _with_scores(
-    data: SampleDataset | SampleStream, entry: TrainEntry, key: str
-) -> SampleDataset | SampleStream:
-    """The data of a completed set, its masks weighed by their scores.
-
-    Raises:
-        ConfigError: for a set that has no file of scores.
-    """
-    if isinstance(data, SampleStream) or entry.annotation_file is None:
-        raise ConfigError(
-            f"{key}.completed: a completed set has an `annotation_file` of scores, this entry has "
-            "none; take `completed` out"
-        )
-    file = Path(expand(entry.annotation_file, f"{key}.annotation_file"))
-    try:
-        return with_confidence(data, file)
-    except ValueError as error:
-        raise ConfigError(f"{key}: {error}") from error
 
 
 def _refuse_parts_of_stream(source: Source, key: str) -> None:

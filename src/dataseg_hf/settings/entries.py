@@ -141,8 +141,8 @@ class TrainEntry(Source):
 
     completed: str | None = None
     """Folder of one set that `dataseg complete` wrote, `OUTPUT/NAME`. Its `dataset.yaml` states the
-    source, as far as the entry does not, and the score of each mask that was made for a box, point
-    or tag weighs its losses."""
+    source, as far as the entry does not. The score of each mask that was made for a box, point or
+    tag weighs its losses (option `score_weights` of the reader)."""
     annotated: Coverage | None = None
     """What an image may show outside of the annotated objects. With `everything`, nothing that the
     mix names; with `objects`, the stuff of its other sets, which a proposal may then be instead of

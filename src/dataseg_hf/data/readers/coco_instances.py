@@ -44,6 +44,7 @@ def read_coco_instances(
     file_name_pattern: Sequence[str] | None = None,
     crowd: Crowd = "ignore",
     background: RawId | None = None,
+    score_weights: bool = False,
 ) -> SampleDataset:
     """COCO instances format: masks (task `instance`), boxes (task `boxes`), either (task `objects`)
     or a class per pixel (task `semantic`).
@@ -69,6 +70,8 @@ def read_coco_instances(
         crowd: "as_objects" takes objects with `iscrowd: 1` as ordinary ones: several exporters
             write every object that is stored as run lengths so.
         background: raw id of the pixels in no object (semantic annotation).
+        score_weights: whether the `score` of an object weighs its mask in the losses, as files of
+            `dataseg complete` have it; objects without one count whole.
 
     Raises:
         FileNotFoundError: for a missing folder or JSON file.
@@ -86,7 +89,7 @@ def read_coco_instances(
     listed, size_of = listed_images(
         annotation_file, image_dir, missing_images, file_locator(file_name_pattern), notes
     )
-    objects = read_objects(annotation_file, size_of, spec)
+    objects = read_objects(annotation_file, size_of, spec, score_weights)
     found = ObjectIndex(spec, objects, annotation_file)
     rows, counts = _rows_of_images(listed, found, crowd)
     load = partial(
@@ -96,6 +99,7 @@ def read_coco_instances(
         annotation_file=annotation_file,
         crowd=crowd,
         background=in_no_object,
+        score_weights=score_weights,
     )
     data = SampleDataset(
         spec,
@@ -185,6 +189,7 @@ def _load(
     annotation_file: Path,
     crowd: Crowd,
     background: int,
+    score_weights: bool,
 ) -> Sample:
     image, size = _image(row, annotation_file)
     found = objects[row["objects"]]
@@ -193,6 +198,8 @@ def _load(
         boxes=np.array(found["box"], dtype=np.float32).reshape(-1, 4),
         is_crowd=np.array(found["is_crowd"], dtype=bool) & (crowd == "ignore"),
     )
+    if score_weights:
+        instances.weights = np.array(found["weight"], dtype=np.float32)
     if spec.label_form != "boxes":
         where = f"{annotation_file}: image {row['image_id']}"
         instances.masks = _masks(found["segmentation"], size, where)

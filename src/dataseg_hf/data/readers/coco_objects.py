@@ -24,6 +24,7 @@ from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_fa
 from .class_ids import VOID, taken_as_void
 from .coco_json import image_key, json_items, require_image_id
 from .images import MAX_PIXELS
+from .mask_weights import mask_weight
 from .rle import checked_runs
 from .shapes_to_masks import checked_polygon, extent_of_segmentation
 from .values import flag, require_key, whole_number
@@ -34,6 +35,7 @@ OBJECTS = pa.schema([
     ("is_crowd", pa.bool_()),
     ("box", pa.list_(pa.float64())),  # xyxy
     ("segmentation", pa.string()),  # as JSON
+    ("weight", pa.float32()),  # of the mask, where scores are asked for
     ("problem", pa.string()),
 ])  # fmt: skip
 """Columns of the objects of a file."""
@@ -41,7 +43,10 @@ _OBJECTS_PER_BATCH = 5_000
 
 
 def read_objects(
-    annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec
+    annotation_file: Path,
+    size_of: Mapping[str, Size | None],
+    spec: DatasetSpec,
+    score_weights: bool = False,
 ) -> Dataset:
     """Every entry of `annotations` as a row of `OBJECTS`, with what is wrong with it; copied once
     into an Arrow file.
@@ -50,12 +55,19 @@ def read_objects(
         annotation_file: the JSON file.
         size_of: height and width by `image_key`, where they are known.
         spec: the dataset.
+        score_weights: whether scores are read.
     """
     return cached_rows(
         annotation_file,
-        f"instances {spec.task} outside={spec.outside} {_digest(size_of)}",
+        f"instances {spec.task} outside={spec.outside} scores={score_weights} {_digest(size_of)}",
         OBJECTS,
-        partial(_write_objects, annotation_file=annotation_file, size_of=size_of, spec=spec),
+        partial(
+            _write_objects,
+            annotation_file=annotation_file,
+            size_of=size_of,
+            spec=spec,
+            score_weights=score_weights,
+        ),
     )
 
 
@@ -70,15 +82,20 @@ def _write_objects(
     annotation_file: Path,
     size_of: Mapping[str, Size | None],
     spec: DatasetSpec,
+    score_weights: bool,
 ) -> None:
     entries = json_items(annotation_file, "annotations")
     while batch := list(islice(entries, _OBJECTS_PER_BATCH)):
-        rows = [_object(entry, annotation_file, size_of, spec) for entry in batch]
+        rows = [_object(entry, annotation_file, size_of, spec, score_weights) for entry in batch]
         writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=OBJECTS))
 
 
 def _object(
-    entry: Any, annotation_file: Path, size_of: Mapping[str, Size | None], spec: DatasetSpec
+    entry: Any,
+    annotation_file: Path,
+    size_of: Mapping[str, Size | None],
+    spec: DatasetSpec,
+    score_weights: bool,
 ) -> dict[str, Any]:
     image_id = require_image_id(entry, "image_id", f"{annotation_file}: annotations")
     where = f"{annotation_file}: image {image_id}, annotation {entry.get('id')}"
@@ -89,6 +106,8 @@ def _object(
         raw_id = require_key(entry, "category_id", where)
         row["category_id"] = whole_number(raw_id, f"{where}, `category_id`")
         row["is_crowd"] = flag(entry.get("iscrowd"), f"{where}, `iscrowd`")
+        if score_weights:
+            row["weight"] = mask_weight(entry, where)
         segmentation = entry.get("segmentation")
         if spec.label_form == "degrees" and not segmentation:
             segmentation = None  # a box alone

@@ -13,16 +13,29 @@ from .id_maps import id_runs
 from .paths import StrPath
 
 SEGMENTS_TYPE = pa.list_(
-    pa.struct([("id", pa.int64()), ("class_index", pa.int64()), ("is_crowd", pa.bool_())])
-)
-"""Arrow type of a row's panoptic segments; class_index is -1 for void."""
+    pa.struct([
+        ("id", pa.int64()),
+        ("class_index", pa.int64()),
+        ("is_crowd", pa.bool_()),
+        ("weight", pa.float32()),
+    ])
+)  # fmt: skip
+"""Arrow type of a row's panoptic segments; class_index is -1 for void, weight null where scores are
+not asked for.
+"""
 
 
 def panoptic_segments(
-    ids: NDArray[np.integer], listed: Sequence[tuple[int, int, bool]], where: StrPath
+    ids: NDArray[np.integer],
+    listed: Sequence[tuple[int, int, bool]],
+    where: StrPath,
+    weights: Sequence[float] | None = None,
 ) -> tuple[Segments, list[int]]:
     """The listed segments (segment id, class index or -1 for void, is crowd) of a map of segment
     ids [H, W]; 0 is void.
+
+    Args:
+        weights: of the listed segments in the mask losses; None for 1 everywhere.
 
     Returns:
         The segments, and the listed ids that have no pixel (hidden objects in some tools' files),
@@ -31,7 +44,8 @@ def panoptic_segments(
     Raises:
         BadSampleError: for ids in the map that are not listed.
     """
-    ordered = sorted(listed)
+    order = sorted(range(len(listed)), key=listed.__getitem__)
+    ordered = [listed[place] for place in order]
     known = np.array([0] + [segment_id for segment_id, _, _ in ordered])
     run_ids, lengths = id_runs(ids)
     position = np.minimum(np.searchsorted(known, run_ids), len(known) - 1)
@@ -47,7 +61,9 @@ def panoptic_segments(
     kept = (classes >= 0) & is_seen
     index_of = np.concatenate([[-1], np.where(kept, np.cumsum(kept) - 1, -1)]).astype(np.int32)
     segment_map = np.repeat(index_of[position], lengths).reshape(ids.shape)
-    return Segments(segment_map, classes[kept], is_crowd[kept]), known[1:][~is_seen].tolist()
+    weight = None if weights is None else np.array(weights, dtype=np.float32)[order][kept]
+    segments = Segments(segment_map, classes[kept], is_crowd[kept], weight)
+    return segments, known[1:][~is_seen].tolist()
 
 
 def without_pixel(ids: Sequence[int], where: StrPath) -> tuple[str, ...]:

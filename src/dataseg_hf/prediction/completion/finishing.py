@@ -86,6 +86,7 @@ def _write_entry(folder: CompletedFolder) -> None:
         "images": str(folder.images or folder.path / IMAGES),
         **({"annotations": str(folder.path / MAPS)} if maps else {}),
         "annotation_file": str(folder.path / ANNOTATION_FILE),
+        "options": {"score_weights": True},
         "completed": str(folder.path),
     }
     if folder.value_range is not None and folder.images is not None:

@@ -1,12 +1,13 @@
 """Completed annotation as files for labeling tools, those images first that need a look most."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ...data.readers.id_maps import read_rgb_ids
 from ...data.readers.rle import decode_rle
 from ...data.readers.shapes_to_masks import polygons_to_mask
 from ..annotation_files import (
@@ -51,12 +52,20 @@ def write_for_people(
     left = [one for one in formats if one not in there]
     if not left:
         return there
-    writer = AnnotationWriter(target, left, style)
+    unfinished = target.with_name(f"{PEOPLE}.unfinished")  # beside it, as files name images
+    if unfinished.exists():
+        shutil.rmtree(unfinished)
+    writer = AnnotationWriter(unfinished, left, style)
     journals = Journals(folder.path)
     order = sorted((*_urgency(image), place) for place, image in enumerate(journals.labeled()))
     for rank, (*_, place) in enumerate(order):
         writer.add(rank, _annotated(folder, journals.at(place)))
     writer.finish()
+    target.mkdir(exist_ok=True)
+    for path in writer.targets():
+        if path.exists():  # a folder is made for its first image
+            path.rename(target / path.name)
+    unfinished.rmdir()
     return there
 
 
@@ -74,15 +83,15 @@ def _annotated(folder: CompletedFolder, image: LabeledImage) -> AnnotatedImage:
     file_name, size, entries = segments_of_entry(image.entry)
     ids = None
     if entries and "segmentation" not in entries[0]:
-        pixels = np.asarray(Image.open(folder.path / MAPS / f"{image.name}.png"), dtype=np.int64)
-        ids = pixels[..., 0] + 256 * pixels[..., 1] + 65536 * pixels[..., 2]
+        path = folder.path / MAPS / f"{image.name}.png"
+        ids = read_rgb_ids(path, path)
     segments = [_segment(one, size, ids, image.name) for one in entries if not one["iscrowd"]]
     path = (folder.images or folder.path / IMAGES) / file_name
     return AnnotatedImage(image.name, image.name, file_name, size, segments, path)
 
 
 def _segment(
-    entry: Mapping[str, Any], size: Size, ids: NDArray[np.int64] | None, where: str
+    entry: Mapping[str, Any], size: Size, ids: NDArray[np.integer] | None, where: str
 ) -> Segment:
     """A segment from its entry in a COCO file, or its id in a map [H, W]."""
     shape = entry.get("segmentation")

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from ...data.sample import BadSampleError, Sample, SampleDataset
@@ -134,7 +134,8 @@ def image_name(file_name: str, image_id: int | str, has_files: bool) -> str:
     """
     name = file_name if has_files else str(image_id)
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or not path.parts:
+    drive = PureWindowsPath(name).drive
+    if path.is_absolute() or ".." in path.parts or drive or not path.parts:
         raise BadSampleError(
             f"image {image_id}: its name {name!r} leads out of the folder in which its annotation "
             "is to be written; rename it"

@@ -5,14 +5,13 @@ Shapes: K proposals, M annotated objects, C categories of a set.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ...data.masks import box_of_mask
 from ...data.names import plain_name
 from ..segments import Segment, cropped
 from .seen import SAME_OBJECT, Known, Seen
@@ -146,19 +145,21 @@ def _doubt_of_pair(
         score = fit * seen.quality[thing.place] * _surely_other(own, other)
         yield _contradiction(known, labels, number, thing.label, (score, own, other))
     elif fit < FITTING:
-        filled = _filled(known.masks[number], seen.masks[thing.place])
+        filled = _filled(known.segments[number], seen.masks[thing.place])
         score = thing.score**2 * (1 - fit) * (1 - FILLED * filled)
         text = f"it has {fit:.0%} of its area in common with the {labels[label]} seen here"
         segment = cropped(seen.masks[thing.place], label, score)
         yield Doubt("shape", score, segment, place, text)
 
 
-def _filled(annotated: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    """Share of the columns of an annotated object's box that a mask meets within the object, times
-    that of the rows. A mask that fills the object and more is of several objects, rather.
+def _filled(annotated: Segment, mask: NDArray[np.bool_]) -> float:
+    """Share of the columns of an annotated object's box that a mask [H, W] meets within the object,
+    times that of the rows. A mask that fills the object and more is of several objects, rather.
     """
-    left, top, right, bottom = box_of_mask(annotated)
-    common = (annotated & mask)[top:bottom, left:right]
+    height, width = annotated.mask.shape
+    rows = slice(annotated.top, annotated.top + height)
+    columns = slice(annotated.left, annotated.left + width)
+    common = annotated.mask & mask[rows, columns]
     return float(common.any(0).mean() * common.any(1).mean())
 
 
@@ -182,7 +183,7 @@ def _contradiction(
         f"annotated as {labels[int(known.labels[number])]} ({of_own:.2f}), the model sees "
         f"{labels[other]} ({of_other:.2f})"
     )
-    segment = cropped(known.masks[number], other, score)
+    segment = replace(known.segments[number], label_id=other, score=score)
     return Doubt("class", score, segment, int(known.places[number]), text)
 
 

@@ -4,11 +4,12 @@ Shapes: K proposals, M annotated objects, C categories, [H, W] pixels of the ima
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import find_objects
 from scipy.ndimage import label as connected
 
 from ...data.components import split_components
@@ -18,7 +19,7 @@ from ...model.degrees_dataseg import Degree
 from ...model.proposals_dataseg import ImageProposals
 from ...model.resizing_dataseg import resize_masks
 from ..completion.objects import pixels_of_box
-from ..segments import Size
+from ..segments import Segment, Size, cropped
 from .words import Words
 
 LEAST_FOREGROUND = 0.1
@@ -61,16 +62,18 @@ class Seen:
         logits, none = proposals.class_logits.float(), proposals.class_logits[:, -1:].float()
         of_sets = [torch.cat([logits[:, one.columns], none], 1).softmax(-1) for one in words]
         foreground = 1 - torch.stack([one[:, -1] for one in of_sets]).amin(0)
-        chosen = (foreground >= LEAST_FOREGROUND).nonzero()[:, 0]
-        soft = resize_masks(proposals.mask_logits[chosen].float(), proposals.valid_size, size)
-        values = soft.sigmoid().cpu().numpy()
-        masks = values > 0.5
-        areas = masks.sum((1, 2))
-        some = areas > 0
-        quality = (values * masks).sum((1, 2), dtype=np.float64)[some] / areas[some]
+        chosen = (foreground >= LEAST_FOREGROUND).nonzero()[:, 0].tolist()
+        masks = np.zeros((len(chosen), *size), dtype=bool)
+        quality = np.zeros(len(chosen))
+        for number, place in enumerate(chosen):  # one by one, as an image may be large
+            one = proposals.mask_logits[place : place + 1].float()
+            soft = resize_masks(one, proposals.valid_size, size)[0].sigmoid().cpu().numpy()
+            masks[number] = soft > 0.5
+            quality[number] = soft[masks[number]].mean(dtype=np.float64) if soft.max() > 0.5 else 0
+        some = masks.any((1, 2))
         kept = [one[chosen].cpu().double().numpy()[some] for one in of_sets]
         masks, boxes = masks[some], boxes_of_masks(masks[some])
-        return cls(kept, masks, boxes, quality * _largest_parts(masks, boxes))
+        return cls(kept, masks, boxes, quality[some] * _largest_parts(masks, boxes))
 
     @property
     def own(self) -> NDArray[np.float64]:
@@ -128,9 +131,9 @@ class Known:
         is_crowd: bool [M].
         places: int64 [M], of each among the objects of the annotation; parts of a class in a map
             share the place of their class.
+        segments: M of them, each as large as its box; boxes filled.
         iou: float64 [K, M], of masks where they are annotated, else of tight boxes.
         inside: float64 [K, M], share of a proposal's pixels, or of its box, in the object.
-        masks: bool [M, H, W], boxes filled.
         unplaced: categories of which the image shows objects that are not placed.
     """
 
@@ -138,9 +141,9 @@ class Known:
     is_object: NDArray[np.bool_]
     is_crowd: NDArray[np.bool_]
     places: NDArray[np.int64]
+    segments: Sequence[Segment]
     iou: NDArray[np.float64]
     inside: NDArray[np.float64]
-    masks: NDArray[np.bool_]
     unplaced: frozenset[int] = frozenset()
 
     @classmethod
@@ -150,20 +153,49 @@ class Known:
             return _of_map(sample.annotation, spec, seen)
         return _of_objects(sample.annotation, spec, seen)
 
+    @classmethod
+    def compared(
+        cls,
+        segments: Sequence[Segment],
+        is_crowd: NDArray[np.bool_],
+        places: NDArray[np.int64],
+        spec: DatasetSpec,
+        seen: Seen,
+    ) -> "Known":
+        """Objects with masks."""
+        labels = np.array([one.label_id for one in segments], dtype=np.int64)
+        common = np.array([_common(seen, one) for one in segments], dtype=np.float64)
+        common = common.reshape(len(segments), len(seen.masks)).T
+        areas = seen.masks.sum((1, 2), dtype=np.float64)[:, None]
+        union = areas + [one.area for one in segments] - common
+        is_object = np.array(spec.is_thing)[labels] & ~is_crowd
+        iou = common / np.maximum(union, 1)
+        return cls(labels, is_object, is_crowd, places, segments, iou, common / areas)
+
+
+def _common(seen: Seen, segment: Segment) -> NDArray[np.int64]:
+    """Pixels that each proposal has in common with a segment: [K]."""
+    height, width = segment.mask.shape
+    rows = slice(segment.top, segment.top + height)
+    columns = slice(segment.left, segment.left + width)
+    return np.asarray((seen.masks[:, rows, columns] & segment.mask).sum((1, 2)))
+
 
 def _of_map(segments: Segments, spec: DatasetSpec, seen: Seen) -> Known:
     """Segments; of a class per pixel the connected parts of things."""
     split = spec.is_thing if spec.label_form == "classes" else [False] * len(spec.classes)
     parts = split_components(segments, split)
-    places = np.array(
-        [
-            segments.segment_map[parts.segment_map == number].max(initial=-1)
-            for number in range(len(parts.class_labels))
-        ],
-        dtype=np.int64,
-    )
-    masks = parts.segment_map == np.arange(len(parts.class_labels))[:, None, None]
-    return _compared(parts.class_labels, parts.is_crowd, places, masks, spec, seen)
+    found, places = [], []
+    for number, window in enumerate(find_objects(parts.segment_map + 1)):
+        if window is None:
+            continue
+        inside = parts.segment_map[window] == number
+        label = int(parts.class_labels[number])
+        found.append((number, Segment(label, None, inside, window[0].start, window[1].start)))
+        places.append(segments.segment_map[window][inside][0])
+    is_crowd = parts.is_crowd[[number for number, _ in found]]
+    shown = [segment for _, segment in found]
+    return Known.compared(shown, is_crowd, np.array(places, dtype=np.int64), spec, seen)
 
 
 def _of_objects(instances: Instances, spec: DatasetSpec, seen: Seen) -> Known:
@@ -172,43 +204,23 @@ def _of_objects(instances: Instances, spec: DatasetSpec, seen: Seen) -> Known:
         least = Degree.BOX if instances.masks is None else Degree.MASK
         degrees = np.full(len(instances), least, dtype=np.int8)
     placed = np.flatnonzero(degrees >= Degree.BOX)
-    masks = np.zeros((len(placed), *seen.masks.shape[1:]), dtype=bool)
-    boxed = np.ones(len(placed), dtype=bool)
-    if instances.masks is not None:
-        masks[:] = instances.masks[placed]
-        boxed = degrees[placed] < Degree.MASK
-    boxes = instances.boxes[placed]
-    for number in np.flatnonzero(boxed).tolist():
-        left, top, right, bottom = pixels_of_box(boxes[number], seen.size)
-        masks[number, top:bottom, left:right] = True
-    known = _compared(
-        instances.class_labels[placed], instances.is_crowd[placed], placed, masks, spec, seen
-    )
+    boxed = degrees[placed] < Degree.MASK
+    segments = []
+    for place, has_box in zip(placed.tolist(), boxed.tolist(), strict=True):
+        label = int(instances.class_labels[place])
+        if has_box or instances.masks is None:
+            left, top, right, bottom = pixels_of_box(instances.boxes[place], seen.size)
+            filled = np.ones((bottom - top, right - left), dtype=bool)
+            segments.append(Segment(label, None, filled, top, left))
+        else:
+            segments.append(cropped(instances.masks[place], label, None))
+    known = Known.compared(segments, instances.is_crowd[placed], placed, spec, seen)
     if boxed.any():
-        common, union = _shared_boxes(seen.boxes, boxes[boxed])
+        common, union = _shared_boxes(seen.boxes, instances.boxes[placed][boxed])
         known.iou[:, boxed] = common / union
         known.inside[:, boxed] = common / _areas(seen.boxes)[:, None]
     unplaced = frozenset(instances.class_labels[degrees < Degree.BOX].tolist())
-    return Known(**{**vars(known), "unplaced": unplaced})
-
-
-def _compared(
-    labels: NDArray[np.int64],
-    is_crowd: NDArray[np.bool_],
-    places: NDArray[np.int64],
-    masks: NDArray[np.bool_],
-    spec: DatasetSpec,
-    seen: Seen,
-) -> Known:
-    """Objects with masks [M, H, W], compared with what is seen."""
-    pixels = seen.masks.shape[1] * seen.masks.shape[2]
-    own, others = (one.reshape(len(one), pixels).astype(np.float32) for one in (seen.masks, masks))
-    common = (own @ others.T).astype(np.float64)
-    areas, other_areas = own.sum(1, dtype=np.float64), others.sum(1, dtype=np.float64)
-    union = areas[:, None] + other_areas - common
-    iou = common / np.maximum(union, 1)
-    is_object = np.array(spec.is_thing)[labels] & ~is_crowd
-    return Known(labels, is_object, is_crowd, places, iou, common / areas[:, None], masks)
+    return replace(known, unplaced=unplaced)
 
 
 def _shared_boxes(
