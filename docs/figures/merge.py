@@ -166,8 +166,8 @@ class Training:
 
     def recruits(self, target: int) -> list[int]:
         """Proposals that join the matched one of a target."""
-        _, query, of = self.groups.recruits
-        return query[of == target].tolist()
+        assert self.groups.recruits is not None
+        return self.groups.recruits[0, :, target].nonzero()[:, 0].tolist()
 
     def dice(self, masks: Tensor, target: int) -> float:
         """Dice loss of one target."""

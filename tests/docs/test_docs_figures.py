@@ -115,6 +115,6 @@ def test_the_pair_is_background_in_panoptic_training(
     merge: ModuleType, output: LayerProposals
 ) -> None:
     seen = merge.training(merge.scene(), output, "panoptic")
-    wanted = seen.groups.class_targets(seen.classes[None], 9, merge.BACKGROUND)[0].tolist()
+    wanted = seen.groups.class_targets(seen.classes[None], merge.BACKGROUND)[0].tolist()
     assert wanted[7] == wanted[8] == merge.BACKGROUND
     assert merge.NAMES[wanted[1]] == "wall of bricks"

@@ -314,7 +314,7 @@ def recruited(
         torch.tensor([[matched]]),
         STUFF,
     )
-    return list(zip(*(part.tolist() for part in joined), strict=True))
+    return [tuple(place) for place in joined.nonzero().tolist()]
 
 
 EVERYWHERE = [1, 1, 1, 1]
@@ -366,7 +366,7 @@ def test_the_share_that_a_recruit_must_have_inside_its_target(
         torch.tensor([[0]]),
     )
     joined = recruit(logits, foreground, values, classes, matched, STUFF, least_overlap)
-    assert joined[1].tolist() == joins
+    assert joined[0, :, 0].nonzero()[:, 0].tolist() == joins
 
 
 def test_void_is_left_out_of_the_share_of_a_recruit() -> None:
@@ -387,7 +387,7 @@ def test_of_two_stuff_segments_of_a_class_the_recruit_joins_the_one_it_covers() 
         torch.tensor([[0, 1]]),
         STUFF,
     )
-    assert [part.tolist() for part in joined] == [[0], [2], [1]]
+    assert joined.nonzero().tolist() == [[0, 2, 1]]
 
 
 def groups(
@@ -396,13 +396,11 @@ def groups(
     flags = torch.zeros(len(matched), 4, dtype=torch.bool)
     for place in ignored:
         flags[place] = True
-    image, query, target = torch.tensor(recruits, dtype=torch.int64).view(-1, 3).unbind(1)
-    return Groups(
-        torch.arange(len(matched[0])).repeat(len(matched), 1),
-        torch.tensor(matched),
-        (image, query, target),
-        flags,
-    )
+    group = Groups.of_assignment(torch.tensor(matched), flags)
+    group.recruits = torch.zeros(len(matched), 4, len(matched[0]), dtype=torch.bool)
+    for place in recruits:
+        group.recruits[place] = True
+    return group
 
 
 def test_merged_masks_are_the_elementwise_maximum_over_the_group() -> None:
@@ -457,7 +455,7 @@ def test_soft_merging_is_finite(logit: float) -> None:
 def test_class_targets_of_matched_recruited_ignored_and_other_queries() -> None:
     classes = torch.tensor([[CIRCLE, SKY], [SQUARE, -1]])
     group = groups([[1, 2], [3, -1]], [(0, 0, 1)], [(0, 0), (0, 1), (1, 0)])
-    targets = group.class_targets(classes, 4, BACKGROUND)
+    targets = group.class_targets(classes, BACKGROUND)
     # matched and recruited queries keep their class even where they lie mostly in void
     assert targets.tolist() == [
         [SKY, CIRCLE, SKY, BACKGROUND],

@@ -405,18 +405,14 @@ def _leave_signals_to_main(worker: int) -> None:
 
 
 def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:
-    """The inputs of a micro-batch, moved to a device.
+    """The inputs of a micro-batch with their tensors on a device. Labels stay on the host, where
+    the model reads them.
 
     Args:
         inputs: what `collate` returns: tensors [B, ...], and a list of B label dictionaries.
         device: where the tensors go.
     """
-    moved: dict = {}
-    for key, value in inputs.items():
-        if isinstance(value, list):
-            moved[key] = [
-                {name: tensor.to(device) for name, tensor in label.items()} for label in value
-            ]
-        else:
-            moved[key] = value.to(device)
-    return moved
+    return {
+        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in inputs.items()
+    }

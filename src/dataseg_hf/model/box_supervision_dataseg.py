@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .configuration_dataseg import DaTaSegConfig
+from .host_labels_dataseg import to_device
 from .losses_dataseg import axis_projections, color_affinity_loss, dice_loss, pairwise_dice_cost
 from .merging_dataseg import Groups, matched_masks, mostly_void, rows_of
 from .supervision_dataseg import (
@@ -103,11 +104,10 @@ def affinity_loss(
     Many masks are compared again in the backward pass instead of keeping their pairs.
     """
     columns, rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
-    matched = group.matched
-    if targets.compares_colors is not None:
-        matched = matched.masked_fill(~rows_of(targets.compares_colors, group.kept), -1)
+    compared = rows_of(targets.compares_colors, group.kept_on_host) & (group.matched_on_host >= 0)
+    places = [to_device(index, masks.device) for index in compared.nonzero(as_tuple=True)]
     threshold = config.color_affinity_threshold
-    arguments = (masks, image, columns, rows, targets.valid_mask, matched, threshold)
+    arguments = (masks, image, columns, rows, targets.valid_mask, *places, threshold)
     if masks.numel() <= RECOMPUTED_CELLS:
         return _sum_of_affinities(*arguments)
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}
@@ -120,11 +120,13 @@ def _sum_of_affinities(
     columns: Tensor,
     rows: Tensor,
     valid_mask: Tensor,
-    matched: Tensor,
+    where: Tensor,
+    target: Tensor,
     threshold: float,
 ) -> Tensor:
-    """As `affinity_loss`. columns: [B, K, w], rows: [B, K, h], of the boxes."""
-    where, target = (matched >= 0).nonzero(as_tuple=True)
+    """As `affinity_loss`. columns: [B, K, w], rows: [B, K, h], of the boxes; where, target: int64
+    [R], image and place of the targets that have a loss.
+    """
     cells = box_cells(columns[where, target], rows[where, target]) * valid_mask[where]
     return color_affinity_loss(masks[where, target], image[where], cells, threshold).sum()
 

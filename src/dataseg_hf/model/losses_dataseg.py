@@ -32,8 +32,8 @@ def random_points(num_points: int, valid_size: Tensor, seeds: Tensor | None) -> 
 
     Args:
         valid_size: [B, 2], height and width of the image as fractions of the canvas.
-        seeds: int64 [B], one per image, so that an image's points do not depend on its batch; None
-            draws from torch's global generator.
+        seeds: int64 [B] on the host, one per image, so that an image's points do not depend on its
+            batch; None draws from torch's global generator.
     """
     device = valid_size.device
     if seeds is None:
@@ -114,13 +114,13 @@ def pairwise_dice_cost(probabilities: Tensor, targets: Tensor, valid: Tensor) ->
 
 
 def hungarian(cost: Tensor, present: Tensor) -> Tensor:
-    """One-to-one assignment of least cost: for each target its query, int64 [L, B, M], -1 where it
-    has none.
+    """One-to-one assignment of least cost: for each target its query, int64 [L, B, M] on the host,
+    -1 where it has none.
 
     Args:
-        cost: [L, B, N, M], finite.
-        present: bool [B, M], false for padding. With more targets than queries the dearest targets
-            go without.
+        cost: [L, B, N, M], finite; one copy brings it to the host.
+        present: bool [B, M] on the host, false for padding. With more targets than queries the
+            dearest targets go without.
 
     Raises:
         FloatingPointError: for a cost that is not finite, naming the image's place in the batch.
@@ -130,7 +130,7 @@ def hungarian(cost: Tensor, present: Tensor) -> Tensor:
         raise ImportError("training matches queries to targets with scipy: pip install scipy")
     table = cost.detach().cpu()
     assigned = torch.full((len(table), *present.shape), -1, dtype=torch.int64)
-    for image, mask in enumerate(present.cpu()):
+    for image, mask in enumerate(present):
         columns = mask.nonzero()[:, 0]
         part = table[:, image][:, :, columns]
         if not torch.isfinite(part).all():
@@ -140,7 +140,7 @@ def hungarian(cost: Tensor, present: Tensor) -> Tensor:
         for layer, matrix in enumerate(part.numpy()):
             queries, targets = linear_sum_assignment(matrix)
             assigned[layer, image, columns[targets]] = torch.from_numpy(queries)
-    return assigned.to(cost.device)
+    return assigned
 
 
 # --- losses ---------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def interval_cells(low: Tensor, high: Tensor, cells: int) -> Tensor:
     centers = (torch.arange(cells, device=low.device) + 0.5) / cells
     covered = (centers >= low[..., None]) & (centers < high[..., None])
     middle = (((low + high) / 2) * cells).long().clamp(0, cells - 1)
-    return (covered | F.one_hot(middle, cells).bool()).float()
+    return (covered | (torch.arange(cells, device=low.device) == middle[..., None])).float()
 
 
 def color_affinity_loss(

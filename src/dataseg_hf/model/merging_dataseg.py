@@ -6,18 +6,17 @@ them kept (`keep_targets`), P points, h x w mask grid, L decoder layers.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .host_labels_dataseg import to_device
 from .proposals_dataseg import LayerProposals, dot_product
 from .targets_dataseg import PointValues
 
 IGNORED = -100
 """Class target of a query without a class loss."""
-Recruits: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass
@@ -27,32 +26,58 @@ class Groups:
     Args:
         kept: int64 [B, K], indices of the targets that the losses see (`keep_targets`).
         matched: int64 [B, K], -1 = none.
-        recruits: (image, query, target among the K), int64 [R] each: unmatched proposals that
-            MERGE adds to a target's group.
         ignored: bool [B, N], no class loss.
+        kept_on_host, matched_on_host: the same, where they can be read without waiting.
+        recruits: bool [B, N, K], unmatched proposals that MERGE adds to a target's group; None for
+            groups that nobody joins.
     """
 
     kept: Tensor
     matched: Tensor
-    recruits: Recruits
     ignored: Tensor
+    kept_on_host: Tensor
+    matched_on_host: Tensor
+    recruits: Tensor | None = None
 
-    def class_targets(self, classes: Tensor, num_queries: int, background: int) -> Tensor:
+    @classmethod
+    def of_assignment(cls, assigned: Tensor, ignored: Tensor) -> "Groups":
+        """Groups that nobody joins.
+
+        Args:
+            assigned: int64 [B, M] on the host, the query of each target, -1 = none.
+            ignored: bool [B, N].
+        """
+        kept = keep_targets(assigned, ignored.shape[1])
+        matched = rows_of(assigned, kept)
+        device = ignored.device
+        return cls(to_device(kept, device), to_device(matched, device), ignored, kept, matched)
+
+    def class_targets(self, classes: Tensor, background: int) -> Tensor:
         """Class target of every query, int64 [B, N]: its target's class, `background`, or IGNORED.
 
         Args:
             classes: [B, M].
         """
         classes = rows_of(classes, self.kept)
-        targets = torch.full(
-            (len(classes), num_queries), background, dtype=torch.int64, device=classes.device
-        )
-        targets[self.ignored] = IGNORED
-        image, target = (self.matched >= 0).nonzero(as_tuple=True)
-        targets[image, self.matched[image, target]] = classes[image, target]
-        image, query, target = self.recruits
-        targets[image, query] = classes[image, target]
-        return targets
+        targets = torch.full_like(self.ignored, background, dtype=torch.int64)
+        targets = targets.masked_fill(self.ignored, IGNORED)
+        targets = set_matched(targets, self.matched, classes)
+        if self.recruits is None or classes.shape[1] == 0:
+            return targets
+        # all targets that a query joins are of the class that is its likeliest
+        joined = torch.where(self.recruits, classes[:, None], -1).amax(-1)
+        return torch.where(joined >= 0, joined, targets)
+
+
+def set_matched(rows: Tensor, matched: Tensor, values: Tensor) -> Tensor:
+    """Rows [B, N] of the queries with the values [B, K] of their targets where they have one.
+
+    Args:
+        matched: int64 [B, K], the query of each target, -1 = none.
+    """
+    # targets without a query write to a row of their own
+    index = torch.where(matched < 0, rows.shape[1], matched)
+    return F.pad(rows, (0, 1)).scatter(1, index, values)[:, :-1]
 
 
 def keep_targets(matched: Tensor, num_queries: int) -> Tensor:
@@ -109,13 +134,13 @@ def merged_masks(
             probability that any of them covers the cell.
     """
     masks = matched_masks(layers, [group.matched for group in groups])
-    image, query, target = _recruits_of_layers(layers, groups)
+    image, query, target = _recruits_of_layers(groups)
     if len(image) == 0:
         return masks
-    order = image.argsort(stable=True)
-    image, query, target = image[order], query[order], target[order]
+    counts = image.bincount(minlength=len(masks)).tolist()
+    image, query, target = (to_device(index, masks.device) for index in (image, query, target))
     embeddings = torch.cat([layer.mask_embeddings for layer in layers], dim=1)
-    per_image = embeddings[image, query].split(image.bincount(minlength=len(masks)).tolist())
+    per_image = embeddings[image, query].split(counts)
     recruits = torch.cat(
         [
             code @ cells
@@ -129,17 +154,19 @@ def merged_masks(
     return rows.scatter_reduce(0, index, recruits, "amax", include_self=True).view_as(masks)
 
 
-def _recruits_of_layers(layers: Sequence[LayerProposals], groups: Sequence[Groups]) -> Recruits:
-    """The recruits of all layers, where queries and targets count through the layers."""
-    num_queries, num_targets = layers[0].mask_embeddings.shape[1], groups[0].matched.shape[1]
-    image = torch.cat([group.recruits[0] for group in groups])
-    query = torch.cat(
-        [group.recruits[1] + number * num_queries for number, group in enumerate(groups)]
-    )
-    target = torch.cat(
-        [group.recruits[2] + number * num_targets for number, group in enumerate(groups)]
-    )
-    return image, query, target
+def _recruits_of_layers(groups: Sequence[Groups]) -> tuple[Tensor, Tensor, Tensor]:
+    """Image, query and target of each recruit of all layers, int64 [R] each on the host, by image;
+    queries and targets count through the layers.
+    """
+    joins = [group.recruits for group in groups if group.recruits is not None]
+    if not joins:
+        none = torch.zeros(0, dtype=torch.int64)
+        return none, none, none
+    # in one copy, as the number of recruits decides how much is computed
+    by_image = torch.stack(joins, dim=1).cpu()
+    image, layer, query, target = by_image.nonzero(as_tuple=True)
+    num_queries, num_targets = by_image.shape[2:]
+    return image, query + layer * num_queries, target + layer * num_targets
 
 
 def _covered_by_any(rows: Tensor, index: Tensor, recruits: Tensor) -> Tensor:
@@ -167,7 +194,7 @@ def recruit(
     matched: Tensor,
     merged: Tensor,
     min_overlap: float | None = 0.5,
-) -> Recruits:
+) -> Tensor:
     """Unmatched proposals that join a target of a merged category (our reading of MERGE).
 
     A proposal joins the target of its most likely category, background included among the
@@ -180,11 +207,10 @@ def recruit(
         classes: [B, M], -1 = padding. matched: [B, M]. merged: bool [C].
 
     Returns:
-        image, query, target: int64 [R] each.
+        bool [B, N, M], whether a proposal joins a target.
     """
     free = torch.ones(class_logits.shape[:2], dtype=torch.bool, device=class_logits.device)
-    image, target = (matched >= 0).nonzero(as_tuple=True)
-    free[image, matched[image, target]] = False
+    free = set_matched(free, matched, torch.zeros_like(matched, dtype=torch.bool))
     overlap = foreground @ (values.values * values.valid[:, None]).transpose(1, 2)
     area = (foreground * values.valid[:, None]).sum(-1, keepdim=True)
     fits = class_logits.argmax(-1)[:, :, None] == classes[:, None, :]
@@ -192,8 +218,7 @@ def recruit(
     joins = fits & free[:, :, None] & open_target[:, None, :] & (area > 0)
     if min_overlap is not None:
         joins = joins & (overlap > min_overlap * area)
-    image, query, target = joins.nonzero(as_tuple=True)
-    return image, query, target
+    return joins
 
 
 def mostly_void(foreground: Tensor, void: Tensor, valid: Tensor) -> Tensor:
@@ -207,22 +232,15 @@ def mostly_void(foreground: Tensor, void: Tensor, valid: Tensor) -> Tensor:
     return in_void > 0.5 * (foreground * valid[:, None]).sum(-1)
 
 
-def no_recruits(device: torch.device) -> Recruits:
-    """The recruits of groups that nobody joins."""
-    none = torch.zeros(0, dtype=torch.int64, device=device)
-    return none, none, none
-
-
 __all__ = [
     "IGNORED",
     "Groups",
-    "Recruits",
     "gather_matched",
     "keep_targets",
     "matched_masks",
     "merged_masks",
     "mostly_void",
-    "no_recruits",
     "recruit",
     "rows_of",
+    "set_matched",
 ]

@@ -7,10 +7,11 @@ grid.
 
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from .degrees_dataseg import Degree
+from .host_labels_dataseg import to_device
 from .targets_dataseg import BoxTargets, MaskTargets, Targets, Truth
 
 
@@ -32,18 +33,14 @@ class ObjectTargets(Targets):
     def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
         super().__init__(truth)
         self.masks, self.boxes = MaskTargets(truth), BoxTargets(truth, grid)
-        self.degree = torch.full_like(self.classes, -1)
-        rows_and_labels = list(zip(self.target_rows, truth.labels, strict=True))
-        for degree, (rows, label) in zip(self.degree, rows_and_labels, strict=True):
-            degree[: len(rows)] = label["degrees"][rows].to(degree)
-        self.boxes.compares_colors = (self.degree == Degree.BOX) | (self.degree == Degree.POINT)
-        given = [_points(label, rows) for rows, label in rows_and_labels]
-        most = max(len(owner) for _, owner in given)
-        self.points = self.boxes.columns.new_zeros(len(given), most, 2)
-        self.owner = torch.full_like(self.classes[:, :1].expand(-1, most), -1)
-        for image, (points, owner) in enumerate(given):
-            self.points[image, : len(owner)] = points.to(self.points)
-            self.owner[image, : len(owner)] = owner
+        degree = self.padded([label["degrees"].long() for label in truth.labels], -1)
+        self.degree = to_device(degree, self.device)
+        self.boxes.compares_colors = (degree == Degree.BOX) | (degree == Degree.POINT)
+        rows_and_labels = zip(self.target_rows, truth.labels, strict=True)
+        points, owner = zip(*(_points(label, rows) for rows, label in rows_and_labels), strict=True)
+        self.points = to_device(pad_sequence(points, batch_first=True), self.device)
+        padded = pad_sequence(owner, batch_first=True, padding_value=-1)
+        self.owner = to_device(padded, self.device)
 
     def has(self, degree: Degree) -> Tensor:
         """bool [B, M]."""
@@ -54,7 +51,7 @@ def _points(label: Mapping[str, Tensor], rows: Tensor) -> tuple[Tensor, Tensor]:
     """Points [Q, 2] of the objects of these rows, and for each the place of its object among them,
     int64 [Q].
     """
-    points = label["points"][rows]
+    points = label["points"].float()[rows]
     owner, place = points.isfinite().all(-1).nonzero(as_tuple=True)
     return points[owner, place], owner
 

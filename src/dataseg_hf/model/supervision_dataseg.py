@@ -25,10 +25,8 @@ from .losses_dataseg import (
 )
 from .merging_dataseg import (
     Groups,
-    keep_targets,
     merged_masks,
     mostly_void,
-    no_recruits,
     recruit,
     rows_of,
 )
@@ -86,7 +84,7 @@ class LossResult:
 
     Args:
         terms: weighted, summed over the decoder layers; their sum is the loss.
-        unmatched: scalar, how many targets found no query.
+        unmatched: scalar on the host, how many targets found no query.
     """
 
     terms: dict[str, Tensor]
@@ -206,8 +204,8 @@ def mask_groups(
         cost.append(of_class + bce + dice)
     assigned = hungarian(torch.stack(cost), targets.present)
     groups = [
-        _mask_group(layer, foreground.float(), matched, targets, at_points, merged, inputs.config)
-        for layer, foreground, matched in zip(inputs.layers, foregrounds, assigned, strict=True)
+        _mask_group(layer, foreground.float(), of_layer, targets, at_points, merged, inputs.config)
+        for layer, foreground, of_layer in zip(inputs.layers, foregrounds, assigned, strict=True)
     ]
     return at_points, groups
 
@@ -237,24 +235,27 @@ def compared_points(
 def _mask_group(
     layer: LayerProposals,
     foreground: Tensor,
-    matched: Tensor,
+    assigned: Tensor,
     targets: Targets,
     at_points: PointValues,
     merged: Tensor,
     config: DaTaSegConfig,
 ) -> Groups:
-    """The groups of one layer. foreground: [B, N, P], its binary masks; matched: int64 [B, M]."""
-    kept = keep_targets(matched, foreground.shape[1])
-    matched = rows_of(matched, kept)
-    recruits = no_recruits(matched.device)
-    if config.merge_in_training:
-        values = PointValues(rows_of(at_points.values, kept), at_points.valid, at_points.void)
-        classes = rows_of(targets.classes, kept)
-        recruits = recruit(
-            layer.class_logits, foreground, values, classes, matched, merged, config.merge_overlap
-        )
+    """The groups of one layer. foreground: [B, N, P], its binary masks; assigned: int64 [B, M]."""
     ignored = mostly_void(foreground, at_points.void, at_points.valid + at_points.void)
-    return Groups(kept, matched, recruits, ignored)
+    group = Groups.of_assignment(assigned, ignored)
+    if config.merge_in_training:
+        values = PointValues(rows_of(at_points.values, group.kept), at_points.valid, at_points.void)
+        group.recruits = recruit(
+            layer.class_logits,
+            foreground,
+            values,
+            rows_of(targets.classes, group.kept),
+            group.matched,
+            merged,
+            config.merge_overlap,
+        )
+    return group
 
 
 def _loss_points(masks: Tensor, inputs: LossInputs) -> Tensor:
@@ -286,13 +287,11 @@ def one_to_one(cost: Sequence[Tensor], ignored: Sequence[Tensor], targets: Targe
         cost: of each layer, [B, N, M].
         ignored: of each layer, bool [B, N], queries without a class loss.
     """
-    groups = []
     assigned = hungarian(torch.stack(list(cost)), targets.present)
-    for matched, without_loss in zip(assigned, ignored, strict=True):
-        kept = keep_targets(matched, without_loss.shape[1])
-        recruits = no_recruits(matched.device)
-        groups.append(Groups(kept, rows_of(matched, kept), recruits, without_loss))
-    return groups
+    return [
+        Groups.of_assignment(of_layer, without_loss)
+        for of_layer, without_loss in zip(assigned, ignored, strict=True)
+    ]
 
 
 def class_cost(class_logits: Tensor, classes: Tensor) -> Tensor:
@@ -308,10 +307,10 @@ def class_loss(
     layer: LayerProposals, targets: Targets, groups: Groups, inputs: LossInputs
 ) -> Tensor:
     """Cross-entropy of the queries of a layer with the classes of what they work for; scalar."""
-    num_queries, background = layer.class_logits.shape[1], layer.class_logits.shape[-1] - 1
+    background = layer.class_logits.shape[-1] - 1
     return classification_loss(
         layer.class_logits,
-        groups.class_targets(targets.classes, num_queries, background),
+        groups.class_targets(targets.classes, background),
         inputs.config.no_object_weight,
         inputs.truth.num_targets,
         inputs.truth.num_images,
@@ -327,7 +326,7 @@ def weighted(
         # a parameter without a gradient stops distributed training
         terms = {**terms, "cell": 0 * inputs.cell_logits.sum()}
     named = {f"loss_{term}": inputs.weights[term] * value for term, value in terms.items()}
-    return LossResult(named, targets.present.sum() - (last.matched >= 0).sum())
+    return LossResult(named, targets.present.sum() - (last.matched_on_host >= 0).sum())
 
 
 __all__ = [

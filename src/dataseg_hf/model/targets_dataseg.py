@@ -10,7 +10,9 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
+from .host_labels_dataseg import to_device
 from .losses_dataseg import cell_centers, interval_cells, nearest_index
 
 
@@ -20,13 +22,14 @@ class Truth:
 
     Args:
         labels: per image the dict described at `DaTaSegModel.forward`; where masks are not all sure
-            with `mask_weights` float [M], 0..1, their shares in the mask losses.
+            with `mask_weights` float [M], 0..1, their shares in the mask losses. On the host, but
+            for maps and masks, which may lie anywhere (`host_labels`).
         image: normalized pixels [B, 3, H, W].
         valid_mask: bool [B, H, W], false in the padding.
         valid_size: [B, 2], height and width of each image as fractions of the canvas.
         is_thing: bool [C].
         num_targets, num_images: scalars over all processes and micro-batches of the optimizer step.
-        seeds: int64 [B] or None, for the sampled points.
+        seeds: int64 [B], on the host, or None; for the sampled points.
         num_others: the number O of names of other vocabularies that an image may show though nobody
             annotated them. Their class logits stand between those of the C categories and that of
             the background.
@@ -50,22 +53,22 @@ class Truth:
         rows = [label.get("exhaustive") for label in self.labels]
         if all(row is None for row in rows) and not self.num_others:
             return None
-        whole = torch.ones_like(self.is_thing)
+        whole = torch.ones(len(self.is_thing), dtype=torch.bool)
         known = torch.stack([whole if row is None else row.bool() for row in rows])
-        if self.objects_only is None:
-            return known
-        is_open = self.objects_only[:, None].expand(-1, self.num_others)
-        return torch.cat([known, ~is_open], dim=1)
+        if self.objects_only is not None:
+            is_open = self.objects_only[:, None].expand(-1, self.num_others)
+            known = torch.cat([known, ~is_open], dim=1)
+        return to_device(known, self.image.device)
 
     @cached_property
     def objects_only(self) -> Tensor | None:
-        """bool [B], true where nothing but objects was annotated, so that the rest of an image may
-        show anything that is none; None where no image is so.
+        """bool [B] on the host, true where nothing but objects was annotated: the rest of an image
+        may then show anything that is none. None where no image is so.
         """
         flags = [label.get("objects_only") for label in self.labels]
         if all(flag is None for flag in flags):
             return None
-        no = torch.zeros((), dtype=torch.bool, device=self.is_thing.device)
+        no = torch.zeros((), dtype=torch.bool)
         return torch.stack([no if flag is None else flag.bool() for flag in flags])
 
 
@@ -98,8 +101,9 @@ class Targets:
 
     Attributes:
         classes: int64 [B, M], -1 = padding.
-        present: bool [B, M], false for padding.
-        target_rows: per image the rows of its labels that are no crowd, int64 [at most M].
+        present: bool [B, M] on the host, false for padding.
+        target_rows: per image the rows of its labels that are no crowd, int64 [at most M], on the
+            host.
         mask_weights: float [B, M], 0..1, of the targets in the mask losses; None where no label
             has them, which is 1 everywhere.
 
@@ -108,32 +112,39 @@ class Targets:
     """
 
     def __init__(self, truth: Truth) -> None:
+        self.device = truth.image.device
         self.target_rows = [(~_crowd(label)).nonzero()[:, 0] for label in truth.labels]
-        most = max(len(rows) for rows in self.target_rows)
-        device = truth.image.device
-        self.classes = torch.full(
-            (len(self.target_rows), most), -1, dtype=torch.int64, device=device
-        )
-        for classes, rows, label in zip(self.classes, self.target_rows, truth.labels, strict=True):
-            classes[: len(rows)] = label["class_labels"][rows]
-        self.present = self.classes >= 0
-        num_categories = len(truth.is_thing)
         given = torch.cat([label["class_labels"] for label in truth.labels])
+        num_categories = len(truth.is_thing)
         wrong = given[(given < 0) | (given >= num_categories)]
         if len(wrong):
             raise ValueError(
                 f"class label {int(wrong[0])} in a vocabulary of {num_categories} categories"
             )
+        classes = self.padded([label["class_labels"] for label in truth.labels], -1)
+        self.present = classes >= 0
+        self.classes = to_device(classes, self.device)
         self.mask_weights: Tensor | None = None
         if any("mask_weights" in label for label in truth.labels):
-            self.mask_weights = self._mask_weights(truth)
+            weights = [
+                label.get("mask_weights", torch.ones(len(label["class_labels"])))
+                for label in truth.labels
+            ]
+            self.mask_weights = to_device(self.padded(weights, 1), self.device)
 
-    def _mask_weights(self, truth: Truth) -> Tensor:
-        weights = torch.ones(self.classes.shape, device=self.classes.device)
-        for row, rows, label in zip(weights, self.target_rows, truth.labels, strict=True):
-            if "mask_weights" in label:
-                row[: len(rows)] = label["mask_weights"][rows]
-        return weights
+    def padded(self, values: Sequence[Tensor], padding: float) -> Tensor:
+        """What labels say of the targets: [B, M, ...], on the host.
+
+        Args:
+            values: per image what its labels say, crowds among them, on the host.
+            padding: value of the rows that are no target.
+        """
+        most = max(len(rows) for rows in self.target_rows)
+        shape = (len(values), most, *values[0].shape[1:])
+        result = torch.full(shape, padding, dtype=values[0].dtype)
+        for image, (rows, of_image) in enumerate(zip(self.target_rows, values, strict=True)):
+            result[image, : len(rows)] = of_image[rows]
+        return result
 
 
 class SegmentMapTargets(Targets):
@@ -141,13 +152,20 @@ class SegmentMapTargets(Targets):
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
-        self.maps = torch.stack(
-            [
-                _renumbered(label, rows)
-                for label, rows in zip(truth.labels, self.target_rows, strict=True)
-            ]
-        )
+        maps = to_device(torch.stack([label["segment_map"] for label in truth.labels]), self.device)
+        image = torch.arange(len(maps), device=self.device)[:, None, None]
+        self.maps = to_device(self._numbers(truth), self.device)[image, maps.long()]
         self.valid_mask = _nearest_resize(truth.valid_mask, self.maps.shape[-2:])
+
+    def _numbers(self, truth: Truth) -> Tensor:
+        """The number of each segment among the targets, int64 [B, S + 1] on the host; -1 for crowds
+        and, at index -1, for void.
+        """
+        most = max(len(label["class_labels"]) for label in truth.labels)
+        numbers = torch.full((len(truth.labels), most + 1), -1)
+        for of_image, rows in zip(numbers, self.target_rows, strict=True):
+            of_image[rows] = torch.arange(len(rows))
+        return numbers
 
     def at(self, points: Tensor, kept: Tensor | None = None) -> PointValues:
         """Values of the targets at points.
@@ -170,15 +188,21 @@ class SegmentMapTargets(Targets):
 
 class MaskTargets(Targets):
     """Targets of `masks` labels: instances that may overlap; crowd masks are void. The masks are
-    never copied: 500 of them are larger than the network.
+    never copied on their device: 500 of them are larger than the network.
     """
 
     def __init__(self, truth: Truth) -> None:
         super().__init__(truth)
         self.grid = truth.labels[0]["masks"].shape[-2:]
-        self.masks = [label["masks"].flatten(1) for label in truth.labels]
+        masks = [to_device(label["masks"], self.device) for label in truth.labels]
+        self.masks = [one.flatten(1) for one in masks]
+        rows = [torch.arange(len(label["class_labels"])) for label in truth.labels]
+        self.label_rows = to_device(self.padded(rows, 0), self.device)
         self.void = torch.stack(
-            [(label["masks"][_crowd(label)] > 0).any(0) for label in truth.labels]
+            [
+                (one[to_device(_crowd(label).nonzero()[:, 0], self.device)] > 0).any(0)
+                for one, label in zip(masks, truth.labels, strict=True)
+            ]
         )
         self.valid_mask = _nearest_resize(truth.valid_mask, self.grid)
 
@@ -187,11 +211,16 @@ class MaskTargets(Targets):
         index = nearest_index(points, *self.grid)
         targets = self.classes.shape[1] if kept is None else kept.shape[1]
         values = torch.zeros(len(index), targets, index.shape[-1], device=index.device)
-        for image, (masks, all_rows) in enumerate(zip(self.masks, self.target_rows, strict=True)):
+        for image, (masks, target_rows) in enumerate(
+            zip(self.masks, self.target_rows, strict=True)
+        ):
             # those that are no padding come first
-            rows = all_rows if kept is None else all_rows[kept[image, : len(all_rows)]]
-            own = index[image, : len(rows)] if index.dim() == 3 else index[image]
-            values[image, : len(rows)] = (masks[rows[:, None], own] > 0).float()
+            count = min(len(target_rows), targets)
+            rows = self.label_rows[image, :count]
+            if kept is not None:
+                rows = self.label_rows[image][kept[image, :count]]
+            own = index[image, :count] if index.dim() == 3 else index[image]
+            values[image, :count] = (masks[rows[:, None], own] > 0).float()
         valid = self.valid_mask.flatten(1).gather(1, index.flatten(1)).view_as(index)
         void = self.void.flatten(1).gather(1, index.flatten(1)).view_as(index)
         return PointValues(values, (valid & ~void).float(), (valid & void).float())
@@ -205,7 +234,7 @@ class BoxTargets(Targets):
         columns: float [B, M, w], 1 in the columns of cells that the box covers.
         rows: float [B, M, h], alike.
         tight: bool [B, M, 2], false on an axis (x, y) on which the box was cut.
-        compares_colors: bool [B, M], targets with a color-affinity loss; None for all.
+        compares_colors: bool [B, M] on the host, targets with a color-affinity loss.
         valid_mask: bool [B, h, w], false in the padding.
         void: bool [B, h, w], true in crowd boxes.
 
@@ -215,20 +244,27 @@ class BoxTargets(Targets):
 
     def __init__(self, truth: Truth, grid: tuple[int, int]) -> None:
         super().__init__(truth)
-        self.compares_colors: Tensor | None = None
-        # float32 whatever the image is
-        boxes = torch.zeros(*self.classes.shape, 4, device=truth.image.device)
-        self.tight = torch.zeros(*self.classes.shape, 2, dtype=torch.bool, device=boxes.device)
-        self.valid_mask = _nearest_resize(truth.valid_mask, grid)
-        self.void = torch.zeros_like(self.valid_mask)
-        for image, (rows, label) in enumerate(zip(self.target_rows, truth.labels, strict=True)):
+        self.compares_colors = self.present
+        boxes = [label["boxes"].float() for label in truth.labels]  # whatever the image is
+        for image, (rows, of_image) in enumerate(zip(self.target_rows, boxes, strict=True)):
             if len(rows):
-                _check_boxes(label["boxes"], image)
-            boxes[image, : len(rows)] = label["boxes"][rows].to(boxes)
-            self.tight[image, : len(rows)] = _box_axes(label)[rows]
-            crowd_cells = box_cells(*_projections(label["boxes"][_crowd(label)].to(boxes), grid))
-            self.void[image] = self.valid_mask[image] & crowd_cells.bool().any(0)
-        self.columns, self.rows = _projections(boxes, grid)
+                _check_boxes(of_image, image)
+        self.tight = to_device(
+            self.padded([_box_axes(label) for label in truth.labels], 0), self.device
+        )
+        self.columns, self.rows = _projections(to_device(self.padded(boxes, 0), self.device), grid)
+        self.valid_mask = _nearest_resize(truth.valid_mask, grid)
+        crowds = [of_image[_crowd(one)] for of_image, one in zip(boxes, truth.labels, strict=True)]
+        self.void = self.valid_mask & self._covered(crowds, grid)
+
+    def _covered(self, boxes: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+        """Cells of the boxes of each image, [at most X, 4] on the host: bool [B, h, w]."""
+        padded = pad_sequence(list(boxes), batch_first=True)
+        counts = torch.tensor([len(of_image) for of_image in boxes])
+        is_box = to_device(torch.arange(padded.shape[1]) < counts[:, None], self.device)
+        columns, rows = _projections(to_device(padded, self.device), grid)
+        # a box without an area still has a cell
+        return (box_cells(columns, rows).bool() & is_box[..., None, None]).any(1)
 
 
 def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: int) -> PointValues:
@@ -238,9 +274,10 @@ def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: in
     centers = cell_centers(height, width, targets.classes.device)
     # a little less than a quarter: at even strides a quarter falls on the border of two pixels, and
     # one side wins
-    quarter = centers.new_tensor([0.24 / width, 0.24 / height])
-    corners = centers.new_tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
-    points = (centers[:, None] + corners).view(1, -1, 2).expand(len(targets.classes), -1, -1)
+    quarter = torch.tensor([0.24 / width, 0.24 / height])
+    corners = torch.tensor([[-1, -1], [1, -1], [-1, 1], [1, 1]]) * quarter
+    points = centers[:, None] + to_device(corners, centers.device)
+    points = points.view(1, -1, 2).expand(len(targets.classes), -1, -1)
     at_points = targets.at(points)
     weight = at_points.valid.unflatten(1, (-1, 4))
     values = (at_points.values.unflatten(2, (-1, 4)) * weight[:, None]).sum(-1)
@@ -251,17 +288,9 @@ def cell_values(targets: SegmentMapTargets | MaskTargets, height: int, width: in
     )
 
 
-def _renumbered(label: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-    """Segment map [H, W] whose indices count the rows segments only; crowd segments become void."""
-    # the last entry is void, index -1
-    number = rows.new_full((len(label["class_labels"]) + 1,), -1)
-    number[rows] = torch.arange(len(rows), device=rows.device)
-    return number[label["segment_map"].long()]
-
-
 def box_cells(columns: Tensor, rows: Tensor) -> Tensor:
-    """Cells of boxes from their projections: columns [K, w], rows [K, h] -> [K, h, w]."""
-    return rows[:, :, None] * columns[:, None, :]
+    """Cells of boxes from their projections: columns [..., w], rows [..., h] -> [..., h, w]."""
+    return rows[..., :, None] * columns[..., None, :]
 
 
 def _projections(boxes: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .classifier_dataseg import VocabularyStore
 from .configuration_dataseg import check_vocabulary
+from .host_labels_dataseg import to_device
 from .pretrained_dataseg import DaTaSegPreTrainedModel
 from .query_decoder_dataseg import DatasetDecoders, QueryDecoder
 from .text_embeddings_dataseg import build_text_encoder
@@ -212,7 +213,7 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         name = self._chosen_vocabulary(vocabulary)
         flags = self.stored_vocabulary(name)["is_thing"]
         embeddings = self.vocabularies.get(name)
-        return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
+        return embeddings, to_device(torch.tensor(flags, dtype=torch.bool), embeddings.device)
 
     def _stuff_of_others(self, vocabulary: str) -> Tensor | None:
         """Embeddings [O, D] of the stuff that the other stored vocabularies name: what an image may

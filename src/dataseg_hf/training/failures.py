@@ -23,7 +23,12 @@ class DataError(RuntimeError):
 
 
 def agree(flags: Sequence[bool], accelerator: Accelerator) -> list[bool]:
-    """Which of the flags are set on any process: all processes then do the same."""
+    """Which of the flags are set on any process: all processes then do the same.
+
+    Several processes wait for each other here; one alone waits for nothing.
+    """
+    if accelerator.num_processes == 1:
+        return list(flags)
     raised = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
     return [value > 0 for value in accelerator.reduce(raised, "sum").tolist()]
 

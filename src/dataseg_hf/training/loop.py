@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, broadcast
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
@@ -31,7 +31,7 @@ from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.run import RunConfig
 from .failures import DataError, DivergedError, agree, data_failure, divergence, fetch
 from .folder import RunFolder
-from .gradients import accumulate_gradients, step_loss_weights
+from .gradients import BatchLosses, accumulate_gradients, read_together, step_loss_weights
 from .log import BatchRecord, StepLog
 from .optimization import AveragedWeights, learning_rate, parameter_groups, set_learning_rate
 from .schedule import Schedule
@@ -197,28 +197,23 @@ class CoTraining:
             micro_batches[first : first + size] for first in range(0, len(micro_batches), size)
         ]
         datasets = [self.datasets[batch[0].dataset] for batch in batches]
-        losses = self.backward(datasets, batches)
-        norm = float(
-            self.accelerator.clip_grad_norm_(
-                self.parallel_model.parameters(), self.config.max_grad_norm
-            )
-        )
+        terms, norm = self.read(self.backward(datasets, batches), self.clip())
         problem = self.take_step(norm)
         if problem is not None:
             text = divergence(
-                self.step, datasets[-1], micro_batches, problem, losses[-1], self.accelerator
+                self.step, datasets[-1], micro_batches, problem, terms[-1], self.accelerator
             )
             raise DivergedError(text)
         waited = data_seconds / len(batches)
         return [
-            BatchRecord(self.step, dataset, terms, rate, norm, waited)
-            for dataset, terms in zip(datasets, losses, strict=True)
+            BatchRecord(self.step, dataset, of_batch, rate, norm, waited)
+            for dataset, of_batch in zip(datasets, terms, strict=True)
         ]
 
     def backward(
         self, datasets: Sequence[TrainingSet], batches: Sequence[Sequence[MicroBatch]]
-    ) -> list[dict[str, float]]:
-        """Add up the gradients of a step's batches; returns the loss terms of each."""
+    ) -> list[BatchLosses]:
+        """Add up the gradients of a step's batches; returns the losses of each."""
         total = sum(dataset.ratio for dataset in datasets)
         losses = []
         for dataset, batch in zip(datasets, batches, strict=True):
@@ -236,6 +231,30 @@ class CoTraining:
                 )
             )
         return losses
+
+    def clip(self) -> Tensor:
+        """Clip the gradient; returns its norm before, a scalar."""
+        norm = self.accelerator.clip_grad_norm_(
+            self.parallel_model.parameters(), self.config.max_grad_norm
+        )
+        return norm.full_tensor() if isinstance(norm, DTensor) else cast(Tensor, norm)
+
+    def read(
+        self, losses: Sequence[BatchLosses], norm: Tensor
+    ) -> tuple[list[dict[str, float]], float]:
+        """The loss terms of each batch and the norm of the gradient. Beside the matching, this is
+        where a step waits for the device.
+
+        Raises:
+            DivergedError: for a loss that is not finite.
+        """
+        tensors = [tensor for one in losses for tensor in (one.own, one.totals)]
+        *values, [norm_read] = read_together([*tensors, norm])
+        terms = [
+            one.terms(own, totals, self.step, self.accelerator)
+            for one, own, totals in zip(losses, values[::2], values[1::2], strict=True)
+        ]
+        return terms, norm_read
 
     def take_step(self, norm: float) -> str | None:
         """Change the weights, unless the gradient is not finite; returns why training cannot go
