@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dataseg_hf.model.resizing_dataseg import spans
+from dataseg_hf.model.resizing_dataseg import valid_grid
 from helpers.pretend_device import DEVICE, FarTensor, PretendDevice
 
 
@@ -172,10 +172,10 @@ def test_a_far_tensor_is_no_array(device: PretendDevice) -> None:
 
 
 def test_the_place_is_the_line_of_the_package(device: PretendDevice) -> None:
-    assert spans(device.put(MASK)) == [slice(0, 0), slice(0, 3)]
+    assert valid_grid(VALUES[None], device.put(torch.ones(2))) == (2, 3)
     (wait,) = device.waits
     file, line, function = wait.place.replace(" ", ":").split(":")
-    assert (file, function) == ("resizing_dataseg.py", "spans")
+    assert (file, function) == ("resizing_dataseg.py", "valid_grid")
     assert int(line) > 100
     assert wait.place in device.report()
     device.clear()
