@@ -287,11 +287,12 @@ def _semantic_output(prediction: SemanticPrediction) -> SemanticOutput:
 
 @as_arrays.register
 def _instance_output(prediction: InstancePrediction) -> InstanceOutput:
+    prediction = prediction.on_host()
     return InstanceOutput(
-        prediction.masks.cpu().numpy(),
+        prediction.masks.numpy(),
         _boxes_of(prediction),
-        prediction.scores.cpu().numpy(),
-        prediction.label_ids.cpu().numpy(),
+        prediction.scores.numpy(),
+        prediction.label_ids.numpy(),
     )
 
 
@@ -299,7 +300,7 @@ def _boxes_of(predicted: InstancePrediction) -> NDArray[np.float64]:
     """The boxes of an InstanceOutput; no mask is empty."""
     boxes = np.zeros((len(predicted.crops), 4))
     for box, crop, (rows, columns) in zip(boxes, predicted.crops, predicted.windows, strict=True):
-        mask = crop.cpu().numpy()
+        mask = crop.numpy()
         corner = columns.start, rows.start
         box[:] = np.add(box_of_mask(mask), [*corner, *corner])
     return boxes

@@ -18,7 +18,7 @@ from torch import Tensor
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import PanopticPrediction
 from .proposals_dataseg import ImageProposals
-from .resizing_dataseg import Resize, spans, valid_grid
+from .resizing_dataseg import Resize, spans, to_device, to_host, valid_grid
 from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 
 
@@ -44,17 +44,20 @@ def mask2former_panoptic_prediction(
             part.
     """
     mask_logits = proposals.mask_logits
-    height, width = grid = valid_grid(mask_logits, proposals.valid_size)
+    scores, label_ids, is_fused, valid_size = to_host(
+        *proposals.likeliest_classes(), fused, proposals.valid_size
+    )
+    height, width = grid = valid_grid(mask_logits, valid_size)
     size = size or grid
-    scores, label_ids = proposals.likeliest_classes()
-    kept = ((label_ids < len(fused)) & (scores > thresholds.score)).nonzero()[:, 0]
+    kept = ((label_ids < len(is_fused)) & (scores > thresholds.score)).nonzero()[:, 0]
     scores, label_ids = scores[kept], label_ids[kept]
     # one by one, as small maps find their memory sooner than one large one
     probabilities = [
         mask_logits[query, :height, :width].float().sigmoid() for query in kept.tolist()
     ]
-    windows = _reach(probabilities, scores, size, thresholds.mask)
-    owner, own_areas = _owners(probabilities, scores, windows, size, thresholds.mask)
+    score_of = to_device(scores, mask_logits.device)
+    windows = _reach(probabilities, score_of, size, thresholds.mask)
+    owner, own_areas = _owners(probabilities, score_of, windows, size, thresholds.mask)
     visible = [owner[window] == number for number, window in enumerate(windows)]
     large_enough = _large_enough(visible, own_areas, thresholds.overlap)
 
@@ -68,7 +71,7 @@ def mask2former_panoptic_prediction(
         if segment_id <= len(segments):
             segments[segment_id - 1]["score"] = max(segments[segment_id - 1]["score"], score)
             continue
-        was_fused = bool(fused[label_id])
+        was_fused = bool(is_fused[label_id])
         segments.append(
             {"id": segment_id, "label_id": label_id, "was_fused": was_fused, "score": score}
         )
@@ -78,9 +81,11 @@ def mask2former_panoptic_prediction(
 
 
 def _large_enough(visible: list[Tensor], own_areas: Tensor, min_share: float) -> Tensor:
-    """Whether each of K proposals keeps more than a share of its own mask: bool [K]."""
-    areas = torch.tensor(
-        [int(pixels.sum()) for pixels in visible], dtype=torch.int64, device=own_areas.device
+    """Whether each of K proposals keeps more than a share of its own mask: bool [K] on the host."""
+    if not visible:
+        return torch.zeros(0, dtype=torch.bool)
+    areas, own_areas = to_host(
+        torch.stack([pixels.count_nonzero() for pixels in visible]), own_areas
     )
     # a quotient of float32 against a threshold of float64, as there
     shares = (areas / own_areas).double()
@@ -112,8 +117,9 @@ def _reach(
             excess = torch.addcmul(-least[rows], probabilities[number][rows], scores[number])
             in_rows[number, rows] = excess.amax(-1) >= 0
             in_columns[number] = excess.amax(-2) >= 0
-    whole = torch.ones(2, device=best.device)
-    return Resize((best.shape[0], best.shape[1]), whole, size).windows(in_rows, in_columns)
+    whole = torch.ones(2)
+    grid = (best.shape[0], best.shape[1])
+    return Resize(grid, whole, size, best.device).windows(in_rows, in_columns)
 
 
 def _least_around(values: Tensor) -> Tensor:

@@ -5,10 +5,13 @@ Only the proposals that can appear are enlarged, one at a time and only where th
 a running maximum: time and memory grow with what is seen, not with the number of queries or
 categories. Results carry no gradient, so logits may be given with theirs.
 
+The host waits for a device a few times an image, however many proposals there are: what it must
+know is packed and copied at once (`to_host`).
+
 Shapes: N queries, C categories, K results, h x w mask grid, H x W result.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,7 +19,16 @@ from torch import Tensor
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import InstancePrediction, PanopticPrediction, SemanticPrediction
 from .proposals_dataseg import ImageProposals
-from .resizing_dataseg import Resize, chosen_maps, hull, valid_grid, where_reached, within
+from .resizing_dataseg import (
+    Resize,
+    chosen_maps,
+    hull,
+    to_device,
+    to_host,
+    valid_grid,
+    where_reached,
+    within,
+)
 from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB
@@ -40,17 +52,18 @@ def semantic_prediction(proposals: ImageProposals, size: Size | None) -> Semanti
         size: height and width of the result in pixels; None keeps the mask grid.
     """
     mask_logits = proposals.mask_logits
-    size = size or valid_grid(mask_logits, proposals.valid_size)
-    resize = Resize(proposals.grid, proposals.valid_size, size)
+    (valid_size,) = to_host(proposals.valid_size)
+    size = size or valid_grid(mask_logits, valid_size)
+    resize = Resize(proposals.grid, valid_size, size, mask_logits.device)
     probabilities = proposals.semantic_probabilities().T
     columns = resize.columns.cells(slice(0, size[1]))
-    winner = torch.empty(size, dtype=torch.int64, device=mask_logits.device)
-    sums = torch.empty(size, device=mask_logits.device)
-    for rows in _bands(resize, len(probabilities) * (columns.stop - columns.start)):
+
+    def scores_of(rows: slice) -> Tensor:
         masks = mask_logits[:, resize.rows.cells(rows), columns].float().sigmoid()
-        scores = (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
-        winner[rows], sums[rows] = _largest(scores, resize, rows)
-    return SemanticPrediction(winner, sums)
+        return (probabilities @ masks.flatten(1)).unflatten(1, masks.shape[1:])
+
+    bands = list(_bands(resize, len(probabilities) * (columns.stop - columns.start)))
+    return SemanticPrediction(*_largest(scores_of, bands, resize, mask_logits.device))
 
 
 @torch.no_grad()
@@ -62,23 +75,60 @@ def likeliest_class(scores: Tensor, valid_size: Tensor, size: Size) -> Tensor:
         valid_size: [2], height and width of the image as fractions of the grid.
         size: height and width of the result, in pixels.
     """
-    resize = Resize((scores.shape[-2], scores.shape[-1]), valid_size, size)
+    resize = Resize((scores.shape[-2], scores.shape[-1]), valid_size, size, scores.device)
     columns = resize.columns.cells(slice(0, size[1]))
     scores = scores - scores.amin()
-    winner = torch.empty(size, dtype=torch.int64, device=scores.device)
-    for rows in _bands(resize, len(scores) * (columns.stop - columns.start)):
-        winner[rows], _ = _largest(scores[:, resize.rows.cells(rows), columns], resize, rows)
-    return winner
+    bands = list(_bands(resize, len(scores) * (columns.stop - columns.start)))
+    return _largest(
+        lambda rows: scores[:, resize.rows.cells(rows), columns], bands, resize, scores.device
+    )[0]
 
 
-def _largest(scores: Tensor, resize: Resize, rows: slice) -> tuple[Tensor, Tensor]:
-    """Index and value of the largest per pixel, int64 and float [rows, W], for those rows of the
-    result and the scores [C, h, w], none below 0, of the cells that they touch.
+def _largest(
+    scores_of: Callable[[slice], Tensor],
+    bands: Sequence[slice],
+    resize: Resize,
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """Index and value of the largest score per pixel, int64 and float [H, W].
+
+    Args:
+        scores_of: for rows of the result the scores [C, h, w], none below 0, of the cells that they
+            touch.
+        bands: of rows, which cover the result.
+        resize: from cells to the result.
+        device: of the scores.
     """
+    winner = torch.empty(resize.size, dtype=torch.int64, device=device)
+    sums = torch.empty(resize.size, device=device)
+    chosen = [] if device.type == "cpu" else _winners_of_bands(scores_of, bands, device)
+    for number, rows in enumerate(bands):
+        scores = scores_of(rows)
+        candidates = chosen[number] if chosen else _can_win(scores).nonzero()[:, 0]
+        winner[rows], sums[rows] = _largest_of_band(scores, candidates, resize, rows)
+    return winner, sums
+
+
+def _winners_of_bands(
+    scores_of: Callable[[slice], Tensor], bands: Sequence[slice], device: torch.device
+) -> list[Tensor]:
+    """For each band the categories that can win in it.
+
+    Scores are computed for this and once more for the result, which takes less memory than keeping
+    them, and less time than waiting for the device in each band.
+    """
+    (flags,) = to_host(torch.stack([_can_win(scores_of(rows)) for rows in bands]))
+    return [to_device(band.nonzero()[:, 0], device) for band in flags]
+
+
+def _largest_of_band(
+    scores: Tensor, candidates: Tensor, resize: Resize, rows: slice
+) -> tuple[Tensor, Tensor]:
+    """`_largest` for one band, among some categories."""
     shape = (rows.stop - rows.start, resize.size[1])
     winner = torch.zeros(shape, dtype=torch.int64, device=scores.device)
     best = torch.full(shape, -1.0, device=scores.device)
-    for chosen in _can_win(scores).split(max(1, BAND_ELEMENTS // best.numel())):
+    for chosen in candidates.split(max(1, BAND_ELEMENTS // best.numel())):
         value, index = resize.enlarge(scores[chosen], rows, slice(0, shape[1])).max(0)
         winner = torch.where(value > best, chosen[index], winner)
         best = torch.maximum(best, value)
@@ -97,8 +147,8 @@ def _bands(resize: Resize, row_elements: int) -> Iterator[slice]:
 
 
 def _can_win(scores: Tensor) -> Tensor:
-    """Indices of the categories of scores [C, h, w] that can be the largest at some place between
-    the cells.
+    """Whether each category of scores [C, h, w] can be the largest at some place between the cells:
+    bool [C].
 
     A bilinear value lies between the least and the largest of its four cells, so the best one is at
     least the least of any category. It is also at least a quarter of the sum of the cells' own best
@@ -112,7 +162,7 @@ def _can_win(scores: Tensor) -> Tensor:
             least = torch.minimum(least.narrow(axis, 0, count), least.narrow(axis, 1, count))
             best = torch.minimum(best.narrow(axis, 0, count), best.narrow(axis, 1, count))
     reached = torch.maximum(least.amax(0), 0.2499 * best)
-    return (~(largest < reached)).flatten(1).any(1).nonzero()[:, 0]
+    return (~(largest < reached)).flatten(1).any(1)
 
 
 # --- panoptic -------------------------------------------------------------------------------------
@@ -138,37 +188,52 @@ def panoptic_prediction(
         size: height and width of the result in pixels; None keeps the mask grid.
         thresholds: what a segment needs.
     """
-    size = size or valid_grid(proposals.mask_logits, proposals.valid_size)
-    scores, label_ids = proposals.likeliest_classes()
-    kept = ((label_ids < len(fused)) & (scores > thresholds.score)).nonzero()[:, 0]
-    groups = _merge_proposals(kept, label_ids, fused)
-    owner, own_masks = _owners(groups, scores, proposals, size, thresholds.mask)
+    scores, label_ids, is_fused, valid_size = to_host(
+        *proposals.likeliest_classes(), fused, proposals.valid_size
+    )
+    size = size or valid_grid(proposals.mask_logits, valid_size)
+    kept = ((label_ids < len(is_fused)) & (scores > thresholds.score)).nonzero()[:, 0]
+    groups = _merge_proposals(kept, label_ids, is_fused)
+    resize = Resize(proposals.grid, valid_size, size, proposals.mask_logits.device)
+    owner, own_masks = _owners(groups, scores, proposals.mask_logits, resize, thresholds.mask)
+    visible = [
+        (owner[window] == number) & own for number, (window, own) in enumerate(own_masks, start=1)
+    ]
+    areas = _pixels([*visible, *(own for _, own in own_masks)])
 
     segmentation = torch.zeros(size, dtype=torch.int32, device=owner.device)
     segments: list[dict] = []
-    for number, (members, (window, own)) in enumerate(zip(groups, own_masks, strict=True), start=1):
-        visible = (owner[window] == number) & own
-        area = int(visible.sum())
-        if area == 0 or area < thresholds.overlap * int(own.sum()):
+    for number, members in enumerate(groups):
+        area = areas[number]
+        if area == 0 or area < thresholds.overlap * areas[len(groups) + number]:
             continue
         label_id = int(label_ids[members[0]])
-        segmentation[window].masked_fill_(visible, len(segments) + 1)
+        window, _ = own_masks[number]
+        segmentation[window].masked_fill_(visible[number], len(segments) + 1)
         segments.append(
             {
                 "id": len(segments) + 1,
                 "label_id": label_id,
-                "was_fused": bool(fused[label_id]),
+                "was_fused": bool(is_fused[label_id]),
                 "score": round(float(scores[members].max()), 6),
             }
         )
     return PanopticPrediction(segmentation, segments)
 
 
+def _pixels(masks: Sequence[Tensor]) -> list[int]:
+    """Pixels of each mask."""
+    if not masks:
+        return []
+    (counts,) = to_host(torch.stack([mask.count_nonzero() for mask in masks]))
+    return counts.tolist()
+
+
 def _owners(
     groups: list[list[int]],
     scores: Tensor,
-    proposals: ImageProposals,
-    size: Size,
+    mask_logits: Tensor,
+    resize: Resize,
     mask_threshold: float,
 ) -> tuple[Tensor, list[tuple[Window, Tensor]]]:
     """The group that each pixel goes to, int32 [H, W] from 1, and of each group the window and the
@@ -177,16 +242,16 @@ def _owners(
     A pixel that goes to a value below the least score times `mask_threshold` is above that
     threshold in no mask and stays empty, whoever has it: such values are left out.
     """
-    device = proposals.mask_logits.device
-    owner = torch.zeros(size, dtype=torch.int32, device=device)
-    best = torch.zeros(size, device=device)
+    device = mask_logits.device
+    owner = torch.zeros(resize.size, dtype=torch.int32, device=device)
+    best = torch.zeros(resize.size, device=device)
     if not groups:
         return owner, []
     queries = [query for group in groups for query in group]
-    score_of = scores[torch.tensor(queries, device=device)]
-    logits = chosen_maps(proposals.mask_logits, queries)
-    resize = Resize(proposals.grid, proposals.valid_size, size)
-    min_logits = _logit(mask_threshold * score_of.min() / score_of)
+    score_of = scores[queries]
+    logits = chosen_maps(mask_logits, queries)
+    min_logits = to_device(_logit(mask_threshold * score_of.min() / score_of), device)
+    score_of = to_device(score_of, device)
     windows = resize.windows(*where_reached(logits, min_logits))
     own_masks: list[tuple[Window, Tensor]] = []
     place = 0
@@ -245,13 +310,12 @@ def instance_prediction(
         size: height and width of the result in pixels; None keeps the mask grid.
         thresholds: what an instance needs.
     """
-    size = size or valid_grid(proposals.mask_logits, proposals.valid_size)
-    best, queries, label_ids = _best_pairs(proposals, thresholds)
+    best, queries, label_ids, valid_size = _best_pairs(proposals, thresholds)
+    size = size or valid_grid(proposals.mask_logits, valid_size)
     distinct, position = queries.unique(return_inverse=True)
+    resize = Resize(proposals.grid, valid_size, size, proposals.mask_logits.device)
     maps = chosen_maps(proposals.mask_logits, distinct.tolist())
-    crops, windows, areas, quality = _binary_masks(
-        maps, proposals.valid_size, size, thresholds.mask
-    )
+    crops, windows, areas, quality = _binary_masks(maps, resize, thresholds.mask)
     scores = best * quality[position]
     kept = ((scores > thresholds.score) & (quality > 0)[position]).nonzero()[:, 0]
     kept = kept[scores[kept].argsort(descending=True, stable=True)]
@@ -263,12 +327,16 @@ def instance_prediction(
         scores[kept],
         label_ids[kept],
         size,
+        proposals.mask_logits.device,
     )
     return found if thresholds.nms is None else found.without_repeats(thresholds.nms)
 
 
-def _best_pairs(proposals: ImageProposals, thresholds: Thresholds) -> tuple[Tensor, Tensor, Tensor]:
-    """Probability, query and category of the likeliest pairs, at most `thresholds.max_instances`.
+def _best_pairs(
+    proposals: ImageProposals, thresholds: Thresholds
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Probability, query and category of the likeliest pairs, at most `thresholds.max_instances`,
+    and the proposals' `valid_size`, all on the host.
 
     The mask quality is at most 1, so a pair below the threshold stays below it and its mask need
     not be resized.
@@ -276,23 +344,25 @@ def _best_pairs(proposals: ImageProposals, thresholds: Thresholds) -> tuple[Tens
     probabilities = proposals.class_probabilities().masked_fill(~proposals.is_thing, 0.0)
     count = min(thresholds.max_instances, probabilities.numel())
     best, index = probabilities.flatten().topk(count)
+    categories = probabilities.shape[1]
+    best, queries, label_ids, valid_size = to_host(
+        best, index // categories, index % categories, proposals.valid_size
+    )
     above = int((best > thresholds.score).count_nonzero())  # the first ones, as they are sorted
-    best, index = best[:above], index[:above]
-    return best, index // probabilities.shape[1], index % probabilities.shape[1]
+    return best[:above], queries[:above], label_ids[:above], valid_size
 
 
 def _binary_masks(
-    logits: Sequence[Tensor], valid_size: Tensor, size: tuple[int, int], mask_threshold: float
+    logits: Sequence[Tensor], resize: Resize, mask_threshold: float
 ) -> tuple[list[Tensor], list[Window], list[int], Tensor]:
     """Binary masks of K logits [h, w], each within its window, their areas, and the mean
-    probability inside, [K].
+    probability inside, [K] on the host.
 
     The mean of an empty mask is 0.
     """
     if not logits:
-        return [], [], [], torch.zeros(0, device=valid_size.device)
-    resize = Resize((logits[0].shape[0], logits[0].shape[1]), valid_size, size)
-    min_logits = _logit(torch.full((len(logits),), mask_threshold, device=valid_size.device))
+        return [], [], [], torch.zeros(0)
+    min_logits = _logit(torch.full((len(logits),), mask_threshold, device=logits[0].device))
     windows = resize.windows(*where_reached(logits, min_logits))
     crops: list[Tensor] = []
     counts: list[Tensor] = []
@@ -307,8 +377,8 @@ def _binary_masks(
         crops += [part.view_as(values) for part, values in zip(parts, enlarged, strict=True)]
         counts += [part.count_nonzero() for part in parts]
         sums += [part.sum() for part in probabilities.mul_(in_mask).split(sizes)]
-    areas = torch.stack(counts)
-    return crops, windows, areas.tolist(), torch.stack(sums) / areas.clamp(min=1)
+    areas, totals = to_host(torch.stack(counts), torch.stack(sums))
+    return crops, windows, areas.tolist(), totals / areas.clamp(min=1)
 
 
 def _bundles(windows: Sequence[Window]) -> Iterator[range]:

@@ -4,7 +4,7 @@ Shapes: H x W pixels of the result.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -48,6 +48,10 @@ class PanopticPrediction:
     segmentation: Tensor
     segments: list[dict[str, Any]]
 
+    def on_host(self) -> "PanopticPrediction":
+        """The same on the host, which waits once."""
+        return replace(self, segmentation=self.segmentation.cpu())
+
     def regions(self) -> Iterator[Region]:
         """The segments, in their order."""
         for segment in self.segments:
@@ -68,6 +72,10 @@ class SemanticPrediction:
     segmentation: Tensor
     sums: Tensor
 
+    def on_host(self) -> "SemanticPrediction":
+        """The same on the host, which waits twice."""
+        return SemanticPrediction(self.segmentation.cpu(), self.sums.cpu())
+
     def regions(self) -> Iterator[Region]:
         """One for each category that occurs, in their order."""
         for label_id in self.segmentation.unique().tolist():
@@ -83,9 +91,10 @@ class InstancePrediction:
         crops: K binary masks, each within its window of the result.
         windows: rows and columns of the result, of each mask.
         areas: pixels of each mask.
-        scores: [K].
-        label_ids: int64 [K].
+        scores: [K], on the host.
+        label_ids: int64 [K], on the host.
         size: height and width of the result.
+        device: of the masks.
     """
 
     crops: list[Tensor]
@@ -94,13 +103,12 @@ class InstancePrediction:
     scores: Tensor
     label_ids: Tensor
     size: tuple[int, int]
+    device: torch.device
 
     @property
     def masks(self) -> Tensor:
         """The masks at full size, bool [K, H, W], built anew at each call."""
-        masks = torch.zeros(
-            len(self.crops), *self.size, dtype=torch.bool, device=self.scores.device
-        )
+        masks = torch.zeros(len(self.crops), *self.size, dtype=torch.bool, device=self.device)
         for mask, crop, window in zip(masks, self.crops, self.windows, strict=True):
             mask[window] = crop
         return masks
@@ -122,11 +130,21 @@ class InstancePrediction:
             self.scores[places],
             self.label_ids[places],
             self.size,
+            self.device,
         )
+
+    def on_host(self) -> "InstancePrediction":
+        """The same on the host, which waits once."""
+        if self.device.type == "cpu" or not self.crops:
+            return replace(self, device=torch.device("cpu"))
+        flat = torch.cat([crop.flatten() for crop in self.crops]).cpu()
+        parts = flat.split([crop.numel() for crop in self.crops])
+        crops = [part.view(crop.shape) for part, crop in zip(parts, self.crops, strict=True)]
+        return replace(self, crops=crops, device=flat.device)
 
     def without_repeats(self, max_iou: float) -> "InstancePrediction":
         """The objects whose mask repeats no better one of their category (`mask_nms_dataseg`)."""
-        masks = [crop.cpu().numpy() for crop in self.crops]
+        masks = [crop.numpy() for crop in self.on_host().crops]
         label_ids = self.label_ids.tolist()
         return self.selected(without_repeats(masks, self.windows, self.areas, label_ids, max_iou))
 

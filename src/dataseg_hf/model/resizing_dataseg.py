@@ -11,35 +11,63 @@ from torch import Tensor
 from .mask_nms_dataseg import Window
 
 
+def to_host(*tensors: Tensor) -> list[Tensor]:
+    """The same tensors on the host, for which it waits once.
+
+    Args:
+        tensors: bool, whole numbers below 2^31, or floats, which come back as float32.
+    """
+    if tensors[0].device.type == "cpu":
+        return list(tensors)
+    # in 32 bits each, whatever they mean, so that they travel together
+    bits = [
+        x.float().contiguous().view(torch.int32) if x.is_floating_point() else x.int()
+        for x in tensors
+    ]
+    parts = torch.cat([x.flatten() for x in bits]).cpu().split([x.numel() for x in bits])
+    return [
+        (part.view(torch.float32) if x.is_floating_point() else part.to(x.dtype)).view(x.shape)
+        for x, part in zip(tensors, parts, strict=True)
+    ]
+
+
+def to_device(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host on the device, for which nobody waits."""
+    return values.to(device, non_blocking=True)
+
+
 class AxisResize:
     """Bilinear resize of the first `valid` share of an axis of `cells` to `size` pixels, padding
     cropped.
 
     Pixel i is the mean of the cells low[i] and high[i] with weights 1 - weight[i] and weight[i],
-    also where the image ends within a cell.
+    also where the image ends within a cell. Which cells a pixel touches is computed on the host,
+    so that windows are found without waiting for the device.
 
     Args:
-        valid: scalar tensor.
+        valid: scalar tensor of the host.
+        device: of the maps.
     """
 
-    def __init__(self, cells: int, valid: Tensor, size: int) -> None:
+    def __init__(self, cells: int, valid: Tensor, size: int, device: torch.device) -> None:
         # the last cell that holds some of the image
         last = (valid * cells - 1e-3).ceil().clamp(1, cells) - 1
-        position = (torch.arange(size, device=valid.device) + 0.5) / size * (valid * cells) - 0.5
+        position = (torch.arange(size) + 0.5) / size * (valid * cells) - 0.5
         position = position.clamp(min=0).minimum(last)
-        self.low = position.long()
-        self.high = (self.low + 1).minimum(last.long())
-        self.weight = position - self.low
-        self._first, self._last = self.low.tolist(), self.high.tolist()  # one wait for the device
+        self._low = position.long()
+        self._high = (self._low + 1).minimum(last.long())
+        self._first, self._last = self._low.tolist(), self._high.tolist()
+        self.low, self.high = to_device(self._low, device), to_device(self._high, device)
+        self.weight = to_device(position - self._low, device)
 
     def pixels(self, cells: Tensor) -> Tensor:
-        """For bool [K, cells] the smallest ranges of pixels that hold all those that touch a true
-        cell: [K, 2].
+        """For bool [K, cells] of the host the smallest ranges of pixels that hold all those that
+        touch a true cell: [K, 2].
         """
         true = cells.int()
         first, end = true.argmax(-1), cells.shape[-1] - true.flip(-1).argmax(-1)
         ranges = torch.stack(
-            [torch.searchsorted(self.high, first), torch.searchsorted(self.low, end)], dim=-1
+            [torch.searchsorted(self._high, first), torch.searchsorted(self._low, end)], dim=-1
         )
         return ranges.where(cells.any(-1, keepdim=True), 0)
 
@@ -62,14 +90,23 @@ class Resize:
 
     Args:
         grid: h and w.
-        valid_size: [2], height and width of the image as fractions of the grid.
+        valid_size: [2], height and width of the image as fractions of the grid; on the host, or
+            the host waits for it.
         size: height and width of the result, in pixels.
+        device: of the maps.
     """
 
-    def __init__(self, grid: tuple[int, int], valid_size: Tensor, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        grid: tuple[int, int],
+        valid_size: Tensor,
+        size: tuple[int, int],
+        device: torch.device,
+    ) -> None:
         self.size = size
-        self.rows = AxisResize(grid[0], valid_size[0], size[0])
-        self.columns = AxisResize(grid[1], valid_size[1], size[1])
+        valid_size = valid_size.cpu()
+        self.rows = AxisResize(grid[0], valid_size[0], size[0], device)
+        self.columns = AxisResize(grid[1], valid_size[1], size[1], device)
 
     def window(self, maps: Tensor, rows: slice, columns: slice) -> Tensor:
         """Those pixels of the result, for maps [K, h, w]."""
@@ -86,7 +123,11 @@ class Resize:
         return self.rows.enlarge(by_columns.view(maps, height, columns.stop - columns.start), rows)
 
     def windows(self, rows: Tensor, columns: Tensor) -> list[Window]:
-        """Pixels that touch cells of rows bool [K, h] and columns bool [K, w], of K maps."""
+        """Pixels that touch cells of rows bool [K, h] and columns bool [K, w], of K maps.
+
+        The host waits once for the device.
+        """
+        rows, columns = to_host(rows, columns)
         ranges = torch.stack([self.rows.pixels(rows), self.columns.pixels(columns)], dim=1)
         filled = (ranges[..., 0] < ranges[..., 1]).all(-1)  # cells of the padding touch no pixel
         return [
@@ -108,7 +149,12 @@ def where_reached(maps: Sequence[Tensor], least: Tensor) -> tuple[Tensor, Tensor
 
 
 def spans(rows: Tensor) -> list[slice]:
-    """For bool [K, h] the smallest ranges that hold all true ones; 0:0 where there is none."""
+    """For bool [K, h] the smallest ranges that hold all true ones; 0:0 where there is none.
+
+    Elsewhere than on the host, which would have to wait for them, all rows.
+    """
+    if rows.device.type != "cpu":
+        return [slice(0, rows.shape[-1])] * len(rows)
     first, end = rows.int().argmax(-1), rows.shape[-1] - rows.flip(-1).int().argmax(-1)
     some = rows.any(-1)
     return [slice(*pair) for pair in torch.stack([first * some, end * some], dim=-1).tolist()]
@@ -127,7 +173,7 @@ def resize_masks(masks: Tensor, valid_size: Tensor, size: tuple[int, int]) -> Te
     Args:
         valid_size: [2], fractions of the canvas.
     """
-    resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size)
+    resize = Resize((masks.shape[-2], masks.shape[-1]), valid_size, size, masks.device)
     return resize.window(masks, slice(0, size[0]), slice(0, size[1]))
 
 
@@ -180,6 +226,8 @@ __all__ = [
     "hull",
     "resize_masks",
     "spans",
+    "to_device",
+    "to_host",
     "valid_grid",
     "where_reached",
     "within",

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .mask_nms_dataseg import checked_iou
 from .predictions_dataseg import InstancePrediction
+from .resizing_dataseg import to_device
 from .tasks_dataseg import TASKS
 from .thresholds_dataseg import Thresholds
 
@@ -98,9 +99,8 @@ def fused_categories(is_thing: Tensor, label_ids: Iterable[int] | None) -> Tenso
             f"`label_ids_to_fuse` {unknown} are outside the vocabulary of {len(is_thing)} "
             "categories"
         )
-    return torch.tensor(
-        [label_id in chosen for label_id in range(len(is_thing))], device=is_thing.device
-    )
+    flags = torch.tensor([label_id in chosen for label_id in range(len(is_thing))])
+    return to_device(flags, is_thing.device)
 
 
 def single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, list[int]]:
@@ -112,16 +112,16 @@ def single_map(found: InstancePrediction, least_share: float) -> tuple[Tensor, l
     segmentation = np.full(found.size, -1, dtype=np.int32)
     kept: list[int] = []
     for index, (crop, window, whole) in enumerate(
-        zip(found.crops, found.windows, found.areas, strict=True)
+        zip(found.on_host().crops, found.windows, found.areas, strict=True)
     ):
         around = segmentation[window]
-        visible = crop.cpu().numpy() & (around < 0)
+        visible = crop.numpy() & (around < 0)
         area = np.count_nonzero(visible)
         if area == 0 or area < least_share * whole:
             continue
         np.putmask(around, visible, len(kept))
         kept.append(index)
-    return torch.from_numpy(segmentation).to(found.scores.device), kept
+    return to_device(torch.from_numpy(segmentation), found.device), kept
 
 
 def instance_segments(found: InstancePrediction, places: Sequence[int]) -> list[dict[str, Any]]:

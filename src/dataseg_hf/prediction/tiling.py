@@ -160,7 +160,7 @@ def _predict(
         for tile, proposals in zip(batch, ImageProposals.of_batch(outputs), strict=True):
             if watch is not None:
                 watch(proposals)
-            prediction = task.predict(proposals, tile.size, within_tile)
+            prediction = task.predict(proposals, tile.size, within_tile).on_host()
             segments = [segment_of_region(region) for region in prediction.regions()]
             yield [segment.moved(tile.rows.start, tile.columns.start) for segment in segments]
 

@@ -120,7 +120,7 @@ def likeliest_classes(logits: Tensor, valid_size: Tensor, size: Size) -> tuple[T
         valid_size: [2], height and width of the image as fractions of the grid.
         size: H and W.
     """
-    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size.to(logits.device), size)
+    resize = Resize((logits.shape[-2], logits.shape[-1]), valid_size, size, logits.device)
     height = max(1, BAND_ELEMENTS // (len(logits) * size[1]))
     bands = [slice(top, min(top + height, size[0])) for top in range(0, size[0], height)]
     best = [
