@@ -27,11 +27,12 @@ MAY_IMPORT = {
     # not before it is called
     "shipped_code": {"configuration", "image_processing", "modeling", "pipeline"},
     "configuration": {"configuration_efficientnet_lite", "requirements", "shipped_code"},
+    "host": set(),
     "losses": set(),
     "thresholds": set(),
     "proposals": {"connected_parts"},
-    "targets": {"losses"},
-    "merging": {"proposals", "targets"},
+    "targets": {"host", "losses"},
+    "merging": {"host", "proposals", "targets"},
     "cell_supervision": {"targets"},
     "supervision": {
         "cell_supervision",
@@ -41,9 +42,9 @@ MAY_IMPORT = {
         "proposals",
         "targets",
     },
-    "box_supervision": {"configuration", "losses", "merging", "supervision", "targets"},
+    "box_supervision": {"configuration", "host", "losses", "merging", "supervision", "targets"},
     "degrees": set(),
-    "object_targets": {"degrees", "targets"},
+    "object_targets": {"degrees", "host", "targets"},
     "object_supervision": {
         "box_supervision",
         "degrees",
@@ -56,10 +57,17 @@ MAY_IMPORT = {
     },
     "connected_parts": set(),
     "mask_nms": set(),
-    "resizing": {"mask_nms"},
+    "resizing": {"host", "mask_nms"},
     "predictions": {"mask_nms"},
-    "postprocessing": {"mask_nms", "predictions", "proposals", "resizing", "thresholds"},
-    "mask2former_panoptic": {"mask_nms", "predictions", "proposals", "resizing", "thresholds"},
+    "postprocessing": {"host", "mask_nms", "predictions", "proposals", "resizing", "thresholds"},
+    "mask2former_panoptic": {
+        "host",
+        "mask_nms",
+        "predictions",
+        "proposals",
+        "resizing",
+        "thresholds",
+    },
     # what computes, not before it is called
     "tasks": {
         "box_supervision",
@@ -121,6 +129,7 @@ MAY_IMPORT = {
     "vocabularies": {
         "classifier",
         "configuration",
+        "host",
         "pretrained",
         "query_decoder",
         "text_embeddings",
@@ -147,6 +156,7 @@ MAY_IMPORT = {
         "classifier",
         "configuration",
         "deformable_pixel_decoder",
+        "host",
         "image_processing",
         "pixel_decoder",
         "pretrained",
@@ -160,7 +170,7 @@ MAY_IMPORT = {
     "image_storage": set(),
     "image_reading": {"image_storage"},
     "image_inputs": set(),
-    "result_formats": {"mask_nms", "predictions", "tasks", "thresholds"},
+    "result_formats": {"host", "mask_nms", "predictions", "tasks", "thresholds"},
     "image_processing": {
         "image_inputs",
         "image_reading",

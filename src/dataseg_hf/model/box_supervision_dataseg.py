@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from .configuration_dataseg import DaTaSegConfig
-from .host_labels_dataseg import to_device
+from .host_dataseg import to_device
 from .losses_dataseg import axis_projections, color_affinity_loss, dice_loss, pairwise_dice_cost
 from .merging_dataseg import Groups, matched_masks, mostly_void, rows_of
 from .supervision_dataseg import (
@@ -105,9 +105,9 @@ def affinity_loss(
     """
     columns, rows = (rows_of(x, group.kept) for x in (targets.columns, targets.rows))
     compared = rows_of(targets.compares_colors, group.kept_on_host) & (group.matched_on_host >= 0)
-    places = [to_device(index, masks.device) for index in compared.nonzero(as_tuple=True)]
+    where, target = (to_device(x, masks.device) for x in compared.nonzero(as_tuple=True))
     threshold = config.color_affinity_threshold
-    arguments = (masks, image, columns, rows, targets.valid_mask, *places, threshold)
+    arguments = (masks, image, columns, rows, targets.valid_mask, where, target, threshold)
     if masks.numel() <= RECOMPUTED_CELLS:
         return _sum_of_affinities(*arguments)
     options: dict[str, Any] = {"use_reentrant": False, "preserve_rng_state": False}

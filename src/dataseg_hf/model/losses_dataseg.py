@@ -167,8 +167,8 @@ def classification_loss(
             category. An unmatched query may then be background or one of those: their
             probabilities add up (our setting). None where every category is exhaustive.
     """
-    weight = logits.new_ones(logits.shape[-1])
-    weight[-1] = no_object_weight
+    # not by an index: a number that is copied to a device is waited for
+    weight = F.pad(logits.new_ones(logits.shape[-1] - 1), (0, 1), value=no_object_weight)
     how: dict[str, Any] = {"weight": weight, "ignore_index": -100, "reduction": "sum"}
     if exhaustive is None:
         total = F.cross_entropy(logits.transpose(1, 2), class_targets, **how)

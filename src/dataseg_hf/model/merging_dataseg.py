@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .host_labels_dataseg import to_device
+from .host_dataseg import to_device
 from .proposals_dataseg import LayerProposals, dot_product
 from .targets_dataseg import PointValues
 

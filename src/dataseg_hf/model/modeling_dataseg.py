@@ -19,7 +19,7 @@ from .checksums_dataseg import write_checksums
 from .classifier_dataseg import TextClassifier, VocabularyStore
 from .configuration_dataseg import DaTaSegConfig
 from .deformable_pixel_decoder_dataseg import DeformablePixelDecoder
-from .host_labels_dataseg import host_labels, to_device
+from .host_dataseg import host_labels, to_device
 from .image_processing_dataseg import DaTaSegImageProcessor
 from .pixel_decoder_dataseg import PixelDecoder
 from .pretrained_dataseg import DaTaSegPreTrainedModel
@@ -201,8 +201,7 @@ class DaTaSegModel(WarmStartMixin):
                 Further `is_crowd` bool [M]; `mask_weights`, `exhaustive`, `objects_only`: `Truth`.
             num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
                 or processes; losses of the calls then add up to the loss of the whole.
-            sampling_seeds: int64 [B], of the points that masks are compared on and of dropout; best
-                on the host, as labels are, so that nothing waits for the device.
+            sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.
             loss_weights: Overrides of the config's loss weights, keys as in
                 `supervision_dataseg.LOSS_TERMS`.
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
@@ -215,10 +214,9 @@ class DaTaSegModel(WarmStartMixin):
         chosen = _checked_task(task, labels, pixel_values.shape[0])
         embeddings, things = self._classes(text_embeddings, is_thing, vocabulary)
         others = self._others(vocabulary, text_embeddings, labels)
+        labels, sampling_seeds = host_labels(labels, sampling_seeds)
         valid_mask = _valid_mask(pixel_values, pixel_mask)
         every_layer = labels is not None or output_auxiliary_logits
-        if labels is not None:
-            labels, sampling_seeds = host_labels(labels, sampling_seeds)
         proposed = self._propose(
             pixel_values, valid_mask, (embeddings, others), vocabulary, every_layer, sampling_seeds
         )

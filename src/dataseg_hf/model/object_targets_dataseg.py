@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from .degrees_dataseg import Degree
-from .host_labels_dataseg import to_device
+from .host_dataseg import to_device
 from .targets_dataseg import BoxTargets, MaskTargets, Targets, Truth
 
 
@@ -37,10 +37,10 @@ class ObjectTargets(Targets):
         self.degree = to_device(degree, self.device)
         self.boxes.compares_colors = (degree == Degree.BOX) | (degree == Degree.POINT)
         rows_and_labels = zip(self.target_rows, truth.labels, strict=True)
-        points, owner = zip(*(_points(label, rows) for rows, label in rows_and_labels), strict=True)
-        self.points = to_device(pad_sequence(points, batch_first=True), self.device)
-        padded = pad_sequence(owner, batch_first=True, padding_value=-1)
-        self.owner = to_device(padded, self.device)
+        given = [_points(label, rows) for rows, label in rows_and_labels]
+        points = pad_sequence([one for one, _ in given], batch_first=True)
+        owner = pad_sequence([one for _, one in given], batch_first=True, padding_value=-1)
+        self.points, self.owner = to_device(points, self.device), to_device(owner, self.device)
 
     def has(self, degree: Degree) -> Tensor:
         """bool [B, M]."""

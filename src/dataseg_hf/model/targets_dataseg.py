@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from .host_labels_dataseg import to_device
+from .host_dataseg import to_device
 from .losses_dataseg import cell_centers, interval_cells, nearest_index
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from .classifier_dataseg import VocabularyStore
 from .configuration_dataseg import check_vocabulary
-from .host_labels_dataseg import to_device
+from .host_dataseg import to_device
 from .pretrained_dataseg import DaTaSegPreTrainedModel
 from .query_decoder_dataseg import DatasetDecoders, QueryDecoder
 from .text_embeddings_dataseg import build_text_encoder

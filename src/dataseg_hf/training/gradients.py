@@ -60,7 +60,7 @@ class BatchLosses:
 
 
 def read_together(tensors: Sequence[Tensor]) -> list[list[float]]:
-    """The values of tensors, each as a flat list; the host waits once for the device."""
+    """The values of tensors [...], each as a flat list; the host waits once for the device."""
     values = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors]).tolist()
     places = list(accumulate((tensor.numel() for tensor in tensors), initial=0))
     return [values[first:last] for first, last in pairwise(places)]

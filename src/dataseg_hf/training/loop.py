@@ -245,6 +245,9 @@ class CoTraining:
         """The loss terms of each batch and the norm of the gradient. Beside the matching, this is
         where a step waits for the device.
 
+        Args:
+            norm: scalar.
+
         Raises:
             DivergedError: for a loss that is not finite.
         """
