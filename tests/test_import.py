@@ -160,7 +160,7 @@ MAY_IMPORT = {
     "image_storage": set(),
     "image_reading": {"image_storage"},
     "image_inputs": set(),
-    "result_formats": {"mask_nms", "predictions", "tasks", "thresholds"},
+    "result_formats": {"resizing", "mask_nms", "predictions", "tasks", "thresholds"},
     "image_processing": {
         "image_inputs",
         "image_reading",

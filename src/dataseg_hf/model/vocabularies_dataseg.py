@@ -212,7 +212,9 @@ class VocabularyMixin(DaTaSegPreTrainedModel):
         name = self._chosen_vocabulary(vocabulary)
         flags = self.stored_vocabulary(name)["is_thing"]
         embeddings = self.vocabularies.get(name)
-        return embeddings, torch.tensor(flags, dtype=torch.bool, device=embeddings.device)
+        # in every forward pass, so nobody shall wait for it
+        things = torch.tensor(flags, dtype=torch.bool).to(embeddings.device, non_blocking=True)
+        return embeddings, things
 
     def _stuff_of_others(self, vocabulary: str) -> Tensor | None:
         """Embeddings [O, D] of the stuff that the other stored vocabularies name: what an image may
