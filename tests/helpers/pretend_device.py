@@ -18,6 +18,7 @@ the precision of far tensors as it is.
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import sys
@@ -166,7 +167,12 @@ class PretendDevice(TorchDispatchMode):
     # --- what tests ask for
 
     def put(self, values: Any) -> Any:
-        """The same nest with its tensors on the device; no wait is counted."""
+        """The same nest, or dataclass of such, with its tensors on the device; no wait is
+        counted.
+        """
+        if dataclasses.is_dataclass(values) and not isinstance(values, (dict, type)):
+            fields = {one.name: getattr(values, one.name) for one in dataclasses.fields(values)}
+            return dataclasses.replace(values, **self.put(fields))
         return tree_map(
             lambda x: self._far(x.detach()) if isinstance(x, Tensor) else x,
             values,

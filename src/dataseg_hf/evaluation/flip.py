@@ -5,6 +5,7 @@ Shapes: N queries, C categories, h x w mask grid.
 
 from dataclasses import replace
 
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -51,12 +52,10 @@ def paired_views(first: ImageProposals, second: ImageProposals) -> ImageProposal
     # what lies in the padding means nothing
     overlap = _iou(*(mask[:, :height, :width] > 0.5 for mask in masks))
     agreement = classes[0][:, :-1] @ classes[1][:, :-1].T
-    likeness = torch.where(overlap > MIN_OVERLAP, overlap * agreement, 0.0)
-    rows, columns = (
-        torch.from_numpy(i) for i in linear_sum_assignment(likeness.cpu().numpy(), maximize=True)
-    )
-    paired = (likeness[rows, columns] > 0).cpu()
-    rows, columns = rows[paired], columns[paired]
+    likeness = torch.where(overlap > MIN_OVERLAP, overlap * agreement, 0.0).cpu().numpy()
+    pairs = np.stack(linear_sum_assignment(likeness, maximize=True))
+    pairs = pairs[:, likeness[pairs[0], pairs[1]] > 0]
+    rows, columns = torch.from_numpy(pairs).to(overlap.device, non_blocking=True)
 
     nothing = torch.zeros_like(classes[0])
     nothing[:, -1] = 1

@@ -195,14 +195,14 @@ def _forward(
     things: Tensor,
 ) -> list[ImageProposals]:
     classes: dict[str, Any] = {
-        "text_embeddings": eval_set.text_embeddings.to(model.device),
+        "text_embeddings": eval_set.text_embeddings.to(model.device, non_blocking=True),
         "is_thing": things,
     }
     if model.config.knows_stored_vocabularies_only:
         classes = {"vocabulary": eval_set.vocabulary}
     output = model(
-        pixel_values=pixel_values.to(model.device),
-        pixel_mask=pixel_mask.to(model.device),
+        pixel_values=pixel_values.to(model.device, non_blocking=True),
+        pixel_mask=pixel_mask.to(model.device, non_blocking=True),
         **classes,
     )
     return ImageProposals.of_batch(output)

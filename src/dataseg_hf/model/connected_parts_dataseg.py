@@ -2,7 +2,9 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
@@ -12,17 +14,20 @@ mostly cells that were called wrong.
 """
 
 
-def connected_parts(mask_logits: Tensor, min_cells: int = MIN_CELLS) -> Iterator[Tensor]:
+def connected_parts(
+    mask_logits: Tensor, inside: NDArray[np.bool_], min_cells: int = MIN_CELLS
+) -> Iterator[Tensor]:
     """The mask once for each of its connected parts, as if the other parts were not: [h, w].
 
     Args:
-        mask_logits: [h, w]; cells above 0 are inside.
+        mask_logits: [h, w].
+        inside: [h, w], the cells above 0; on the host, so that one copy can serve many masks.
         min_cells: in a part, at least; smaller ones are left out, but for the largest.
     """
-    labels, count = ndimage.label((mask_logits > 0).cpu().numpy())
-    numbers = torch.from_numpy(labels).to(mask_logits.device)
-    sizes = numbers.flatten().bincount(minlength=count + 1).tolist()
+    labels, count = ndimage.label(inside)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1).tolist()
     enough = min(min_cells, max(sizes[1:], default=0))
+    numbers = torch.from_numpy(labels).to(mask_logits.device, non_blocking=True)
     for part in range(1, count + 1):
         if sizes[part] >= enough:
             yield torch.where((numbers == part) | (numbers == 0), mask_logits, -mask_logits)

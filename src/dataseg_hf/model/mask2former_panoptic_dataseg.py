@@ -15,11 +15,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .host_dataseg import to_host
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import PanopticPrediction
 from .proposals_dataseg import ImageProposals
-from .resizing_dataseg import Resize, spans, to_device, to_host, valid_grid
+from .resizing_dataseg import Resize, chosen_maps, spans, valid_grid
 from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
+
+# below this sum of height and width torch enlarges with other arithmetic
+MIN_SIDES = 129
+# a mask logit, of 0.01
+NEARLY_NOTHING = -4.6
 
 
 @torch.no_grad()
@@ -51,13 +57,9 @@ def mask2former_panoptic_prediction(
     size = size or grid
     kept = ((label_ids < len(is_fused)) & (scores > thresholds.score)).nonzero()[:, 0]
     scores, label_ids = scores[kept], label_ids[kept]
-    # one by one, as small maps find their memory sooner than one large one
-    probabilities = [
-        mask_logits[query, :height, :width].float().sigmoid() for query in kept.tolist()
-    ]
-    score_of = to_device(scores, mask_logits.device)
-    windows = _reach(probabilities, score_of, size, thresholds.mask)
-    owner, own_areas = _owners(probabilities, score_of, windows, size, thresholds.mask)
+    maps = chosen_maps(mask_logits[:, :height, :width], kept.tolist())
+    windows = _reach(maps, scores, size, thresholds.mask)
+    owner, own_areas = _owners(maps, scores, windows, size, thresholds.mask)
     visible = [owner[window] == number for number, window in enumerate(windows)]
     large_enough = _large_enough(visible, own_areas, thresholds.overlap)
 
@@ -93,33 +95,36 @@ def _large_enough(visible: list[Tensor], own_areas: Tensor, min_share: float) ->
 
 
 def _reach(
-    probabilities: list[Tensor], scores: Tensor, size: tuple[int, int], mask_threshold: float
+    maps: list[Tensor], scores: Tensor, size: tuple[int, int], mask_threshold: float
 ) -> list[Window]:
     """For each proposal a window of the result, outside which it neither wins a pixel nor reaches
     the threshold.
 
     One of the four cells around a pixel counts for a quarter or more of its value, so who wins
     there has at least a quarter of the best value of that cell, and so a cell with a quarter of the
-    least best value around.
+    least best value around. The best value is that of the largest logit or more, with the least
+    score; and a proposal whose logit does not reach a value with the largest score does not reach
+    it with its own. So nothing but one map of bounds needs a sigmoid.
     """
-    if not probabilities:
+    if not maps:
         return []
-    best = torch.zeros_like(probabilities[0])
-    largest = torch.stack([probability.amax(-1) for probability in probabilities]) * scores[:, None]
+    largest = torch.stack([logits.amax(-1) for logits in maps])
+    best = torch.full_like(maps[0], -torch.inf)
     # a little less than the best, which only makes windows larger, for a fraction of the rows
-    for probability, score, rows in zip(probabilities, scores, spans(largest > 0.01), strict=True):
-        torch.maximum(best[rows], probability[rows] * score, out=best[rows])
-    least = (0.2499 * _least_around(best)).clamp(max=0.999 * mask_threshold)
+    for logits, rows in zip(maps, spans(largest > NEARLY_NOTHING), strict=True):
+        torch.maximum(best[rows], logits[rows], out=best[rows])
+    least_best = _least_around(best).sigmoid_().mul_(0.2499 * float(scores.min()))
+    share = least_best.clamp_(max=0.999 * mask_threshold).div_(float(scores.max()))
+    least = share.clamp_(max=1 - 1e-6).logit_().sub_(1e-3)
     in_rows = torch.zeros_like(largest, dtype=torch.bool)
-    in_columns = torch.zeros(len(scores), best.shape[1], dtype=torch.bool, device=best.device)
+    in_columns = torch.zeros(len(maps), best.shape[1], dtype=torch.bool, device=best.device)
     for number, rows in enumerate(spans(largest >= least.amin(-1))):
         if rows.stop > rows.start:
-            excess = torch.addcmul(-least[rows], probabilities[number][rows], scores[number])
-            in_rows[number, rows] = excess.amax(-1) >= 0
-            in_columns[number] = excess.amax(-2) >= 0
-    whole = torch.ones(2)
+            reached = maps[number][rows] >= least[rows]
+            in_rows[number, rows] = reached.any(-1)
+            in_columns[number] = reached.any(-2)
     grid = (best.shape[0], best.shape[1])
-    return Resize(grid, whole, size, best.device).windows(in_rows, in_columns)
+    return Resize(grid, torch.ones(2), size, best.device).windows(in_rows, in_columns)
 
 
 def _least_around(values: Tensor) -> Tensor:
@@ -136,7 +141,7 @@ def _least_around(values: Tensor) -> Tensor:
 
 
 def _owners(
-    probabilities: list[Tensor],
+    maps: list[Tensor],
     scores: Tensor,
     windows: list[Window],
     size: tuple[int, int],
@@ -145,46 +150,67 @@ def _owners(
     """The proposal that each pixel goes to, int32 [H, W], and the area of each proposal's own mask,
     int64 [K].
     """
-    owner = torch.zeros(size, dtype=torch.int32, device=scores.device)
-    best = torch.full(size, -1.0, device=scores.device)
-    areas = torch.zeros(len(scores), dtype=torch.int64, device=scores.device)
-    for number, (probability, window) in enumerate(zip(probabilities, windows, strict=True)):
-        value = _enlarged(probability, size, window) * scores[number]
-        areas[number] = (value >= mask_threshold).sum()
-        owner[window].masked_fill_(value > best[window], number)
-        torch.maximum(best[window], value, out=best[window])
+    device = maps[0].device if maps else scores.device
+    owner = torch.zeros(size, dtype=torch.int32, device=device)
+    best = torch.full(size, -1.0, device=device)
+    areas = torch.zeros(len(scores), dtype=torch.int64, device=device)
+    for number, (logits, window, score) in enumerate(
+        zip(maps, windows, scores.tolist(), strict=True)
+    ):
+        if window[0].stop > window[0].start:
+            value = _enlarged(logits, size, window).mul_(score)
+            areas[number] = (value >= mask_threshold).count_nonzero()
+            owner[window].masked_fill_(value > best[window], number)
+            torch.maximum(best[window], value, out=best[window])
     return owner, areas
 
 
-# up to this sum of height and width torch enlarges with other arithmetic
-MIN_SIDES = 129
+def _enlarged(logits: Tensor, size: tuple[int, int], window: Window) -> Tensor:
+    """The window of the sigmoid of a map [h, w] that `F.interpolate` has made of `size`, to the
+    bit.
 
-
-def _enlarged(probability: Tensor, size: tuple[int, int], window: Window) -> Tensor:
-    """The window of a map [h, w] that `F.interpolate` has made of `size`, to the bit.
-
-    What lies behind the window is left out, but nothing before it: other indices would round
-    another way, and pixels where two proposals tie would go to another one.
+    One axis after the other, which is how torch weights the four cells, so each time only the rows
+    or columns of the window are enlarged. On the other axis what lies behind the window is left
+    out, but nothing before it: other indices would round another way, and pixels where two
+    proposals tie would go to another one.
     """
-    height, width = probability.shape
-    scale = size[0] / height, size[1] / width
-    rows = _cells_before(window[0].stop, height, scale[0])
-    columns = _cells_before(window[1].stop, width, scale[1])
-    if int(rows * scale[0]) + int(columns * scale[1]) < MIN_SIDES:
-        rows, columns = height, width
-    if (rows, columns) == (height, width):
-        enlarged = F.interpolate(
-            probability[None, None], size=size, mode="bilinear", align_corners=False
-        )
-    else:
-        part = probability[None, None, :rows, :columns]
-        enlarged = F.interpolate(part, scale_factor=scale, mode="bilinear", align_corners=False)
-    return enlarged[0, 0][window]
+    if sum(size) < MIN_SIDES:
+        whole = logits.sigmoid()[None, None]
+        return F.interpolate(whole, size=size, mode="bilinear", align_corners=False)[0, 0][window]
+    rows, columns = window
+    high, wide = size[0] / logits.shape[0], size[1] / logits.shape[1]
+    top, bottom = _cells(rows, logits.shape[0], high)
+    left, right = _cells(columns, logits.shape[1], wide)
+    cells = logits.new_zeros(bottom - top, right)
+    torch.sigmoid(logits[top:bottom, left:right], out=cells[:, left:])
+    pixels = _pixels(columns.stop, right, wide, bottom - top)
+    across = _resized(cells, (bottom - top, pixels), (1.0, wide))[:, columns]
+    cells = logits.new_zeros(bottom, across.shape[1])
+    cells[top:] = across
+    pixels = _pixels(rows.stop, bottom, high, across.shape[1])
+    return _resized(cells, (pixels, across.shape[1]), (high, 1.0))[rows]
 
 
-def _cells_before(stop: int, cells: int, scale: float) -> int:
-    """So many cells are enough for the pixels before `stop`."""
-    enough = int(stop / scale) + 3
-    while scale != 1 and enough < cells and int(enough * scale) == enough:
-        enough += 1  # torch copies an axis that keeps its length
-    return min(enough, cells)
+def _resized(cells: Tensor, size: tuple[int, int], scale: tuple[float, float]) -> Tensor:
+    """The first pixels of an enlarged map [h, w]; `F.interpolate` takes no size beside a scale."""
+    return torch.ops.aten.upsample_bilinear2d(cells[None, None], size, False, *scale)[0, 0]
+
+
+def _cells(pixels: slice, cells: int, scale: float) -> tuple[int, int]:
+    """The cells that those pixels touch, and some more."""
+    return max(0, int(pixels.start / scale) - 2), min(cells, int(pixels.stop / scale) + 3)
+
+
+def _pixels(stop: int, cells: int, scale: float, across: int) -> int:
+    """So many pixels of an axis hold those before `stop`, and torch computes them as for the whole
+    map.
+
+    Args:
+        stop: end of the pixels.
+        cells: of the axis.
+        scale: pixels per cell.
+        across: pixels of the other axis.
+    """
+    pixels = max(stop, MIN_SIDES - across)
+    # torch copies an axis that keeps its length
+    return pixels + 1 if scale != 1 and pixels == cells else pixels

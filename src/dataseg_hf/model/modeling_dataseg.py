@@ -199,11 +199,10 @@ class DaTaSegModel(WarmStartMixin):
                 [M, 2], false where a crop cut the box on that axis (x, y) (boxes);
                 both, `degrees` int [M] and `points` [M, P, 2], see `ObjectTargets` (objects).
                 Further `is_crowd` bool [M]; `mask_weights`, `exhaustive`, `objects_only`: `Truth`.
-            num_targets, num_images: Totals of the whole optimizer step, when it spans several calls
-                or processes; losses of the calls then add up to the loss of the whole.
+            num_targets, num_images: Totals of an optimizer step over several calls or processes,
+                whose losses then add up.
             sampling_seeds: int64 [B], of the points that masks are compared on and of dropout.
-            loss_weights: Overrides of the config's loss weights, keys as in
-                `supervision_dataseg.LOSS_TERMS`.
+            loss_weights: Overrides of the config's, keys as in `supervision_dataseg.LOSS_TERMS`.
             output_auxiliary_logits: Also return the logits of the earlier decoder layers.
 
         Raises:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from .host_dataseg import to_device, to_host
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import InstancePrediction, PanopticPrediction, SemanticPrediction
 from .proposals_dataseg import ImageProposals
@@ -23,8 +24,6 @@ from .resizing_dataseg import (
     Resize,
     chosen_maps,
     hull,
-    to_device,
-    to_host,
     valid_grid,
     where_reached,
     within,

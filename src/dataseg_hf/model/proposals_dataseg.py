@@ -91,21 +91,23 @@ class ImageProposals:
         """The proposals, those from the `first` on that are of a thing once for each connected part
         of their mask, since a category has one proposal and an image many objects of it.
         """
-        label_ids = self.likeliest_classes()[1].tolist()
-        is_thing = [*self.is_thing.tolist(), False]  # the background
-        origins: list[int] = []
-        masks: list[Tensor] = []
-        for place, mask in enumerate(self.mask_logits):
-            apart = place >= first and is_thing[label_ids[place]]
-            parts = list(connected_parts(mask)) if apart else [mask]
-            origins += [place] * len(parts)
+        is_thing = torch.cat([self.is_thing, self.is_thing.new_zeros(1)])  # the background
+        # two copies, however many masks there are
+        apart = is_thing[self.likeliest_classes()[1][first:]].tolist()
+        inside = (self.mask_logits[first:] > 0).cpu().numpy()
+        origins = list(range(first))
+        masks = list(self.mask_logits[:first])
+        for place, mask in enumerate(self.mask_logits[first:]):
+            parts = list(connected_parts(mask, inside[place])) if apart[place] else [mask]
+            origins += [first + place] * len(parts)
             masks += parts
         weights = self.semantic_weights
+        kept = torch.tensor(origins).to(self.mask_logits.device, non_blocking=True)
         return replace(
             self,
-            class_logits=self.class_logits[origins],
+            class_logits=self.class_logits[kept],
             mask_logits=torch.stack(masks),
-            semantic_weights=None if weights is None else weights[origins],
+            semantic_weights=None if weights is None else weights[kept],
         )
 
     def mirrored(self) -> "ImageProposals":

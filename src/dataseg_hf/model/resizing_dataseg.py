@@ -8,32 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .host_dataseg import to_device, to_host
 from .mask_nms_dataseg import Window
-
-
-def to_host(*tensors: Tensor) -> list[Tensor]:
-    """The same tensors on the host, for which it waits once.
-
-    Args:
-        tensors: bool, whole numbers below 2^31, or floats, which come back as float32.
-    """
-    if tensors[0].device.type == "cpu":
-        return list(tensors)
-    # in 32 bits each, whatever they mean, so that they travel together
-    bits = [
-        x.float().contiguous().view(torch.int32) if x.is_floating_point() else x.int()
-        for x in tensors
-    ]
-    parts = torch.cat([x.flatten() for x in bits]).cpu().split([x.numel() for x in bits])
-    return [
-        (part.view(torch.float32) if x.is_floating_point() else part.to(x.dtype)).view(x.shape)
-        for x, part in zip(tensors, parts, strict=True)
-    ]
-
-
-def to_device(values: Tensor, device: torch.device) -> Tensor:
-    """Values of the host on the device, for which nobody waits."""
-    return values.to(device, non_blocking=True)
 
 
 class AxisResize:
@@ -226,8 +202,6 @@ __all__ = [
     "hull",
     "resize_masks",
     "spans",
-    "to_device",
-    "to_host",
     "valid_grid",
     "where_reached",
     "within",

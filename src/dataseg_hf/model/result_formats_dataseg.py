@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .host_dataseg import to_device
 from .mask_nms_dataseg import checked_iou
 from .predictions_dataseg import InstancePrediction
-from .resizing_dataseg import to_device
 from .tasks_dataseg import TASKS
 from .thresholds_dataseg import Thresholds
 

@@ -123,8 +123,9 @@ def _predicted(
     """Mask [H, W], class and probability of each predicted segment."""
     size = (shape[0], shape[1])
     thresholds = Thresholds(score=LEAST_PROBABILITY)
-    for region in get_task("panoptic").predict(proposals, size, thresholds).regions():
-        yield region.full_mask(size).cpu().numpy(), region.label_id, region.score or 0.0
+    found = get_task("panoptic").predict(proposals, size, thresholds).on_host()
+    for region in found.regions():
+        yield region.full_mask(size).numpy(), region.label_id, region.score or 0.0
 
 
 def _review(left: float) -> str:

@@ -147,7 +147,7 @@ class ProposalTeacher(Teacher):
         for logits, masks, one in zip(class_logits, mask_logits, batch, strict=True):
             valid_size = one.valid_size.to(masks.device)
             proposals = ImageProposals(logits, masks, valid_size, is_thing)
-            found = get_task(self.kind).predict(proposals, one.size, thresholds)
+            found = get_task(self.kind).predict(proposals, one.size, thresholds).on_host()
             if isinstance(found, SemanticPrediction):
                 yield self._class_map(found.segmentation, found.sums)
             else:
