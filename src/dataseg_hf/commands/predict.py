@@ -293,8 +293,8 @@ def add_runtime_options(parser: OptionParser) -> None:
     group = parser.add_argument_group("runtime")
     group.add_argument(
         "--runtime", default="torch", choices=["torch", "onnx", "openvino"],
-        help="what computes; onnx (ONNX Runtime) and openvino read a folder of `dataseg export`, on "
-        "the CPU (default %(default)s)",
+        help="what computes; onnx (ONNX Runtime) and openvino read a folder of `dataseg export`, "
+        "on the CPU (default %(default)s)",
     )  # fmt: skip
     group.add_argument(
         "--precision", choices=["fp32", "int8"],

@@ -5,13 +5,15 @@ files.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -31,6 +33,7 @@ GRAPHS: Mapping[str, str] = {"fp32": "model.onnx", "int8": "model_int8.onnx"}
 RUNTIMES: Mapping[str, str] = {"onnx": "export", "openvino": "openvino"}
 """The extra that brings each."""
 _PACKAGES = {"onnx": "onnxruntime", "openvino": "openvino"}
+MAX_SHAPES = 4  # of inputs; windows come in batches of four and what is left
 Runner: TypeAlias = Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]
 """A graph as a function: `pixel_values` [B, 3, H, W], `pixel_mask` int64 [B, H, W] and
 `text_embeddings` [C, D] give the outputs of `InferenceGraph.forward`.
@@ -76,40 +79,58 @@ def onnx_runner(file: Path) -> Runner:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # its warnings are about its own fusions
+    # torch works on the same cores between two calls
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
 
     def run(*inputs: Tensor) -> DaTaSegOutput:
-        arrays = {name: x.numpy() for name, x in zip(INPUTS, inputs, strict=True)}
-        return _output(dict(zip(names, session.run(None, arrays), strict=True)))
+        return _output(names, session.run(None, _arrays(inputs)))
 
     return run
 
 
 def openvino_runner(file: Path) -> Runner:
-    """As `runner`, with OpenVINO and its errors."""
+    """As `runner`, with OpenVINO and its errors. It compiles the graph for each shape of the inputs
+    that it meets: seconds once, and a faster graph than one for all shapes.
+    """
     import openvino
 
-    # by default it would compute in bfloat16 where the CPU has instructions for it
+    core = openvino.Core()
+    content = core.read_model(str(file))
+    names = [output.any_name for output in content.outputs]
     settings = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        # by default it would compute in bfloat16 where the CPU has instructions for it
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
     }
-    compiled = openvino.Core().compile_model(str(file), "CPU", settings)
-    names = [output.any_name for output in compiled.outputs]
+
+    @lru_cache(MAX_SHAPES)
+    def compiled(*shapes: tuple[int, ...]) -> Any:
+        fixed = content.clone()
+        fixed.reshape({name: list(shape) for name, shape in zip(INPUTS, shapes, strict=True)})
+        return core.compile_model(fixed, "CPU", settings)
 
     def run(*inputs: Tensor) -> DaTaSegOutput:
-        results = compiled({name: x.numpy() for name, x in zip(INPUTS, inputs, strict=True)})
-        return _output({name: results[name].copy() for name in names})  # it reuses its memory
+        results = compiled(*(tuple(x.shape) for x in inputs))(_arrays(inputs))
+        # copied, as it uses their memory again
+        return _output(names, [results[name].copy() for name in names])
 
     return run
 
 
-def _output(results: Mapping[str, Any]) -> DaTaSegOutput:
-    """Arrays by name as the model's output."""
-    tensors: dict[str, Any] = {name: torch.from_numpy(array) for name, array in results.items()}
-    return DaTaSegOutput(**tensors)
+def _arrays(inputs: Sequence[Tensor]) -> dict[str, NDArray[Any]]:
+    """Inputs by name."""
+    return {name: x.numpy() for name, x in zip(INPUTS, inputs, strict=True)}
+
+
+def _output(names: Sequence[str], results: Sequence[NDArray[Any]]) -> DaTaSegOutput:
+    """A graph's results by name, as the model's output."""
+    named: dict[str, Any] = {
+        name: torch.from_numpy(array) for name, array in zip(names, results, strict=True)
+    }
+    return DaTaSegOutput(**named)
 
 
 class RuntimeModel(VocabularyMixin):

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from PIL import Image
 from safetensors.torch import save_file
+from transformers.utils import IMAGE_PROCESSOR_NAME
 
 from ..data.sample import SampleDataset, SampleStream
 from ..files.writing import replace_file
@@ -75,7 +76,8 @@ def write_export(
         {k: v.contiguous() for k, v in model.vocabularies.state_dict().items()},
         folder / VOCABULARIES_FILE,
     )
-    processor.save_pretrained(folder)
+    # without the code that `save_pretrained` adds
+    processor.to_json_file(folder / IMAGE_PROCESSOR_NAME)
     facts = {
         "dataseg_hf": __version__,
         "format": "ONNX",
@@ -104,21 +106,22 @@ def feeds(
 def images_of_sets(
     sets: dict[str, SampleDataset | SampleStream], count: int
 ) -> Iterator[Image.Image]:
-    """About `count` images, as many of each set as of the others, spread evenly over it.
+    """`count` images, as equally many of each set as it has, spread evenly over each.
 
     Raises:
         BadSampleError: for one that cannot be read.
         ValueError: for a stream, whose images have no places.
     """
-    share = -(-count // len(sets))
-    for name, data in sets.items():
+    left = count
+    for number, (name, data) in enumerate(sets.items()):
         if isinstance(data, SampleStream):
             raise ValueError(
                 f"datasets.{name}.options.streaming: calibration picks images; set it to false"
             )
-        taken = min(share, len(data))
-        for number in range(taken):
-            yield Image.fromarray(data[number * len(data) // taken].image)
+        taken = min(left // (len(sets) - number), len(data))
+        left -= taken
+        for place in range(taken):
+            yield Image.fromarray(data[place * len(data) // taken].image)
 
 
 def _opset(graph: Path) -> int:

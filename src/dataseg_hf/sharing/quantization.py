@@ -20,12 +20,10 @@ from numpy.typing import NDArray
 
 Feed: TypeAlias = Mapping[str, NDArray[Any]]
 """Inputs of a graph by their names, for one image."""
-# what stands between two convolutions, too, so that nothing is converted there
-QUANTIZED_PARTS: Mapping[str, tuple[str, ...]] = {
-    "backbone": ("Conv", "Add", "Clip", "Relu"),
-    "pixel_decoder": ("Conv",),
-    "cell_classifier": ("Conv",),
-}
+QUANTIZED_PARTS = frozenset({"backbone", "pixel_decoder", "cell_classifier"})
+"""Modules of the model whose convolutions compute in 8 bits."""
+FOLLOWERS = ("Add", "Clip", "Relu")
+"""These do as well behind such a convolution, so that nothing is converted before the next one."""
 _SCOPES = "pkg.torch.onnx.name_scopes"  # where torch's exporter says which module a node is from
 
 
@@ -72,7 +70,7 @@ def quantize_graph(source: Path, target: Path, feeds: Iterator[Feed]) -> tuple[i
             target,
             reader,
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=sorted({op for ops in QUANTIZED_PARTS.values() for op in ops}),
+            op_types_to_quantize=["Conv", *FOLLOWERS],
             nodes_to_quantize=nodes,
             per_channel=True,
             reduce_range=True,  # CPUs without VNNI add pairs of products in 16 bits
@@ -103,19 +101,23 @@ class _Reader:
 
 
 def quantized_nodes(file: Path) -> list[str]:
-    """Names of a graph's nodes that compute in 8 bits, by the modules that they come from.
+    """Names of a graph's nodes that compute in 8 bits: convolutions, by the modules that they come
+    from, and what follows one directly.
 
     Raises:
         ValueError: for a graph that does not tell them.
     """
     import onnx
 
-    names = []
-    for node in onnx.load(file).graph.node:
+    names: list[str] = []
+    in_8_bits: set[str] = set()  # maps that a quantized node gives
+    for node in onnx.load(file).graph.node:  # in the order of computation
         told = {entry.key: entry.value for entry in node.metadata_props}.get(_SCOPES, "[]")
         modules = {scope.split(".")[1] for scope in ast.literal_eval(told) if "." in scope}
-        if any(node.op_type in QUANTIZED_PARTS.get(module, ()) for module in modules):
+        follows = node.op_type in FOLLOWERS and not in_8_bits.isdisjoint(node.input)
+        if (node.op_type == "Conv" or follows) and not modules.isdisjoint(QUANTIZED_PARTS):
             names.append(node.name)
+            in_8_bits.update(node.output)
     if not names:
         raise ValueError(f"{file.name} has no convolutions that tell their module; export it again")
     return names
@@ -123,12 +125,17 @@ def quantized_nodes(file: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _without_advice() -> Iterator[None]:
-    """Without the warnings of ONNX Runtime 1.32 about a preparation that is already done."""
+    """Without what ONNX Runtime 1.32 says about a preparation that is already done, and about means
+    of the least number there is, which attention adds outside of its masks.
+    """
     logger = logging.getLogger()
     before = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), np.errstate(invalid="ignore"):
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            np.errstate(over="ignore", invalid="ignore"),
+        ):
             yield
     finally:
         logger.setLevel(before)
