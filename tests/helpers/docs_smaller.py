@@ -57,6 +57,11 @@ SMALLER = (
         "images of 640 pixels",
     ),
     Smaller(
+        r"export .*--quantize int8 --config shapes",
+        "--calibration_images 2 --datasets shapes_panoptic",
+        "draws and looks at 64 images",
+    ),
+    Smaller(
         r"complete .*--config shapes",
         "--datasets.shapes_boxes.count 2 --datasets.shapes_semantic.count 2",
         "completes 664 images",

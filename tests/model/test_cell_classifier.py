@@ -1,7 +1,7 @@
 """The cell classifier: its embeddings, its loss, and what it adds to the proposals."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -26,6 +26,13 @@ from dataseg_hf.model.thresholds_dataseg import Thresholds
 
 SIZE = (64, 64)
 EVERYWHERE = torch.ones(1, 64, 64, dtype=torch.bool)
+
+
+class TopK(NamedTuple):
+    """What `Tensor.topk` gives."""
+
+    values: Tensor
+    indices: Tensor
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
@@ -262,6 +269,29 @@ def test_one_category_alone() -> None:
     found = category_proposals(logits, torch.zeros(1, 4, 8, 8), EVERYWHERE)
     assert bool((found.mask_logits > 0).all())
     close(found.class_logits.softmax(-1)[0, :, 0], torch.tensor([1.0, 0.0, 0.0, 0.0]))
+
+
+def test_categories_without_cells_do_not_depend_on_the_order_of_ties(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each runtime of an exported graph has an order of its own."""
+    logits = torch.zeros(1, 6, 8, 8)
+    logits[:, 1, :, :4], logits[:, 3, :, 4:] = 2.0, 5.0
+
+    def found(first: bool) -> Proposals:
+        def topk(x: Tensor, k: int, dim: int) -> TopK:
+            """The first, or the last, of what ties at first."""
+            places = torch.arange(x.shape[dim]).mul(1e-9 if first else -1e-9).double()
+            order = x.double() - (places if x.dim() == 2 else 0)
+            index = order.argsort(dim, descending=True).narrow(dim, 0, k)
+            return TopK(x.gather(dim, index), index)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Tensor, "topk", topk)
+            return category_proposals(logits, torch.zeros(1, 6, 8, 8), EVERYWHERE)
+
+    for one, other in zip(found(True)[:2], found(False)[:2], strict=True):
+        assert torch.equal(one, other)
 
 
 def test_cells_have_their_share_in_the_class_of_a_proposal() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY_BACKBONE, ModelFactory
-from dataseg_hf.sharing.export import export_onnx, onnx_runner
+from dataseg_hf.prediction.runtimes import onnx_runner
+from dataseg_hf.sharing.export import export_onnx
 from helpers.exported import SWIN, check
 from helpers.tiny_backbones import backbone as tiny_backbone
 

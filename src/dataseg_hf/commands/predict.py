@@ -15,12 +15,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from tqdm import tqdm
 
 from ..ending import EndingSignals
+from ..errors import ConfigError
 from ..files.lock import FolderLock
 from ..files.output_folder import check_output_folder, claim_output_folder
 from ..model.image_reading_dataseg import check_value_range
@@ -35,7 +36,7 @@ from .options import OptionParser, report_error, share, vocabulary
 
 if TYPE_CHECKING:
     from ..model.image_processing_dataseg import DaTaSegImageProcessor
-    from ..model.modeling_dataseg import DaTaSegModel
+    from ..model.vocabularies_dataseg import VocabularyMixin
 
 INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 MIN_TILE = 32  # pixels: the coarsest stride of the backbones
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse_options(arguments)
     try:
         prediction = prepare(options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         report_error(error)
         return 2
     failures: list[str] = []
@@ -82,7 +83,7 @@ class Prediction:
     folder: Path
     lock: FolderLock
     sources: dict[str, Path]
-    model: "DaTaSegModel"
+    model: "VocabularyMixin"
     processor: "DaTaSegImageProcessor"
     writer: ResultWriter
     labeling: LabelingFiles | None
@@ -96,7 +97,7 @@ def prepare(options: argparse.Namespace) -> Prediction:
     """Find the images, load the model and claim the output folder.
 
     Raises:
-        OSError, ValueError: if that cannot work.
+        OSError, ValueError, ImportError: if that cannot work.
     """
     from ..settings.paths import expand
 
@@ -105,7 +106,7 @@ def prepare(options: argparse.Namespace) -> Prediction:
     reads = {"--model": options.model, **inputs}
     output = expand(options.output, "--output")
     folder = check_output_folder(output, "predictions", "--output", reads)
-    model, processor = load(options.model, options.vocabulary)
+    model, processor = load(options)
     if options.value_range is not None:
         processor.value_range = check_value_range(options.value_range)
     claimed = claim_output_folder(folder, "predictions", "--output", reads)
@@ -125,26 +126,50 @@ def prepare(options: argparse.Namespace) -> Prediction:
     return Prediction(folder, claimed.lock, sources, model, processor, writer, labeling)
 
 
-def load(
-    name_or_folder: str, vocabulary: str | None
-) -> tuple["DaTaSegModel", "DaTaSegImageProcessor"]:
+def load(options: argparse.Namespace) -> tuple["VocabularyMixin", "DaTaSegImageProcessor"]:
     """The model with the wanted vocabulary, on the accelerator if there is one, and its processor.
 
     Raises:
         ValueError: for a vocabulary that the model cannot use; the message names the option.
+        ImportError: without the package of the runtime.
+    """
+    model, processor = (load_torch if options.runtime == "torch" else load_graph)(options)
+    if options.vocabulary is not None:
+        try:
+            model.set_vocabulary(model.parse_vocabulary(options.vocabulary))
+        except ValueError as error:
+            raise ValueError(f"--vocabulary: {error}") from error
+    return model, processor
+
+
+def load_torch(options: argparse.Namespace) -> tuple["VocabularyMixin", "DaTaSegImageProcessor"]:
+    """A checkpoint's model, on the accelerator if there is one, and its processor.
+
+    Raises:
+        ConfigError: for an export, and as `load_checkpoint`.
     """
     import torch
 
+    from ..prediction.runtimes import is_export
     from ..sharing.checkpoint import load_checkpoint
 
-    model, processor = load_checkpoint(name_or_folder)
-    if vocabulary is not None:
-        try:
-            model.set_vocabulary(model.parse_vocabulary(vocabulary))
-        except ValueError as error:
-            raise ValueError(f"--vocabulary: {error}") from error
+    if is_export(options.model):
+        raise ConfigError(f"--model: {options.model} is an export; add --runtime onnx or openvino")
+    model, processor = load_checkpoint(options.model)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-    return model.eval().to(device), processor
+    moved: Any = model.eval()  # the signature known to type checkers lacks the device
+    return moved.to(device), processor
+
+
+def load_graph(options: argparse.Namespace) -> tuple["VocabularyMixin", "DaTaSegImageProcessor"]:
+    """What an export's graph predicts with, and the processor.
+
+    Raises:
+        ConfigError, ImportError, ValueError: as `open_export` and `Export.load`.
+    """
+    from ..prediction.runtimes import open_export
+
+    return open_export(options.model).load(options.runtime, options.precision)
 
 
 def segment_all(prediction: Prediction, options: argparse.Namespace, failures: list[str]) -> None:
@@ -227,7 +252,10 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="dataseg predict", description="Segment images with a DaTaSeg model."
     )
     parser.add_argument(
-        "--model", required=True, help="folder of a checkpoint, or its id on the Hub"
+        "--model",
+        required=True,
+        help="folder of a checkpoint, or its id on the Hub; with --runtime, a folder of `dataseg "
+        "export`",
     )
     parser.add_argument(
         "--input", required=True, nargs="+", help="image files, folders of them, or patterns"
@@ -244,10 +272,13 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=vocabulary,
         help="a vocabulary of the model, or words with commas; its default otherwise",
     )
+    add_runtime_options(parser)
     add_threshold_options(parser)
     add_image_options(parser)
     add_annotation_options(parser)
     options = parser.parse_args(arguments)
+    if options.runtime == "torch" and options.precision is not None:
+        parser.error("argument --precision: chooses a graph of an export; add --runtime")
     if not 0 <= options.tile_overlap < 1:
         parser.error(
             f"argument --tile_overlap: must lie in 0..1, below 1, got {options.tile_overlap}"
@@ -255,6 +286,20 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.tile is not None and options.tile != 0 and options.tile < MIN_TILE:
         parser.error(f"argument --tile: must be at least {MIN_TILE} pixels, got {options.tile}")
     return options
+
+
+def add_runtime_options(parser: OptionParser) -> None:
+    """What computes."""
+    group = parser.add_argument_group("runtime")
+    group.add_argument(
+        "--runtime", default="torch", choices=["torch", "onnx", "openvino"],
+        help="what computes; onnx (ONNX Runtime) and openvino read a folder of `dataseg export`, "
+        "on the CPU (default %(default)s)",
+    )  # fmt: skip
+    group.add_argument(
+        "--precision", choices=["fp32", "int8"],
+        help="graph of that folder; int8 where there is one, by default",
+    )  # fmt: skip
 
 
 def add_threshold_options(parser: OptionParser) -> None:

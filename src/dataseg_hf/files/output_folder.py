@@ -21,7 +21,7 @@ from .lock import LOCK_FILE, OWNER_FILE, FolderLock, lock_folder, refuse_in_use
 from .writing import replace_file, set_aside
 
 OutputKind: TypeAlias = Literal[
-    "run", "evaluation", "predictions", "probe", "labels", "completion", "suggestions"
+    "run", "evaluation", "predictions", "probe", "labels", "completion", "suggestions", "export"
 ]
 Reads: TypeAlias = Mapping[str, str | Path]
 """Files and folders that a command reads, by the setting or option that names them."""
@@ -51,6 +51,7 @@ _NAMES: Mapping[OutputKind, str] = {
     "labels": "labels of a teacher",
     "completion": "completed annotation",
     "suggestions": "suggestions for an annotation",
+    "export": "an exported model",
 }
 _SHOWN_NAMES = 3
 

@@ -92,7 +92,9 @@ def category_proposals(cell_logits: Tensor, like: Tensor, valid_mask: Tensor) ->
     sums = (logits.softmax(1) * inside).sum((2, 3))
     scores = sums / inside.sum((2, 3)).clamp(min=1)
     scores, category = F.pad(scores, (0, like.shape[1])).topk(like.shape[1], dim=1)
-    category = category.clamp(max=cell_logits.shape[1] - 1)
+    # those without any cell tie, and each runtime has its own order of ties
+    last = cell_logits.shape[1] - 1
+    category = torch.where(scores > 0, category, last).clamp(max=last)
     scores = scores.clamp(1e-12, 1 - 1e-6)
     class_logits = logits.new_full((*scores.shape, cell_logits.shape[1] + 1), -30.0)
     class_logits.scatter_(2, category[..., None], scores.log()[..., None])

@@ -7,8 +7,11 @@ from pathlib import Path
 from ..data.readers.paths import IMAGE_SUFFIXES
 
 
-def find_images(inputs: Sequence[str]) -> list[Path]:
+def find_images(inputs: Sequence[str], key: str = "--input") -> list[Path]:
     """The files among the inputs, the images directly in the folders, and what the patterns match.
+
+    Args:
+        key: the option that names them, for messages.
 
     Raises:
         ValueError: for a folder without images, and for an input that does not exist.
@@ -21,16 +24,14 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
                 file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
             )
             if not inside:
-                raise ValueError(
-                    f"--input: no image in folder {path} ({', '.join(IMAGE_SUFFIXES)})"
-                )
+                raise ValueError(f"{key}: no image in folder {path} ({', '.join(IMAGE_SUFFIXES)})")
             images += inside
         elif path.exists():
             images.append(path)
         else:
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
             if not matches:
-                raise ValueError(f"--input: {path} does not exist")
+                raise ValueError(f"{key}: {path} does not exist")
             images += [match for match in matches if match.is_file()]
     return images
 

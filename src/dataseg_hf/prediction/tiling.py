@@ -18,11 +18,11 @@ from torch import Tensor
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.image_reading_dataseg import rgb_pixels
 from ..model.mask_nms_dataseg import without_repeats
-from ..model.modeling_dataseg import DaTaSegModel
 from ..model.predictions_dataseg import Region
 from ..model.proposals_dataseg import ImageProposals
 from ..model.tasks_dataseg import Task, get_task
 from ..model.thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
+from ..model.vocabularies_dataseg import VocabularyMixin
 from .segments import Segment, Size, cropped
 
 # above it, a segment has at most one partner in a map without overlaps (as in panoptic quality)
@@ -82,7 +82,7 @@ def _axis_windows(length: int, tile: int, overlap: float) -> Iterator[tuple[slic
 
 
 def segment_image(
-    model: DaTaSegModel,
+    model: VocabularyMixin,
     processor: DaTaSegImageProcessor,
     image: Image.Image,
     task: str,
@@ -94,6 +94,7 @@ def segment_image(
     """The segments of an image, as it lies, in the model's default vocabulary.
 
     Args:
+        model: the model, or an exported one (`runtimes.RuntimeModel`).
         task: "panoptic" (segments do not overlap), "semantic" (one per category that occurs,
             without score), "instance" (objects, which may overlap, best first), or another name
             of `TASKS`.
@@ -131,7 +132,7 @@ def without_repeated(instances: Sequence[Segment], max_iou: float) -> list[Segme
     return [instances[place] for place in kept]
 
 
-def _is_thing(model: DaTaSegModel) -> Tensor:
+def _is_thing(model: VocabularyMixin) -> Tensor:
     """Thing flags of the default vocabulary, bool [C]."""
     name = model.config.default_vocabulary
     if name is None:
@@ -141,7 +142,7 @@ def _is_thing(model: DaTaSegModel) -> Tensor:
 
 @torch.no_grad()
 def _predict(
-    model: DaTaSegModel,
+    model: VocabularyMixin,
     processor: DaTaSegImageProcessor,
     image: Image.Image,
     places: Sequence[Tile],

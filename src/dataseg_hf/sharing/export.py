@@ -4,7 +4,7 @@ input.
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
+from ..prediction.runtimes import INPUTS, onnx_runner
 
-INPUTS = ("pixel_values", "pixel_mask", "text_embeddings")
 OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")
 WEIGHTS = "semantic_weights"  # an output of models with a cell classifier
 # others fix the size of the image in the graph: by the padding of their windows, or computed from
@@ -170,29 +170,6 @@ def _eager_backbone(model: DaTaSegModel) -> Iterator[None]:
         yield
     finally:
         backbone.set_attn_implementation(usual)
-
-
-def onnx_runner(file: Path) -> Callable[[Tensor, Tensor, Tensor], DaTaSegOutput]:
-    """An ONNX file as a function of the inputs of `InferenceGraph.forward`, on the CPU.
-
-    Post-processing beyond semantic maps also wants `is_thing` bool [B, C]: set it on the output.
-    """
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-
-    def run(pixel_values: Tensor, pixel_mask: Tensor, text_embeddings: Tensor) -> DaTaSegOutput:
-        tensors = (pixel_values, pixel_mask, text_embeddings)
-        results = session.run(
-            None, {name: x.numpy() for name, x in zip(INPUTS, tensors, strict=True)}
-        )
-        named: dict[str, Any] = {
-            name: torch.from_numpy(x) for name, x in zip(names, results, strict=True)
-        }
-        return DaTaSegOutput(**named)
-
-    return run
 
 
 def export_file(
