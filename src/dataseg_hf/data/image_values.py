@@ -48,15 +48,17 @@ _STATED: ContextVar[_StatedRange | None] = ContextVar("stated value range", defa
 _SEEN: ContextVar[list[ImageFacts] | None] = ContextVar("facts of images", default=None)
 
 
-def pixels_of_entry(image: Image.Image, annotation_size: Size | None = None) -> NDArray[np.uint8]:
+def pixels_of_entry(
+    image: Image.Image, annotation_size: Size | None = None, *, turn: bool = True
+) -> NDArray[np.uint8]:
     """uint8 RGB [H, W, 3] of an image that was just opened, scaled as the entry says whose row is
-    being loaded.
+    being loaded; `annotation_size` and `turn` as in `rgb_pixels`.
     """
     stated, seen = _STATED.get(), _SEEN.get()
     # MPO: a camera's preview
     pages = 1 if seen is None or image.format == "MPO" else getattr(image, "n_frames", 1)
     value_range = None if stated is None else stated.value_range
-    pixels, scaling = rgb_pixels(image, value_range, annotation_size=annotation_size)
+    pixels, scaling = rgb_pixels(image, value_range, turn=turn, annotation_size=annotation_size)
     if stated is not None:
         stated.used = True
     if seen is not None:

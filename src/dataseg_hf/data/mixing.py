@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .collate import Normalization, collate
+from .reduced_decoding import decoded_for
 from .sample import BadSampleError, Sample, SampleDataset, SampleStream, TaskName
 from .transforms import Augmentation, TransformedSample, augment
 
@@ -39,6 +40,7 @@ class TrainingSet:
         skip_bad_samples: replace an image that cannot be used by another one instead of raising.
         in_every_step: a step takes a batch of each dataset, and the ratio is its share of the loss;
             so of all datasets or of none.
+        reduced_decoding: decode JPEGs no larger than augmentation needs them, see `decoded_for`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class TrainingSet:
     keep_in_memory: bool = False
     skip_bad_samples: bool = False
     in_every_step: bool = False
+    reduced_decoding: bool = True
 
     @property
     def task(self) -> TaskName:
@@ -345,15 +348,17 @@ class _MixedSamples(Dataset):
             yield Item(item.dataset, (item.index + distance) % size, item.seed)
 
     def _sample(self, item: Item) -> Sample:
-        dataset = self.datasets[item.dataset]
-        if isinstance(dataset.data, SampleStream):
-            return dataset.data.load(item.row)
-        if not dataset.keep_in_memory:
-            return dataset.data[item.index]
         key = (item.dataset, item.index)
-        if key not in self.memory:
-            self.memory[key] = dataset.data[item.index]
-        return self.memory[key]
+        if key in self.memory:
+            return self.memory[key]
+        dataset = self.datasets[item.dataset]
+        with decoded_for(dataset.augmentation.largest_side if dataset.reduced_decoding else None):
+            if isinstance(dataset.data, SampleStream):
+                return dataset.data.load(item.row)
+            sample = dataset.data[item.index]
+        if dataset.keep_in_memory:
+            self.memory[key] = sample
+        return sample
 
 
 def _as_is(batch: Any) -> Any:

@@ -232,16 +232,31 @@ class Instances:
 Annotation: TypeAlias = Segments | Instances
 
 
+@dataclass(frozen=True)
+class Reduction:
+    """How an image was decoded at a lower scale than it is stored in.
+
+    Args:
+        size: height and width of the image in its file, upright, to which annotation refers.
+        window: left, top, right and bottom of that image, in pixels of the decoded one, whose last
+            row and column it may fill in part.
+    """
+
+    size: tuple[int, int]
+    window: tuple[float, float, float, float]
+
+
 @dataclass
 class Sample:
     """One image with its annotation.
 
     Args:
         image: uint8 RGB [H, W, 3].
-        annotation: of the same height and width.
+        annotation: of the same height and width; of `reduction.size` where there is a reduction.
         remarks: what a user should know of this image though it can be used.
         incomplete: classes of which this image may show more than its annotation has, beside those
             of which every image may.
+        reduction: of an image that was decoded smaller; only where `decoded_for` allows it.
     """
 
     image: NDArray[np.uint8]
@@ -250,6 +265,14 @@ class Sample:
     file_name: str
     remarks: tuple[str, ...] = ()
     incomplete: Sequence[int] = ()
+    reduction: Reduction | None = None
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the annotation."""
+        if self.reduction is not None:
+            return self.reduction.size
+        return self.image.shape[0], self.image.shape[1]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
 from .sample import Annotation, Sample
-from .views import View, view_annotation, view_image
+from .views import View, resized, view_annotation, view_image
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,11 @@ class Augmentation:
         if not 0 <= self.color_jitter <= 1:
             raise ValueError(f"color_jitter must be in 0..1, not {self.color_jitter}")
 
+    @property
+    def largest_side(self) -> int:
+        """Pixels of the longer side of an image at the largest scale, or one more."""
+        return math.ceil(self.image_size * self.scale_range[1])
+
 
 @dataclass
 class TransformedSample:
@@ -84,7 +89,7 @@ def augment(sample: Sample, settings: Augmentation, rng: np.random.Generator) ->
     """
     low, high = settings.scale_range
     scale = math.exp(rng.uniform(math.log(low), math.log(high)))
-    height, width = _scaled_size(sample.image, max(1, round(settings.image_size * scale)))
+    height, width = resized(sample.size, max(1, round(settings.image_size * scale)))
     crop_height, crop_width = min(height, settings.image_size), min(width, settings.image_size)
     view = View(
         scaled_height=height,
@@ -112,23 +117,17 @@ def resize_only(
             `image_size`.
     """
     if shortest_edge is not None:
-        height, width = sample.image.shape[:2]
+        height, width = sample.size
         image_size = min(image_size, round(shortest_edge * max(height, width) / min(height, width)))
-    height, width = _scaled_size(sample.image, image_size)
+    height, width = resized(sample.size, image_size)
     return _apply(
         sample, View(height, width, top=0, left=0, height=height, width=width, flip=False)
     )
 
 
-def _scaled_size(image: NDArray[np.uint8], longer_side: int) -> tuple[int, int]:
-    height, width = image.shape[:2]
-    factor = longer_side / max(height, width)
-    return max(1, round(height * factor)), max(1, round(width * factor))
-
-
 def _apply(sample: Sample, view: View) -> TransformedSample:
-    image = view_image(sample.image, view)
-    annotation, box_axes, lost = view_annotation(sample.annotation, sample.image.shape[:2], view)
+    image = view_image(sample.image, view, sample.reduction)
+    annotation, box_axes, lost = view_annotation(sample.annotation, sample.size, view)
     incomplete = sorted({*sample.incomplete, *lost})
     return TransformedSample(
         image, annotation, box_axes, sample.image_id, sample.file_name, incomplete

@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..model.degrees_dataseg import Degree
 from .masks import boxes_of_masks
-from .sample import Annotation, Instances, Segments
+from .sample import Annotation, Instances, Reduction, Segments
 
 # pixels; annotated boxes often overshoot the image by a rounding error, which is no cut
 CUT_TOLERANCE = 0.5
@@ -31,6 +31,13 @@ class View:
     flip: bool
 
 
+def resized(size: Size, longer_side: int) -> tuple[int, int]:
+    """Height and width when the longer one of `size` becomes `longer_side`, each at least 1."""
+    height, width = size
+    factor = longer_side / max(height, width)
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
 def view_annotation(
     annotation: Annotation, size: Size, view: View
 ) -> tuple[Annotation, NDArray[np.bool_] | None, list[int]]:
@@ -49,15 +56,19 @@ def view_annotation(
     return *_view_boxes(annotation, size, view), []
 
 
-def view_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+def view_image(
+    image: NDArray[np.uint8], view: View, reduction: Reduction | None = None
+) -> NDArray[np.uint8]:
     """The window of an image [H, W, 3], bilinear with antialiasing: [h, w, 3]."""
-    height, width = image.shape[:2]
-    # in pixels of the source; integer products first, so that the last edge is exactly the image's
+    whole = (0.0, 0.0, image.shape[1], image.shape[0]) if reduction is None else reduction.window
+    left, top, width, height = whole[0], whole[1], whole[2] - whole[0], whole[3] - whole[1]
+    # in pixels of the source; products first, so that the last edge is exactly the image's: a
+    # reduced one ends at an eighth of a pixel
     window = (
-        view.left * width / view.scaled_width,
-        view.top * height / view.scaled_height,
-        (view.left + view.width) * width / view.scaled_width,
-        (view.top + view.height) * height / view.scaled_height,
+        left + view.left * width / view.scaled_width,
+        top + view.top * height / view.scaled_height,
+        left + (view.left + view.width) * width / view.scaled_width,
+        top + (view.top + view.height) * height / view.scaled_height,
     )
     resized = Image.fromarray(image).resize(
         (view.width, view.height), Image.Resampling.BILINEAR, box=window

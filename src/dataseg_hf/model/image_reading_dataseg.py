@@ -195,16 +195,21 @@ def rgb_pixels(
 
 
 def upright(image: Image.Image, annotation_size: Size | None = None) -> Image.Image:
-    """The image turned as its EXIF orientation says.
+    """The image turned as its EXIF orientation says, see `orientation_to_undo`."""
+    if orientation_to_undo(image, annotation_size) == 1:
+        return image
+    return ImageOps.exif_transpose(image)
+
+
+def orientation_to_undo(image: Image.Image, annotation_size: Size | None = None) -> int:
+    """The EXIF orientation of an image; 1 for none, and where the stored pixels are to be kept.
 
     An annotation that was made on the stored pixels of a photograph taken upright, told by its
     size, keeps those pixels.
     """
     orientation = _orientation(image)
     made_on_stored = annotation_size == (image.height, image.width) and orientation in _TURNED
-    if orientation == 1 or (made_on_stored and image.width != image.height):
-        return image
-    return ImageOps.exif_transpose(image)
+    return 1 if made_on_stored and image.width != image.height else orientation
 
 
 def upright_size(image: Image.Image) -> Size:
@@ -337,6 +342,7 @@ __all__ = [
     "faults_of_files",
     "is_16_bit_rgb",
     "open_file",
+    "orientation_to_undo",
     "read_image",
     "rgb_pixels",
     "scaled_to_8_bits",

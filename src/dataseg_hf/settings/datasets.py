@@ -204,6 +204,7 @@ def training_set(name: str, entry: TrainEntry, on_bad_sample: OnBadSample = "rai
         loss_weights=entry.loss_weights,
         split_things=entry.split_things,
         keep_in_memory=entry.keep_in_memory,
+        reduced_decoding=entry.reduced_decoding,
         skip_bad_samples=on_bad_sample == "skip",
     )
 

@@ -165,6 +165,10 @@ class TrainEntry(Source):
     """Loss weights for this dataset, in place of the model's."""
     split_things: bool = False
     """Make each connected part of a thing class a target of its own (semantic annotation)."""
+    reduced_decoding: bool = True
+    """Decode JPEGs at a half, a quarter or an eighth of their size, where that is no less than the
+    largest size that `image_size` and `scale_range` ask for. Large photographs load several times
+    as fast, and their pixels change by about one of 255 gray levels."""
     keep_in_memory: bool = False
     """Keep decoded images in memory; for small sets."""
 

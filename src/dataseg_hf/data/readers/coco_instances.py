@@ -27,7 +27,7 @@ from .coco_json import (
 )
 from .coco_objects import ObjectIndex, class_or_void, read_objects
 from .drawn_shapes import segments_of_classes
-from .images import read_rgb, require_same_size
+from .images import ReadImage, read_image, require_same_size
 from .paths import MissingImages, StrPath, file_locator, require_file, require_folder
 from .reader_tasks import require_task
 from .rle import decode_rle
@@ -173,10 +173,10 @@ def _classes_of(raw_ids: Sequence[int] | None, spec: DatasetSpec) -> list[int] |
 # --- loading
 
 
-def _image(row: dict[str, Any], annotation_file: Path) -> tuple[NDArray[np.uint8], Size]:
+def _image(row: dict[str, Any], annotation_file: Path) -> tuple[ReadImage, Size]:
     """The image of a row and its height and width; BadSampleError if the JSON states others."""
     size = (row["height"], row["width"])
-    image = read_rgb(row["image"], row["image"], size)
+    image = read_image(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, annotation_file)
     return image, size
 
@@ -209,11 +209,11 @@ def _load(
     if spec.label_form != "classes":
         incomplete = _incomplete(row, instances.class_labels, len(spec.classes))
         remarks = _contradictions(row, instances.class_labels, spec)
-        return Sample(
-            image, instances, row["image_id"], row["file_name"], remarks, tuple(incomplete)
+        return image.sample(
+            instances, row["image_id"], row["file_name"], remarks, tuple(incomplete)
         )
     painted = _painted(instances, len(spec.classes), size, background)
-    return Sample(image, painted, row["image_id"], row["file_name"])
+    return image.sample(painted, row["image_id"], row["file_name"])
 
 
 def _incomplete(row: Mapping[str, Any], present: NDArray[np.int64], num_classes: int) -> list[int]:

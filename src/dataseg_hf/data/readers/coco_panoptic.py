@@ -23,7 +23,7 @@ from .coco_json import (
     stated_categories,
 )
 from .id_maps import read_rgb_ids
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .mask_weights import mask_weight
 from .panoptic_segments import SEGMENTS_TYPE, panoptic_segments, require_segment_ids, without_pixel
 from .paths import MissingImages, StrPath, file_locator, inside, require_folder
@@ -225,7 +225,7 @@ def _only(found: Sequence[_Entry | BadSampleError], where: str) -> _Entry:
 
 def _load(row: dict[str, Any]) -> Sample:
     ids = read_rgb_ids(row["annotation"], row["annotation"])
-    image = read_rgb(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
+    image = read_image(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
     require_same_size(image, row["image"], ids.shape, row["annotation"])
     listed = [
         (segment["id"], segment["class_index"], segment["is_crowd"]) for segment in row["segments"]
@@ -234,4 +234,4 @@ def _load(row: dict[str, Any]) -> Sample:
     scored = weights if weights and weights[0] is not None else None
     segments, hidden = panoptic_segments(ids, listed, row["annotation"], scored)
     remarks = without_pixel(hidden, row["annotation"])
-    return Sample(image, segments, row["image_id"], row["file_name"], remarks)
+    return image.sample(segments, row["image_id"], row["file_name"], remarks)

@@ -19,7 +19,7 @@ from ..masks import box_of_mask
 from ..sample import Annotation, BadSampleError, DatasetSpec, Instances, Sample, Segments
 from .boxes import checked_box
 from .class_ids import VOID
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .objects_of_degrees import ObjectsOfDegrees
 from .shapes_to_masks import checked_polygon, ellipse_to_mask, polygons_to_mask, rectangle_to_mask
 
@@ -153,12 +153,10 @@ def load_shapes(
             masks.
     """
     size = (row["size"][0], row["size"][1])
-    image = read_rgb(row["image"], row["image"], size)
+    image = read_image(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, row["annotation"])
     annotation = _annotation(row["shapes"], spec, size, decode_mask, background)
-    return Sample(
-        image, annotation, row["image_id"], row["file_name"], incomplete=tuple(incomplete)
-    )
+    return image.sample(annotation, row["image_id"], row["file_name"], incomplete=tuple(incomplete))
 
 
 def _annotation(

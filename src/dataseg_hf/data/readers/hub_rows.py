@@ -17,7 +17,7 @@ from .boxes import Outside, checked_box, is_box, refuse_contradiction, refuse_fa
 from .class_ids import VOID, ClassIds
 from .hub_options import Columns
 from .id_maps import read_id_map, read_rgb_ids
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .map_classes import MapClasses
 from .map_segments import semantic_segments_of
 from .panoptic_segments import panoptic_segments, require_segment_ids, without_pixel
@@ -73,14 +73,13 @@ class RowLoader:
             label = self._encoded(row, columns.label_column, where)
             annotation, remarks = self._segments(row, label, where, f"{where}: {label_name}")
             size = annotation.segment_map.shape
-            image = read_rgb(source, image_name, (size[0], size[1]))
+            image = read_image(source, image_name, (size[0], size[1]))
             require_same_size(image, image_name, size, label_name)
         else:
-            image = read_rgb(source, image_name)
-            annotation = self._instances(row, (image.shape[0], image.shape[1]), where)
+            image = read_image(source, image_name)
+            annotation = self._instances(row, image.size, where)
         path = row[columns.image_column]["path"]
-        return Sample(
-            image,
+        return image.sample(
             annotation,
             image_id,
             str(image_id) if path is None else _file_name(path),

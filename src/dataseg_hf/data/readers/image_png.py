@@ -7,7 +7,7 @@ from typing import Any
 
 from ..sample import DatasetSpec, Sample, SampleDataset
 from .colors import Colors
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import semantic_segments_of
 from .pairs import MapFolder, pair_files, paired_samples
@@ -70,7 +70,7 @@ def read_image_png(
 def _load(row: dict[str, Any], classes: MapClasses) -> Sample:
     where = row["annotation"]
     ids = read_map(where, classes)
-    image = read_rgb(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
+    image = read_image(row["image"], row["image"], (ids.shape[0], ids.shape[1]))
     require_same_size(image, row["image"], ids.shape, where)
     segments, remarks = semantic_segments_of(ids, classes, where)
-    return Sample(image, segments, row["image_id"], row["file_name"], remarks)
+    return image.sample(segments, row["image_id"], row["file_name"], remarks)

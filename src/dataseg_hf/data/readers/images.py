@@ -1,6 +1,7 @@
 """Images as the readers take them: whole, of a usual size, RGB and upright."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -11,7 +12,8 @@ from PIL import Image
 
 from ...model.image_reading_dataseg import Size, faults_of_files, open_file, upright_size
 from ..image_values import pixels_of_entry
-from ..sample import BadSampleError
+from ..reduced_decoding import decoded_for, reduce_decoding
+from ..sample import Annotation, BadSampleError, Reduction, Sample
 from .paths import StrPath
 
 Decoded = TypeVar("Decoded")
@@ -74,16 +76,65 @@ def _decoded(
         return decode(image)
 
 
-def read_rgb(
+@dataclass(frozen=True)
+class ReadImage:
+    """An image as it was read.
+
+    Args:
+        pixels: read-only uint8 RGB [H, W, 3].
+        reduction: how it was decoded smaller than it is stored; None for its own size.
+    """
+
+    pixels: NDArray[np.uint8]
+    reduction: Reduction | None = None
+
+    @property
+    def size(self) -> Size:
+        """Height and width in the file, upright."""
+        if self.reduction is not None:
+            return self.reduction.size
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def sample(
+        self,
+        annotation: Annotation,
+        image_id: int | str,
+        file_name: str,
+        remarks: tuple[str, ...] = (),
+        incomplete: Sequence[int] = (),
+    ) -> Sample:
+        """The sample of this image; arguments as of `Sample`."""
+        return Sample(
+            self.pixels, annotation, image_id, file_name, remarks, incomplete, self.reduction
+        )
+
+
+def read_image(
     source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None
-) -> NDArray[np.uint8]:
-    """Image as read-only uint8 RGB [H, W, 3], upright as its EXIF orientation says; see
-    `image_reading_dataseg`.
+) -> ReadImage:
+    """Image upright as its EXIF orientation says, decoded smaller where `decoded_for` allows it;
+    see `image_reading_dataseg`.
 
     More than 8 bits are scaled as the `value_range` of the entry says. An annotation that was made
     on the stored pixels of a photograph taken upright, told by its size, keeps those pixels.
     """
-    return decoded(source, where, partial(pixels_of_entry, annotation_size=annotation_size))
+    return decoded(source, where, partial(_read, annotation_size=annotation_size))
+
+
+def _read(image: Image.Image, annotation_size: Size | None) -> ReadImage:
+    reduced = reduce_decoding(image, annotation_size)
+    if reduced is None:
+        return ReadImage(pixels_of_entry(image, annotation_size))
+    reduction, orientation = reduced
+    return ReadImage(pixels_of_entry(image, turn=orientation != 1), reduction)
+
+
+def read_rgb(
+    source: StrPath | bytes, where: StrPath, annotation_size: Size | None = None
+) -> NDArray[np.uint8]:
+    """The pixels of `read_image`, read-only uint8 RGB [H, W, 3], always of the size in the file."""
+    with decoded_for(None):
+        return read_image(source, where, annotation_size).pixels
 
 
 def size_of_file(path: Path) -> Size:
@@ -102,15 +153,15 @@ def size_of_file(path: Path) -> Size:
 
 
 def require_same_size(
-    image: NDArray[np.uint8], image_name: StrPath, size: Sequence[int], other: StrPath
+    image: ReadImage, image_name: StrPath, size: Sequence[int], other: StrPath
 ) -> None:
-    """Check that an image [H, W, 3] has the size (height, width) of its annotation.
+    """Check that an image has the size (height, width) of its annotation.
 
     Raises:
         BadSampleError: for another size.
     """
-    if image.shape[:2] != tuple(size):
+    if image.size != tuple(size):
         raise BadSampleError(
-            f"{image_name} is {image.shape[0]} x {image.shape[1]} pixels (height x width), but its "
+            f"{image_name} is {image.size[0]} x {image.size[1]} pixels (height x width), but its "
             f"annotation in {other} is {size[0]} x {size[1]}; find the pair that belongs together"
         )

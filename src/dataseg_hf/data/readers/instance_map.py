@@ -13,7 +13,7 @@ from ..sample import Annotation, BadSampleError, DatasetSpec, Sample, SampleData
 from .class_ids import VOID
 from .colors import Colors, color_text, holds_rgb, read_colors
 from .id_maps import read_id_map, read_rgb_ids
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .map_classes import MapClasses, map_classes, read_map
 from .map_segments import (
     CountedMap,
@@ -215,7 +215,7 @@ def _load(row: dict[str, Any], encoding: _Encoding) -> Sample:
     where, spec = row["annotation"], encoding.classes.spec
     pixels = _read_pair(row, encoding) if "objects" in row else _read_one(where, encoding)
     size = pixels.counted.size
-    image = read_rgb(row["image"], row["image"], size)
+    image = read_image(row["image"], row["image"], size)
     require_same_size(image, row["image"], size, where)
     class_of, remarks = encoding.classes.class_indices(
         pixels.classes, pixels.counted.pixels.tolist(), where
@@ -226,7 +226,7 @@ def _load(row: dict[str, Any], encoding: _Encoding) -> Sample:
     annotation: Annotation = segments
     if spec.label_form in ("masks", "boxes"):
         annotation = instances_of_segments(segments, with_masks=spec.label_form == "masks")
-    return Sample(image, annotation, row["image_id"], row["file_name"], remarks)
+    return image.sample(annotation, row["image_id"], row["file_name"], remarks)
 
 
 def _keys(

@@ -18,7 +18,7 @@ from ..masks import box_of_mask
 from ..sample import BadSampleError, DatasetSpec, Instances, RawId, Sample, SampleDataset
 from .boxes import Outside, checked_box
 from .class_ids import VOID, ClassIds, TargetCounts
-from .images import decoded, read_rgb
+from .images import decoded, read_image
 from .objects_of_degrees import ObjectsOfDegrees
 from .open_images_files import (
     BOXES,
@@ -330,8 +330,8 @@ def _of_box(
 
 
 def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
-    image = read_rgb(row["image"], row["image"])
-    size: Size = image.shape[0], image.shape[1]
+    image = read_image(row["image"], row["image"])
+    size = image.size
     scale = np.array([size[1], size[0], size[1], size[0]])
     objects = ObjectsOfDegrees(size)
     for one in row["objects"]:
@@ -348,8 +348,8 @@ def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
     instances = objects.instances()
     if form == "boxes":
         instances = Instances(instances.class_labels, instances.boxes, instances.is_crowd)
-    return Sample(
-        image, instances, row["image_id"], row["file_name"], incomplete=tuple(row["incomplete"])
+    return image.sample(
+        instances, row["image_id"], row["file_name"], incomplete=tuple(row["incomplete"])
     )
 
 

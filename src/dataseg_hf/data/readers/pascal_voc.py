@@ -16,7 +16,7 @@ from ...model.image_reading_dataseg import Size
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import Outside, checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
-from .images import read_rgb, require_same_size
+from .images import read_image, require_same_size
 from .paths import (
     IMAGE_SUFFIXES,
     MissingImages,
@@ -330,14 +330,14 @@ def _load(
     row: Mapping[str, Any], *, origin: int, ignore_difficult: bool, outside: Outside
 ) -> Sample:
     size = None if row["size"] is None else (row["size"][0], row["size"][1])
-    image = read_rgb(row["image"], row["image"], size)
+    image = read_image(row["image"], row["image"], size)
     if size is not None:
         require_same_size(image, row["image"], size, row["annotation"])
     boxes = []
     for found in row["objects"]:
         left, top, right, bottom = found["corners"]
         box = (left - origin, top - origin, right, bottom)
-        boxes.append(checked_box(box, (image.shape[0], image.shape[1]), row["annotation"], outside))
+        boxes.append(checked_box(box, image.size, row["annotation"], outside))
     annotation = Instances(
         class_labels=np.array([found["class_index"] for found in row["objects"]], dtype=np.int64),
         boxes=np.array(boxes, dtype=np.float32).reshape(-1, 4),
@@ -345,4 +345,4 @@ def _load(
             [found["is_difficult"] and ignore_difficult for found in row["objects"]], dtype=bool
         ),
     )
-    return Sample(image, annotation, row["image_id"], row["file_name"])
+    return image.sample(annotation, row["image_id"], row["file_name"])

@@ -17,7 +17,7 @@ from ...model.tasks_dataseg import LabelForm
 from ..sample import BadSampleError, DatasetSpec, Instances, Sample, SampleDataset
 from .boxes import Outside, checked_box, without_repeats
 from .class_ids import VOID, ClassIds, TargetCounts
-from .images import read_rgb
+from .images import read_image
 from .paths import (
     IMAGE_SUFFIXES,
     MissingImages,
@@ -226,8 +226,8 @@ def _extent(coordinates: NDArray[np.float64]) -> list[float]:
 
 
 def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
-    image = read_rgb(row["image"], row["image"])
-    size: Size = image.shape[0], image.shape[1]
+    image = read_image(row["image"], row["image"])
+    size = image.size
     objects = row["objects"]
     scaled = [
         np.array(found["coordinates"]).reshape(-1, 2) * (size[1], size[0]) for found in objects
@@ -247,7 +247,7 @@ def _load(row: dict[str, Any], form: LabelForm, outside: Outside) -> Sample:
     if form == "degrees":
         is_polygon = [len(points) > 2 for points in scaled]
         annotation.degrees = np.where(is_polygon, Degree.MASK, Degree.BOX).astype(np.int8)
-    return Sample(image, annotation, row["image_id"], row["file_name"])
+    return image.sample(annotation, row["image_id"], row["file_name"])
 
 
 def _masks(
