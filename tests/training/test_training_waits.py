@@ -83,7 +83,7 @@ def test_waits_of_forward_and_backward(
         model = tiny_model(merge_in_training=merges, decoder_layers=layers).train()
         labels = labels_of(scene_labels, task, images)
         losses.append(
-            float(forward_and_backward(model, task, labels, pixel_values=pixels[:images]))
+            forward_and_backward(model, task, labels, pixel_values=pixels[:images]).item()
         )
         with PretendDevice() as device:
             far = device.move(model)
@@ -113,7 +113,7 @@ def test_labels_that_lie_on_the_device_are_read_once(
         device.clear()
         loss = forward_and_backward(far, task, moved, pixel_values=given, device=DEVICE)
         assert device.total == 2, device.report()
-        assert float(device.fetch(loss)) == pytest.approx(float(expected), rel=1e-4)
+        assert float(device.fetch(loss)) == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_packed_copies_keep_every_value() -> None:
