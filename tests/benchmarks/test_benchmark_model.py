@@ -113,6 +113,14 @@ def test_panoptic_results_are_identical(sure: bool) -> None:
     assert len(theirs["segments_info"]) == 30
 
 
+def test_waits_are_counted_whatever_the_number_of_segments() -> None:
+    for num_things in (5, 25):
+        proposals = scene(num_things=num_things, sure=False)
+        for rules in (True, False):
+            assert model.host_waits("panoptic", proposals, mask2former_rules=rules) == 3
+        assert model.host_waits("instance", proposals) == 4
+
+
 def test_the_table_has_the_measured_rows_and_their_bars() -> None:
     table = model.table({"forward_speedup": 2.5, "train_memory_ratio": 0.4, "else": 1})
     assert table.splitlines()[2:] == [
@@ -188,6 +196,7 @@ def test_chosen_rows_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[s
     model.main(["--only", "semantic", "--repeats", "1", "--output", str(file)])
     written = json.loads(file.read_text())
     assert written["semantic_post_memory_ratio"] <= 0.1
+    assert written["semantic_waits"] == 2
     assert "forward_speedup" not in written
     assert written["work"] == {"batch": 2, "side": 512, "segments": 12, "repeats": 1}
     assert "`semantic_post_memory_ratio`) | at most 0.1 |" in capsys.readouterr().out

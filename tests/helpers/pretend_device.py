@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import os
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -104,7 +105,7 @@ class FarTensor(torch.Tensor):
         return copied
 
     @classmethod
-    def __torch_dispatch__(
+    def __torch_dispatch__(  # type: ignore[override]
         cls, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         far = next(x for x in tree_leaves((args, kwargs)) if isinstance(x, FarTensor))
@@ -129,7 +130,9 @@ class FarTensor(torch.Tensor):
         value = value if isinstance(value, Tensor) else torch.tensor(value, dtype=self.dtype)
         super().__setitem__(_index(index), value)
 
-    def new_tensor(self, data: Any, dtype: torch.dtype | None = None, **options: Any) -> Tensor:
+    def new_tensor(  # type: ignore[override]
+        self, data: Any, dtype: torch.dtype | None = None, **options: Any
+    ) -> Tensor:
         return torch.tensor(
             data, dtype=dtype or self.dtype, device=options.pop("device", DEVICE), **options
         )
@@ -305,11 +308,7 @@ class PretendDevice(TorchDispatchMode):
 
 def asker() -> str:
     """File, line and function: the innermost of the package, else the innermost beside torch."""
-    frames = []
-    frame = sys._getframe(1)
-    while frame is not None:  # type: ignore[redundant-expr]
-        frames.append(frame)
-        frame = frame.f_back  # type: ignore[assignment]
+    frames = [frame for frame, _ in traceback.walk_stack(sys._getframe(1))]
     files = [frame.f_code.co_filename for frame in frames]
     beside = (i for i, file in enumerate(files) if file != __file__ and TORCH not in file)
     ours = (i for i, file in enumerate(files) if PACKAGE in file)
@@ -371,7 +370,8 @@ class _Generator(torch.Generator):
     """Draws for the pretend device, whose values lie on the host."""
 
     def __new__(cls, device: Any = "cpu") -> Any:
-        return super().__new__(cls, "cpu" if _device_type(device) == DEVICE.type else device)
+        where = "cpu" if _device_type(device) == DEVICE.type else device
+        return super().__new__(cls, where)  # type: ignore[call-arg]
 
 
 def _autocast(original: Callable[..., None]) -> Callable[..., None]:

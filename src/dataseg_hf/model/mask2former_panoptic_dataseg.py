@@ -59,17 +59,17 @@ def mask2former_panoptic_prediction(
     scores, label_ids = scores[kept], label_ids[kept]
     maps = chosen_maps(mask_logits[:, :height, :width], kept.tolist())
     windows = _reach(maps, scores, size, thresholds.mask)
-    owner, own_areas = _owners(maps, scores, windows, size, thresholds.mask)
+    owner, own_areas = _owners(maps, scores, windows, size, thresholds.mask, mask_logits.device)
     visible = [owner[window] == number for number, window in enumerate(windows)]
     large_enough = _large_enough(visible, own_areas, thresholds.overlap)
 
-    segmentation = torch.zeros(size, dtype=torch.int32, device=mask_logits.device)
+    id_of = torch.zeros(len(kept) + 1, dtype=torch.int32)
     segments: list[dict] = []
     id_of_category: dict[int, int] = {}
     for number in large_enough.nonzero()[:, 0].tolist():
         label_id, score = int(label_ids[number]), round(float(scores[number]), 6)
         segment_id = id_of_category.get(label_id, len(segments) + 1)
-        segmentation[windows[number]].masked_fill_(visible[number], segment_id)
+        id_of[number] = segment_id
         if segment_id <= len(segments):
             segments[segment_id - 1]["score"] = max(segments[segment_id - 1]["score"], score)
             continue
@@ -79,7 +79,8 @@ def mask2former_panoptic_prediction(
         )
         if was_fused:
             id_of_category[label_id] = segment_id
-    return PanopticPrediction(segmentation, segments)
+    segmentation = to_device(id_of, owner.device).index_select(0, owner.flatten())
+    return PanopticPrediction(segmentation.view(size), segments)
 
 
 def _large_enough(visible: list[Tensor], own_areas: Tensor, min_share: float) -> Tensor:
@@ -146,12 +147,12 @@ def _owners(
     windows: list[Window],
     size: tuple[int, int],
     mask_threshold: float,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """The proposal that each pixel goes to, int32 [H, W], and the area of each proposal's own mask,
-    int64 [K].
+    """The proposal that each pixel goes to, int32 [H, W], K where there is none, and the area of
+    each proposal's own mask, int64 [K].
     """
-    device = maps[0].device if maps else scores.device
-    owner = torch.zeros(size, dtype=torch.int32, device=device)
+    owner = torch.full(size, len(maps), dtype=torch.int32, device=device)
     best = torch.full(size, -1.0, device=device)
     areas = torch.zeros(len(scores), dtype=torch.int64, device=device)
     for number, (logits, window, score) in enumerate(
@@ -181,6 +182,12 @@ def _enlarged(logits: Tensor, size: tuple[int, int], window: Window) -> Tensor:
     high, wide = size[0] / logits.shape[0], size[1] / logits.shape[1]
     top, bottom = _cells(rows, logits.shape[0], high)
     left, right = _cells(columns, logits.shape[1], wide)
+    if left == 0:  # no column comes before the window: both axes at once
+        cells = logits.new_zeros(bottom, right)
+        torch.sigmoid(logits[top:bottom, :right], out=cells[top:])
+        pixels = _pixels(columns.stop, right, wide, rows.stop)
+        at_least = _pixels(rows.stop, bottom, high, pixels)
+        return _resized(cells, (at_least, pixels), (high, wide))[window]
     cells = logits.new_zeros(bottom - top, right)
     torch.sigmoid(logits[top:bottom, left:right], out=cells[:, left:])
     pixels = _pixels(columns.stop, right, wide, bottom - top)
