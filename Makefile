@@ -64,7 +64,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.model $(ARGS)
 
 bench-data: $(STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/data.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.data $(ARGS)
 
 claims: $(STAMP)
 	$(BIN)/python -m experiments.claims $(ARGS)

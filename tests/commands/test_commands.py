@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -23,19 +24,26 @@ from dataseg_hf.version import __version__
 from helpers.example_scripts import EXAMPLES
 from helpers.paths import ROOT
 
+HEAVY = {"torch", "transformers", "datasets", "pyarrow", "pandas", "accelerate", "scipy", "sympy"}
+"""Packages that take seconds to import, together or alone."""
+HEAVY |= {"matplotlib", "gradio"}
+SETTINGS = {"pydantic", "yaml", "huggingface_hub", "httpx"}
+"""Packages that only commands with a run's settings need, or with the Hub."""
 WITHOUT = """
 import sys
-for name in ("torch", "transformers", "datasets"):
+for name in {names}:
     sys.modules[name] = None  # importing it fails
 from dataseg_hf.commands import main
 sys.exit(main(sys.argv[1:]))
 """
 
 
-def without_torch(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """A command in a process where importing torch, transformers or datasets fails."""
+def without_torch(*arguments: str, also: Collection[str] = ()) -> subprocess.CompletedProcess[str]:
+    """A command in a process where importing torch, what else is HEAVY, or what is `also` named
+    fails.
+    """
     return subprocess.run(
-        [sys.executable, "-c", WITHOUT, *arguments],
+        [sys.executable, "-c", WITHOUT.format(names=sorted({*HEAVY, *also})), *arguments],
         capture_output=True,
         text=True,
         check=False,
@@ -53,13 +61,21 @@ def test_help_needs_no_torch(command: str) -> None:
         assert done.stdout.startswith(f"usage: dataseg {command}".rstrip())
 
 
+def test_the_list_of_commands_needs_no_package_but_ours() -> None:
+    done = without_torch("--help", also={*SETTINGS, "numpy", "PIL", "tqdm"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage: dataseg COMMAND")
+
+
 def test_metrics_need_no_torch(tmp_path: Path) -> None:
     truth, found = np.array([[0, 0, 1, 1]], np.uint8), np.array([[0, 0, 0, 1]], np.uint8)
     for name, classes in (("gt", truth), ("pred", found)):
         (tmp_path / name).mkdir()
         Image.fromarray(classes).save(tmp_path / name / "a.png")
     folders = ["--gt_dir", str(tmp_path / "gt"), "--pred_dir", str(tmp_path / "pred")]
-    done = without_torch("metrics", "semantic", *folders, "--num_classes", "2", "--json")
+    done = without_torch(
+        "metrics", "semantic", *folders, "--num_classes", "2", "--json", also=SETTINGS
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["miou"] == pytest.approx((2 / 3 + 1 / 2) / 2)
 

@@ -3,8 +3,10 @@ workers.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from dataseg_hf.data.mixing import (
     item_seed,
     mixing_loader,
     mixing_order,
+    to_device,
 )
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
@@ -153,3 +156,57 @@ def test_a_batch_of_every_dataset_in_every_step() -> None:
         return [[(item.dataset, item.index, item.seed) for item in batch] for batch in items]
 
     assert named(list(MixingSampler(members, 0, 4, 9))) == named(batches[12:])
+
+
+# --- on the way to a GPU
+
+
+def test_batches_are_pinned_for_a_gpu_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    class Loader(torch.utils.data.DataLoader):
+        def __init__(self, *args: Any, pin_memory: bool = False, **options: Any) -> None:
+            asked.append(pin_memory)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr("dataseg_hf.data.mixing.DataLoader", Loader)
+    for device in (torch.device("cpu"), torch.device("cuda", 0)):
+        sampler = MixingSampler(shapes_members(), 0, 0, 1)
+        assert list(mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3), 0, device))
+    assert asked == [False, True]
+
+
+def test_pinning_reaches_every_tensor_and_keeps_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = MixingSampler(shapes_members(), 0, 0, 1)
+    (batch,) = mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3))
+    given = {id(tensor) for tensor in tensors(batch.inputs)}
+    pinned: set[int] = set()
+
+    def pin(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.add(id(tensor))
+        return tensor.clone()
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    # as the loader finds it in an object that it does not know
+    copy = torch.utils.data._utils.pin_memory.pin_memory(batch)
+    assert pinned == given
+    assert (copy.dataset, copy.seeds, copy.image_ids) == (
+        batch.dataset,
+        batch.seeds,
+        batch.image_ids,
+    )
+    for one, other in zip(tensors(copy.inputs), tensors(batch.inputs), strict=True):
+        assert one is not other
+        assert torch.equal(one, other)
+
+
+def test_a_batch_on_its_way_to_the_cpu_is_not_copied() -> None:
+    sampler = MixingSampler(shapes_members(), 0, 0, 1)
+    (batch,) = mixing_loader(sampler, Normalization([0.5] * 3, [0.25] * 3))
+    moved = to_device(batch.inputs, torch.device("cpu"))
+    assert list(map(id, tensors(moved))) == list(map(id, tensors(batch.inputs)))
+
+
+def tensors(inputs: Mapping[str, Any]) -> list[torch.Tensor]:
+    labels = [tensor for label in inputs["labels"] for tensor in label.values()]
+    return [value for value in inputs.values() if isinstance(value, torch.Tensor)] + labels

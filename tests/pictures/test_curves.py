@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import pytest
+from matplotlib.figure import Figure
 
 from dataseg_hf.pictures.curves import draw_curves
 
@@ -24,7 +24,13 @@ def test_the_axis_ends_a_little_above_the_highest_metric(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: list[float | None], top: float
 ) -> None:
     limits: list[Any] = []
-    monkeypatch.setattr(plt, "close", lambda figure: limits.append(figure.axes[1].get_ylim()))
+    save = Figure.savefig
+
+    def saved(figure: Figure, *args: Any, **options: Any) -> None:
+        limits.append(figure.axes[1].get_ylim())
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", saved)
     history = [
         {"step": str(step), "dataset": "a", "loss": "3.5", "learning_rate": "0.1"}
         for step in (1, 2)

@@ -11,8 +11,8 @@ stream, and a resumed run reads again what the epoch had passed.
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, count, islice
 from typing import Any
 
@@ -26,6 +26,8 @@ from .collate import Normalization, collate
 from .reduced_decoding import decoded_for
 from .sample import BadSampleError, Sample, SampleDataset, SampleStream, TaskName
 from .transforms import Augmentation, TransformedSample, augment
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,12 @@ class MicroBatch:
             for label in state["inputs"]["labels"]
         ]
         self.__dict__.update(state, inputs={**state["inputs"], "labels": labels})
+
+    def pin_memory(self) -> "MicroBatch":
+        """The same with its tensors in page-locked memory, from which a GPU copies while the
+        process goes on. `DataLoader` calls it.
+        """
+        return replace(self, inputs=_each_tensor(self.inputs, Tensor.pin_memory))
 
 
 _SENT_BY_VALUE = 1 << 18  # bytes
@@ -369,8 +377,12 @@ def mixing_loader(
     sampler: MixingSampler,
     normalization: Normalization,
     num_workers: int = 0,
+    device: torch.device = CPU,
 ) -> Iterator[MicroBatch]:
     """The sampler's micro-batches, in its order for any number of workers.
+
+    Args:
+        device: where they will be computed; for a GPU they come in pinned memory.
 
     Raises:
         BadSampleError: for an image that cannot be used, naming its dataset, unless that allows to
@@ -387,6 +399,7 @@ def mixing_loader(
             collate_fn=_as_is,
             num_workers=num_workers,
             generator=generator,
+            pin_memory=device.type == "cuda",
             worker_init_fn=_leave_signals_to_main,
         )
     )
@@ -417,7 +430,19 @@ def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: to
         inputs: what `collate` returns: tensors [B, ...], and a list of B label dictionaries.
         device: where the tensors go.
     """
+    # from pinned memory; from any other, a copy is finished when `to` returns
     return {
         key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+        for key, value in inputs.items()
+    }
+
+
+def _each_tensor(
+    inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], change: Callable[[Tensor], Tensor]
+) -> dict:
+    return {
+        key: [{name: change(tensor) for name, tensor in label.items()} for label in value]
+        if isinstance(value, list)
+        else change(value)
         for key, value in inputs.items()
     }

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .host_dataseg import to_host
+from .host_dataseg import to_device, to_host
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import PanopticPrediction
 from .proposals_dataseg import ImageProposals

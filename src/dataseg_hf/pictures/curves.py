@@ -5,12 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")  # a run has no screen
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 _MAIN_METRICS = ("pq", "miou", "mask_ap", "box_ap")
 
@@ -21,9 +19,9 @@ def draw_curves(
     """Loss per dataset (each step, and its running mean), metrics and learning rate against steps,
     as PNG.
     """
-    figure, (top, middle, bottom) = plt.subplots(
-        3, 1, figsize=(9, 10), height_ratios=(3, 2, 1), sharex=True
-    )
+    figure = Figure(figsize=(9, 10))  # not of pyplot, which takes longer to import
+    FigureCanvasAgg(figure)
+    top, middle, bottom = figure.subplots(3, 1, height_ratios=(3, 2, 1), sharex=True)
     _draw_losses(top, history)
     _draw_metrics(middle, evaluations)
     bottom.plot(
@@ -35,7 +33,6 @@ def draw_curves(
     bottom.set_xlabel("step")
     figure.tight_layout()
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def _draw_losses(axes: Axes, history: Sequence[Mapping[str, str]]) -> None:

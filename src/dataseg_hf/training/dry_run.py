@@ -138,7 +138,10 @@ def _second_step(training: CoTraining, number: int) -> tuple[float, float]:
         training.accelerator.num_processes,
     )
     loader = mixing_loader(
-        sampler, Normalization(config.image_mean, config.image_std), config.num_workers
+        sampler,
+        Normalization(config.image_mean, config.image_std),
+        config.num_workers,
+        training.accelerator.device,
     )
     for _ in range(2):
         started = time.perf_counter()

@@ -171,6 +171,7 @@ class CoTraining:
             sampler,
             Normalization(self.config.image_mean, self.config.image_std),
             self.config.num_workers,
+            self.accelerator.device,
         )
         group: list[MicroBatch] = []
         for batch in loader:
