@@ -31,10 +31,10 @@ from dataseg_hf.evaluation.run import evaluation_set
 from dataseg_hf.evaluation.scorers import SCORERS
 from dataseg_hf.evaluation.sets import EvaluationSet
 from dataseg_hf.evaluation.settings import EvaluationOptions, HeldOutSettings
-from dataseg_hf.prediction.runtimes import GRAPHS, open_export
 from dataseg_hf.settings.parts import read_part
 from dataseg_hf.settings.ready_configs import config_file
 from dataseg_hf.sharing.checkpoint import load_checkpoint
+from dataseg_hf.sharing.runtimes import GRAPHS, open_export
 
 Results = dict[str, Any]
 REFERENCE = "PyTorch fp32"

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from dataseg_hf.commands import predict
 from dataseg_hf.model.thresholds_dataseg import Thresholds
-from dataseg_hf.prediction.runtimes import open_export
 from dataseg_hf.prediction.segments import id_map
 from dataseg_hf.prediction.tiling import segment_image
 from dataseg_hf.sharing.checkpoint import load_checkpoint, save_checkpoint
+from dataseg_hf.sharing.runtimes import open_export
 from helpers.checkpoint_models import checkpoint_model, checkpoint_processor
 from helpers.paths import ROOT
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from conftest import TINY_BACKBONE, ModelFactory
-from dataseg_hf.prediction.runtimes import onnx_runner
 from dataseg_hf.sharing.export import export_onnx
+from dataseg_hf.sharing.runtimes import onnx_runner
 from helpers.exported import SWIN, check
 from helpers.tiny_backbones import backbone as tiny_backbone
 

@@ -43,17 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     from ..data.sample import BadSampleError
     from ..sharing.checkpoint import load_checkpoint
-    from ..sharing.export import export_file, greatest_difference
+    from ..sharing.export import greatest_difference
 
     try:
         model, processor = load_checkpoint(options.model, dtype=torch.float32)
         model.eval()
-        graph = options.output
-        if graph.suffix in FILES:
-            size = tuple(options.size or [processor.size["longest_edge"]] * 2)
-            export_file(model, graph, size, not options.static_batch, options.dynamic_size)
-        else:
-            graph, size = export_folder(model, processor, options)
+        write = export_graph if options.output.suffix in FILES else export_folder
+        graph, size = write(model, processor, options)
     except (OSError, ValueError, ImportError, BadSampleError) as error:
         report_error(error)
         return 2
@@ -63,6 +59,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"{difference:.1e}"
     )
     return 0 if difference <= TOLERANCE else 1
+
+
+def export_graph(
+    model: "DaTaSegModel", processor: "DaTaSegImageProcessor", options: argparse.Namespace
+) -> tuple[Path, tuple[int, int]]:
+    """Write the graph alone; returns its file and the canvas, height and width in pixels."""
+    from ..sharing.export import export_file
+
+    height, width = options.size or [processor.size["longest_edge"]] * 2
+    dynamic = (not options.static_batch, options.dynamic_size)
+    export_file(model, options.output, (height, width), *dynamic)
+    return options.output, (height, width)
 
 
 def export_folder(
@@ -77,10 +85,10 @@ def export_folder(
             images that cannot be read.
     """
     from ..files.output_folder import claim_output_folder
-    from ..prediction.runtimes import GRAPHS
     from ..settings.paths import expand
     from ..sharing.deployment import write_export
     from ..sharing.quantization import check_quantization
+    from ..sharing.runtimes import GRAPHS
 
     if model.config.default_vocabulary is None:
         raise ConfigError(f"--model: {options.model} has no vocabulary; add one, or export a file")
@@ -147,6 +155,17 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="file to write: .onnx, or .pt2 for torch.export; or a folder for `dataseg predict "
         "--runtime`",
     )  # fmt: skip
+    add_shape_options(parser)
+    add_quantization_options(parser)
+    options = parser.parse_args(arguments)
+    fault = fault_of(options)
+    if fault:
+        parser.error(fault)
+    return options
+
+
+def add_shape_options(parser: OptionParser) -> None:
+    """What is fixed in the graph."""
     parser.add_argument(
         "--size",
         type=canvas_side,
@@ -158,12 +177,6 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--dynamic_size", action="store_true", help="leave height and width free (multiples of 32)"
     )
-    add_quantization_options(parser)
-    options = parser.parse_args(arguments)
-    fault = fault_of(options)
-    if fault:
-        parser.error(fault)
-    return options
 
 
 def add_quantization_options(parser: OptionParser) -> None:

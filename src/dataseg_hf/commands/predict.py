@@ -150,8 +150,8 @@ def load_torch(options: argparse.Namespace) -> tuple["VocabularyMixin", "DaTaSeg
     """
     import torch
 
-    from ..prediction.runtimes import is_export
     from ..sharing.checkpoint import load_checkpoint
+    from ..sharing.runtimes import is_export
 
     if is_export(options.model):
         raise ConfigError(f"--model: {options.model} is an export; add --runtime onnx or openvino")
@@ -167,7 +167,7 @@ def load_graph(options: argparse.Namespace) -> tuple["VocabularyMixin", "DaTaSeg
     Raises:
         ConfigError, ImportError, ValueError: as `open_export` and `Export.load`.
     """
-    from ..prediction.runtimes import open_export
+    from ..sharing.runtimes import open_export
 
     return open_export(options.model).load(options.runtime, options.precision)
 

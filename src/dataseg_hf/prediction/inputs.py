@@ -8,10 +8,8 @@ from ..data.readers.paths import IMAGE_SUFFIXES
 
 
 def find_images(inputs: Sequence[str], key: str = "--input") -> list[Path]:
-    """The files among the inputs, the images directly in the folders, and what the patterns match.
-
-    Args:
-        key: the option that names them, for messages.
+    """The files among the inputs, the images directly in the folders, and what the patterns match;
+    messages name the option `key`.
 
     Raises:
         ValueError: for a folder without images, and for an input that does not exist.

@@ -1,5 +1,5 @@
 """A folder with all that prediction needs without the model itself: graphs, vocabularies, and how
-images are prepared. `prediction.runtimes` reads it.
+images are prepared. `sharing.runtimes` reads it.
 """
 
 import json
@@ -17,10 +17,10 @@ from ..data.sample import SampleDataset, SampleStream
 from ..files.writing import replace_file
 from ..model.image_processing_dataseg import DaTaSegImageProcessor
 from ..model.modeling_dataseg import DaTaSegModel
-from ..prediction.runtimes import EXPORT_FILE, GRAPHS, INPUTS, VOCABULARIES_FILE
 from ..version import __version__
 from .export import export_file
 from .quantization import Feed, quantize_graph
+from .runtimes import EXPORT_FILE, GRAPHS, INPUTS, VOCABULARIES_FILE
 
 
 @dataclass(frozen=True)

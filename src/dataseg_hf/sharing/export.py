@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from ..model.modeling_dataseg import DaTaSegModel, DaTaSegOutput
-from ..prediction.runtimes import INPUTS, onnx_runner
+from .runtimes import INPUTS, onnx_runner
 
 OUTPUTS = ("class_queries_logits", "masks_queries_logits", "valid_size")
 WEIGHTS = "semantic_weights"  # an output of models with a cell classifier

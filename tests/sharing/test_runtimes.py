@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dataseg_hf.commands.predict import main
-from dataseg_hf.prediction import runtimes
+from dataseg_hf.sharing import runtimes
 
 
 @pytest.fixture

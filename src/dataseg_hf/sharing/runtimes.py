@@ -99,12 +99,8 @@ def openvino_runner(file: Path) -> Runner:
     core = openvino.Core()
     content = core.read_model(str(file))
     names = [output.any_name for output in content.outputs]
-    settings = {
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        # by default it would compute in bfloat16 where the CPU has instructions for it
-        "INFERENCE_PRECISION_HINT": "f32",
-        "PERFORMANCE_HINT": "LATENCY",
-    }
+    # by default it would compute in bfloat16 where the CPU has instructions for it
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
 
     @lru_cache(MAX_SHAPES)
     def compiled(*shapes: tuple[int, ...]) -> Any:
