@@ -48,7 +48,7 @@ def large_samples(folder: Path, classes: int) -> Iterator[tuple[str, SampleDatas
     """The photograph with its box, and with its map; each with a name."""
     images = folder / "images"
     names = tuple(ClassInfo(f"name {i}", True) for i in range(classes))
-    ids = {i: i for i in range(classes)}
+    ids: dict[int | str, int] = {i: i for i in range(classes)}
     boxes = DatasetSpec("large boxes", "boxes", names, dict(ids))
     maps = DatasetSpec("large maps", "semantic", names, dict(ids))
     yield "with a box", read_yolo(boxes, images, folder / "labels")
