@@ -14,7 +14,7 @@ from PIL import Image
 from dataseg_hf.data.readers.image_png import read_image_png
 from dataseg_hf.data.readers.yolo import read_yolo
 from dataseg_hf.data.reduced_decoding import decoded_for
-from dataseg_hf.data.sample import ClassInfo, DatasetSpec, SampleDataset
+from dataseg_hf.data.sample import ClassInfo, DatasetSpec, RawId, SampleDataset
 from dataseg_hf.data.transforms import Augmentation, TransformedSample, augment
 
 HEIGHT, WIDTH, CANVAS = 3000, 4000, 640
@@ -48,9 +48,9 @@ def large_samples(folder: Path, classes: int) -> Iterator[tuple[str, SampleDatas
     """The photograph with its box, and with its map; each with a name."""
     images = folder / "images"
     names = tuple(ClassInfo(f"name {i}", True) for i in range(classes))
-    ids: dict[int | str, int] = {i: i for i in range(classes)}
-    boxes = DatasetSpec("large boxes", "boxes", names, dict(ids))
-    maps = DatasetSpec("large maps", "semantic", names, dict(ids))
+    ids: dict[RawId, int] = {i: i for i in range(classes)}
+    boxes = DatasetSpec("large boxes", "boxes", names, ids)
+    maps = DatasetSpec("large maps", "semantic", names, ids)
     yield "with a box", read_yolo(boxes, images, folder / "labels")
     yield "with a map of 12 megapixels", read_image_png(maps, images, folder / "maps")
 

@@ -53,7 +53,11 @@ def commands(folder: Path, images: int) -> dict[str, Command]:
     before = [file.replace("_", "-", 1) for file in files]
     metrics = f"dataseg metrics panoptic, {images} images"
     old_help = ("examples/cotrain.py", "--help")
-    run = ("--config=shapes", "--max_steps=1", "--num_workers=0")
+    held_out = ("shapes_panoptic", "shapes_semantic", "shapes_boxes", "shapes_open")
+    run = (
+        *("--config=shapes", "--max_steps=1", "--num_workers=0", "--num_pictures=1"),
+        *(f"--evaluation.{name}.max_samples=1" for name in held_out),
+    )
     return {
         "python": Command(("-c", "pass"), ("-c", "pass")),
         "import dataseg_hf": Command(("-c", "import dataseg_hf"), ("-c", "import dataseg_hf")),
@@ -71,7 +75,7 @@ def commands(folder: Path, images: int) -> dict[str, Command]:
             ("-m", "dataseg_hf.metrics", "panoptic", *before),
             0.3,
         ),
-        "dataseg cotrain, one step and its evaluation": Command(
+        "dataseg cotrain, one step, 4 images scored": Command(
             ("-m", "dataseg_hf", "cotrain", *run, f"--output_dir={folder / 'run'}")
         ),
     }

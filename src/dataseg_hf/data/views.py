@@ -73,8 +73,9 @@ def view_image(
     resized = Image.fromarray(image).resize(
         (view.width, view.height), Image.Resampling.BILINEAR, box=window
     )
-    pixels = np.array(resized)
-    return pixels[:, ::-1].copy() if view.flip else pixels
+    if view.flip:  # Pillow mirrors ten times as fast as numpy copies pixels of three bytes
+        resized = resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    return np.array(resized)
 
 
 def _view_map(values: NDArray, view: View) -> NDArray:
