@@ -239,6 +239,14 @@ def test_a_linear_start_comes_once_and_the_resumed_run_is_the_whole_one(tmp_path
         assert torch.equal(tensor, expected[name]), name
 
 
+def test_a_run_without_pictures_ends_with_its_results(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    done = start(folder, "--num_pictures", "0", "--max_steps", "1")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (folder / "all_results.json").is_file()
+    assert not list((folder / "pictures").glob("shapes_*"))
+
+
 def test_bf16_trains(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     done = start(folder, *NO_EVALUATION, "--mixed_precision", "bf16", "--max_steps", "4")

@@ -137,7 +137,7 @@ class RunConfig(Settings):
     on_save_error: Literal["raise", "warn"] = "raise"
     """What to do when a checkpoint cannot be written. `raise` ends the run, `warn` goes on."""
     num_pictures: NonNegativeInteger = 6
-    """Images per prediction grid."""
+    """Images per prediction grid; 0 draws none."""
     push_to_hub: str | None = None
     """Repository (`org/name`) on the Hub to which the final model goes, with code and card."""
     hub_private: bool = False

@@ -106,8 +106,10 @@ def draw_grids(
     prepared: PreparedRun, model: DaTaSegModel, scored: Sequence[SetResult]
 ) -> dict[str, Image.Image]:
     """Predictions beside truth for the first images of the held-out sets that were scored, by
-    name.
+    name; none where `num_pictures` is 0.
     """
+    if prepared.config.num_pictures == 0:
+        return {}
     config, sets = prepared.config, {eval_set.name: eval_set for eval_set in prepared.held_out}
     grids = {}
     for result in scored:
