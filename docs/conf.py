@@ -47,6 +47,7 @@ nitpicky = True
 nitpick_ignore = [  # type variables, and what only the package itself calls
     ("py:class", "dataseg_hf.model.tasks_dataseg.Flags"),
     ("py:class", "dataseg_hf.model.warm_start_mixin_dataseg.Model"),
+    ("py:class", "dataseg_hf.model.vocabularies_dataseg.VocabularyMixin"),
     ("py:class", "dataseg_hf.settings.entries.AnySource"),
     ("py:class", "dataseg_hf.settings.base._entry_name"),
     ("py:class", "dataseg_hf.files.lock.FolderLock"),
