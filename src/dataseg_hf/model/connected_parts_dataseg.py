@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from .host_dataseg import to_device
+
 MIN_CELLS = 64
 """Of the mask grid, in a second part that counts: 32 x 32 pixels at stride 4. Smaller ones are
 mostly cells that were called wrong.
@@ -27,7 +29,7 @@ def connected_parts(
     labels, count = ndimage.label(inside)
     sizes = np.bincount(labels.ravel(), minlength=count + 1).tolist()
     enough = min(min_cells, max(sizes[1:], default=0))
-    numbers = torch.from_numpy(labels).to(mask_logits.device, non_blocking=True)
+    numbers = to_device(torch.from_numpy(labels), mask_logits.device)
     for part in range(1, count + 1):
         if sizes[part] >= enough:
             yield torch.where((numbers == part) | (numbers == 0), mask_logits, -mask_logits)

@@ -20,14 +20,7 @@ from .host_dataseg import to_device, to_host
 from .mask_nms_dataseg import Window
 from .predictions_dataseg import InstancePrediction, PanopticPrediction, SemanticPrediction
 from .proposals_dataseg import ImageProposals
-from .resizing_dataseg import (
-    Resize,
-    chosen_maps,
-    hull,
-    valid_grid,
-    where_reached,
-    within,
-)
+from .resizing_dataseg import Resize, chosen_maps, hull, valid_grid, where_reached, within
 from .thresholds_dataseg import DEFAULT_THRESHOLDS, Thresholds
 
 BAND_ELEMENTS = 2**21  # of the largest temporary of semantic results: 8 MiB

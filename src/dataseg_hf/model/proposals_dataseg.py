@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .connected_parts_dataseg import connected_parts
+from .host_dataseg import to_device
 
 
 def dot_product(mask_embeddings: Tensor, mask_features: Tensor) -> Tensor:
@@ -102,7 +103,7 @@ class ImageProposals:
             origins += [first + place] * len(parts)
             masks += parts
         weights = self.semantic_weights
-        kept = torch.tensor(origins).to(self.mask_logits.device, non_blocking=True)
+        kept = to_device(torch.tensor(origins), self.mask_logits.device)
         return replace(
             self,
             class_logits=self.class_logits[kept],

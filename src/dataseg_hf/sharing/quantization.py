@@ -2,7 +2,7 @@
 
 Convolutions of the backbone, the pixel decoder and the cell classifier compute in 8 bits, one scale
 for each output channel of their weights and one for each map. All else stays as it is
-(docs/publishing.md says what was tried).
+(docs/predict.md says what was tried).
 """
 
 import ast
