@@ -28,7 +28,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim import AdamW
 
-from dataseg_hf.data.mixing import MicroBatch, to_device
+from dataseg_hf.data.micro_batch import MicroBatch, to_device
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.model import build_model, run_text_encoder

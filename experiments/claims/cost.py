@@ -9,7 +9,8 @@ from experiments.claims.training import Grid
 
 from dataseg_hf import DaTaSegModel
 from dataseg_hf.data.collate import Normalization
-from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.micro_batch import MicroBatch
+from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.settings.datasets import training_mix
 from dataseg_hf.settings.parsing import parse_run_config
 from dataseg_hf.settings.run import RunConfig

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from dataseg_hf.data.collate import Normalization
+from dataseg_hf.data.micro_batch import to_device
 from dataseg_hf.data.mixing import (
     Item,
     MixingSampler,
@@ -20,7 +21,6 @@ from dataseg_hf.data.mixing import (
     item_seed,
     mixing_loader,
     mixing_order,
-    to_device,
 )
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation

@@ -2,9 +2,13 @@
 processes.
 """
 
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from dataseg_hf.data.sample import BadSampleError, Sample, SampleDataset, Sample
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 
+PROGRAMS = Path(__file__).parents[1] / "programs"
 ROWS = 7
 BROKEN = 3
 
@@ -165,3 +170,19 @@ def test_a_dataset_without_a_usable_image_is_an_error_even_where_skipping_is_all
     )
     with pytest.raises(BadSampleError, match="none of its images can be used"):
         list(mixing_loader(MixingSampler([chosen], 0, 0, 1), Normalization([0.5] * 3, [0.25] * 3)))
+
+
+# --- at the end
+
+
+def test_a_program_ends_though_a_loader_is_open() -> None:
+    # its processes ignore the signal by which Python ends them
+    done = subprocess.run(
+        [sys.executable, str(PROGRAMS / "open_loader.py")],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "read\n"

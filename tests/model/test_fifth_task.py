@@ -13,7 +13,8 @@ from PIL import Image
 from dataseg_hf import DaTaSegImageProcessor, DaTaSegModel, DaTaSegPipeline
 from dataseg_hf.data.category_map import map_categories
 from dataseg_hf.data.collate import Normalization
-from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.micro_batch import MicroBatch
+from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.readers.reader_tasks import tasks_of_reader
 from dataseg_hf.data.sample import SampleDataset, Segments
 from dataseg_hf.data.shapes import SHAPES_SPECS, shapes_dataset

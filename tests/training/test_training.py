@@ -16,7 +16,8 @@ from accelerate.state import AcceleratorState
 from conftest import LabelFactory, ModelFactory
 from dataseg_hf import HashedNgramEncoder
 from dataseg_hf.data.collate import Normalization
-from dataseg_hf.data.mixing import MicroBatch, MixingSampler, TrainingSet, mixing_loader
+from dataseg_hf.data.micro_batch import MicroBatch
+from dataseg_hf.data.mixing import MixingSampler, TrainingSet, mixing_loader
 from dataseg_hf.data.shapes import shapes_dataset
 from dataseg_hf.data.transforms import Augmentation
 from dataseg_hf.model.modeling_dataseg import DaTaSegModel

@@ -8,21 +8,23 @@ workers decode them. Its order is a function of (seed, epoch) too, but every pro
 stream, and a resumed run reads again what the epoch had passed.
 """
 
+import atexit
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import weakref
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import IterableDataset, interleave_datasets
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from .collate import Normalization, collate
+from .micro_batch import MicroBatch
 from .reduced_decoding import decoded_for
 from .sample import BadSampleError, Sample, SampleDataset, SampleStream, TaskName
 from .transforms import Augmentation, TransformedSample, augment
@@ -88,51 +90,6 @@ class Item:
     index: int
     seed: int
     row: Any = field(default=None, compare=False)
-
-
-@dataclass
-class MicroBatch:
-    """What one process computes at once.
-
-    Args:
-        inputs: tensors of the model's forward (`labels` a list of dicts).
-        skipped: a message per image that could not be used and was replaced by another.
-    """
-
-    dataset: int
-    inputs: dict
-    seeds: list[int]
-    image_ids: list[int | str]
-    skipped: list[str] = field(default_factory=list)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """On the way from a worker every tensor costs a shared file: small ones, which are many, go
-        by value.
-        """
-        labels = [
-            {
-                name: value.numpy() if value.nbytes <= _SENT_BY_VALUE else value
-                for name, value in label.items()
-            }
-            for label in self.inputs["labels"]
-        ]
-        return {**self.__dict__, "inputs": {**self.inputs, "labels": labels}}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        labels = [
-            {name: torch.as_tensor(value) for name, value in label.items()}
-            for label in state["inputs"]["labels"]
-        ]
-        self.__dict__.update(state, inputs={**state["inputs"], "labels": labels})
-
-    def pin_memory(self) -> "MicroBatch":
-        """The same with its tensors in page-locked memory, from which a GPU copies while the
-        process goes on. `DataLoader` calls it.
-        """
-        return replace(self, inputs=_each_tensor(self.inputs, Tensor.pin_memory))
-
-
-_SENT_BY_VALUE = 1 << 18  # bytes
 
 
 def _index_batches(dataset: int, size: int | None, batch_size: int, seed: int) -> Iterator[dict]:
@@ -388,6 +345,23 @@ def mixing_loader(
         BadSampleError: for an image that cannot be used, naming its dataset, unless that allows to
             skip it.
     """
+    batches = _loaded(sampler, normalization, num_workers, device)
+    if num_workers:
+        # before Python ends its child processes by a signal that these ignore
+        atexit.register(_close, weakref.ref(batches))
+    return batches
+
+
+def _close(batches: "weakref.ref[Generator[MicroBatch, None, None]]") -> None:
+    left = batches()
+    if left is not None:
+        left.close()
+
+
+def _loaded(
+    sampler: MixingSampler, normalization: Normalization, num_workers: int, device: torch.device
+) -> Generator[MicroBatch, None, None]:
+    """As `mixing_loader`; closed, it ends its processes."""
     samples = _MixedSamples(sampler.datasets, normalization)
     # a generator of its own: the loader's draw from the global one would shift what dropout draws
     # after a resume
@@ -420,29 +394,3 @@ def _leave_signals_to_main(worker: int) -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-
-
-def to_device(inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], device: torch.device) -> dict:
-    """The inputs of a micro-batch with their tensors on a device. Labels stay on the host, where
-    the model reads them.
-
-    Args:
-        inputs: what `collate` returns: tensors [B, ...], and a list of B label dictionaries.
-        device: where the tensors go.
-    """
-    # from pinned memory; from any other, a copy is finished when `to` returns
-    return {
-        key: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-        for key, value in inputs.items()
-    }
-
-
-def _each_tensor(
-    inputs: Mapping[str, Tensor | list[dict[str, Tensor]]], change: Callable[[Tensor], Tensor]
-) -> dict:
-    return {
-        key: [{name: change(tensor) for name, tensor in label.items()} for label in value]
-        if isinstance(value, list)
-        else change(value)
-        for key, value in inputs.items()
-    }

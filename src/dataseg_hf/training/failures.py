@@ -8,7 +8,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from ..data.mixing import MicroBatch, TrainingSet
+from ..data.micro_batch import MicroBatch
+from ..data.mixing import TrainingSet
 from ..data.sample import BadSampleError
 
 

@@ -11,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from ..data.mixing import MicroBatch, TrainingSet, to_device
+from ..data.micro_batch import MicroBatch, to_device
+from ..data.mixing import TrainingSet
 from ..model.modeling_dataseg import DaTaSegModel
 from ..model.supervision_dataseg import resolve_loss_weights
 from ..model.targets_dataseg import count_targets

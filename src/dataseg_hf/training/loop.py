@@ -19,13 +19,8 @@ from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Optimizer
 
 from ..data.collate import Normalization
-from ..data.mixing import (
-    MicroBatch,
-    MixingSampler,
-    TrainingSet,
-    batches_per_step,
-    mixing_loader,
-)
+from ..data.micro_batch import MicroBatch
+from ..data.mixing import MixingSampler, TrainingSet, batches_per_step, mixing_loader
 from ..ending import SIGHUP
 from ..model.modeling_dataseg import DaTaSegModel
 from ..settings.run import RunConfig
